@@ -1,0 +1,56 @@
+"""Which run is which: two runs are the same if they compute the same, whichever recipe asked for them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from tnacli.recipe.layout import notation
+from tnacli.recipe.schema import Distill, Settings, Solo
+
+
+@dataclass(frozen=True)
+class Run:
+    """One network to train: settings and a seed, and the recipe and name under which they were asked for.
+
+    `altered` lists the overlays and overrides that changed the recipe ("with laptop", "set train.epochs=3"); results
+    are shown with it. `initial` is the digest of a checkpoint whose weights the run starts from, if any.
+    """
+
+    recipe: str
+    name: str
+    seed: int
+    settings: Settings
+    altered: tuple[str, ...] = ()
+    initial: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """Ten hexadecimal digits of the SHA-256 over everything that determines the result."""
+        text = json.dumps(self._determinants(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    @property
+    def folder_name(self) -> str:
+        return f"{self.name}-seed{self.seed}-{self.identity}"
+
+    @property
+    def teacher(self) -> Run | None:
+        """The run whose network teaches this one: solo, full precision, another seed, else the same settings."""
+        objective = self.settings.objective
+        if not isinstance(objective, Distill):
+            return None
+        schedule = self.settings.train.schedule.model_copy(update={"at_compression": "continue"})
+        train = self.settings.train.model_copy(update={"schedule": schedule})
+        settings = self.settings.model_copy(update={"objective": Solo(), "compression": None, "train": train})
+        return Run(self.recipe, "teacher", self.seed + objective.teacher_seed, settings, self.altered)
+
+    def _determinants(self) -> dict[str, Any]:
+        settings = self.settings.model_dump(mode="json", exclude={"runtime": True, "data": {"root", "download"}})
+        settings["model"]["layout"] = notation(settings["model"]["layout"])
+        if self.settings.data.name in ("folder", "event_folder"):
+            # For one's own data the place is the only name it has.
+            settings["data"]["root"] = self.settings.data.root
+        return {"settings": settings, "seed": self.seed, "initial": self.initial}

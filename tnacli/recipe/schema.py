@@ -1,0 +1,310 @@
+"""What a recipe may say: frozen models, every field described, unknown keys refused.
+
+A recipe describes a set of runs over shared settings. `Settings` is what one run computes, before its seed; a run of the
+recipe is a partial `Settings` laid over the shared one. Fields that the paper leaves open are marked "open" with the
+default chosen in docs/reproduction.md. Everything under `runtime`, and where the data lies, changes where and how fast a
+result is computed but not which, and is left out of a run's identity.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from tnacli.recipe.datasets import DATASETS
+from tnacli.recipe.layout import layer_shapes, notation
+
+
+class Section(BaseModel):
+    """A part of a recipe: immutable, strict about types, and with no key that is not listed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+Percent = Annotated[str, Field(pattern=r"^(100|\d{1,2}(\.\d+)?)%$")]
+Positive = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+def in_epochs(amount: int | str, total: int) -> float:
+    """`amount` in epochs; text such as "60%" is a share of `total`."""
+    return float(amount[:-1]) / 100 * total if isinstance(amount, str) else float(amount)
+
+
+class Augmentation(Section):
+    """Random changes to training samples. Fields left out take the data set's own defaults."""
+
+    crop_padding: int | None = Field(None, ge=0, description="pixels of zero padding before a random crop back to size (images)")
+    flip: float | None = Field(None, ge=0, le=1, description="probability of a horizontal flip (images)")
+    rotation: float | None = Field(None, ge=0, le=180, description="random rotation within ± this many degrees (events)")
+    shear: float | None = Field(None, ge=0, lt=90, description="random shear within ± this many degrees (events)")
+
+
+class Data(Section):
+    """Which samples a run learns from and is measured on."""
+
+    name: str = Field("digits", description=f"the data set: {', '.join(DATASETS)}")
+    root: str | None = Field(None, description="folder that holds the data sets (default: $TNA_DATA, or ./data)")
+    format: Literal["auto", "official", "folder", "generated"] = Field(
+        "auto",
+        description="official files, {train,test}/<class>/ folders, or generated samples of the same shape; "
+        "auto takes the official files if they are there, else the folders",
+    )
+    download: bool = Field(False, description="fetch the data set if it is not there")
+    train_samples: Positive | None = Field(None, description="use only this many training samples, balanced over classes")
+    test_samples: Positive | None = Field(None, description="use only this many test samples, balanced over classes")
+    validation_samples: int = Field(0, ge=0, description="training samples held out for validation, balanced over classes")
+    size: tuple[int, int] | None = Field(
+        None, strict=False, description="[height, width] fed to the network (default: the data set's own)"
+    )
+    normalise: Literal["auto", "measure", "none"] = Field(
+        "auto",
+        description="per-channel normalisation: the data set's known statistics, those of the training samples, or none",
+    )
+    augmentation: Augmentation = Field(Augmentation(), description="random changes to training samples")
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in DATASETS:
+            raise ValueError(f"unknown data set {name!r}; known: {', '.join(DATASETS)}")
+        return name
+
+    @model_validator(mode="after")
+    def _fits(self) -> Data:
+        facts, augmentation = DATASETS[self.name], self.augmentation
+        if facts.is_events and (augmentation.crop_padding or augmentation.flip):
+            raise ValueError("augmentation.crop_padding and augmentation.flip act on images; this data set holds events")
+        if not facts.is_events and (augmentation.rotation or augmentation.shear):
+            raise ValueError("augmentation.rotation and augmentation.shear act on events; this data set holds images")
+        if facts.is_events and self.normalise == "measure":
+            raise ValueError("event frames are counts and are not normalised; leave normalise at auto")
+        if self.name == "digits" and self.format != "generated" and (self.root or self.download or self.format != "auto"):
+            raise ValueError("digits are embedded: root, format and download have no effect")
+        if self.name in ("folder", "event_folder") and self.format not in ("auto", "folder"):
+            raise ValueError(f"{self.name} reads class folders; format {self.format!r} does not apply")
+        if self.size is not None and min(self.size) < 1:
+            raise ValueError("size must be [height, width], both at least 1")
+        return self
+
+
+class Neuron(Section):
+    """The leaky integrate-and-fire neuron (Eq. 1) and its surrogate gradient (Eq. 4)."""
+
+    decay: float = Field(0.5, ge=0, le=1, description="open: share of the membrane potential kept from step to step")
+    threshold: float = Field(1.0, gt=0, description="open: membrane potential at which a neuron spikes")
+    detach_reset: bool = Field(True, description="open: whether gradients stop at the reset")
+    surrogate_height: float = Field(0.5, gt=0, description="ds/du inside the window (Eq. 4: 0.5)")
+    surrogate_window: float = Field(0.5, gt=0, description="half-width of the window around the threshold (Eq. 4: 0.5)")
+
+
+class Model(Section):
+    """The spiking network."""
+
+    layout: str = Field("cifarnet", description="a named layout (cifarnet) or one spelled out: 128C3-AP2-512FC")
+    width: float = Field(1.0, gt=0, le=16, description="multiplies the feature maps and neurons of every hidden layer")
+    timesteps: int = Field(5, ge=1, le=1000, description="T, the simulation steps of a sample")
+    neuron: Neuron = Field(Neuron(), description="the neuron of every hidden layer")
+    norm: Literal["batch", "none"] = Field("batch", description="open: batch norm behind every hidden layer's weights")
+    readout: Literal["leaky", "sum"] = Field(
+        "leaky", description="open: whether output neurons leak like neurons that never spike, or only sum their input"
+    )
+    dropout: Probability = Field(0.2, description="dropout on the fully connected layers (paper: 0.2; CIFAR10-DVS 0.5)")
+
+    @field_validator("layout")
+    @classmethod
+    def _readable(cls, layout: str) -> str:
+        layer_shapes(layout, width=1.0, channels=3, size=(1 << 12, 1 << 12), classes=10)
+        return layout
+
+    @model_validator(mode="after")
+    def _effective(self) -> Model:
+        if self.dropout and "FC" not in notation(self.layout) and "dropout" in self.model_fields_set:
+            raise ValueError("dropout acts on fully connected hidden layers, and this layout has none")
+        return self
+
+
+class Solo(Section):
+    """One network, cross-entropy."""
+
+    kind: Literal["solo"] = "solo"
+
+
+Match = Literal["mse", "kl"]
+Reduction = Literal["sum", "batch_mean", "mean"]
+
+
+class Matching(Section):
+    """How the logits of two networks are pulled together."""
+
+    alpha: float = Field(gt=0, description="weight of the matching loss (Eq. 5)")
+    match: Match = Field("mse", description="squared difference of logits, or temperature-scaled KL divergence (Hinton 2015)")
+    reduction: Reduction = Field(
+        "sum",
+        description="open: matching summed over batch and classes, summed over classes and averaged over the batch, "
+        "or averaged over both",
+    )
+    temperature: float | None = Field(None, gt=0, description="softens the logits of match: kl (default 4)")
+
+    @model_validator(mode="after")
+    def _temperature(self) -> Matching:
+        if self.temperature is not None and self.match != "kl":
+            raise ValueError("temperature has no effect with match: mse")
+        return self
+
+
+class Sibling(Section):
+    """One co-trained network beside the base; what is left out is as in the base."""
+
+    width: float | None = Field(None, gt=0, le=16, description="width of the sibling (default: the base's)")
+
+
+class Twin(Matching):
+    """Twin Network Augmentation: the base and its siblings train together, each matched to the base (Eq. 5)."""
+
+    kind: Literal["twin"] = "twin"
+    siblings: tuple[Sibling, ...] = Field(
+        (Sibling(),), min_length=1, strict=False, description="the co-trained networks; two make section 5.3.1's three networks"
+    )
+
+
+class Distill(Matching):
+    """Knowledge distillation from a frozen, trained network of the same architecture (section 5.3.3)."""
+
+    kind: Literal["distill"] = "distill"
+    cross_entropy: bool = Field(True, description="KD + CE if true; the matching loss alone if false")
+    teacher_seed: int = Field(
+        1000, ge=1, description="the teacher is the solo run whose seed is this much above the run's own"
+    )
+
+
+Objective = Annotated[Solo | Twin | Distill, Field(discriminator="kind")]
+
+
+class _Compression(Section):
+    start: Positive | Literal[0] | Percent = Field(
+        "60%", description="epochs of full-precision training before the base is compressed, or a share of all epochs "
+        "(paper: 150 of 250)"
+    )
+
+
+class Ternary(_Compression):
+    """Weights in {-1, 0, +1} (Eq. 6) on every layer but the first and the last."""
+
+    mode: Literal["ternary"] = "ternary"
+    delta: float = Field(0.1, gt=0, description="Delta: weights within ± this become 0")
+
+
+class Binary(_Compression):
+    """Weights in {-1, +1}, their sign, on every layer but the first and the last."""
+
+    mode: Literal["binary"] = "binary"
+
+
+Compression = Annotated[Ternary | Binary, Field(discriminator="mode")]
+
+
+class Schedule(Section):
+    """The learning rate over the epochs: multiplied by gamma once every so often."""
+
+    gamma: float = Field(0.928, gt=0, le=1, description="decay factor")
+    every: Positive | Percent = Field(
+        "2%", description="open: epochs between two decays, or a share of all epochs (2% of 250 epochs: every 5)"
+    )
+    at_compression: Literal["continue", "restart"] = Field(
+        "continue", description="open: whether the rate goes on or starts again when the base is compressed"
+    )
+
+
+class Train(Section):
+    """How the weights are found."""
+
+    epochs: Positive = Field(250, description="passes over the training samples")
+    batch_size: Positive = Field(256, description="samples a step")
+    learning_rate: float = Field(0.01, gt=0, description="Adam's initial learning rate")
+    schedule: Schedule = Field(Schedule(), description="how the learning rate falls")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="arithmetic of training: bf16 autocast where the hardware is good at it, or as said"
+    )
+    select: Literal["last", "val", "test"] = Field(
+        "last", description="the epoch whose weights are the result: the last, the best on the validation samples, "
+        "or the best on the test set (as papers do; marked wherever shown)"
+    )
+
+
+class Runtime(Section):
+    """Where and how a run is executed. Nothing here changes what is computed."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    checkpoint_every: Positive = Field(1, description="epochs between two checkpoints")
+
+
+class Settings(Section):
+    """Everything that one run computes, but for its seed."""
+
+    data: Data = Field(Data(), description="which samples")
+    model: Model = Field(Model(), description="the spiking network")
+    objective: Objective = Field(Solo(), description="what is minimised: solo, twin or distill")
+    compression: Compression | None = Field(None, description="ternary or binary weights; none is full precision")
+    train: Train = Field(Train(), description="how the weights are found")
+    runtime: Runtime = Field(Runtime(), description="where and how it is executed")
+
+    @model_validator(mode="after")
+    def _cross(self) -> Settings:
+        facts = DATASETS[self.data.name]
+        size = self.data.size or facts.size
+        if size is not None:
+            layer_shapes(self.model.layout, width=self.model.width, channels=facts.channels or 1, size=size, classes=2)
+        if self.train.select == "val" and not self.data.validation_samples:
+            raise ValueError("train.select is val, but data.validation_samples is 0: hold some samples out")
+        if self.compression and in_epochs(self.compression.start, self.train.epochs) >= self.train.epochs:
+            raise ValueError(
+                f"compression.start ({self.compression.start}) leaves no epoch to train after compression; "
+                f"train.epochs is {self.train.epochs}"
+            )
+        if self.compression is None and self.train.schedule.at_compression == "restart":
+            raise ValueError("train.schedule.at_compression has no effect without compression")
+        if self.compression and len(layer_shapes(
+            self.model.layout, width=1.0, channels=1, size=(1 << 12, 1 << 12), classes=2)) < 3:
+            raise ValueError("compression acts on hidden layers between the first and the readout, and this layout has none")
+        return self
+
+
+class Reproduces(Section):
+    """Which numbers of the paper the runs of a recipe answer to."""
+
+    tables: tuple[int, ...] = Field((), strict=False, description="numbers of the paper's tables")
+    figures: tuple[str, ...] = Field((), strict=False, description="numbers of the paper's figures, such as 3a")
+    sections: tuple[str, ...] = Field((), strict=False, description="sections of the paper, such as 5.3.1")
+    accuracy: dict[str, float] = Field({}, description="the paper's accuracy in % for runs of this recipe")
+    tolerance: float = Field(1.0, gt=0, description="percentage points within which a result counts as reproduced")
+
+
+class Recipe(Section):
+    """A set of runs over shared settings and a list of seeds."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")] = Field(description="names the folder of the results")
+    description: str = Field("", description="what it reproduces and what it leaves open")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1, strict=False, description="every run is trained once a seed")
+    reproduces: Reproduces = Field(Reproduces(), description="the paper's numbers that the runs answer to")
+    runs: dict[str, Settings] = Field(min_length=1, description="the runs, each a partial set of settings over the shared ones")
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError("a seed is listed twice")
+        return seeds
+
+    @model_validator(mode="after")
+    def _runs(self) -> Recipe:
+        unknown = [name for name in self.reproduces.accuracy if name not in self.runs]
+        if unknown:
+            raise ValueError(f"reproduces.accuracy names no run of this recipe: {', '.join(unknown)}")
+        return self
+
+
+def as_json(section: Section) -> dict[str, Any]:
+    """A section as plain JSON values, every field present, as stored in checkpoints and run folders."""
+    return section.model_dump(mode="json")
