@@ -8,12 +8,16 @@ result is computed but not which, and is left out of a run's identity.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from math import ceil
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from tnacli.recipe.datasets import DATASETS
-from tnacli.recipe.layout import layer_shapes, notation
+from tnacli.recipe.layout import NAMED_LAYOUTS, layer_shapes, notation
+from tnacli.recipe.misfit import Misfit, refuse
 
 
 class Section(BaseModel):
@@ -22,9 +26,28 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-Percent = Annotated[str, Field(pattern=r"^(100|\d{1,2}(\.\d+)?)%$")]
+NAME = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
+DEVICE = r"^(auto|cpu|mps|cuda(:[0-9]+)?)$"
+PATTERNS = {
+    NAME: "a name of up to 64 lower-case letters, digits, '_', '-' and '.', beginning with a letter or digit",
+    DEVICE: "auto, cpu, mps, cuda, or cuda:1 and so on",
+}
+"""What each pattern means, in words for the user."""
+
 Positive = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _epochs(value: Any) -> Any:
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    share = isinstance(value, str) and re.fullmatch(r"(100|[0-9]{1,2}(\.[0-9]+)?)%", value)
+    if not whole and not share:
+        raise ValueError("must be a whole number of epochs, 0 or more, or a share of all epochs from 0% to 100%")
+    return value
+
+
+Epochs = Annotated[int | str, BeforeValidator(_epochs)]
+"""A number of epochs, or text such as "60%"."""
 
 
 def in_epochs(amount: int | str, total: int) -> float:
@@ -58,6 +81,13 @@ class Data(Section):
     size: tuple[int, int] | None = Field(
         None, strict=False, description="[height, width] fed to the network (default: the data set's own)"
     )
+    sensor: tuple[int, int] | None = Field(
+        None, strict=False, description="[height, width] of the camera, where recordings of one's own do not say (event_folder)"
+    )
+    binning: Literal["count", "time"] = Field(
+        "count",
+        description="open: how a recording becomes T frames: frames of equally many events, or equally long ones (events)",
+    )
     normalise: Literal["auto", "measure", "none"] = Field(
         "auto",
         description="per-channel normalisation: the data set's known statistics, those of the training samples, or none",
@@ -68,25 +98,48 @@ class Data(Section):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in DATASETS:
-            raise ValueError(f"unknown data set {name!r}; known: {', '.join(DATASETS)}")
+            text = f"unknown data set {name!r}; known: {', '.join(DATASETS)}"
+            refuse([Misfit(text, got=name, among=tuple(DATASETS))])
         return name
 
     @model_validator(mode="after")
     def _fits(self) -> Data:
-        facts, augmentation = DATASETS[self.name], self.augmentation
-        if facts.is_events and (augmentation.crop_padding or augmentation.flip):
-            raise ValueError("augmentation.crop_padding and augmentation.flip act on images; this data set holds events")
-        if not facts.is_events and (augmentation.rotation or augmentation.shear):
-            raise ValueError("augmentation.rotation and augmentation.shear act on events; this data set holds images")
-        if facts.is_events and self.normalise == "measure":
-            raise ValueError("event frames are counts and are not normalised; leave normalise at auto")
-        if self.name == "digits" and self.format != "generated" and (self.root or self.download or self.format != "auto"):
-            raise ValueError("digits are embedded: root, format and download have no effect")
-        if self.name in ("folder", "event_folder") and self.format not in ("auto", "folder"):
-            raise ValueError(f"{self.name} reads class folders; format {self.format!r} does not apply")
-        if self.size is not None and min(self.size) < 1:
-            raise ValueError("size must be [height, width], both at least 1")
+        refuse(self._misfits())
         return self
+
+    def _misfits(self) -> Iterator[Misfit]:
+        facts, augmentation = DATASETS[self.name], self.augmentation
+        for key in ("crop_padding", "flip") if facts.is_events else ("rotation", "shear"):
+            if getattr(augmentation, key):
+                acts, holds = ("images", "events") if facts.is_events else ("events", "images")
+                yield Misfit(
+                    f"acts on {acts}, and {self.name} holds {holds}; leave it out, or set it to 0",
+                    (f"augmentation.{key}", "name"),
+                )
+        if facts.is_events and self.normalise == "measure":
+            yield Misfit("event frames are counts and are not normalised; leave it at auto", ("normalise", "name"))
+        if self.name == "digits" and self.format != "generated":
+            for key in ("root", "download", "format"):
+                if getattr(self, key) not in (None, False, "auto"):
+                    yield Misfit("has no effect: digits are embedded", (key, "name"))
+        if self.name in ("folder", "event_folder"):
+            if self.format not in ("auto", "folder"):
+                yield Misfit(f"{self.format} does not apply: {self.name} reads class folders", ("format", "name"))
+            if self.download:
+                yield Misfit(f"has no effect: {self.name} stands for files of one's own", ("download", "name"))
+        for key, pair in (("size", self.size), ("sensor", self.sensor)):
+            if pair is not None and min(pair) < 1:
+                yield Misfit("must be [height, width], both at least 1", (key,))
+        if self.sensor is not None and self.name != "event_folder":
+            yield Misfit(f"belongs to event_folder; the camera of {self.name} is known", ("sensor", "name"))
+        if self.binning != "count" and not facts.is_events:
+            yield Misfit(f"makes frames of event recordings, and {self.name} holds images", ("binning", "name"))
+        sensor = self.sensor or (facts.sensor and (facts.sensor[1], facts.sensor[0]))
+        if sensor and self.size and (self.size[0] > sensor[0] or self.size[1] > sensor[1]):
+            yield Misfit(
+                f"may not be larger than the camera's {list(sensor)}: events can only be brought closer together",
+                ("size", "sensor"),
+            )
 
 
 class Neuron(Section):
@@ -115,13 +168,17 @@ class Model(Section):
     @field_validator("layout")
     @classmethod
     def _readable(cls, layout: str) -> str:
-        layer_shapes(layout, width=1.0, channels=3, size=(1 << 12, 1 << 12), classes=10)
+        try:
+            layer_shapes(layout, width=1.0, channels=3, size=(1 << 12, 1 << 12), classes=10)
+        except ValueError as error:
+            refuse([Misfit(str(error), got=layout, among=tuple(NAMED_LAYOUTS))])
         return layout
 
     @model_validator(mode="after")
     def _effective(self) -> Model:
         if self.dropout and "FC" not in notation(self.layout) and "dropout" in self.model_fields_set:
-            raise ValueError("dropout acts on fully connected hidden layers, and this layout has none")
+            text = "acts on fully connected hidden layers, and this layout has none; leave it out, or set it to 0"
+            refuse([Misfit(text, ("dropout", "layout"))])
         return self
 
 
@@ -150,7 +207,7 @@ class Matching(Section):
     @model_validator(mode="after")
     def _temperature(self) -> Matching:
         if self.temperature is not None and self.match != "kl":
-            raise ValueError("temperature has no effect with match: mse")
+            refuse([Misfit("has no effect with match: mse; it softens the logits of match: kl", ("temperature", "match"))])
         return self
 
 
@@ -183,7 +240,7 @@ Objective = Annotated[Solo | Twin | Distill, Field(discriminator="kind")]
 
 
 class _Compression(Section):
-    start: Positive | Literal[0] | Percent = Field(
+    start: Epochs = Field(
         "60%", description="epochs of full-precision training before the base is compressed, or a share of all epochs "
         "(paper: 150 of 250)"
     )
@@ -209,18 +266,25 @@ class Schedule(Section):
     """The learning rate over the epochs: multiplied by gamma once every so often."""
 
     gamma: float = Field(0.928, gt=0, le=1, description="decay factor")
-    every: Positive | Percent = Field(
+    every: Epochs = Field(
         "2%", description="open: epochs between two decays, or a share of all epochs (2% of 250 epochs: every 5)"
     )
     at_compression: Literal["continue", "restart"] = Field(
         "continue", description="open: whether the rate goes on or starts again when the base is compressed"
     )
 
+    @field_validator("every")
+    @classmethod
+    def _some(cls, every: int | str) -> int | str:
+        if not in_epochs(every, 1):
+            raise ValueError(f"must be above 0, not {every}; set gamma to 1 for a rate that stays")
+        return every
+
 
 class Train(Section):
     """How the weights are found."""
 
-    epochs: Positive = Field(250, description="passes over the training samples")
+    epochs: int = Field(250, ge=0, description="passes over the training samples; 0 trains nothing")
     batch_size: Positive = Field(256, description="samples a step")
     learning_rate: float = Field(0.01, gt=0, description="Adam's initial learning rate")
     schedule: Schedule = Field(Schedule(), description="how the learning rate falls")
@@ -236,7 +300,7 @@ class Train(Section):
 class Runtime(Section):
     """Where and how a run is executed. Nothing here changes what is computed."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    device: Annotated[str, Field(pattern=DEVICE)] = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     checkpoint_every: Positive = Field(1, description="epochs between two checkpoints")
 
 
@@ -252,23 +316,35 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _cross(self) -> Settings:
-        facts = DATASETS[self.data.name]
-        size = self.data.size or facts.size
-        if size is not None:
-            layer_shapes(self.model.layout, width=self.model.width, channels=facts.channels or 1, size=size, classes=2)
-        if self.train.select == "val" and not self.data.validation_samples:
-            raise ValueError("train.select is val, but data.validation_samples is 0: hold some samples out")
-        if self.compression and in_epochs(self.compression.start, self.train.epochs) >= self.train.epochs:
-            raise ValueError(
-                f"compression.start ({self.compression.start}) leaves no epoch to train after compression; "
-                f"train.epochs is {self.train.epochs}"
-            )
-        if self.compression is None and self.train.schedule.at_compression == "restart":
-            raise ValueError("train.schedule.at_compression has no effect without compression")
-        if self.compression and len(layer_shapes(
-            self.model.layout, width=1.0, channels=1, size=(1 << 12, 1 << 12), classes=2)) < 3:
-            raise ValueError("compression acts on hidden layers between the first and the readout, and this layout has none")
+        refuse(self._misfits())
         return self
+
+    def _misfits(self) -> Iterator[Misfit]:
+        facts, train, compression = DATASETS[self.data.name], self.train, self.compression
+        size, layout = self.data.size or facts.size, self.model.layout
+        if size is not None:
+            try:
+                layer_shapes(layout, width=self.model.width, channels=facts.channels or 1, size=size, classes=2)
+            except ValueError as error:
+                yield Misfit(str(error), ("model.layout", "data.size", "data.name"))
+        if train.select == "val" and not self.data.validation_samples:
+            text = "val selects on validation samples, and data.validation_samples is 0; hold some samples out"
+            yield Misfit(text, ("train.select", "data.validation_samples"))
+        if compression is None:
+            if train.schedule.at_compression == "restart":
+                text = "has no effect without compression; leave it out, or say how to compress under compression"
+                yield Misfit(text, ("train.schedule.at_compression", "compression"))
+            return
+        start = ceil(in_epochs(compression.start, train.epochs) - 1e-9)
+        if start >= train.epochs and (start or train.epochs):
+            yield Misfit(
+                f"compression.start is {compression.start} and train.epochs {train.epochs}, which leaves no epoch to "
+                f"train after compression; compress earlier, or train longer",
+                ("compression.start", "train.epochs", "compression.mode"),
+            )
+        if len(layer_shapes(layout, width=1.0, channels=1, size=(1 << 12, 1 << 12), classes=2)) < 3:
+            text = "acts on the layers between the first and the readout, and this layout has none"
+            yield Misfit(text, ("compression.mode", "model.layout"))
 
 
 class Reproduces(Section):
@@ -284,11 +360,12 @@ class Reproduces(Section):
 class Recipe(Section):
     """A set of runs over shared settings and a list of seeds."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")] = Field(description="names the folder of the results")
+    name: Annotated[str, Field(pattern=NAME)] = Field(description="names the folder of the results")
     description: str = Field("", description="what it reproduces and what it leaves open")
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1, strict=False, description="every run is trained once a seed")
+    export: bool = Field(False, description="write a packed file beside the checkpoint of every compressed run, and evaluate it")
     reproduces: Reproduces = Field(Reproduces(), description="the paper's numbers that the runs answer to")
-    runs: dict[str, Settings] = Field(min_length=1, description="the runs, each a partial set of settings over the shared ones")
+    runs: dict[Annotated[str, Field(pattern=NAME)], Settings] = Field(min_length=1, description="the runs, each a partial set of settings over the shared ones")
 
     @field_validator("seeds")
     @classmethod
@@ -299,9 +376,12 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _runs(self) -> Recipe:
-        unknown = [name for name in self.reproduces.accuracy if name not in self.runs]
-        if unknown:
-            raise ValueError(f"reproduces.accuracy names no run of this recipe: {', '.join(unknown)}")
+        known = tuple(self.runs)
+        refuse(
+            Misfit(f"is no run of this recipe; runs: {', '.join(known)}", (f"reproduces.accuracy.{name}",), name, known)
+            for name in self.reproduces.accuracy
+            if name not in known
+        )
         return self
 
 

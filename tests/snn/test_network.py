@@ -1,0 +1,130 @@
+"""CIFARNet's shapes, parameter counts, direct coding, readout, and what evaluation folds."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tnacli.build import build_network
+from tnacli.recipe.datasets import DATASETS
+from tnacli.recipe.layout import layer_shapes
+from tnacli.recipe.schema import Model, Neuron
+from tnacli.snn.network import SpikingNetwork
+from tnacli.snn.readout import Readout
+
+SMALL = Model(layout="4C3-AP2-6C3-AP2-8FC", timesteps=4)
+
+
+def small(**changes: object) -> SpikingNetwork:
+    return build_network(SMALL.model_copy(update=changes), channels=3, size=(8, 8), classes=5, seed=0)
+
+
+# Counted by hand: convolutions 3x3 without bias, batch norm two a channel, readout with bias.
+@pytest.mark.parametrize(
+    ("name", "parameters", "fc1_inputs"),
+    [
+        ("cifar10", 45_006_986, 512 * 8 * 8),
+        ("cifar100", 45_053_156, 512 * 8 * 8),
+        ("fashion_mnist", 37_140_362, 512 * 7 * 7),
+        ("cifar10dvs", 86_948_874, 512 * 12 * 12),
+    ],
+)
+def test_full_cifarnet_shapes(name: str, parameters: int, fc1_inputs: int) -> None:
+    facts = DATASETS[name]
+    assert facts.size
+    assert facts.channels
+    assert facts.classes
+    with torch.device("meta"):
+        network = SpikingNetwork(Model(), channels=facts.channels, size=facts.size, classes=facts.classes)
+    weights = [(shape.name, shape.weight[0]) for shape in network.shapes]
+    assert weights == [
+        ("conv1", 128), ("conv2", 256), ("conv3", 512), ("conv4", 1024), ("conv5", 512),
+        ("fc1", 1024), ("fc2", 512), ("readout", facts.classes),
+    ]  # fmt: skip
+    assert network.shapes[5].weight == (1024, fc1_inputs)
+    by_hand = (
+        9 * (facts.channels * 128 + 128 * 256 + 256 * 512 + 512 * 1024 + 1024 * 512)
+        + fc1_inputs * 1024 + 1024 * 512 + 512 * facts.classes + facts.classes
+        + 2 * (128 + 256 + 512 + 1024 + 512 + 1024 + 512)
+    )  # fmt: skip
+    assert sum(p.numel() for p in network.parameters()) == by_hand == parameters
+
+
+def test_layout_and_module_agree_on_every_shape() -> None:
+    network = small()
+    for shape in layer_shapes(SMALL.layout, width=1.0, channels=3, size=(8, 8), classes=5)[:-1]:
+        assert tuple(network.spiking[shape.name].synapse.weight.shape) == shape.weight
+    seen: dict[str, tuple[int, ...]] = {}
+    for name, layer in network.spiking.items():
+        layer.register_forward_hook(lambda m, i, out, name=name: seen.__setitem__(name, tuple(out.shape[2:])))
+    network(torch.randn(2, 3, 8, 8))
+    assert seen == {"conv1": (4, 4, 4), "conv2": (6, 2, 2), "fc1": (8,)}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_static_image_equals_the_same_frame_at_every_timestep(training: bool) -> None:
+    """Computing the first layer once is not an approximation: outputs and gradients are those of T equal inputs."""
+    # Without batch norm, whose running variance would differ by the n / (n - 1) of its unbiased estimate.
+    network = small(norm="none", dropout=0.0, neuron=Neuron(threshold=0.3)).double().train(training)
+    images = torch.randn(3, 3, 8, 8, dtype=torch.float64)
+    gradients = []
+    for inputs in (images, images.unsqueeze(1).expand(-1, 4, -1, -1, -1)):
+        logits = network(inputs)
+        gradients.append((logits, *torch.autograd.grad(logits.square().sum(), list(network.parameters()))))
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-12)
+    assert gradients[0][1].abs().sum() > 0
+
+
+def test_batch_norm_sees_time_batch_and_space() -> None:
+    network = small(dropout=0.0).train()
+    captured: list[torch.Tensor] = []
+    norm = network.spiking["conv2"].norm
+    assert norm is not None
+    norm.register_forward_hook(lambda module, inputs, out: captured.append(out))
+    network(torch.randn(6, 3, 8, 8))
+    assert captured[0].shape == (4 * 6, 6, 4, 4)
+    torch.testing.assert_close(captured[0].mean((0, 2, 3)), torch.zeros(6), atol=1e-5, rtol=0)
+
+
+def test_evaluation_folds_batch_norm() -> None:
+    network = small(dropout=0.0)
+    network.train()(torch.randn(32, 3, 8, 8))
+    layer = network.eval().spiking["conv1"]
+    assert layer.norm is not None
+    x = torch.randn(2, 3, 8, 8)
+    scale, shift = layer.folded()
+    expected = layer.norm(layer.synapse(x))
+    actual = F.conv2d(x, layer.synapse.weight, padding=1) * scale[:, None, None] + shift[:, None, None]
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("leak", [0.5, 1.0])
+def test_readout_sums_membrane_potentials_over_time(leak: float) -> None:
+    readout = Readout(3, 2, leak).double()
+    spikes = torch.randint(0, 2, (4, 5, 3)).double()
+    potential, total = torch.zeros(5, 2, dtype=torch.float64), torch.zeros(5, 2, dtype=torch.float64)
+    for t in range(4):
+        potential = leak * potential + spikes[t] @ readout.weight.T + readout.bias
+        total = total + potential
+    torch.testing.assert_close(readout(spikes).double(), total, rtol=1e-6, atol=1e-6)
+
+
+def test_dropout_silences_a_neuron_for_the_whole_simulation() -> None:
+    network = small(dropout=0.5, neuron=Neuron(threshold=1e-6), norm="none").train()
+    spikes = network.spiking["fc1"](torch.ones(4, 64, 6, 2, 2))
+    fired = spikes.sum(0)
+    assert set(spikes.unique().tolist()) <= {0.0, 2.0}
+    assert ((fired == 0) | (spikes > 0).all(0) | (fired > 0)).all()
+    kept = (spikes > 0).float()
+    assert torch.equal(kept.amax(0) * kept.shape[0], kept.sum(0)) or (kept.sum(0)[kept.amax(0) == 0] == 0).all()
+
+
+def test_initial_weights_depend_on_seed_and_stream_alone() -> None:
+    def weights(seed: int, stream: str) -> torch.Tensor:
+        torch.manual_seed(123)
+        return build_network(SMALL, channels=3, size=(8, 8), classes=5, seed=seed, stream=stream).readout.weight.detach()
+
+    assert torch.equal(weights(1, "base"), weights(1, "base"))
+    assert not torch.equal(weights(1, "base"), weights(2, "base"))
+    assert not torch.equal(weights(1, "base"), weights(1, "sibling1"))

@@ -1,0 +1,26 @@
+"""What several commands do with runs and files before they do their own work."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from tnacli.recipe.schema import Data, Runtime
+
+if TYPE_CHECKING:
+    from tnacli.recipe.identity import Run
+
+
+def with_place(runs: Iterable[Run], *, device: str, data_root: str | None) -> tuple[Run, ...]:
+    """The same runs on another device and with the data elsewhere: neither changes what they compute."""
+    return tuple(dataclasses.replace(run, settings=_placed(run, device, data_root)) for run in runs)
+
+
+def _placed(run: Run, device: str, data_root: str | None):  # type: ignore[no-untyped-def]
+    update: dict[str, Data | Runtime] = {}
+    if device != "auto":
+        update["runtime"] = Runtime.model_validate({**run.settings.runtime.model_dump(), "device": device})
+    if data_root is not None and run.settings.data.name != "digits":
+        update["data"] = run.settings.data.model_copy(update={"root": data_root})
+    return run.settings.model_copy(update=update)

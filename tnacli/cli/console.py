@@ -1,0 +1,96 @@
+"""Where output goes: data to stdout, progress and messages to stderr, as tables on a terminal and as plain lines in a pipe."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+# In a pipe nothing may be wrapped or cut: rich is told of a very wide terminal, and pads nothing to it.
+PIPE_WIDTH = 100_000
+
+
+def _console(stream: TextIO) -> Console:
+    return Console(file=stream, highlight=False, soft_wrap=True, width=None if stream.isatty() else PIPE_WIDTH)
+
+
+@dataclass
+class Output:
+    """The two streams of one command. `quiet` drops messages, `verbose` adds detail, `as_json` replaces tables."""
+
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    stdout: Console = field(default_factory=lambda: _console(sys.stdout))
+    stderr: Console = field(default_factory=lambda: _console(sys.stderr))
+
+    @property
+    def live(self) -> bool:
+        """Whether progress may be redrawn in place: only on a real terminal, whatever FORCE_COLOR says."""
+        return sys.stderr.isatty() and not self.quiet
+
+    def say(self, message: str, *, style: str | None = None) -> None:
+        """A message for the person watching."""
+        if not self.quiet:
+            self.stderr.print(escape(message), style=style)
+
+    def detail(self, message: str) -> None:
+        """A message for the person who asked for more."""
+        if self.verbose:
+            self.say(message, style="dim")
+
+    def warn(self, message: str) -> None:
+        """A warning; shown even when quiet."""
+        self.stderr.print(f"[yellow]warning:[/] {escape(message)}")
+
+    def document(self, value: dict[str, Any]) -> None:
+        """The one JSON document of a command."""
+        self.stdout.file.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+        """A table; the columns named in `right` are numbers. In a pipe: no frame, two spaces between columns, nothing cut."""
+        terminal = self.stdout.is_terminal
+        table = Table(
+            title=escape(title) if title else None,
+            title_justify="left",
+            title_style="bold",
+            box=box.SIMPLE_HEAD if terminal else None,
+            header_style="bold" if terminal else "",
+            pad_edge=False,
+            padding=(0, 2, 0, 0) if not terminal else (0, 1),
+        )
+        for column in columns:
+            table.add_column(escape(column), justify="right" if column in right else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
+        self.stdout.print(table)
+
+    def line(self, text: str) -> None:
+        """One line of data."""
+        self.stdout.print(escape(text))
+
+
+def size_text(size_bytes: float) -> str:
+    """A file size for people, in decimal units: 11.3 MB."""
+    for unit in ("B", "kB", "MB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.2f} GB"
+
+
+def duration_text(seconds: float) -> str:
+    """A duration for people: 8.2 s, 3:05 min, 2:10:00 h."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02} min"
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02} h"

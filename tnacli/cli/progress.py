@@ -1,0 +1,132 @@
+"""Draws the events of training: bars and a live table on a terminal, a line an epoch elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tnacli.cli.console import Output, duration_text
+from tnacli.recipe.identity import Run
+from tnacli.training import events as ev
+
+_SHORT = {"cross_entropy": "CE", "sibling_cross_entropy": "CE sibling", "matching": "match"}
+
+
+class TrainingView:
+    """A context within which `emit` shows what happens to `runs`."""
+
+    def __init__(self, output: Output, runs: Sequence[Run]) -> None:
+        self._output = output
+        self._label = {run.identity: f"{run.name} seed {run.seed}" for run in runs}
+        self._rows: dict[str, list[str]] = {
+            run.identity: [run.name, str(run.seed), "waiting", "", "", "", ""] for run in runs
+        }
+        self._steps = 1
+        self._epochs = 1
+        self._said = 0.0
+        self._epoch_bar = self._bar("epochs")
+        self._step_bar = self._bar("steps")
+        self._epoch_task = self._epoch_bar.add_task("", total=None, info="")
+        self._step_task = self._step_bar.add_task("", total=None, info="")
+        self._live: Live | None = None
+        if output.live:
+            self._live = Live(
+                get_renderable=self._draw, console=output.stderr, refresh_per_second=4, transient=True, redirect_stdout=False
+            )
+
+    def __enter__(self) -> TrainingView:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live:
+            self._live.stop()
+
+    def emit(self, run: Run, event: ev.Event) -> None:
+        """Show one event of one run."""
+        label = self._label.setdefault(run.identity, f"{run.name} seed {run.seed}")
+        row = self._rows.setdefault(run.identity, [run.name, str(run.seed), "", "", "", "", ""])
+        match event:
+            case ev.Started():
+                self._epochs, self._steps = event.epochs, event.steps_per_epoch
+                row[2] = "training"
+                self._epoch_bar.reset(self._epoch_task, total=event.epochs, completed=event.resumed_epoch)
+                self._epoch_bar.start_task(self._epoch_task)
+                resumed = (
+                    f", going on from epoch {event.resumed_epoch + 1}, step {event.resumed_step}"
+                    if event.resumed_epoch or event.resumed_step
+                    else ""
+                )
+                self._output.say(
+                    f"{label}: {event.samples} samples, {event.parameters:,} parameters, {event.epochs} epochs of "
+                    f"{event.steps_per_epoch} steps on {event.device} in {event.precision}{resumed}"
+                )
+                for note in event.notes:
+                    self._output.detail(f"{label}: {note}")
+            case ev.Progress():
+                self._show_progress(label, row, event)
+            case ev.Compressed():
+                self._output.say(f"{label}: {event.mode} weights from epoch {event.epoch + 1} on; -1/0/+1 in %: " + shares_text(event.shares))
+            case ev.EpochDone():
+                self._show_epoch(label, row, event)
+            case ev.Saved():
+                self._output.detail(f"{label}: saved {event.path}")
+            case ev.Warned():
+                self._output.warn(f"{label}: {event.message}")
+            case ev.Finished():
+                row[2], row[6] = "done", duration_text(event.seconds)
+                row[5] = f"{event.accuracy['base']:.2f}"
+                self._output.detail(f"{label}: finished, test accuracy {event.accuracy['base']:.2f} %")
+
+    def _show_progress(self, label: str, row: list[str], event: ev.Progress) -> None:
+        parts = " ".join(f"{_SHORT.get(name, name)} {value:.4g}" for name, value in event.parts.items())
+        info = f"loss {event.loss:.4g}  {parts}  {event.accuracy:.1f} %  {event.samples_per_second:.0f} samples/s"
+        row[4] = f"{event.loss:.4g}"
+        self._step_bar.update(self._step_task, total=self._steps, completed=event.step, info=info)
+        self._epoch_bar.update(self._epoch_task, completed=event.epoch + event.step / self._steps, info=label)
+        # Elsewhere than on a terminal a long epoch still gives a sign of life now and then.
+        if not self._live and time.monotonic() - self._said > 30:
+            self._said = time.monotonic()
+            self._output.say(f"{label}: epoch {event.epoch + 1}/{self._epochs}, step {event.step}/{self._steps}, {info}")
+
+    def _show_epoch(self, label: str, row: list[str], event: ev.EpochDone) -> None:
+        self._epoch_bar.update(self._epoch_task, completed=event.epoch, info=label)
+        row[3:7] = [f"{event.epoch}/{self._epochs}", f"{event.train_loss:.4g}", f"{event.accuracy['base']:.2f}", ""]
+        if self._live and not self._output.verbose:
+            return
+        self._said = time.monotonic()
+        parts = ", ".join(f"{_SHORT.get(name, name)} {value:.4g}" for name, value in event.train_parts.items())
+        self._output.say(
+            f"{label}: epoch {event.epoch}/{self._epochs}, loss {event.train_loss:.4g} ({parts}), training "
+            f"{event.train_accuracy['base']:.2f} %, {event.measured_on} {event.accuracy['base']:.2f} %, "
+            f"lr {event.learning_rate:.3g}, {event.samples_per_second:.0f} samples/s"
+        )
+
+    def _bar(self, unit: str) -> Progress:
+        return Progress(
+            TextColumn(f"{unit:>6}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[info]}"), console=self._output.stderr,
+        )  # fmt: skip
+
+    def _draw(self) -> Group:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for name in ("run", "seed", "", "epoch", "loss", "accuracy %", "time"):
+            table.add_column(name, justify="left" if name in ("run", "") else "right")
+        rows = list(self._rows.values())
+        for row in rows[-12:]:
+            table.add_row(*row, style="dim" if row[2] == "waiting" else None)
+        return Group(table, self._epoch_bar, self._step_bar)
+
+
+def shares_text(shares: dict[str, ev.Shares]) -> str:
+    """`conv2 20/61/19, fc1 ...`: the shares of -1, 0 and +1 by layer."""
+    return ", ".join(
+        f"{name} {100 * s.negative:.0f}/{100 * s.zero:.0f}/{100 * s.positive:.0f}" for name, s in shares.items()
+    )

@@ -1,0 +1,88 @@
+"""`tna train`: every run of a recipe, over its seeds, from the first epoch or from where it was left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tnacli.cli import options
+from tnacli.cli.console import Output
+
+if TYPE_CHECKING:
+    from tnacli.recipe.identity import Run
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one (see `tna recipes`).")],
+    run: Annotated[list[str] | None, typer.Option("--run", help="Only this run of the recipe. Repeatable.")] = None,
+    seed: Annotated[list[int] | None, typer.Option("--seed", min=0, help="This seed instead of the recipe's. Repeatable.")] = None,
+    overlays: options.With = None,
+    overrides: options.Set = None,
+    out: options.Out = Path("runs"),
+    data_root: options.DataRoot = None,
+    device: options.Device = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and where each value comes from.")] = False,
+    fresh: options.Fresh = False,
+    time_limit: options.TimeLimit = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Train every run of RECIPE. Finished runs are skipped, interrupted ones go on where they stopped.
+
+    Ctrl-C, SIGTERM and --time-limit save first; the same command goes on.
+
+    Examples:
+
+      tna train quickstart
+
+      tna train recipes/table1_cifar100.yaml --with laptop --seed 0
+
+      tna train table2_cifar10 --run tna_t_snn --set train.epochs=100 --dry-run
+    """
+    from tnacli.cli.common import with_place
+    from tnacli.recipe.load import load, plan
+
+    output = Output(as_json, quiet, verbose)
+    loaded = load(recipe, overlays=overlays or (), overrides=overrides or ())
+    runs = with_place(plan(loaded, runs=run or (), seeds=seed or ()), device=device, data_root=data_root)
+    if dry_run:
+        from tnacli.cli.dry_run import show
+
+        show(output, loaded, runs, out)
+        return
+    execute(output, runs, out, fresh=fresh, time_limit=time_limit, export=loaded.recipe.export, paper=loaded.recipe.reproduces.accuracy)
+
+
+def execute(
+    output: Output,
+    runs: tuple[Run, ...],
+    out: Path,
+    *,
+    fresh: bool = False,
+    time_limit: float | None = None,
+    export: bool = False,
+    paper: dict[str, float] | None = None,
+) -> None:
+    """Train `runs` and show their results; with `export`, compressed ones also as packed files."""
+    from tnacli.cli.progress import TrainingView
+    from tnacli.cli.results import show_results
+    from tnacli.experiment import Experiment, export_outcome
+    from tnacli.training.stop import StopRequest, stop_on_signals
+
+    stop = StopRequest(None if time_limit is None else 60 * time_limit)
+    outcomes, packed = [], {}
+    with stop_on_signals(stop), TrainingView(output, runs) as view:
+        experiment = Experiment(out, emit=view.emit, stop=stop)
+        for number, one in enumerate(runs, 1):
+            output.detail(f"run {number} of {len(runs)}: {one.name}, seed {one.seed}")
+            outcome = experiment.execute(one, fresh=fresh)
+            if not outcome.trained:
+                output.say(f"{one.name} seed {one.seed}: finished before, taken from {outcome.folder.path}")
+                view.skip(one, outcome.result)
+            outcomes.append(outcome)
+            if export and outcome.result["compressed"]:
+                packed[one.identity] = export_outcome(experiment, outcome)
+    show_results(output, outcomes, packed, paper or {})

@@ -1,0 +1,165 @@
+"""Samples in memory as a stream of batches, ready for a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tnacli.data.augment import Crops, Warps, crop, draw_crops, draw_warps, warp
+from tnacli.data.samples import Dataset, Samples
+from tnacli.errors import DataError
+from tnacli.recipe.schema import Augmentation
+from tnacli.seeds import derive
+
+_RESIDENT_SHARE = 4  # samples stay on a GPU if they take less than one part in this many of its free memory
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One step's samples: inputs float32, [N, C, H, W] or [N, T, C, H, W], and labels int64, [N], on the
+    training device.
+
+    `total` is the size of the whole batch over all processes, of which this is the share of one.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    total: int
+
+
+class Batches:
+    """The batches of every epoch over `samples`.
+
+    Nothing is remembered between epochs: the order follows from the seed and the epoch, augmentation from the
+    seed, the epoch and the step. So going on at any (epoch, step) gives the very batches that an
+    uninterrupted run would have seen.
+
+    With `training`, samples are shuffled and augmented. The last batch of an epoch may be smaller than the
+    others; if too small for batch norm (one sample, or fewer than two a process) it becomes part of the one
+    before. Without `training`, samples come in order and unchanged.
+
+    Of each batch, process `rank` of `world` takes every world-th sample, beginning with the rank-th: none is
+    lost or taken twice, and what a sample looks like does not depend on `world`. In evaluation a share may be
+    empty.
+
+    Raises DataError if there are too few samples to train on.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        dataset: Dataset,
+        batch_size: int,
+        device: torch.device | str,
+        *,
+        seed: int = 0,
+        training: bool,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if batch_size < 1 or not 0 <= rank < world:
+            raise ValueError(f"batch_size {batch_size}, rank {rank} and world {world} do not fit together")
+        least = 2 * world if training else 1
+        if training and len(samples) < least:
+            raise DataError(
+                f"{len(samples)} training samples are too few: batch norm needs at least {least} (2 a "
+                "process). Raise data.train_samples or hold fewer out for validation."
+            )
+        self.device = torch.device(device)
+        self.samples = _placed(samples, self.device)
+        self.bounds = _bounds(len(samples), batch_size, min(least, batch_size))
+        self.mean, self.std = dataset.mean, dataset.std
+        self.kind = dataset.kind
+        self.augmentation = dataset.augmentation if training else None
+        self.seed, self.training, self.rank, self.world = seed, training, rank, world
+
+    def __len__(self) -> int:
+        """Steps in an epoch."""
+        return len(self.bounds) - 1
+
+    @property
+    def sample_count(self) -> int:
+        """Samples in an epoch, over all processes."""
+        return len(self.samples)
+
+    def epoch(self, epoch: int = 0, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of `epoch` (counted from 0) from `first_step` on."""
+        order = self._order(epoch)
+        for step in range(first_step, len(self)):
+            indices = order[self.bounds[step] : self.bounds[step + 1]]
+            share = torch.arange(self.rank, len(indices), self.world)
+            mine = self.samples.take(indices[share].to(self.samples.inputs.device))
+            inputs = mine.inputs.to(self.device)
+            if self.augmentation is not None:
+                generator = torch.Generator().manual_seed(derive(self.seed, "augment", epoch, step))
+                drawn = draw(self.augmentation, self.kind, len(indices), generator)
+                inputs = augmented(inputs, None if drawn is None else drawn.take(share, self.device))
+            yield Batch(
+                as_input(inputs, self.mean, self.std, self.kind), mine.labels.to(self.device), len(indices)
+            )
+
+    def _order(self, epoch: int) -> Tensor:
+        if not self.training:
+            return torch.arange(len(self.samples))
+        generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
+        return torch.randperm(len(self.samples), generator=generator)
+
+
+def draw(
+    augmentation: Augmentation, kind: str, count: int, generator: torch.Generator
+) -> Crops | Warps | None:
+    """What is random about `count` samples of `kind`; None if nothing is."""
+    if kind == "events":
+        rotation, shear = augmentation.rotation or 0.0, augmentation.shear or 0.0
+        return draw_warps(count, rotation, shear, generator) if rotation or shear else None
+    padding, flip = augmentation.crop_padding or 0, augmentation.flip or 0.0
+    return draw_crops(count, padding, flip, generator) if padding or flip else None
+
+
+def augmented(inputs: Tensor, drawn: Crops | Warps | None) -> Tensor:
+    """uint8 `inputs` changed as `drawn`."""
+    if drawn is None:
+        return inputs
+    return warp(inputs, drawn) if isinstance(drawn, Warps) else crop(inputs, drawn)
+
+
+def as_input(
+    samples: Tensor, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, kind: str
+) -> Tensor:
+    """uint8 samples as the float32 that a network is fed with.
+
+    Pixels [N, C, H, W] become (pixel / 255 - mean) / std per channel, torchvision's ToTensor and Normalize,
+    or pixel / 255 without a mean. Event counts [N, T, C, H, W] stay counts: they are the current fed in,
+    batch norm behind the first layer sets their scale, and 0, no events, stays 0.
+    """
+    values = samples.to(torch.float32)
+    if kind == "events":
+        return values
+    values.div_(255)
+    if mean is None or std is None:
+        return values
+    shape = (-1, 1, 1)
+    values.sub_(torch.tensor(mean, device=values.device).view(shape))
+    return values.div_(torch.tensor(std, device=values.device).view(shape))
+
+
+def _bounds(count: int, batch_size: int, least: int) -> list[int]:
+    """Where each batch begins, and the end; no batch but an only one is smaller than `least`."""
+    bounds = [*range(0, count, batch_size), count]
+    if len(bounds) > 2 and bounds[-1] - bounds[-2] < least:
+        del bounds[-2]
+    return bounds
+
+
+def _placed(samples: Samples, device: torch.device) -> Samples:
+    """`samples` on `device`, moved once, unless they would crowd a GPU; then they stay and each batch is
+    moved.
+    """
+    if device.type == "cuda":
+        free_bytes, _ = torch.cuda.mem_get_info(device)
+        if samples.inputs.nbytes * _RESIDENT_SHARE > free_bytes:
+            return samples
+    return Samples(samples.inputs.to(device), samples.labels.to(device))

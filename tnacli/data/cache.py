@@ -1,0 +1,93 @@
+"""Decoded samples kept on disk, so that images and recordings are decoded once.
+
+An entry is one safetensors file that holds one uint8 array and its checksum. Its name is a hash of everything
+that the array depends on: each source file's path, size and time of change, the settings of the decoding, and
+the decoding's version. A changed file or setting is simply another entry. The cache is an optimisation: if it
+cannot be read or written, the program goes on without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from tnacli.errors import StorageError
+from tnacli.storage import write_atomically
+
+logger = logging.getLogger(__name__)
+
+Bytes = NDArray[np.uint8]
+
+
+class SourceFile(NamedTuple):
+    """A file as it was when it was listed: path, size in bytes, and time of the last change in
+    nanoseconds.
+    """
+
+    path: str
+    size_bytes: int
+    changed_ns: int
+
+
+def cache_folder() -> Path | None:
+    """$TNA_CACHE, else tnacli below $XDG_CACHE_HOME or ~/.cache; None where there is no home folder."""
+    if named := os.environ.get("TNA_CACHE"):
+        return Path(named)
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "tnacli"
+    try:
+        return Path.home() / ".cache" / "tnacli"
+    except RuntimeError:
+        return None
+
+
+def entry_name(label: str, files: Iterable[SourceFile], settings: str) -> str:
+    """The file name of the entry that holds `files` decoded with `settings` (which names the decoding and
+    its version).
+    """
+    digest = hashlib.sha256(settings.encode())
+    for file in files:
+        digest.update(f"\0{file.path}\0{file.size_bytes}\0{file.changed_ns}".encode(errors="surrogateescape"))
+    return f"{label}-{digest.hexdigest()[:24]}.safetensors"
+
+
+def cached(folder: Path | None, name: str, decode: Callable[[], Bytes]) -> Bytes:
+    """The array of entry `name` in `folder`, or what `decode` returns, which then becomes the entry.
+
+    A damaged entry is logged and replaced. What `decode` raises is passed on, and no entry is left. Without a
+    folder, or where it cannot be written to (logged), every call decodes.
+    """
+    if folder is None:
+        return decode()
+    path = folder / name
+    if path.exists():
+        try:
+            return _read(path)
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            logger.warning("%s is damaged and is made again (%s)", path, error)
+    array = decode()
+    try:
+        checksum = str(zlib.crc32(np.ascontiguousarray(array).data))
+        write_atomically(path, save({"samples": array}, metadata={"crc32": checksum}))
+    except StorageError as error:
+        logger.warning("decoded samples are not kept for the next time: %s", error)
+    return array
+
+
+def _read(path: Path) -> Bytes:
+    with safe_open(path, framework="numpy") as file:
+        array: Bytes = file.get_tensor("samples")
+        expected = (file.metadata() or {})["crc32"]
+    if array.dtype != np.uint8 or str(zlib.crc32(array.data)) != expected:
+        raise ValueError("its checksum does not match")
+    return array

@@ -1,0 +1,169 @@
+"""Event recordings as a source: N-MNIST, CIFAR10-DVS and recordings of one's own, as frames."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tnacli.data.cache import Bytes, SourceFile, cached, entry_name
+from tnacli.data.folders import Listing, class_folders, list_classes
+from tnacli.data.frames import to_frames
+from tnacli.data.locate import DVS_CLASSES, Place
+from tnacli.data.recordings import DECODING, RECORDING_SUFFIXES, needs_tonic, read_recording
+from tnacli.data.samples import Origin
+from tnacli.data.source import OnProgress, Source
+from tnacli.data.workers import for_each
+from tnacli.errors import DataError
+from tnacli.recipe.datasets import DATASETS
+from tnacli.recipe.schema import Data
+
+FIRST_DVS_TEST = 900
+"""Recordings of CIFAR10-DVS are numbered 0 to 999 in each class; those from here on, the last 100, are the
+test set.
+"""
+
+
+def event_source(
+    data: Data, place: Place, timesteps: int, cache: Path | None, on_progress: OnProgress
+) -> Source:
+    """The recordings at `place` as uint8 frames [n, timesteps, 2, *size], made as they are asked for, then
+    cached.
+
+    N-MNIST and CIFAR10-DVS count as "official" if all their recordings are there, else as "folder", with a
+    note. Raises DataError if data.format asks for official files and some are missing, or if a recording
+    cannot be read.
+    """
+    facts = DATASETS[data.name]
+    if place.layout == "classes":
+        classes, listings, notes = cifar10dvs_split(place.path)
+    else:
+        found = class_folders(place.path, RECORDING_SUFFIXES)
+        classes, listings, notes = found.classes, found.splits, found.notes("recordings")
+    if facts.classes is not None and len(classes) != facts.classes:
+        raise DataError(f"{place.path} holds {len(classes)} classes, {facts.title} has {facts.classes}.")
+    origin: Origin = "folder"
+    if place.layout == "classes" or data.name == "nmnist":
+        origin, shortfall = _completeness(data, place.path, listings)
+        notes += shortfall
+    sensor = data.sensor or (facts.sensor and (facts.sensor[1], facts.sensor[0]))
+    if sensor is None:
+        # One camera made all recordings: what the first one says, or does not say, stands for all.
+        _, sensor = read_recording(listings["train"].files[0].path, None)
+    size = data.size or facts.size or sensor
+    if size[0] > sensor[0] or size[1] > sensor[1]:
+        raise DataError(
+            f"data.size {list(size)} is larger than the camera's {list(sensor)}: events can only be brought "
+            "closer together."
+        )
+
+    def read(split: str, indices: Tensor) -> Tensor:
+        files = listings[split].take(indices)
+        settings = f"{DECODING} {timesteps} {data.binning} {size} {sensor}"
+
+        def decode() -> Bytes:
+            return _decode(
+                files, sensor, timesteps, size, data.binning, f"reading {data.name} {split}", on_progress
+            )
+
+        return torch.from_numpy(cached(cache, entry_name(f"{data.name}-{split}", files, settings), decode))
+
+    labels = {split: listing.labels for split, listing in listings.items()}
+    return Source(origin, classes, labels, read, notes)
+
+
+def cifar10dvs_split(place: Path) -> tuple[tuple[str, ...], dict[str, Listing], tuple[str, ...]]:
+    """Classes, recordings of both splits, and notes, of CIFAR10-DVS as published:
+    `place`/<class>/cifar10_<class>_<number>.
+
+    It comes without a split. Here the recordings numbered 900 to 999 of each class are the test set and those
+    from 0 to 899 the training set, also where recordings are missing, so that no recording ever changes
+    sides. Raises DataError if a class is missing or a file has no number or another's.
+    """
+    folders = [place / label for label in DVS_CLASSES]
+    for folder in folders:
+        if not folder.is_dir():
+            raise DataError(f"{folder} is missing. To get it: {DATASETS['cifar10dvs'].how_to_get}.")
+    passed_over: list[str] = []
+    everything = list_classes(folders, RECORDING_SUFFIXES, passed_over)
+    numbers = [_number(file) for file in everything.files]
+    taken: dict[tuple[int, int], SourceFile] = {}
+    for key, file in zip(
+        zip(everything.labels.tolist(), numbers, strict=True), everything.files, strict=True
+    ):
+        if key in taken:
+            raise DataError(f"{taken[key].path} and {file.path} have the same number; keep one of them.")
+        taken[key] = file
+    in_test = torch.tensor([number >= FIRST_DVS_TEST for number in numbers])
+    listings = {
+        split: Listing(everything.take(where.nonzero().flatten()), everything.labels[where])
+        for split, where in (("train", ~in_test), ("test", in_test))
+    }
+    for split, listing in listings.items():
+        for label, folder in enumerate(folders):
+            if not (listing.labels == label).any():
+                raise DataError(
+                    f"{folder} has no {split} recordings: those numbered 0 to 899 are for training, 900 to "
+                    "999 for testing."
+                )
+    notes: tuple[str, ...] = ("test set: recordings 900 to 999 of each class, training set: 0 to 899",)
+    if passed_over:
+        notes += (f"passed over, not recordings: {passed_over[0]} ({len(passed_over)} in all)",)
+    return DVS_CLASSES, listings, notes
+
+
+def _number(file: SourceFile) -> int:
+    found = re.search(r"(\d+)$", Path(file.path).stem)
+    if found is None or int(found[1]) > 999:
+        raise DataError(
+            f"{file.path}: recordings of CIFAR10-DVS end in a number from 0 to 999, as in "
+            "cifar10_ship_7.aedat."
+        )
+    return int(found[1])
+
+
+def _completeness(data: Data, place: Path, listings: dict[str, Listing]) -> tuple[Origin, tuple[str, ...]]:
+    """Whether all recordings are there, each class its share in CIFAR10-DVS."""
+    facts = DATASETS[data.name]
+    there = {split: len(listing.files) for split, listing in listings.items()}
+    whole = {"train": facts.train, "test": facts.test}
+    shares = Counter(listings["train"].labels.tolist()).values()
+    if there == whole and (data.name != "cifar10dvs" or set(shares) == {900}):
+        return "official", ()
+    shortfall = (
+        f"{place} holds {there['train']:,} training and {there['test']:,} test recordings; {facts.title} has "
+        f"{facts.train:,} and {facts.test:,}"
+    )
+    if data.format == "official":
+        raise DataError(
+            f"{shortfall}. Use what is there with data.format: auto, or get the rest: {facts.how_to_get}."
+        )
+    return "folder", (shortfall,)
+
+
+def _decode(
+    files: tuple[SourceFile, ...],
+    sensor: tuple[int, int],
+    timesteps: int,
+    size: tuple[int, int],
+    binning: str,
+    what: str,
+    on_progress: OnProgress,
+) -> Bytes:
+    frames = np.empty((len(files), timesteps, 2, *size), np.uint8)
+
+    def read(index: int) -> None:
+        events, _ = read_recording(files[index].path, sensor)
+        frames[index] = to_frames(events, sensor=sensor, timesteps=timesteps, size=size, binning=binning)
+
+    if any(needs_tonic(file.path) for file in files):
+        # Here, in the calling thread: the import takes seconds, and other threads would only wait for each
+        # other.
+        import_module("tonic.io")
+    for_each(len(files), read, what, on_progress)
+    return frames

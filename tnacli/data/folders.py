@@ -1,0 +1,133 @@
+"""Class folders, {train,test}/<class>/<file>: which files there are, and the class of each."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tnacli.data.cache import SourceFile
+from tnacli.errors import DataError
+
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of one split in a fixed order, class after class and by name, and the class of each
+    (int64, [n]).
+    """
+
+    files: tuple[SourceFile, ...]
+    labels: Tensor
+
+    def take(self, indices: Tensor) -> tuple[SourceFile, ...]:
+        return tuple(self.files[index] for index in indices.tolist())
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """Both splits of a set of class folders. `passed_over` are files that are not samples, and were left
+    alone.
+    """
+
+    classes: tuple[str, ...]
+    splits: dict[str, Listing]
+    passed_over: tuple[str, ...] = ()
+
+    def notes(self, what: str) -> tuple[str, ...]:
+        """What to tell about files that are not `what` ("images", "recordings")."""
+        if not self.passed_over:
+            return ()
+        others = f" and {len(self.passed_over) - 1} more" if len(self.passed_over) > 1 else ""
+        return (f"passed over, not {what}: {self.passed_over[0]}{others}",)
+
+
+def split_folders(place: Path) -> dict[str, Path]:
+    """The folders of `place` called train and test, in any case; both or nothing."""
+    if not place.is_dir():
+        return {}
+    found: dict[str, Path] = {}
+    for entry in sorted(place.iterdir()):
+        split = entry.name.lower()
+        if split in SPLITS and entry.is_dir():
+            if split in found:
+                raise DataError(
+                    f"{place} holds both {found[split].name} and {entry.name}; keep one {split} folder."
+                )
+            found[split] = entry
+    return found if len(found) == len(SPLITS) else {}
+
+
+def class_folders(place: Path, suffixes: frozenset[str]) -> ClassFolders:
+    """List `place`/{train,test}/<class>/<file>; the sorted names of the class folders give the labels 0, 1,
+    2, ...
+
+    Files whose suffix is not among `suffixes` and folders inside class folders are passed over; what systems
+    leave behind (.DS_Store, __MACOSX) is not even mentioned. Raises DataError if both splits do not have the
+    same classes or a class has no files.
+    """
+    folders = split_folders(place)
+    if not folders:
+        raise DataError(f"{place} does not hold the two folders train and test.")
+    names = {split: _visible_folders(folder) for split, folder in folders.items()}
+    for split, other in (("train", "test"), ("test", "train")):
+        if missing := [name for name in names[other] if name not in names[split]]:
+            raise DataError(
+                f"{folders[split]} has no folder for {_some(missing)}, which {folders[other]} has. Both "
+                "splits need the same classes: add the missing folders, or remove the others."
+            )
+    classes = names["train"]
+    if len(classes) < 2:
+        raise DataError(f"{folders['train']} holds {len(classes)} class folders; there must be at least 2.")
+    passed_over: list[str] = []
+    splits = {
+        split: list_classes([folder / name for name in classes], suffixes, passed_over)
+        for split, folder in folders.items()
+    }
+    return ClassFolders(classes, splits, tuple(passed_over))
+
+
+def list_classes(folders: list[Path], suffixes: frozenset[str], passed_over: list[str]) -> Listing:
+    """The files with `suffixes` in `folders`, one folder a class; others are added to `passed_over`.
+
+    Raises DataError if a folder has none.
+    """
+    files: list[SourceFile] = []
+    labels: list[int] = []
+    for label, folder in enumerate(folders):
+        before = len(files)
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if _left_behind(entry.name):
+                    continue
+                if not entry.is_file() or Path(entry.name).suffix.lower() not in suffixes:
+                    passed_over.append(entry.path)
+                    continue
+                status = entry.stat()
+                files.append(SourceFile(entry.path, status.st_size, status.st_mtime_ns))
+        if len(files) == before:
+            raise DataError(
+                f"{folder} has no files to learn from; files read are {', '.join(sorted(suffixes))}. Add "
+                "some, or remove the class from both train and test."
+            )
+        labels += [label] * (len(files) - before)
+    return Listing(tuple(files), torch.tensor(labels, dtype=torch.int64))
+
+
+def _visible_folders(folder: Path) -> tuple[str, ...]:
+    return tuple(
+        sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not _left_behind(entry.name))
+    )
+
+
+def _left_behind(name: str) -> bool:
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more classes"

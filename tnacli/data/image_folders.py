@@ -1,0 +1,126 @@
+"""Images in class folders as a source: known sets laid out that way, and images of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tnacli.data import images
+from tnacli.data.cache import Bytes, cached, entry_name
+from tnacli.data.folders import SPLITS, ClassFolders, Listing, class_folders
+from tnacli.data.source import OnProgress, Source
+from tnacli.errors import DataError
+from tnacli.recipe.datasets import DATASETS
+
+FASHION_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+
+
+def image_folders(
+    name: str, place: Path, size: tuple[int, int] | None, cache: Path | None, on_progress: OnProgress
+) -> Source:
+    """The images in `place`/{train,test}/<class>/, decoded and resized to `size` as they are asked for, then
+    cached.
+
+    Without `size` a known set must have images of its own size, and one's own images must all be of one size.
+    One's own images have one channel if all of them are gray, else three. Raises DataError where the folders
+    do not fit.
+    """
+    facts = DATASETS[name]
+    found = class_folders(place, images.IMAGE_SUFFIXES)
+    classes, listings = found.classes, found.splits
+    if facts.classes is not None and len(classes) != facts.classes:
+        raise DataError(
+            f"{place} holds {len(classes)} classes, {facts.title} has {facts.classes}. Remove what does not "
+            "belong to it, or use your own images with data.name: folder."
+        )
+    if name == "fashion_mnist":
+        classes, listings = _official_order(found)
+    if facts.channels is None:
+        channels, its_size = _survey(name, listings, size, cache, on_progress)
+    else:
+        channels, its_size = facts.channels, facts.size or (1, 1)
+    target = size or its_size
+
+    def read(split: str, indices: Tensor) -> Tensor:
+        files = listings[split].take(indices)
+        what = f"reading {name} {split}"
+
+        def decode() -> Bytes:
+            return images.decode(
+                files,
+                channels=channels,
+                size=target,
+                resize=size is not None,
+                what=what,
+                on_progress=on_progress,
+            )
+
+        settings = f"{images.DECODING} {channels} {target} {size is not None}"
+        return torch.from_numpy(cached(cache, entry_name(f"{name}-{split}", files, settings), decode))
+
+    labels = {split: listing.labels for split, listing in listings.items()}
+    return Source("folder", classes, labels, read, found.notes("images"))
+
+
+def _survey(
+    name: str,
+    listings: dict[str, Listing],
+    size: tuple[int, int] | None,
+    cache: Path | None,
+    on_progress: OnProgress,
+) -> tuple[int, tuple[int, int]]:
+    """Channels and size of one's own images: looked up in every file, so that no subset of them decides
+    it.
+    """
+    files = tuple(file for split in SPLITS for file in listings[split].files)
+
+    def look() -> Bytes:
+        return images.survey(files, f"looking through {name}", on_progress).view(np.uint8)
+
+    seen = cached(cache, entry_name(f"{name}-survey", files, images.DECODING), look).view(np.int64)
+    if size is None:
+        differs = (seen[:, :2] != seen[0, :2]).any(axis=1).nonzero()[0]
+        if len(differs):
+            other = int(differs[0])
+            raise DataError(
+                f"the images are of different sizes: {files[0].path} is {seen[0, 0]}x{seen[0, 1]}, "
+                f"{files[other].path} is {seen[other, 0]}x{seen[other, 1]}. Say what size to bring them to: "
+                "data.size: [height, width]."
+            )
+    return (1 if seen[:, 2].all() else 3), (int(seen[0, 0]), int(seen[0, 1]))
+
+
+def _official_order(found: ClassFolders) -> tuple[tuple[str, ...], dict[str, Listing]]:
+    """Fashion-MNIST's folders in the order of its official labels, which is not alphabetical.
+
+    Folders may be called by label (0 to 9) or by class name, whatever the case and punctuation; anything else
+    stays in sorted order, as in any other data set.
+    """
+    plain = {_plain(title): label for label, title in enumerate(FASHION_CLASSES)}
+    by_name = [plain.get(_plain(folder), -1) for folder in found.classes]
+    by_number = [int(folder) if folder.isdecimal() else -1 for folder in found.classes]
+    official = next((order for order in (by_number, by_name) if sorted(order) == list(range(10))), None)
+    if official is None:
+        return found.classes, found.splits
+    table = torch.tensor(official)
+    return FASHION_CLASSES, {
+        split: Listing(listing.files, table[listing.labels]) for split, listing in found.splits.items()
+    }
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())

@@ -1,0 +1,179 @@
+"""Images as bytes: decoded from files of any common format, from torchvision's official sets, or embedded
+in scikit-learn.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from tnacli.data.cache import Bytes, SourceFile
+from tnacli.data.choose import balanced, rest
+from tnacli.data.source import OnProgress, Source
+from tnacli.data.workers import for_each
+from tnacli.errors import DataError
+from tnacli.recipe.datasets import DATASETS
+
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+)
+DECODING = "images 1"
+"""Names what `decode` computes; raise the number when it changes, so that no old cache entry is taken for
+new.
+"""
+
+_GRAY_MODES = ("1", "L", "LA")
+_COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+# What Pillow raises on damaged files differs from format to format.
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+
+
+def survey(files: Sequence[SourceFile], what: str, on_progress: OnProgress) -> NDArray[np.int64]:
+    """Height, width and whether it is gray (1 or 0) of every file, from its header: int64, [n, 3]."""
+    seen = np.empty((len(files), 3), np.int64)
+
+    def look(index: int) -> None:
+        with _opened(files[index].path) as image:
+            seen[index] = image.height, image.width, image.mode in _GRAY_MODES
+
+    for_each(len(files), look, what, on_progress)
+    return seen
+
+
+def decode(
+    files: Sequence[SourceFile],
+    *,
+    channels: int,
+    size: tuple[int, int],
+    resize: bool,
+    what: str,
+    on_progress: OnProgress,
+) -> Bytes:
+    """Decode `files` to uint8, [n, channels, *size]; colour becomes gray or gray colour as `channels` (1 or
+    3) says.
+
+    Images of another size are resized (bilinear, with antialiasing, proportions not kept) or, without
+    `resize`, refused. Transparency is dropped. Raises DataError naming the file if one cannot be decoded.
+    """
+    height, width = size
+    pixels = np.empty((len(files), channels, height, width), np.uint8)
+
+    def read(index: int) -> None:
+        path = files[index].path
+        with _opened(path) as opened:
+            if not resize and opened.size != (width, height):
+                raise DataError(
+                    f"{path} is {opened.height}x{opened.width} pixels, not {height}x{width}. To have images "
+                    f"resized, say so: data.size: [{height}, {width}]."
+                )
+            try:
+                image = opened.convert("L" if channels == 1 else "RGB")
+            except _DAMAGED as error:
+                raise _damaged(path, error) from error
+            if image.size != (width, height):
+                image = image.resize((width, height), Image.Resampling.BILINEAR)
+            pixels[index] = np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
+
+    for_each(len(files), read, what, on_progress)
+    return pixels
+
+
+def resized(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """uint8 [n, C, H, W] brought to [n, C, *size] with the filter of `decode`."""
+    if tuple(pixels.shape[-2:]) == size:
+        return pixels
+    return F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
+
+
+def digits(size: tuple[int, int]) -> Source:
+    """scikit-learn's 1,797 handwritten digits, 8x8, of which a fixed 360, 36 of each class, are the test set.
+
+    Their values 0 to 16 become bytes as round(255 * value / 16).
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    pixels = torch.from_numpy(np.rint(bunch.images * (255 / 16)).astype(np.uint8)).unsqueeze(1)
+    labels = torch.from_numpy(bunch.target.astype(np.int64))
+    test = balanced(labels, DATASETS["digits"].test or 0, "digits", "test")
+    parts = {"train": rest(len(labels), test), "test": test}
+    return Source(
+        "embedded",
+        tuple(str(name) for name in bunch.target_names),
+        {split: labels[indices] for split, indices in parts.items()},
+        lambda split, indices: resized(pixels[parts[split][indices]], size),
+    )
+
+
+def official(name: str, root: Path, size: tuple[int, int]) -> Source:
+    """CIFAR-10, CIFAR-100 or Fashion-MNIST from the official files below `root`, read by torchvision.
+
+    The CIFAR files are checked against their published MD5 sums, Fashion-MNIST's unpacked files, for which
+    there are none, against their lengths. Raises DataError if they do not match.
+    """
+    from torchvision import datasets
+
+    kinds = {
+        "cifar10": datasets.CIFAR10,
+        "cifar100": datasets.CIFAR100,
+        "fashion_mnist": datasets.FashionMNIST,
+    }
+    if name == "fashion_mnist":
+        _check_idx_lengths(root / "FashionMNIST" / "raw")
+    try:
+        splits = {split: kinds[name](str(root), train=split == "train") for split in ("train", "test")}
+    except (RuntimeError, OSError, ValueError) as error:
+        raise DataError(
+            f"The official files of {DATASETS[name].title} below {root} are damaged or incomplete "
+            f"({error}). Remove them and get them again: {DATASETS[name].how_to_get}."
+        ) from error
+
+    def pixels(split: str) -> Tensor:
+        data = torch.as_tensor(splits[split].data)
+        return data.unsqueeze(1) if data.ndim == 3 else data.permute(0, 3, 1, 2)
+
+    return Source(
+        "official",
+        tuple(splits["train"].classes),
+        {split: torch.as_tensor(data.targets, dtype=torch.int64) for split, data in splits.items()},
+        lambda split, indices: resized(pixels(split)[indices].contiguous(), size),
+    )
+
+
+def _check_idx_lengths(raw: Path) -> None:
+    for prefix, count in (("train", 60_000), ("t10k", 10_000)):
+        for file, length in (("images-idx3", 16 + count * 28 * 28), ("labels-idx1", 8 + count)):
+            path = raw / f"{prefix}-{file}-ubyte"
+            if not path.is_file():
+                raise DataError(f"{path} is missing. Get it again: {DATASETS['fashion_mnist'].how_to_get}.")
+            if path.stat().st_size != length:
+                raise DataError(
+                    f"{path} is damaged: {path.stat().st_size:,} bytes instead of {length:,}. Remove it and "
+                    f"get it again: {DATASETS['fashion_mnist'].how_to_get}."
+                )
+
+
+def _opened(path: str) -> Image.Image:
+    try:
+        image = Image.open(path)
+    except _DAMAGED as error:
+        raise _damaged(path, error) from error
+    if image.mode not in _GRAY_MODES + _COLOUR_MODES:
+        image.close()
+        raise DataError(
+            f"{path} has pixels of kind {image.mode}, more than 8 bits each; save it as 8-bit gray or "
+            "colour first, so that it is you who says how the values are scaled."
+        )
+    return image
+
+
+def _damaged(path: str, error: Exception) -> DataError:
+    return DataError(f"{path} cannot be decoded ({error}). Replace it or take it out of the folder.")

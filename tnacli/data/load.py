@@ -1,0 +1,195 @@
+"""From the data section of a recipe to a data set in memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tnacli.data import images
+from tnacli.data.cache import cache_folder
+from tnacli.data.choose import balanced, rest
+from tnacli.data.event_source import event_source
+from tnacli.data.generated import generated
+from tnacli.data.image_folders import image_folders
+from tnacli.data.locate import OWN, Search, locate, missing
+from tnacli.data.published import obtain
+from tnacli.data.samples import Dataset, Samples, empty_like, fingerprint
+from tnacli.data.source import OnProgress, Source, no_progress
+from tnacli.errors import DataError
+from tnacli.recipe.datasets import DATASETS
+from tnacli.recipe.schema import Augmentation, Data
+
+logger = logging.getLogger(__name__)
+
+ALL_SPLITS = ("train", "validation", "test")
+
+
+def load(
+    data: Data,
+    timesteps: int,
+    *,
+    cache: Path | None = None,
+    on_progress: OnProgress | None = None,
+    splits: Collection[str] = ALL_SPLITS,
+) -> Dataset:
+    """The samples that `data` describes; event recordings become `timesteps` frames.
+
+    The same description gives the same samples, whatever the seed of a run: `train_samples` and
+    `test_samples` take fixed subsets, balanced over classes, and `validation_samples` are then held out of
+    the training samples, balanced too (the rule stands in `tnacli.data.choose`). Only `splits` are loaded;
+    the others come back empty.
+
+    Decoded files are kept in the folder `cache` (default: $TNA_CACHE, else the user's cache folder).
+    `on_progress` is called with what is being done, how far it is, and its end. Raises DataError if the data
+    set is missing, damaged or smaller than asked for.
+    """
+    progress = on_progress or no_progress
+    source = open_source(data, timesteps, cache or cache_folder(), progress)
+    facts = DATASETS[data.name]
+    chosen = {split: _chosen(data, source, split) for split in ("train", "test")}
+    measuring = data.normalise == "measure" or (
+        data.normalise == "auto" and facts.mean is None and not facts.is_events
+    )
+
+    loaded: dict[str, Samples] = {}
+    mean, std = (None, None) if data.normalise == "none" else (facts.mean, facts.std)
+    if measuring or "train" in splits or "validation" in splits:
+        whole = _read(source, "train", chosen["train"])
+        train, validation = _hold_out(data, whole)
+        if measuring:
+            mean, std = statistics(train.inputs)
+        loaded["train"] = train
+        if validation is not None:
+            loaded["validation"] = validation
+    if "test" in splits:
+        loaded["test"] = _read(source, "test", chosen["test"])
+    loaded = {split: samples for split, samples in loaded.items() if split in splits} or {
+        split: empty_like(samples) for split, samples in loaded.items()
+    }
+    for note in source.notes:
+        logger.info("%s: %s", facts.title, note)
+    nothing = empty_like(next(iter(loaded.values())))
+    return Dataset(
+        name=data.name,
+        kind="events" if facts.is_events else "images",
+        classes=source.classes,
+        train=loaded.get("train", nothing),
+        validation=loaded.get("validation"),
+        test=loaded.get("test", nothing),
+        mean=mean,
+        std=std,
+        augmentation=resolved(data),
+        source=source.origin,
+        fingerprint=fingerprint(source.classes, loaded),
+        notes=source.notes,
+    )
+
+
+def open_source(data: Data, timesteps: int, cache: Path | None, on_progress: OnProgress) -> Source:
+    """Find (and with data.download, fetch) the data set, without decoding samples yet. Raises DataError if
+    it is missing.
+    """
+    facts = DATASETS[data.name]
+    size = data.size or facts.size
+    if data.format == "generated":
+        assert size is not None  # the schema lets only known sets be generated
+        return generated(data.name, size, timesteps, data.train_samples, data.test_samples)
+    if data.name == "digits":
+        assert size is not None
+        return images.digits(size)
+    search = _found(data, on_progress)
+    place = search.place
+    if place is None:
+        raise missing(data.name, search)
+    if facts.is_events:
+        return event_source(data, place, timesteps, cache, on_progress)
+    if place.layout == "torchvision":
+        assert size is not None
+        return images.official(data.name, place.path, size)
+    return image_folders(data.name, place.path, data.size, cache, on_progress)
+
+
+def resolved(data: Data) -> Augmentation:
+    """The augmentation of `data`, its blanks filled in with the data set's own; what does not apply to its
+    kind is 0.
+    """
+    facts, asked = DATASETS[data.name], data.augmentation
+    return Augmentation(
+        crop_padding=facts.crop_padding if asked.crop_padding is None else asked.crop_padding,
+        flip=facts.flip if asked.flip is None else asked.flip,
+        rotation=facts.rotation if asked.rotation is None else asked.rotation,
+        shear=facts.shear if asked.shear is None else asked.shear,
+    )
+
+
+def statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel of uint8 [n, C, H, W], as of pixels scaled to [0, 1].
+
+    From exact counts of each of the 256 values. Raises DataError if a channel is the same everywhere.
+    """
+    values = torch.arange(256, dtype=torch.float64) / 255
+    means, deviations = [], []
+    for channel in range(pixels.shape[1]):
+        share = torch.bincount(pixels[:, channel].flatten(), minlength=256).double()
+        share /= share.sum()
+        mean = (share * values).sum()
+        deviation = (share * (values - mean).square()).sum().sqrt()
+        if deviation == 0:
+            raise DataError(
+                f"channel {channel} has the same value in every training pixel and cannot be normalised. "
+                "Check the images, or set data.normalise: none."
+            )
+        means.append(mean.item())
+        deviations.append(deviation.item())
+    return tuple(means), tuple(deviations)
+
+
+def _found(data: Data, on_progress: OnProgress) -> Search:
+    search = locate(data.name, data.format, data.root)
+    if search.place is None and data.download and data.name not in OWN:
+        if data.format == "folder":
+            raise DataError(
+                "data.download fetches the official files; with data.format: folder, lay the images out "
+                "yourself."
+            )
+        obtain(data.name, search.root, on_progress)
+        search = locate(data.name, data.format, data.root)
+    return search
+
+
+def _chosen(data: Data, source: Source, split: str) -> Tensor:
+    labels = source.labels[split]
+    key = f"{split}_samples"
+    count: int | None = getattr(data, key)
+    if count is None:
+        return torch.arange(len(labels))
+    if count > len(labels):
+        raise DataError(f"data.{key} asks for {count:,} samples; {data.name} has {len(labels):,} here.")
+    if count < len(source.classes):
+        raise DataError(
+            f"data.{key} is {count}, fewer than the {len(source.classes)} classes of {data.name}; every "
+            "class needs one."
+        )
+    return balanced(labels, count, data.name, split)
+
+
+def _hold_out(data: Data, samples: Samples) -> tuple[Samples, Samples | None]:
+    count = data.validation_samples
+    if not count:
+        return samples, None
+    classes = int(samples.labels.max()) + 1
+    if count > len(samples) - classes:
+        raise DataError(
+            f"data.validation_samples is {count:,} of {len(samples):,} training samples; at least one of "
+            f"each of the {classes} classes must be left to train on."
+        )
+    taken = balanced(samples.labels, count, data.name, "validation")
+    return samples.take(rest(len(samples), taken)), samples.take(taken)
+
+
+def _read(source: Source, split: str, indices: Tensor) -> Samples:
+    return Samples(source.read(split, indices), source.labels[split][indices])

@@ -1,0 +1,133 @@
+"""Finding a data set on disk, and saying where it was looked for if it is not there."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tnacli.data.folders import split_folders
+from tnacli.errors import DataError
+from tnacli.recipe.datasets import DATASETS
+
+OWN = ("folder", "event_folder")
+"""Data sets of the user's own: the folder itself is named, not one that holds it."""
+
+DVS_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a data set was found.
+
+    `layout` says how to read `path`: "torchvision" is the `root` of torchvision's class, "folders" holds
+    {train,test}, "classes" holds the ten class folders of CIFAR10-DVS without a split.
+    """
+
+    layout: Literal["torchvision", "folders", "classes"]
+    path: Path
+
+
+@dataclass(frozen=True)
+class Search:
+    """What was found, if anything, and every place that was looked at, each with what should have been
+    there.
+    """
+
+    root: Path
+    root_origin: str
+    place: Place | None
+    looked: tuple[str, ...]
+
+
+def data_root(root: str | None) -> tuple[Path, str]:
+    """The folder that holds data sets, and what named it: the recipe, the environment, or nobody."""
+    if root is not None:
+        return Path(root).expanduser(), "data.root"
+    if named := os.environ.get("TNA_DATA"):
+        return Path(named).expanduser(), "$TNA_DATA"
+    return Path("data"), "the default, as neither data.root nor $TNA_DATA is set"
+
+
+def locate(name: str, wanted: str, root: str | None) -> Search:
+    """Look for the data set `name` in the format `wanted` ("auto", "official" or "folder").
+
+    Below the data root, a set is found in any folder whose name is its own, whatever the case and punctuation
+    (fashion_mnist, FashionMNIST, Fashion-MNIST); the root may also be that folder itself.
+    """
+    base, origin = data_root(root)
+    candidates: list[tuple[Place, str]] = []
+    if name in OWN:
+        candidates.append((Place("folders", base), f"{base}{os.sep}{{train,test}}/<class>/"))
+    else:
+        homes = _homes(base, name)
+        if wanted in ("auto", "official"):
+            candidates += _official(name, base, homes)
+        if wanted in ("auto", "folder") or name == "nmnist":
+            candidates += [
+                (Place("folders", home), f"{home}{os.sep}{{train,test}}/<class>/") for home in homes
+            ]
+    place = next((place for place, _ in candidates if _is_there(name, place)), None)
+    return Search(base, origin, place, tuple(dict.fromkeys(text for _, text in candidates)))
+
+
+def missing(name: str, search: Search) -> DataError:
+    """The error for a data set that is not there: what, where it was looked for, how to get it, how large
+    it is.
+    """
+    facts = DATASETS[name]
+    lines = [f"{facts.title} was not found. Looked for:"]
+    lines += [f"  {text}" for text in search.looked]
+    lines.append(f"The folder of data sets is {search.root} ({search.root_origin}).")
+    lines.append(f"To get it: {facts.how_to_get}.")
+    if facts.download_mb:
+        lines.append("To try the program without it, use `--set data.format=generated`.")
+    return DataError("\n".join(lines))
+
+
+def _homes(base: Path, name: str) -> list[Path]:
+    """Folders that may be the set's own: children of `base` called like it, and `base` itself if it is."""
+    plain = _plain(name)
+    named = []
+    if base.is_dir():
+        named = sorted(entry for entry in base.iterdir() if _plain(entry.name) == plain and entry.is_dir())
+    own = [base] if _plain(base.resolve().name) == plain else []
+    return own + named or [base / name]
+
+
+def _official(name: str, base: Path, homes: list[Path]) -> list[tuple[Place, str]]:
+    if name == "cifar10dvs":
+        return [
+            (Place("classes", place), f"{place}{os.sep}<class>/cifar10_<class>_<number>.aedat")
+            for home in homes
+            # SpikingJelly unpacks the archives into a folder of its own.
+            for place in (home, home / "extract")
+        ]
+    if name not in _TORCHVISION_FILES:
+        return []
+    # Where the root is the set's own folder, torchvision's root is either that or the folder around it.
+    around = [home.parent for home in homes if home == base]
+    return [
+        (Place("torchvision", place), str(place / _TORCHVISION_FILES[name]))
+        for place in dict.fromkeys([base, *around, *homes])
+    ]
+
+
+_TORCHVISION_FILES = {
+    "cifar10": "cifar-10-batches-py",
+    "cifar100": "cifar-100-python",
+    "fashion_mnist": os.path.join("FashionMNIST", "raw"),
+}
+
+
+def _is_there(name: str, place: Place) -> bool:
+    if place.layout == "torchvision":
+        return (place.path / _TORCHVISION_FILES[name]).is_dir()
+    if place.layout == "classes":
+        return any((place.path / label).is_dir() for label in DVS_CLASSES)
+    return bool(split_folders(place.path))
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())

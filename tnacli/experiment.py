@@ -1,0 +1,205 @@
+"""Runs from plan to result: find or make the folder, load the data, build, train, go on where it was left, store.
+
+The command line and scripts go through here; nothing is drawn and nothing printed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tnacli.build import build_objective
+from tnacli.data.batches import Batches
+from tnacli.data.load import load
+from tnacli.data.samples import Dataset, Samples
+from tnacli.errors import DataError, FileFormatError
+from tnacli.quant.weights import load_latent_state
+from tnacli.recipe.identity import Run
+from tnacli.recipe.schema import as_json
+from tnacli.report.store import RunFolder
+from tnacli.snn.network import SpikingNetwork
+from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network, save_checkpoint
+from tnacli.training.device import resolve_device, resolve_precision
+from tnacli.training.events import EpochDone, Event, Warned
+from tnacli.training.loop import Splits, Trainer
+from tnacli.training.stop import StopRequest
+from tnacli.version import __version__
+
+Emit = Callable[[Run, Event], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run: its folder, its stored result, and whether it was found finished or trained just now."""
+
+    run: Run
+    folder: RunFolder
+    result: dict[str, Any]
+    trained: bool
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder.last
+
+
+class Experiment:
+    """Executes runs below the folder `out`, loading each data set once.
+
+    `emit` hears every event of every run. `initial` maps identities of checkpoints to start from to the checkpoints.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        *,
+        emit: Emit = lambda run, event: None,
+        stop: StopRequest | None = None,
+        on_data: Callable[[str, int, int], None] | None = None,
+        initial: Mapping[str, Checkpoint] | None = None,
+    ) -> None:
+        self.out = out
+        self._emit, self._stop, self._on_data = emit, stop or StopRequest(), on_data
+        self._initial = dict(initial or {})
+        self._datasets: dict[str, Dataset] = {}
+
+    def execute(self, run: Run, *, fresh: bool = False) -> Outcome:
+        """The result of `run`: taken from its folder if finished, else trained, going on from its last checkpoint.
+
+        A finished run that is asked for `fresh` is trained again; what was there is moved aside, not overwritten.
+        """
+        teacher = None
+        if run.teacher is not None:
+            # A teacher is shared by many runs; asking for them afresh does not train it again.
+            teacher = restore_network(load_checkpoint(self.execute(run.teacher).checkpoint))
+        folder = RunFolder.of(self.out, run)
+        if fresh:
+            with folder.locked():
+                folder.set_aside()
+        if folder.status == "finished" and folder.result is not None:
+            return Outcome(run, folder, folder.result, trained=False)
+        with folder.locked():
+            if folder.status == "finished" and folder.result is not None:  # by another process, just now
+                return Outcome(run, folder, folder.result, trained=False)
+            return Outcome(run, folder, self._train(run, folder, teacher), trained=True)
+
+    def _train(self, run: Run, folder: RunFolder, teacher: SpikingNetwork | None) -> dict[str, Any]:
+        settings = run.settings
+        device = resolve_device(settings.runtime.device)
+        precision = resolve_precision(settings.train.precision, device)
+        dataset = self.dataset(run)
+        objective = build_objective(
+            settings,
+            channels=dataset.channels,
+            size=dataset.size,
+            classes=len(dataset.classes),
+            seed=run.seed,
+            teacher=None if teacher is None else teacher.to(device),
+        )
+        if run.initial is not None:
+            _start_from(objective.networks, self._initial[run.initial])
+        about = _about(run, dataset)
+
+        def emit(event: Event) -> None:
+            if isinstance(event, EpochDone):
+                folder.append_metrics(dataclasses.asdict(event))
+            self._emit(run, event)
+
+        def save(checkpoint: Checkpoint) -> str:
+            new = folder.path / "new.pt"
+            save_checkpoint(new, checkpoint)
+            folder.promote(new)
+            return str(folder.last)
+
+        trainer = Trainer(
+            objective, settings, _splits(dataset, run, device), seed=run.seed, about=about, device=device,
+            precision=precision, save=save, emit=emit, stop=self._stop,
+        )  # fmt: skip
+        resumed = self._newest(run, folder)
+        if resumed is not None:
+            if resumed.about["data"]["fingerprint"] != dataset.fingerprint:
+                raise DataError(
+                    f"{folder.path}: the data set is not the one that this run began with ({dataset.name} from "
+                    f"{resumed.about['data']['source']} then, from {dataset.source} now, or files changed). Restore it, "
+                    f"or train again with --fresh."
+                )
+            trainer.restore(resumed)
+        folder.keep_metrics(0 if resumed is None else resumed.about["state"]["epoch"])
+        folder.write_json("run.json", {**about, "settings": as_json(settings), "seed": run.seed})
+        finished = trainer.run()
+        result = {
+            **about,
+            "seed": run.seed,
+            **dataclasses.asdict(finished),
+            "epochs": settings.train.epochs,
+            "device": str(device),
+            "precision": precision,
+        }
+        folder.write_json("result.json", result)
+        folder.previous.unlink(missing_ok=True)
+        return result
+
+    def dataset(self, run: Run) -> Dataset:
+        """The data of a run, from memory if an earlier run had the same."""
+        key = repr((run.settings.data, run.settings.model.timesteps))
+        if key not in self._datasets:
+            self._datasets.clear()  # one at a time: they can be large
+            self._datasets[key] = load(run.settings.data, run.settings.model.timesteps, on_progress=self._on_data)
+        return self._datasets[key]
+
+    def _newest(self, run: Run, folder: RunFolder) -> Checkpoint | None:
+        """The newest whole checkpoint; a damaged one is reported, and the one before it used."""
+        for path in (folder.last, folder.previous):
+            if path.exists():
+                try:
+                    return load_checkpoint(path)
+                except FileFormatError as error:
+                    before = "using the one before it" if path == folder.last else "starting again"
+                    self._emit(run, Warned(f"{error}; {before}"))
+        return None
+
+
+def _start_from(networks: Any, initial: Checkpoint) -> None:
+    """Fill the networks with the weights that a checkpoint has for them; a twin that it does not have starts fresh."""
+    for name, network in networks.items():
+        if name in initial.networks():
+            load_latent_state(network, initial.under(f"networks/{name}"))
+
+
+def _about(run: Run, dataset: Dataset) -> dict[str, Any]:
+    return {
+        "recipe": run.recipe,
+        "run": run.name,
+        "identity": run.identity,
+        "altered": list(run.altered),
+        "initial": run.initial,
+        "data": {"name": dataset.name, "source": dataset.source, "fingerprint": dataset.fingerprint},
+        "kind": dataset.kind,
+        "classes": list(dataset.classes),
+        "channels": dataset.channels,
+        "size": list(dataset.size),
+        "mean": None if dataset.mean is None else list(dataset.mean),
+        "std": None if dataset.std is None else list(dataset.std),
+        "versions": {"tnacli": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+
+
+def _splits(dataset: Dataset, run: Run, device: torch.device) -> Splits:
+    size = run.settings.train.batch_size
+
+    def batches(samples: Samples | None, training: bool) -> Batches:
+        assert samples is not None
+        return Batches(samples, dataset, size, device, seed=run.seed, training=training)
+
+    return Splits(
+        batches(dataset.train, True),
+        batches(dataset.test, False),
+        None if dataset.validation is None else batches(dataset.validation, False),
+    )
+
+

@@ -1,0 +1,120 @@
+"""Weights in {-1, 0, +1} as bytes: four to a byte in base 4 (2 bits each), or five to a byte in base 3 (1.6 bits each).
+
+A weight w becomes the digit w + 1. A byte holds `digits` of them, the first as the least significant digit of the base:
+byte = d0 + d1 * base + d2 * base**2 + ... Every output neuron's weights, flattened in C order, fill a row of whole bytes;
+what is left of its last byte is filled with digit 1, a zero weight, so that even a reader that forgets to cut the row adds
+nothing. Base 4 is plain shifts; base 3 uses 243 of 256 values. docs/packed-format.md has worked examples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
+Weights = NDArray[np.int8]
+
+_ZERO_DIGIT = 1
+_COUNTED_AT_ONCE = 1 << 18
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How many base-`base` digits of {0, 1, 2} share a byte."""
+
+    name: str
+    base: int
+    digits: int
+
+    def row_bytes(self, fan_in: int) -> int:
+        """Bytes that hold one output neuron's `fan_in` weights."""
+        return -(-fan_in // self.digits)
+
+
+ENCODINGS = {
+    "ternary2": Encoding("ternary2", base=4, digits=4),
+    "ternary5": Encoding("ternary5", base=3, digits=5),
+}
+
+
+def pack(weights: Weights, encoding: Encoding) -> Bytes:
+    """Rows of bytes [out, row_bytes] from `weights` [out, fan_in].
+
+    Raises ValueError if a weight is not -1, 0 or +1.
+    """
+    if not np.isin(weights, (-1, 0, 1)).all():
+        raise ValueError("only -1, 0 and +1 can be packed")
+    out, fan_in = weights.shape
+    row_bytes = encoding.row_bytes(fan_in)
+    digits = np.full((out, row_bytes * encoding.digits), _ZERO_DIGIT, dtype=np.uint8)
+    digits[:, :fan_in] = weights + 1
+    packed = np.zeros((out, row_bytes), dtype=np.uint8)
+    for place in range(encoding.digits):
+        packed += digits[:, place :: encoding.digits] * np.uint8(encoding.base**place)
+    return packed
+
+
+def unpack(packed: Bytes, fan_in: int, encoding: Encoding) -> Weights:
+    """Weights [out, fan_in] from rows of bytes [out, row_bytes] that passed `check`."""
+    weights = np.empty((packed.shape[0], fan_in), dtype=np.int8)
+    rest = packed
+    for place in range(encoding.digits):
+        higher = rest // np.uint8(encoding.base)
+        kept = weights[:, place :: encoding.digits]  # the last byte's padding has no column in it
+        kept[...] = (rest - higher * np.uint8(encoding.base))[:, : kept.shape[1]]
+        rest = higher
+    weights -= 1
+    return weights
+
+
+class Counts(NamedTuple):
+    """How many weights of a layer are -1, 0 and +1."""
+
+    negative: int
+    zero: int
+    positive: int
+
+
+def check(packed: Bytes, fan_in: int, encoding: Encoding) -> Counts:
+    """Count the weights in rows of bytes [out, row_bytes] without unpacking them.
+
+    Raises ValueError, naming the place, if a byte stands for no weights or the padding of a row is not zero weights.
+    """
+    digits = _digits_of_bytes(encoding)
+    invalid = (digits > 2).any(axis=1)
+    seen = _histogram(packed)
+    if seen[invalid].any():
+        value = int((seen * invalid).argmax())
+        row, column = divmod(int((packed == value).argmax()), packed.shape[1])
+        raise ValueError(
+            f"byte {column} of row {row} is {value}, which holds a digit that is no weight "
+            f"(0, 1 and 2 stand for -1, 0 and +1)"
+        )
+    padding = encoding.row_bytes(fan_in) * encoding.digits - fan_in
+    if padding:
+        wrong = (digits[packed[:, -1], encoding.digits - padding :] != _ZERO_DIGIT).any(axis=1)
+        if wrong.any():
+            raise ValueError(f"the padding at the end of row {int(wrong.argmax())} is not zero weights")
+    negative, zero, positive = (int(seen @ (digits == digit).sum(axis=1)) for digit in (0, 1, 2))
+    return Counts(negative, zero - padding * packed.shape[0], positive)
+
+
+def _digits_of_bytes(encoding: Encoding) -> NDArray[np.int64]:
+    """The digits of each byte [256, digits]; a byte past the largest has a digit of 3 or more as its last."""
+    rest = np.arange(256)
+    digits = []
+    for _ in range(encoding.digits - 1):
+        rest, digit = np.divmod(rest, encoding.base)
+        digits.append(digit)
+    return np.stack([*digits, rest], axis=1)
+
+
+def _histogram(packed: Bytes) -> NDArray[np.int64]:
+    """How often each byte value occurs [256]; in pieces, as bincount makes eight bytes of each."""
+    flat = packed.reshape(-1)
+    pieces = range(0, flat.size, _COUNTED_AT_ONCE)
+    zero = np.zeros(256, dtype=np.int64)
+    return sum((np.bincount(flat[i : i + _COUNTED_AT_ONCE], minlength=256) for i in pieces), start=zero)

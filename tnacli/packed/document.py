@@ -1,0 +1,212 @@
+"""What a packed file says of its network besides the tensors: one JSON document, every key checked.
+
+The same models are what an export is given and what an inspection shows. docs/packed-format.md describes each key.
+"""
+
+from __future__ import annotations
+
+import re
+from math import prod
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from tnacli.packed.codec import ENCODINGS
+from tnacli.packed.container import parse_json
+from tnacli.recipe.schema import Section
+
+FORMAT = "tnacli-packed"
+VERSION = 1
+
+Count = Annotated[int, Field(ge=1, le=1 << 32)]
+Side = Annotated[int, Field(ge=1, le=1 << 14)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+# What has to stay a normal, positive number once it is rounded to fp32.
+Positive32 = Annotated[float, Field(ge=2.0**-126, le=2.0**127)]
+Finite32 = Annotated[float, Field(ge=-(2.0**127), le=2.0**127)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class InputFacts(Section):
+    """What the network takes: images [channels, *size], or T event frames of that shape.
+
+    `mean` and `std` are per channel, of pixels scaled to [0, 1]; None where inputs are not normalised.
+    """
+
+    kind: Literal["images", "events"]
+    channels: Count
+    size: tuple[Side, Side]
+    mean: tuple[Finite32, ...] | None = None
+    std: tuple[Positive32, ...] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> InputFacts:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std belong together")
+        if self.mean is not None and self.std is not None:
+            if self.kind == "events":
+                raise ValueError("event frames are counts and are not normalised")
+            if not len(self.mean) == len(self.std) == self.channels:
+                raise ValueError(f"mean and std need one value for each of the {self.channels} channels")
+        return self
+
+
+class NeuronFacts(Section):
+    """The constants of every hidden neuron (Eq. 1)."""
+
+    decay: Share
+    threshold: Positive32
+
+
+class LayerFacts(Section):
+    """One layer of weights and spiking neurons; `weight` is (out, in, kernel, kernel) or (out, in)."""
+
+    name: Name
+    kind: Literal["conv", "fc"]
+    weight: tuple[Count, Count] | tuple[Count, Count, Count, Count]
+    pool: Literal[1, 2, 4, 8] = 1
+    encoding: Literal["fp32", "ternary2", "ternary5"]
+    binary: bool = False
+
+    @property
+    def fan_in(self) -> int:
+        return prod(self.weight[1:])
+
+    @property
+    def stored(self) -> tuple[int, ...]:
+        """The shape of its weights as stored: their own in fp32, else rows of bytes."""
+        if self.encoding == "fp32":
+            return self.weight
+        return self.weight[0], ENCODINGS[self.encoding].row_bytes(self.fan_in)
+
+
+class ReadoutFacts(Section):
+    """The output layer; `weight` is (classes, features), `leak` the share of the potential kept from step to step."""
+
+    weight: tuple[Count, Count]
+    leak: Share
+
+
+class Origin(Section):
+    """Where a network came from. Nothing here changes what it computes.
+
+    `identity` is that of the run (`tnacli.recipe.identity`), `altered` its overlays and overrides, `accuracy` in % on the
+    test samples at export.
+    """
+
+    data_set: str
+    recipe: str
+    run: str
+    seed: int
+    identity: str
+    altered: tuple[str, ...] = ()
+    accuracy: Annotated[float, Field(ge=0, le=100)] | None = None
+
+
+class Document(Section):
+    """Everything in a packed file but its tensors."""
+
+    format: Literal["tnacli-packed"] = FORMAT
+    version: Literal[1] = VERSION
+    created_by: str
+    input: InputFacts
+    labels: tuple[str, ...] = Field(min_length=1)
+    timesteps: Annotated[int, Field(ge=1, le=1000)]
+    neuron: NeuronFacts
+    layers: tuple[LayerFacts, ...] = Field(min_length=1)
+    readout: ReadoutFacts
+    origin: Origin
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Document:
+        names = [layer.name for layer in self.layers]
+        if len({*names, "readout"}) != len(names) + 1:
+            raise ValueError("two layers have the same name")
+        features = prod(self.out_shapes()[-1])
+        if self.readout.weight != (len(self.labels), features):
+            raise ValueError(
+                f"readout: weight is {self.readout.weight}, but {len(self.labels)} labels and {features} features need "
+                f"{(len(self.labels), features)}"
+            )
+        return self
+
+    def out_shapes(self) -> list[tuple[int, ...]]:
+        """What leaves each layer behind its pooling, for one sample and timestep: (C, H, W) or (features,).
+
+        Raises ValueError where a layer does not fit the one before it.
+        """
+        shapes: list[tuple[int, ...]] = []
+        shape: tuple[int, ...] = (self.input.channels, *self.input.size)
+        for number, layer in enumerate(self.layers):
+            if (layer.encoding == "fp32") != (number == 0):
+                raise ValueError(f"layer {layer.name}: the first layer is fp32 and all behind it are ternary or binary")
+            if layer.binary and layer.encoding == "fp32":
+                raise ValueError(f"layer {layer.name}: fp32 weights are not binary")
+            shape = _behind(layer, shape)
+            shapes.append(shape)
+        return shapes
+
+
+def _behind(layer: LayerFacts, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape behind `layer` and its pooling, of inputs of `shape`. Raises ValueError if the two do not fit."""
+    weight = layer.weight
+    if layer.kind == "fc":
+        if len(weight) != 2 or weight[1] != prod(shape) or layer.pool != 1:
+            raise ValueError(f"layer {layer.name}: weight {weight} with pool {layer.pool} does not fit inputs of {shape}")
+        return (weight[0],)
+    if len(weight) != 4 or len(shape) != 3 or weight[1] != shape[0] or weight[2] != weight[3] or weight[2] % 2 == 0:
+        raise ValueError(f"layer {layer.name}: weight {weight} does not fit inputs of {shape}")
+    height, width = shape[1] // layer.pool, shape[2] // layer.pool
+    if not height or not width:
+        raise ValueError(f"layer {layer.name}: pool {layer.pool} leaves nothing of {shape[1]}x{shape[2]}")
+    return weight[0], height, width
+
+
+class WrongVersionError(ValueError):
+    """A packed file of another version of the format."""
+
+
+_SEAL = re.compile(r',"sha256":"([0-9a-f]{64})"}\Z')
+
+
+def seal(body: str, sha256: str) -> str:
+    """The text of a document from its `body` (JSON without the closing brace) and the file's digest."""
+    return f'{body},"sha256":"{sha256}"}}'
+
+
+def body_of(document: Document) -> str:
+    """The JSON of `document` without its closing brace: the part that the digest covers."""
+    return document.model_dump_json()[:-1]
+
+
+def unseal(text: str) -> tuple[str, str]:
+    """The body and the digest of a document's text.
+
+    Raises WrongVersionError for another version, ValueError if it is no such text.
+    """
+    found = parse_json(text)
+    if found.get("format") != FORMAT:
+        raise ValueError(f"its format is not {FORMAT}")
+    if found.get("version") != VERSION or isinstance(found["version"], bool):
+        raise WrongVersionError(str(found.get("version"))[:20])
+    match = _SEAL.search(text)
+    if match is None:
+        raise ValueError("its digest is missing")
+    return text[: match.start()], match[1]
+
+
+def parse(body: str) -> Document:
+    """The document with `body`. Raises ValueError that names every key that is wrong."""
+    try:
+        return Document.model_validate_json(body + "}")
+    except ValidationError as error:
+        raise ValueError(explain(error)) from None
+
+
+def explain(error: ValidationError) -> str:
+    """Every complaint of `error` with its dotted key, on one line."""
+    return "; ".join(f"{_dotted(item['loc'])}: {item['msg']}".removeprefix(": ") for item in error.errors())
+
+
+def _dotted(location: tuple[Any, ...]) -> str:
+    return ".".join(str(part) for part in location)

@@ -1,0 +1,208 @@
+"""Runs a packed network: the same spikes as the checkpoint's network, in a fraction of its memory.
+
+The first layer and the readout are fp32 and computed by the very calls that `SpikingNetwork` makes. The layers between sum
+spikes with weights in {-1, 0, +1}, which is exact (tnacli.packed.sums); everything behind the sums is element by element in
+fp32 in a fixed order of operations. So spikes and logits are bit-identical to the network's own on the same machine.
+
+Memory: weights are held once as int8, a quarter of fp32 and the form that the kernels want. Unpacking 2-bit codes for every
+batch would save another 3/16 of fp32, at the price of unpacking and rearranging all weights each time. Activations are
+spike counts of one byte, all timesteps of one layer at a time, and convolutions take a few images at a time, so that their
+sums and potentials stay near the processor's caches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tnacli.errors import DataError
+from tnacli.packed.model import PackedLayer, PackedNetwork
+from tnacli.packed.sums import Sums, hidden_sums
+
+Observer = Callable[[str, Tensor], None]
+"""Called with a layer's name and its spikes, uint8 [T, n, C, H, W] or [T, n, features], before pooling.
+
+A convolution's batch comes in several parts.
+"""
+
+# Floats of a convolution's largest layer that are worked on at a time; 2**21 is eight images of a full-width CIFARNet.
+_WORKING_SET = 1 << 21
+
+
+@dataclass(frozen=True)
+class _Hidden:
+    """A layer behind the first, ready to run."""
+
+    name: str
+    is_conv: bool
+    sums: Sums
+    scale: Tensor
+    shift: Tensor
+    pool: int
+
+
+class PackedSNN:
+    """A packed network on the CPU: normalised float32 inputs to logits.
+
+    `integer=False` keeps to plain fp32, which defines the result. `fallbacks` gives, by layer, why its sums are not
+    computed in integers; it is empty where all are.
+    """
+
+    def __init__(self, network: PackedNetwork, *, integer: bool = True) -> None:
+        about = network.about
+        self.about = about
+        self.fallbacks: dict[str, str] = {}
+        first = network.layers[0]
+        self._first = first.facts
+        self._first_weight, self._first_scale, self._first_shift = map(_tensor, (first.stored, first.scale, first.shift))
+        self._hidden: list[_Hidden] = []
+        pool = first.facts.pool
+        for layer in network.layers[1:]:
+            self._hidden.append(self._prepare(layer, pool, integer))
+            pool = layer.facts.pool
+        self._readout_divisor = pool * pool
+        self._readout_weight, self._readout_bias = _tensor(network.readout_weight), _tensor(network.readout_bias)
+        largest = max(
+            (prod(layer.weight[:1] + shape[1:]) * layer.pool**2
+             for layer, shape in zip(about.layers, about.out_shapes(), strict=True) if layer.kind == "conv"),
+            default=1,
+        )
+        self._images_at_once = max(1, _WORKING_SET // largest)
+
+    def _prepare(self, layer: PackedLayer, pool_before: int, integer: bool) -> _Hidden:
+        facts = layer.facts
+        sums, reason = hidden_sums(torch.from_numpy(layer.ternary()), pool_before**2, integer=integer)
+        if reason is not None:
+            self.fallbacks[facts.name] = reason
+        return _Hidden(facts.name, facts.kind == "conv", sums, _tensor(layer.scale), _tensor(layer.shift), facts.pool)
+
+    @torch.inference_mode()
+    def normalise(self, inputs: Tensor) -> Tensor:
+        """Float32 inputs for the network from uint8 pixels [N, C, H, W] or event counts [N, T, C, H, W].
+
+        Pixels become (x / 255 - mean) / std with the file's own statistics; event counts stay what they are.
+        """
+        x = inputs.to(torch.float32)
+        facts = self.about.input
+        if facts.kind == "events":
+            return x
+        x = x / 255
+        if facts.mean is None or facts.std is None:
+            return x
+        mean, std = (torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (facts.mean, facts.std))
+        return (x - mean) / std
+
+    @torch.inference_mode()
+    def __call__(self, inputs: Tensor, observe: Observer | None = None) -> Tensor:
+        """Logits [N, classes] of normalised images [N, C, H, W] or event frames [N, T, C, H, W], float32.
+
+        Raises DataError for inputs of another shape.
+        """
+        self._check(inputs)
+        x = inputs.unsqueeze(0) if self.about.input.kind == "images" else inputs.transpose(0, 1)
+        current = self._first_current(x)
+        convs = [layer for layer in self._hidden if layer.is_conv]
+        if self._first.kind == "conv":
+            # Spikes do not depend on how a batch is cut, as the sums are exact. Fully connected layers are not cut: they
+            # hold most of the weights, which would be read again for every part.
+            parts = current.split(self._images_at_once, dim=1)
+            maps = torch.cat([self._maps(part, convs, observe) for part in parts], dim=1)
+            spikes = maps.permute(0, 1, 4, 2, 3).flatten(2)  # weights behind it count in the order C, H, W
+        else:
+            spikes = self._fire(self._first.name, lambda t: current[min(t, len(current) - 1)], observe)
+        for layer in self._hidden[len(convs) :]:
+            summed = layer.sums(spikes.flatten(0, 1)).mul_(layer.scale).add_(layer.shift).unflatten(0, spikes.shape[:2])
+            spikes = self._fire(layer.name, summed.__getitem__, observe)
+        return self._logits(spikes)
+
+    def _check(self, inputs: Tensor) -> None:
+        facts = self.about.input
+        frames = [] if facts.kind == "images" else [self.about.timesteps]
+        expected = [*frames, facts.channels, *facts.size]
+        if inputs.dtype != torch.float32 or list(inputs.shape[1:]) != expected:
+            shown = "x".join(map(str, inputs.shape[1:]))
+            raise DataError(
+                f"the packed network takes {facts.kind} of {'x'.join(map(str, expected))} in float32; these are {shown} in "
+                f"{str(inputs.dtype).removeprefix('torch.')}"
+            )
+
+    def _first_current(self, x: Tensor) -> Tensor:
+        """Currents [T or 1, N, H, W, out] or [T or 1, N, out] of the first layer; sums in fp32 round as the library adds.
+
+        One call on the whole batch, as in SpikingNetwork: cut otherwise, the library may add in another order.
+        """
+        rows = x.flatten(0, 1)
+        if self._first.kind == "conv":
+            summed = F.conv2d(rows, self._first_weight, padding=self._first_weight.shape[-1] // 2).permute(0, 2, 3, 1)
+        else:
+            summed = F.linear(rows.flatten(1), self._first_weight)
+        return summed.mul_(self._first_scale).add_(self._first_shift).unflatten(0, x.shape[:2])
+
+    def _maps(self, current: Tensor, convs: Sequence[_Hidden], observe: Observer | None) -> Tensor:
+        """Pooled spike counts [T, n, H, W, C] of the last convolution from the first one's currents [T or 1, n, H, W, C]."""
+        current = current.contiguous()
+        spikes = self._fire(self._first.name, lambda t: current[min(t, len(current) - 1)], observe)
+        counts = _pooled(spikes, self._first.pool)
+        for layer in convs:
+            counts = _pooled(self._fire(layer.name, _Currents(layer, counts), observe), layer.pool)
+        return counts
+
+    def _fire(self, name: str, current: Callable[[int], Tensor], observe: Observer | None) -> Tensor:
+        """Spikes [T, ...], uint8, of LIF neurons (Eq. 1) driven by `current(t)`, one timestep at a time."""
+        neuron, spikes, potential = self.about.neuron, None, None
+        for t in range(self.about.timesteps):
+            drive = current(t)
+            if spikes is None or potential is None:
+                spikes = torch.empty((self.about.timesteps, *drive.shape), dtype=torch.uint8)
+                potential = drive.clone()
+            else:
+                potential.mul_(neuron.decay).add_(drive)
+            spiked = spikes[t].view(torch.bool)
+            torch.ge(potential, neuron.threshold, out=spiked)
+            potential.masked_fill_(spiked, 0.0)
+        assert spikes is not None
+        if observe is not None:
+            observe(name, spikes.permute(0, 1, 4, 2, 3) if spikes.dim() == 5 else spikes)
+        return spikes
+
+    def _logits(self, spikes: Tensor) -> Tensor:
+        """Output potentials summed over time, from the last layer's spike counts [T, N, features]."""
+        current = F.linear(spikes.float().div_(self._readout_divisor), self._readout_weight, self._readout_bias)
+        potential = current[0]
+        logits = potential
+        for t in range(1, len(current)):
+            potential = potential * self.about.readout.leak + current[t]
+            logits = logits + potential
+        return logits
+
+
+@dataclass(frozen=True)
+class _Currents:
+    """A convolution's currents [n, H, W, out], computed when their timestep comes, from counts [T, n, H, W, in]."""
+
+    layer: _Hidden
+    counts: Tensor
+
+    def __call__(self, t: int) -> Tensor:
+        return self.layer.sums(self.counts[t]).mul_(self.layer.scale).add_(self.layer.shift)
+
+
+def _pooled(spikes: Tensor, size: int) -> Tensor:
+    """How many of each size x size neurons spiked, uint8 [T, n, H, W, C]; a remainder is dropped as AvgPool2d does."""
+    for axis in (2, 3) if size > 1 else ():
+        whole = spikes.narrow(axis, 0, spikes.shape[axis] // size * size).unflatten(axis, (-1, size))
+        spikes = whole.select(axis + 1, 0).clone()
+        for place in range(1, size):
+            spikes += whole.select(axis + 1, place)
+    return spikes
+
+
+def _tensor(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Tensor:
+    """A tensor with memory of its own: the arrays of a file may be read-only."""
+    return torch.from_numpy(array.copy())

@@ -1,0 +1,98 @@
+"""A packed network as data: what its file says, and how large that is. Nothing here needs torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tnacli.packed.codec import ENCODINGS, Counts, Weights, check, unpack
+from tnacli.packed.document import Document, LayerFacts
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class PackedLayer:
+    """One layer: current = weights * inputs * scale + shift.
+
+    `stored` holds the weights as the file does: float32 of `facts.weight`'s shape, or uint8 rows [out, row_bytes].
+    `scale` and `shift` are [out].
+    """
+
+    facts: LayerFacts
+    stored: NDArray[Any]
+    scale: Floats
+    shift: Floats
+
+    def ternary(self) -> Weights:
+        """The weights -1, 0 and +1, int8, in the shape of `facts.weight`; only for layers that are not fp32."""
+        return unpack(self.stored, self.facts.fan_in, ENCODINGS[self.facts.encoding]).reshape(self.facts.weight)
+
+    def counts(self) -> Counts | None:
+        """How many weights are -1, 0 and +1; None for an fp32 layer. Raises ValueError for bytes that are no weights."""
+        if self.facts.encoding == "fp32":
+            return None
+        return check(self.stored, self.facts.fan_in, ENCODINGS[self.facts.encoding])
+
+
+@dataclass(frozen=True, eq=False)
+class PackedNetwork:
+    """A spiking network with ternary or binary hidden weights; the readout is [classes, features] and [classes]."""
+
+    about: Document
+    layers: tuple[PackedLayer, ...]
+    readout_weight: Floats
+    readout_bias: Floats
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Every tensor by the name that it has in the file."""
+        named: dict[str, NDArray[Any]] = {}
+        for layer in self.layers:
+            name = layer.facts.name
+            named |= {f"{name}.weight": layer.stored, f"{name}.scale": layer.scale, f"{name}.shift": layer.shift}
+        return named | {"readout.weight": self.readout_weight, "readout.bias": self.readout_bias}
+
+
+@dataclass(frozen=True)
+class LayerSize:
+    """One row of an inspection.
+
+    `out` is one sample's output at one timestep, behind pooling. `size_bytes` counts the layer's tensors as packed,
+    `fp32_bytes` the same numbers at four bytes each. The shares of -1, 0 and +1 add up to 1; None for fp32 weights.
+    """
+
+    name: str
+    kind: str
+    weight: tuple[int, ...]
+    out: tuple[int, ...]
+    encoding: str
+    weights: int
+    size_bytes: int
+    fp32_bytes: int
+    shares: tuple[float, float, float] | None
+
+
+def layer_sizes(network: PackedNetwork) -> list[LayerSize]:
+    """The size of every layer, first to readout."""
+    rows = []
+    for layer, out in zip(network.layers, network.about.out_shapes(), strict=True):
+        facts, counts = layer.facts, layer.counts()
+        weights, constants = prod(facts.weight), layer.scale.nbytes + layer.shift.nbytes
+        shares = None if counts is None else (
+            counts.negative / weights, counts.zero / weights, counts.positive / weights
+        )
+        rows.append(
+            LayerSize(
+                facts.name, facts.kind, facts.weight, out, "binary" if facts.binary else facts.encoding, weights,
+                layer.stored.nbytes + constants, 4 * weights + constants, shares,
+            )
+        )
+    weight, bias = network.readout_weight, network.readout_bias
+    size = weight.nbytes + bias.nbytes
+    shape = network.about.readout.weight
+    rows.append(LayerSize("readout", "readout", shape, shape[:1], "fp32", weight.size, size, size, None))
+    return rows

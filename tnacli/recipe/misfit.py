@@ -1,0 +1,37 @@
+"""Settings that are well formed and do not fit together: what the cross-field checks of the schema raise.
+
+They carry the keys involved, so that the loader can point at the line that is to blame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """One thing that does not fit, in words for the user.
+
+    `keys` are the dotted keys involved, relative to the section that checks, the likeliest first. `got` and `among` are a
+    word that was not known and the words that are, from which a closest one is suggested.
+    """
+
+    text: str
+    keys: tuple[str, ...] = ()
+    got: str = ""
+    among: tuple[str, ...] = ()
+
+
+class MisfitError(ValueError):
+    """All the misfits of one section; a ValueError, which is what pydantic lets a validator raise."""
+
+    def __init__(self, misfits: tuple[Misfit, ...]) -> None:
+        self.misfits = misfits
+        super().__init__("; ".join(misfit.text for misfit in misfits))
+
+
+def refuse(misfits: Iterable[Misfit]) -> None:
+    """Raise MisfitError if there are any."""
+    if found := tuple(misfits):
+        raise MisfitError(found)

@@ -1,0 +1,131 @@
+"""Run folders: where the settings, metrics, checkpoints and result of each run lie, and who may write there.
+
+    OUT/RECIPE/RUN-seedN-IDENTITY/
+        run.json        what is computed, and by which versions
+        metrics.jsonl   one line an epoch
+        last.pt         the newest checkpoint;  previous.pt  the one before it
+        result.json     written last: the run is finished
+
+A run is looked up by its identity in all recipes' folders, so that one shared by several recipes is trained once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tnacli.errors import RunBusyError, StorageError
+from tnacli.recipe.identity import Run
+from tnacli.storage import write_atomically
+
+if os.name == "posix":
+    import fcntl
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run, which need not exist yet."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, out: Path, run: Run) -> RunFolder:
+        """The folder that holds `run` below `out`: an existing one of the same identity, or the one it would get."""
+        own = out / run.recipe / run.folder_name
+        if own.exists():
+            return cls(own)
+        same = sorted(out.glob(f"*/*-seed{run.seed}-{run.identity}"))
+        # A finished one is worth more than one that has only begun.
+        same.sort(key=lambda path: not (path / "result.json").exists())
+        return cls(same[0] if same else own)
+
+    @property
+    def last(self) -> Path:
+        return self.path / "last.pt"
+
+    @property
+    def previous(self) -> Path:
+        return self.path / "previous.pt"
+
+    @property
+    def status(self) -> str:
+        """ "finished", "interrupted" (a checkpoint to go on from), or "new"."""
+        if (self.path / "result.json").exists():
+            return "finished"
+        return "interrupted" if self.last.exists() or self.previous.exists() else "new"
+
+    def set_aside(self) -> Path | None:
+        """Move what is there out of the way, to a name that no lookup finds; where it went, or None."""
+        if not self.path.exists():
+            return None
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.old{number}")).exists():
+            number += 1
+        self.path.rename(aside)
+        return aside
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run while inside. Raises RunBusyError if another process does, StorageError if it cannot be made."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / "lock").open("a+")
+        except OSError as error:
+            raise StorageError(f"{self.path}: cannot be written: {error.strerror}; choose another place with --out") from None
+        with lock:
+            if os.name == "posix":
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    raise RunBusyError(
+                        f"{self.path}: another process is training this run; wait for it to end, then run the same "
+                        f"command: finished runs are taken from disk"
+                    ) from None
+            yield
+
+    def write_json(self, name: str, value: dict[str, Any]) -> None:
+        write_atomically(self.path / name, (json.dumps(value, indent=2) + "\n").encode())
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A JSON file of the folder; an empty mapping if it is not there or not whole."""
+        try:
+            value = json.loads((self.path / name).read_text())
+        except (OSError, ValueError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        return self.read_json("result.json") or None
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        try:
+            with (self.path / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise StorageError(f"{self.path / 'metrics.jsonl'}: cannot be written: {error.strerror}") from None
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The epochs written so far; a last line cut short by a crash is left out."""
+        rows = []
+        with contextlib.suppress(OSError):
+            for line in (self.path / "metrics.jsonl").read_text().splitlines():
+                with contextlib.suppress(ValueError):
+                    rows.append(json.loads(line))
+        return rows
+
+    def keep_metrics(self, epochs: int) -> None:
+        """Drop what was written past the first `epochs` epochs: they are about to be trained again."""
+        kept = [row for row in self.metrics() if row["epoch"] <= epochs]
+        write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept).encode())
+
+    def promote(self, new: Path) -> None:
+        """Make `new`, whole and on disk, the newest checkpoint; the newest so far stays as previous.pt."""
+        if self.last.exists():
+            os.replace(self.last, self.previous)
+        os.replace(new, self.last)

@@ -1,0 +1,113 @@
+"""The leaky integrate-and-fire neuron over all timesteps of a layer (Eq. 1).
+
+    u[t] = decay * u[t-1] * (1 - s[t-1]) + I[t]
+    s[t] = 1 if u[t] >= threshold else 0
+
+Two implementations compute the same: `lif_reference`, written as the equation reads, and `lif_fused`, one autograd
+function over all timesteps that keeps a single byte a neuron and timestep for the backward pass. The fused one applies
+where gradients stop at the reset, which is what makes its backward pass a recursion over those bytes alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tnacli.recipe.schema import Neuron
+from tnacli.snn.surrogate import spike
+
+_SPIKED, _INSIDE = 1, 2
+
+
+def lif_reference(current: Tensor, timesteps: int, neuron: Neuron) -> Tensor:
+    """Spikes [T, ...] of neurons driven by `current` [T, ...], or [1, ...] where it is the same at every timestep."""
+    spikes: list[Tensor] = []
+    potential: Tensor | None = None
+    for t in range(timesteps):
+        drive = current[t if current.shape[0] > 1 else 0]
+        if potential is None:
+            potential = drive
+        else:
+            reset = spikes[-1].detach() if neuron.detach_reset else spikes[-1]
+            potential = potential * (1 - reset) * neuron.decay + drive
+        spikes.append(
+            spike(potential, threshold=neuron.threshold, height=neuron.surrogate_height, window=neuron.surrogate_window)
+        )
+    return torch.stack(spikes)
+
+
+class _FusedLIF(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, current: Tensor, timesteps: int, neuron: Neuron) -> Tensor:
+        spikes = _empty_over_time(current, timesteps)
+        keep = ctx.needs_input_grad[0]
+        codes = torch.empty_like(spikes, dtype=torch.uint8) if keep else None
+        potential = torch.empty_like(current[0])
+        for t in range(timesteps):
+            drive = current[t if current.shape[0] > 1 else 0]
+            if t == 0:
+                potential.copy_(drive)
+            else:
+                potential.mul_(neuron.decay).add_(drive)
+            spiked = potential >= neuron.threshold
+            spikes[t] = spiked
+            if codes is not None:
+                inside = (potential - neuron.threshold).abs_() <= neuron.surrogate_window
+                torch.add(spiked.view(torch.uint8), inside.view(torch.uint8), alpha=_INSIDE, out=codes[t])
+            potential.masked_fill_(spiked, 0.0)
+        ctx.neuron = neuron
+        ctx.repeated = current.shape[0] == 1 and timesteps > 1
+        if codes is not None:
+            ctx.save_for_backward(codes)
+        return spikes
+
+    @staticmethod
+    def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (codes,) = ctx.saved_tensors
+        neuron: Neuron = ctx.neuron
+        timesteps = codes.shape[0]
+        # dL/du[t] = dL/ds[t] * surrogate[t] + decay * (1 - s[t]) * dL/du[t+1];  dL/dI[t] = dL/du[t]
+        grad = torch.empty_like(grad_spikes)
+        later: Tensor | None = None
+        for t in reversed(range(timesteps)):
+            now = torch.mul(grad_spikes[t], (codes[t] >= _INSIDE), out=grad[t]).mul_(neuron.surrogate_height)
+            if later is not None:
+                silent = (codes[t] & _SPIKED) == 0
+                now.add_(later * silent, alpha=neuron.decay)
+            later = now
+        return (grad.sum(0, keepdim=True) if ctx.repeated else grad), None, None
+
+
+def _empty_over_time(current: Tensor, timesteps: int) -> Tensor:
+    """An uninitialised tensor like `current` [T or 1, N, ...] with `timesteps` first, in the memory format of its rest."""
+    first = current[0]
+    if first.dim() == 4 and first.is_contiguous(memory_format=torch.channels_last):
+        flat = torch.empty(
+            (timesteps * first.shape[0], *first.shape[1:]), dtype=first.dtype, device=first.device,
+            memory_format=torch.channels_last,
+        )
+        return flat.view(timesteps, *first.shape)
+    return torch.empty((timesteps, *first.shape), dtype=first.dtype, device=first.device)
+
+
+def lif_fused(current: Tensor, timesteps: int, neuron: Neuron) -> Tensor:
+    """What `lif_reference` computes where the reset is detached, in less time and memory; the same shapes."""
+    return _FusedLIF.apply(current, timesteps, neuron)  # type: ignore[no-any-return]
+
+
+class LIF(nn.Module):
+    """A layer of leaky integrate-and-fire neurons: [T, N, ...] or [1, N, ...] currents to [T, N, ...] spikes."""
+
+    def __init__(self, neuron: Neuron, timesteps: int) -> None:
+        super().__init__()
+        self.neuron = neuron
+        self.timesteps = timesteps
+
+    def forward(self, current: Tensor) -> Tensor:
+        run = lif_fused if self.neuron.detach_reset else lif_reference
+        return run(current, self.timesteps, self.neuron)
+
+    def extra_repr(self) -> str:
+        return f"timesteps={self.timesteps}, {self.neuron!r}"

@@ -1,0 +1,33 @@
+"""The output layer: no spikes, logits are the membrane potentials summed over time."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class Readout(nn.Linear):
+    """Fully connected output neurons that never spike: [T, N, features] spikes to [N, classes] logits.
+
+    `u[t] = leak * u[t-1] + W s[t] + b` and `logits = sum over t of u[t]`. A `leak` of 1 only sums the input current.
+    """
+
+    def __init__(self, features: int, classes: int, leak: float) -> None:
+        super().__init__(features, classes)
+        self.leak = leak
+
+    def forward(self, spikes: Tensor) -> Tensor:
+        current = super().forward(spikes)
+        # The sums over time are held in fp32 under autocast too: logits feed the losses and the matching.
+        potential = current[0].float()
+        logits = potential
+        for t in range(1, current.shape[0]):
+            potential = potential * self.leak + current[t].float()
+            logits = logits + potential
+        return logits
+
+
+def readout_leak(kind: str, decay: float) -> float:
+    """The leak of the readout `kind` ("leaky" or "sum") beside neurons with `decay`."""
+    return decay if kind == "leaky" else 1.0
+
+

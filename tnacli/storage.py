@@ -1,0 +1,57 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+from tnacli.errors import StorageError
+
+
+def write_atomically(path: Path, data: bytes | bytearray | memoryview) -> None:
+    """Write `data` to `path`: aside, synced to the disk, then renamed over whatever was there.
+
+    Whoever reads `path`, also after a crash or a power cut, finds the previous file or the new one, never a part.
+    Missing folders are made. A link stays a link: the file that it points to is replaced.
+
+    Raises StorageError if that fails, disk full included; the previous file is then as it was and nothing lies beside it.
+    """
+    # Aside means in the same folder: a rename is atomic only within one file system.
+    target = Path(os.path.realpath(path))
+    aside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
+    try:
+        if target.is_dir():
+            raise OSError("it is a folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if target.exists():
+            # Some network and FAT file systems know no permissions; the data is what matters.
+            with contextlib.suppress(PermissionError):
+                aside.chmod(target.stat().st_mode & 0o777)
+        os.replace(aside, target)
+    except OSError as error:
+        raise StorageError(
+            f"{path}: could not be written: {error.strerror or error}. What was there before is unchanged; "
+            f"free some space or choose another place, then run the same command again."
+        ) from None
+    finally:
+        # Gone already after a rename; left over after any failure, Ctrl-C included.
+        with contextlib.suppress(OSError):
+            aside.unlink()
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself survive a power cut, where the system can sync a folder."""
+    # By now the file is complete and in place, so failing here would report a loss that did not happen.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,151 @@
+"""Checkpoint files: everything a run needs to go on, or a network needs to be used, in one checked file.
+
+A checkpoint is what `torch.save` makes of a dictionary of plain values and tensors, read back with `weights_only=True`,
+so no code in it is ever executed. It carries a SHA-256 over its description and tensors; a file that does not match it is
+refused. Weights are latent ones under plain names; the description says whether they are to be compressed, and how.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tnacli.build import build_network
+from tnacli.errors import FileFormatError
+from tnacli.quant.weights import compress, load_latent_state
+from tnacli.recipe.schema import Model, Settings
+from tnacli.snn.network import SpikingNetwork
+from tnacli.storage import write_atomically
+
+FORMAT = "tnacli-checkpoint"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """`about` is the description, plain JSON values; `tensors` maps slash-separated names to tensors on the CPU.
+
+    `networks/NAME/...` are weights and batch norm statistics, `best/...` the weights of the best epoch so far if the
+    run selects one, `adam/NAME/...` the optimiser's moments by parameter.
+    """
+
+    about: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.model_validate_json(json.dumps(self.about["settings"]))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, over the description and every tensor with its name, type and shape."""
+        hasher = hashlib.sha256(json.dumps(self.about, sort_keys=True).encode())
+        for name, tensor in sorted(self.tensors.items()):
+            hasher.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            hasher.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return hasher.hexdigest()
+
+    def under(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors below `prefix/`, their names without it."""
+        return {name[len(prefix) + 1 :]: t for name, t in self.tensors.items() if name.startswith(prefix + "/")}
+
+    def networks(self) -> list[str]:
+        """The names of the networks in it: base, sibling1, ..."""
+        return list(self.about["networks"])
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write `checkpoint` aside, sync, and rename it to `path`. Raises StorageError, and leaves `path` as it was."""
+    buffer = io.BytesIO()
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "about": json.dumps(checkpoint.about, sort_keys=True),
+        "tensors": checkpoint.tensors,
+        "sha256": checkpoint.digest,
+    }
+    torch.save(content, buffer)
+    write_atomically(path, buffer.getbuffer())
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether the file looks like one written by `torch.save`; nothing in it is read or trusted."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read and check a checkpoint. Raises FileFormatError if it is damaged, not ours, or of another version."""
+    if not path.is_file():
+        raise FileFormatError(f"{path}: no such file; checkpoints are named last.pt in the folder of a run")
+    content = _read(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise FileFormatError(f"{path}: not a tnacli checkpoint; only files written by `tna train` can be read")
+    if content.get("version") != VERSION:
+        raise FileFormatError(
+            f"{path}: checkpoint version {content.get('version')}; this tnacli reads version {VERSION}. "
+            f"Use the tnacli that wrote it, or train again."
+        )
+    about, tensors = content.get("about"), content.get("tensors")
+    damaged = FileFormatError(f"{path}: damaged checkpoint: its contents do not match its checksum")
+    if not isinstance(about, str) or not isinstance(tensors, dict):
+        raise damaged
+    if not all(isinstance(n, str) and isinstance(t, Tensor) and t.layout == torch.strided for n, t in tensors.items()):
+        raise damaged
+    try:
+        checkpoint = Checkpoint(json.loads(about), tensors)
+        matches = checkpoint.digest == content.get("sha256")
+    except (ValueError, RuntimeError, TypeError):
+        raise damaged from None
+    if not matches:
+        raise damaged
+    return checkpoint
+
+
+def _read(path: Path) -> object:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # torch does not compare the archive's checksums: a flipped bit would pass silently.
+            if any(item.file_size != item.compress_size for item in archive.infolist()):
+                raise FileFormatError(f"{path}: not a tnacli checkpoint; its parts are compressed")
+            broken = archive.testzip()
+        if broken is not None:
+            raise FileFormatError(f"{path}: damaged checkpoint: {broken} fails its checksum")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileFormatError:
+        raise
+    except OSError as error:
+        raise FileFormatError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except Exception as error:
+        # torch and zipfile raise a dozen types for broken files; none of them is a bug of ours.
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FileFormatError(f"{path}: damaged, or not a tnacli checkpoint: {first}") from None
+
+
+def restore_network(checkpoint: Checkpoint, name: str = "base", *, compressed: bool = True) -> SpikingNetwork:
+    """The network `name` of a checkpoint, in evaluation mode: compressed if it was, unless `compressed` is False.
+
+    If the run selected its best epoch and a best epoch is stored, the base has the weights of that epoch.
+    """
+    about, settings = checkpoint.about, checkpoint.settings
+    model = Model.model_validate_json(json.dumps(about["networks"][name]))
+    network = build_network(
+        model, channels=about["channels"], size=tuple(about["size"]), classes=len(about["classes"]), seed=0
+    )
+    best = checkpoint.under("best") if name == "base" else {}
+    try:
+        load_latent_state(network, best or checkpoint.under(f"networks/{name}"))
+    except RuntimeError as error:
+        raise FileFormatError(f"the checkpoint's weights do not fit its description: {error}") from None
+    if compressed and name == "base" and about["compressed"]:
+        assert settings.compression is not None
+        compress(network, settings.compression)
+    return network.eval()

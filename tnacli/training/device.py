@@ -1,0 +1,72 @@
+"""Which device computes, and in which precision."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+
+import torch
+
+from tnacli.errors import DeviceError
+
+
+def resolve_device(wanted: str) -> torch.device:
+    """The device called `wanted`: auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1 or mps.
+
+    Raises DeviceError if it is not there.
+    """
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = torch.device(wanted)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            there = ", ".join(f"cuda:{i}" for i in range(count)) or "none"
+            raise DeviceError(f"device {wanted} is not there; CUDA devices found: {there}. Use --device cpu or auto.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("device mps is not there: it needs an Apple GPU. Use --device cpu or auto.")
+    return device
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether `device` has bf16 arithmetic that is faster than fp32: CUDA from Ampere on, CPUs with AVX512-BF16 or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        try:
+            return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _cpu_flag("avx512_bf16", "amx_bf16", "bf16")
+        except (AttributeError, RuntimeError):
+            return False
+    return False
+
+
+def _cpu_flag(*names: str) -> bool:
+    """Whether the processor lists one of these features; False where the system does not tell."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="ascii", errors="replace") as info:
+        for line in info:
+            if line.startswith(("flags", "Features")):
+                return not set(names).isdisjoint(line.split())
+    return False
+
+
+def resolve_precision(wanted: str, device: torch.device) -> str:
+    """ "fp32" or "bf16"; `auto` is bf16 where the hardware is good at it. Raises DeviceError if the device has none."""
+    if wanted == "auto":
+        return "bf16" if fast_bf16(device) else "fp32"
+    if wanted == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise DeviceError(f"{torch.cuda.get_device_name(device)} has no bf16; use precision fp32 or auto.")
+    return wanted
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which forward passes of training run."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """The most memory held so far, in MB (1e6 bytes): of the CUDA device, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    # Linux counts in KiB, macOS in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6

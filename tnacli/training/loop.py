@@ -1,0 +1,307 @@
+"""The training loop: one for every objective, with compression as a step of its schedule.
+
+Every random choice is a function of the run's seed and of the epoch and step it is made in, so the position of a
+checkpoint is all the random state there is, and a resumed run makes the choices that an uninterrupted one would have.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tnacli.data.batches import Batch, Batches
+from tnacli.errors import DivergedError
+from tnacli.evaluation.accuracy import Evaluation, evaluate_network
+from tnacli.objectives.objective import Losses, Objective
+from tnacli.quant.weights import compress, latent_parameters, latent_state, load_latent_state, weight_shares
+from tnacli.recipe.schema import Settings, as_json
+from tnacli.seeds import derive
+from tnacli.snn.network import SpikingNetwork
+from tnacli.training.checkpoint import Checkpoint
+from tnacli.training.device import autocast, peak_memory_mb
+from tnacli.training.events import Compressed, EpochDone, Event, Finished, Progress, Saved, Started, Warned
+from tnacli.training.schedule import compression_epoch, learning_rate
+from tnacli.training.stop import StopRequest
+from tnacli.training.sums import EpochSums
+
+PROGRESS_SECONDS = 0.25
+SATURATED = 0.95
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The batches of a run: to train on, to watch after every epoch, and to report on."""
+
+    train: Batches
+    test: Batches
+    validation: Batches | None = None
+
+    @property
+    def watched(self) -> tuple[str, Batches]:
+        return ("validation", self.validation) if self.validation is not None else ("test", self.test)
+
+
+@dataclass
+class _State:
+    """Where training stands: whole epochs, steps into the next one, and what has been summed up in it."""
+
+    epoch: int = 0
+    step: int = 0
+    compressed: bool = False
+    seconds: float = 0.0
+    epoch_seconds: float = 0.0
+    totals: dict[str, float] = field(default_factory=dict)
+    best_epoch: int | None = None
+    best_accuracy: float = -1.0
+
+
+class Trainer:
+    """Trains the networks of one objective from a fresh start or a checkpoint to the end, or until asked to stop.
+
+    `about` describes the run and its data in plain values; it is stored in every checkpoint. `save` makes a checkpoint
+    durable and returns where. Everything that happens is reported to `emit`.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        settings: Settings,
+        splits: Splits,
+        *,
+        seed: int,
+        about: dict[str, Any],
+        device: torch.device,
+        precision: str,
+        save: Callable[[Checkpoint], str],
+        emit: Callable[[Event], None],
+        stop: StopRequest,
+    ) -> None:
+        self.settings, self.splits, self.seed = settings, splits, seed
+        self.about, self.device, self.precision = about, device, precision
+        self._save, self._emit, self._stop = save, emit, stop
+        # Channels-last convolutions and pooling are faster on CPUs and CUDA alike; weights keep their values.
+        self.objective = objective.to(device, memory_format=torch.channels_last)
+        self._compressed_at = compression_epoch(settings)
+        self._parameters = latent_parameters(self.objective.networks)
+        self._adam = torch.optim.Adam(
+            self._parameters.values(), lr=settings.train.learning_rate, fused=device.type in ("cpu", "cuda")
+        )
+        self._state = _State()
+        self._best: dict[str, Tensor] = {}
+
+    @property
+    def base(self) -> SpikingNetwork:
+        base = self.objective.base
+        assert isinstance(base, SpikingNetwork)
+        return base
+
+    def run(self) -> Finished:
+        """Train to the end. Raises Stopped after saving when asked to stop, DivergedError when nothing can be learned."""
+        state, epochs = self._state, self.settings.train.epochs
+        self._emit(
+            Started(
+                epochs, len(self.splits.train), len(self.splits.train.samples.labels),
+                sum(p.numel() for p in self._parameters.values()), str(self.device), self.precision,
+                state.epoch, state.step,
+            )
+        )  # fmt: skip
+        while state.epoch < epochs:
+            if self._compressed_at == state.epoch and not state.compressed:
+                self._compress()
+            self._train_epoch()
+            self._end_epoch()
+            if state.epoch % self.settings.runtime.checkpoint_every == 0 or state.epoch == epochs:
+                self._save_checkpoint()
+        finished = self._finish()
+        self._emit(finished)
+        return finished
+
+    # One epoch
+
+    def _train_epoch(self) -> None:
+        state, batches = self._state, self.splits.train
+        self.objective.train()
+        sums = EpochSums(self.device, state.totals)
+        began = shown = time.perf_counter()
+        before, already = state.epoch_seconds, sums.samples
+        for batch in batches.epoch(state.epoch, state.step):
+            sums.add(self._step(batch), batch.labels)
+            state.step += 1
+            now = time.perf_counter()
+            if now - shown >= PROGRESS_SECONDS:
+                shown = now
+                rate = (sums.samples - already) / (now - began)
+                self._require_finite(sums.loss)
+                self._emit(Progress(state.epoch, state.step, sums.loss, sums.parts, sums.accuracy["base"], rate))
+            if self._stop.asked:
+                state.totals, state.epoch_seconds = sums.totals(), before + now - began
+                raise self._stop.as_error(self._save_before_stopping())
+        state.totals, state.epoch_seconds = sums.totals(), before + time.perf_counter() - began
+
+    def _step(self, batch: Batch) -> Losses:
+        state, train = self._state, self.settings.train
+        # Dropout is the only user of torch's global generator within a step.
+        torch.manual_seed(derive(self.seed, "dropout", state.epoch, state.step))
+        progress = state.epoch + state.step / len(self.splits.train)
+        for group in self._adam.param_groups:
+            group["lr"] = learning_rate(train, progress, self._compressed_at)
+        with autocast(self.device, self.precision):
+            losses: Losses = self.objective(batch.inputs, batch.labels)
+        self._adam.zero_grad(set_to_none=True)
+        losses.total.backward()
+        self._adam.step()
+        return losses
+
+    def _end_epoch(self) -> Evaluation:
+        """Measure the base on the watched samples, report the epoch, and begin the next."""
+        state = self._state
+        sums = EpochSums(self.device, state.totals)
+        self._require_finite(sums.loss)
+        split, batches = self.splits.watched
+        measured = evaluate_network(self.base, batches.epoch(0))
+        self._warn_of_dead_layers(measured.firing_rate)
+        rate = learning_rate(self.settings.train, state.epoch, self._compressed_at)
+        done = EpochDone(
+            epoch=state.epoch + 1,
+            learning_rate=rate,
+            train_loss=sums.loss,
+            train_parts=sums.parts,
+            train_accuracy=sums.accuracy,
+            measured_on=split,
+            loss={"base": measured.loss},
+            accuracy={"base": measured.accuracy},
+            firing_rate=measured.firing_rate,
+            compressed=self.settings.compression.mode if state.compressed and self.settings.compression else None,
+            shares=weight_shares(self.base),
+            seconds=state.epoch_seconds,
+            samples_per_second=sums.samples / max(state.epoch_seconds, 1e-9),
+        )
+        state.seconds += state.epoch_seconds
+        state.epoch, state.step, state.totals, state.epoch_seconds = state.epoch + 1, 0, {}, 0.0
+        if self.settings.train.select != "last" and measured.accuracy > state.best_accuracy:
+            state.best_epoch, state.best_accuracy = state.epoch, measured.accuracy
+            self._best = {name: value.detach().clone() for name, value in latent_state(self.base).items()}
+        self._emit(done)
+        return measured
+
+    def _compress(self) -> None:
+        compression = self.settings.compression
+        assert compression is not None
+        shares = compress(self.base, compression, refuse_silent=True)
+        self._state.compressed = True
+        # Only compressed weights can be the result: what was best before no longer counts.
+        self._state.best_epoch, self._state.best_accuracy, self._best = None, -1.0, {}
+        self._emit(Compressed(self._state.epoch, compression.mode, shares))
+
+    # Checks
+
+    def _require_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"the loss became {loss} in epoch {self._state.epoch + 1}; the checkpoint of the last whole epoch is kept. "
+                f"Try a smaller train.learning_rate"
+                + (", a smaller objective.alpha" if self.settings.objective.kind != "solo" else "")
+                + (", or train.precision: fp32" if self.precision != "fp32" else "")
+                + "."
+            )
+
+    def _warn_of_dead_layers(self, rates: dict[str, float]) -> None:
+        for name, rate in rates.items():
+            if rate == 0 or rate > SATURATED:
+                what = "never spikes" if rate == 0 else f"spikes {100 * rate:.0f} % of the time"
+                remedy = "lower model.neuron.threshold" if rate == 0 else "raise model.neuron.threshold"
+                self._emit(Warned(f"epoch {self._state.epoch + 1}: {name} {what} and passes on nothing; "
+                                  f"try a smaller train.learning_rate, model.norm: batch, or {remedy}"))  # fmt: skip
+
+    # Checkpoints
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything that a run of the same settings needs to go on from here, bit for bit."""
+        state = self._state
+        tensors: dict[str, Tensor] = {}
+        for name, network in self.objective.networks.items():
+            tensors |= {f"networks/{name}/{key}": value for key, value in latent_state(network).items()}
+        tensors |= {f"best/{key}": value for key, value in self._best.items()}
+        for name, parameter in self._parameters.items():
+            for key, value in self._adam.state.get(parameter, {}).items():
+                tensors[f"adam/{key}/{name}"] = value
+        about = {
+            **self.about,
+            "settings": as_json(self.settings),
+            "networks": {name: as_json(network.model) for name, network in self.objective.networks.items()},
+            "seed": self.seed,
+            "state": dataclasses.asdict(state),
+            "compressed": state.compressed,
+        }
+        return Checkpoint(about, {name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from `checkpoint`, which must be of a run with the same settings and seed."""
+        self._state = _State(**checkpoint.about["state"])
+        if self._state.compressed:
+            assert self.settings.compression is not None
+            compress(self.base, self.settings.compression)
+        for name, network in self.objective.networks.items():
+            load_latent_state(network, checkpoint.under(f"networks/{name}"))
+        self._best = {key: value.to(self.device) for key, value in checkpoint.under("best").items()}
+        self._parameters = latent_parameters(self.objective.networks)
+        for name, parameter in self._parameters.items():
+            kept = {key: checkpoint.tensors.get(f"adam/{key}/{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+            if kept["step"] is not None:
+                self._adam.state[parameter] = {
+                    key: _like(value, parameter) if key != "step" else value.to(self.device)
+                    for key, value in kept.items()
+                    if value is not None
+                }
+
+    def _save_checkpoint(self) -> str:
+        checkpoint = self.checkpoint()
+        broken = [n for n, t in checkpoint.tensors.items() if t.is_floating_point() and not bool(t.isfinite().all())]
+        if broken:
+            raise DivergedError(
+                f"{broken[0]} holds NaN or infinite values after epoch {self._state.epoch}; the checkpoint before is kept. "
+                f"Try a smaller train.learning_rate."
+            )
+        path = self._save(checkpoint)
+        self._emit(Saved(path, self._state.epoch, self._state.step))
+        return path
+
+    def _save_before_stopping(self) -> str:
+        path = self._save_checkpoint()
+        return (
+            f"saved {path} at epoch {self._state.epoch + 1}, step {self._state.step}. "
+            f"The same command goes on from there."
+        )
+
+    # The end
+
+    def _finish(self) -> Finished:
+        state = self._state
+        if self._best:
+            load_latent_state(self.base, self._best)
+        measured: dict[str, Evaluation] = {}
+        for name, network in self.objective.networks.items():
+            assert isinstance(network, SpikingNetwork)
+            measured[name] = evaluate_network(network, self.splits.test.epoch(0))
+        return Finished(
+            accuracy={name: result.accuracy for name, result in measured.items()},
+            loss={name: result.loss for name, result in measured.items()},
+            selected_epoch=state.best_epoch or state.epoch,
+            select=self.settings.train.select,
+            compressed=self.settings.compression.mode if state.compressed and self.settings.compression else None,
+            seconds=state.seconds,
+            peak_memory_mb=peak_memory_mb(self.device),
+            firing_rate=measured["base"].firing_rate,
+        )
+
+
+def _like(value: Tensor, parameter: Tensor) -> Tensor:
+    """`value` on the parameter's device and in its memory format, so that fused updates run over equal strides."""
+    return torch.empty_like(parameter).copy_(value)
