@@ -19,6 +19,7 @@ from tnacli.data.batches import Batches
 from tnacli.data.load import load
 from tnacli.data.samples import Dataset, Samples
 from tnacli.errors import DataError, FileFormatError
+from tnacli.exporting import Exported, export_checkpoint
 from tnacli.quant.weights import load_latent_state
 from tnacli.recipe.identity import Run
 from tnacli.recipe.schema import as_json
@@ -143,6 +144,10 @@ class Experiment:
         folder.write_json("result.json", result)
         folder.previous.unlink(missing_ok=True)
         return result
+
+    def export(self, outcome: Outcome) -> Exported:
+        """A packed file beside the checkpoint of a compressed run, verified on its test samples."""
+        return export_checkpoint(outcome.checkpoint, outcome.folder.path / "packed.safetensors", dataset=self.dataset(outcome.run))
 
     def dataset(self, run: Run) -> Dataset:
         """The data of a run, from memory if an earlier run had the same."""

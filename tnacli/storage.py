@@ -13,10 +13,11 @@ from tnacli.errors import StorageError
 def write_atomically(path: Path, data: bytes | bytearray | memoryview) -> None:
     """Write `data` to `path`: aside, synced to the disk, then renamed over whatever was there.
 
-    Whoever reads `path`, also after a crash or a power cut, finds the previous file or the new one, never a part.
-    Missing folders are made. A link stays a link: the file that it points to is replaced.
+    Whoever reads `path`, also after a crash or a power cut, finds the previous file or the new one, never a
+    part. Missing folders are made. A link stays a link: the file that it points to is replaced.
 
-    Raises StorageError if that fails, disk full included; the previous file is then as it was and nothing lies beside it.
+    Raises StorageError if that fails, disk full included; the previous file is then as it was and nothing
+    lies beside it.
     """
     # Aside means in the same folder: a rename is atomic only within one file system.
     target = Path(os.path.realpath(path))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import Any
 
 from rich.console import Group
 from rich.live import Live
@@ -48,6 +49,17 @@ class TrainingView:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._live:
             self._live.stop()
+
+    def skip(self, run: Run, result: Mapping[str, Any]) -> None:
+        """Show a run that was finished before."""
+        self._rows[run.identity][2:6] = ["done before", "", "", f"{result['accuracy']['base']:.2f}"]
+
+    def show_data(self, what: str, done: int, total: int) -> None:
+        """Show how far the reading of the data is."""
+        if self._live:
+            self._step_bar.update(self._step_task, total=total, completed=done, info=what)
+        elif done == 0:
+            self._output.say(f"{what} ...")
 
     def emit(self, run: Run, event: ev.Event) -> None:
         """Show one event of one run."""
@@ -130,3 +142,35 @@ def shares_text(shares: dict[str, ev.Shares]) -> str:
     return ", ".join(
         f"{name} {100 * s.negative:.0f}/{100 * s.zero:.0f}/{100 * s.positive:.0f}" for name, s in shares.items()
     )
+
+
+class DataView:
+    """Shows how the reading of a data set goes: a bar on a terminal, a line at the start of each part elsewhere."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._said: str | None = None
+        self._bar: Progress | None = None
+        if output.live:
+            self._bar = Progress(
+                TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn(),
+                console=output.stderr, transient=True,
+            )  # fmt: skip
+            self._task = self._bar.add_task("", total=None, visible=False)
+
+    def __enter__(self) -> DataView:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """`what` is `done` of `total` far."""
+        if self._bar:
+            self._bar.update(self._task, description=what, completed=done, total=total, visible=done < total)
+        elif what != self._said:
+            self._said = what
+            self._output.say(f"{what} ...")

@@ -11,7 +11,10 @@ from tnacli.cli import options
 from tnacli.cli.console import Output
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tnacli.recipe.identity import Run
+    from tnacli.training.checkpoint import Checkpoint
 
 
 def train(
@@ -64,18 +67,20 @@ def execute(
     fresh: bool = False,
     time_limit: float | None = None,
     export: bool = False,
-    paper: dict[str, float] | None = None,
+    paper: Mapping[str, float] | None = None,
+    initial: Mapping[str, Checkpoint] | None = None,
+    command: str = "train",
 ) -> None:
     """Train `runs` and show their results; with `export`, compressed ones also as packed files."""
     from tnacli.cli.progress import TrainingView
     from tnacli.cli.results import show_results
-    from tnacli.experiment import Experiment, export_outcome
+    from tnacli.experiment import Experiment
     from tnacli.training.stop import StopRequest, stop_on_signals
 
     stop = StopRequest(None if time_limit is None else 60 * time_limit)
     outcomes, packed = [], {}
     with stop_on_signals(stop), TrainingView(output, runs) as view:
-        experiment = Experiment(out, emit=view.emit, stop=stop)
+        experiment = Experiment(out, emit=view.emit, stop=stop, on_data=view.show_data, initial=initial)
         for number, one in enumerate(runs, 1):
             output.detail(f"run {number} of {len(runs)}: {one.name}, seed {one.seed}")
             outcome = experiment.execute(one, fresh=fresh)
@@ -84,5 +89,5 @@ def execute(
                 view.skip(one, outcome.result)
             outcomes.append(outcome)
             if export and outcome.result["compressed"]:
-                packed[one.identity] = export_outcome(experiment, outcome)
-    show_results(output, outcomes, packed, paper or {})
+                packed[one.identity] = experiment.export(outcome)
+    show_results(output, outcomes, packed, paper or {}, command=command)

@@ -90,7 +90,7 @@ class Batches:
         order = self._order(epoch)
         for step in range(first_step, len(self)):
             indices = order[self.bounds[step] : self.bounds[step + 1]]
-            share = torch.arange(self.rank, len(indices), self.world)
+            share = torch.arange(len(indices))[self.rank :: self.world]
             mine = self.samples.take(indices[share].to(self.samples.inputs.device))
             inputs = mine.inputs.to(self.device)
             if self.augmentation is not None:

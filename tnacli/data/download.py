@@ -56,24 +56,26 @@ def fetch(archive: Archive, folder: Path, on_progress: OnProgress) -> Path:
     part = target.with_name(f"{archive.name}.part")
     problems = []
     for url in archive.urls:
-        try:
-            _download(url, part, f"downloading {archive.name}", on_progress)
-        except (OSError, http.client.HTTPException, _RefusedError) as error:
-            problems.append(f"  {url}: {getattr(error, 'reason', None) or error}")
-            continue
-        if _md5(part) == archive.md5:
+        # Twice, for what an earlier run left behind may be damaged, or of another file: then all is fetched anew.
+        for attempt in ("going on", "anew"):
+            going_on = part.exists()
+            try:
+                _download(url, part, f"downloading {archive.name}", on_progress)
+            except (OSError, http.client.HTTPException, _RefusedError) as error:
+                problems.append(f"  {url}: {getattr(error, 'reason', None) or error}")
+                break
             with _writing(target):
-                os.replace(part, target)
-            return target
-        with _writing(part):
-            part.unlink()
-        problems.append(
-            f"  {url}: what came is not the published file (its MD5 differs), and was thrown away"
-        )
+                if _md5(part) == archive.md5:
+                    os.replace(part, target)
+                    return target
+                part.unlink()
+            if attempt == "anew" or not going_on:
+                problems.append(f"  {url}: what came is not the published file: its MD5 differs")
+                break
     raise DataError(
         "\n".join([f"{archive.name} could not be downloaded:", *problems])
-        + "\nRun the same command again to go on where it stopped, or fetch the file in a browser and put it at "
-        f"{target}."
+        + "\nRun the same command again to go on where it stopped, or fetch the file in a browser and put it "
+        f"at {target}."
     )
 
 
@@ -140,7 +142,7 @@ def _download(url: str, part: Path, what: str, on_progress: OnProgress) -> None:
     with answer:
         if answer.status not in (200, 206):
             # figshare's firewall answers 202 and nothing to what it takes for a robot.
-            raise _RefusedError(f"the server answered {answer.status} without the file; it may ask for a browser")
+            raise _RefusedError(f"the server answered {answer.status} without the file, as to a robot")
         going_on = answer.status == 206 and (answer.headers.get("Content-Range") or "").startswith(
             f"bytes {have}-"
         )

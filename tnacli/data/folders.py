@@ -51,14 +51,14 @@ def split_folders(place: Path) -> dict[str, Path]:
     if not place.is_dir():
         return {}
     found: dict[str, Path] = {}
-    for entry in sorted(place.iterdir()):
+    for entry in _entries(place):
         split = entry.name.lower()
         if split in SPLITS and entry.is_dir():
             if split in found:
                 raise DataError(
                     f"{place} holds both {found[split].name} and {entry.name}; keep one {split} folder."
                 )
-            found[split] = entry
+            found[split] = Path(entry.path)
     return found if len(found) == len(SPLITS) else {}
 
 
@@ -100,15 +100,12 @@ def list_classes(folders: list[Path], suffixes: frozenset[str], passed_over: lis
     labels: list[int] = []
     for label, folder in enumerate(folders):
         before = len(files)
-        with os.scandir(folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if _left_behind(entry.name):
-                    continue
-                if not entry.is_file() or Path(entry.name).suffix.lower() not in suffixes:
-                    passed_over.append(entry.path)
-                    continue
-                status = entry.stat()
-                files.append(SourceFile(entry.path, status.st_size, status.st_mtime_ns))
+        for entry in _entries(folder):
+            if not entry.is_file() or os.path.splitext(entry.name)[1].lower() not in suffixes:
+                passed_over.append(entry.path)
+                continue
+            status = entry.stat()
+            files.append(SourceFile(entry.path, status.st_size, status.st_mtime_ns))
         if len(files) == before:
             raise DataError(
                 f"{folder} has no files to learn from; files read are {', '.join(sorted(suffixes))}. Add "
@@ -119,9 +116,17 @@ def list_classes(folders: list[Path], suffixes: frozenset[str], passed_over: lis
 
 
 def _visible_folders(folder: Path) -> tuple[str, ...]:
-    return tuple(
-        sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not _left_behind(entry.name))
-    )
+    return tuple(entry.name for entry in _entries(folder) if entry.is_dir())
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What `folder` holds, by name, without what systems leave behind in every folder."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if not _left_behind(entry.name)]
+    except OSError as error:
+        raise DataError(f"{folder} cannot be looked into: {error.strerror or error}.") from error
+    return sorted(found, key=lambda entry: entry.name)
 
 
 def _left_behind(name: str) -> bool:

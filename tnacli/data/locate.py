@@ -72,6 +72,11 @@ def locate(name: str, wanted: str, root: str | None) -> Search:
     return Search(base, origin, place, tuple(dict.fromkeys(text for _, text in candidates)))
 
 
+def files_folder(name: str, place: Place) -> Path:
+    """The folder at `place` that holds the files of `name` and nothing else."""
+    return place.path / _TORCHVISION_FILES[name] if place.layout == "torchvision" else place.path
+
+
 def missing(name: str, search: Search) -> DataError:
     """The error for a data set that is not there: what, where it was looked for, how to get it, how large
     it is.
@@ -93,7 +98,7 @@ def _homes(base: Path, name: str) -> list[Path]:
     if base.is_dir():
         named = sorted(entry for entry in base.iterdir() if _plain(entry.name) == plain and entry.is_dir())
     own = [base] if _plain(base.resolve().name) == plain else []
-    return own + named or [base / name]
+    return own + named or [base / _USUAL_NAMES.get(name, name)]
 
 
 def _official(name: str, base: Path, homes: list[Path]) -> list[tuple[Place, str]]:
@@ -114,6 +119,7 @@ def _official(name: str, base: Path, homes: list[Path]) -> list[tuple[Place, str
     ]
 
 
+_USUAL_NAMES = {"nmnist": "NMNIST", "cifar10dvs": "CIFAR10DVS"}  # what the archives are unpacked into
 _TORCHVISION_FILES = {
     "cifar10": "cifar-10-batches-py",
     "cifar100": "cifar-100-python",

@@ -97,6 +97,8 @@ def _aedat2(path: str) -> tuple[dict[str, NDArray[Any]], tuple[int, int]]:
         )
     version, start = read_aedat_header_from_file(path)[:2]
     length = Path(path).stat().st_size - start
+    if length < 8:  # where nothing follows the header, tonic takes its last byte for the beginning of the events
+        raise _UnreadableError("holds no events. Take it out of the folder.")
     if length % 8:
         raise _UnreadableError(
             f"cut short: {length:,} bytes after the header are no whole number of 8-byte events. Get the "
@@ -148,7 +150,7 @@ def _arrays(path: str, suffix: str) -> dict[str, NDArray[Any]]:
         with loaded:
             missing = [name for name in "xytp" if name not in loaded]
             if missing:
-                raise _UnreadableError(f"the archive has no array {', '.join(missing)}; it needs x, y, t and p.")
+                raise _UnreadableError(f"has no array {', '.join(missing)}; it needs x, y, t and p.")
             return {name: loaded[name] for name in "xytp"}
     if loaded.dtype.names is None:
         raise _UnreadableError("a plain array; events are a structured array with the fields x, y, t and p.")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tnacli.data.event_source import event_source
 from tnacli.data.folders import class_folders
 from tnacli.data.images import IMAGE_SUFFIXES
-from tnacli.data.locate import locate
+from tnacli.data.locate import files_folder, locate
 from tnacli.data.source import no_progress
 from tnacli.errors import DataError
 from tnacli.recipe.datasets import DATASETS
@@ -38,42 +38,34 @@ class Status:
 
 
 def status(name: str, root: str | None = None) -> Status:
-    """Look for the data set `name` below `root` (default: $TNA_DATA, else ./data). Decodes nothing and
-    raises nothing.
+    """Look for the data set `name` below `root` (default: $TNA_DATA, else ./data). Decodes no samples.
+
+    Trouble with its files is told in `problem`, not raised.
     """
     facts = DATASETS[name]
+    blank = Status(name, facts.title, None, None, None, None, None, (), facts.how_to_get)
     if name == "digits":
-        return Status(
-            name, facts.title, "embedded", None, facts.train, facts.test, None, (), facts.how_to_get
-        )
-    search = locate(name, "auto", root)
+        return replace(blank, found="embedded", train=facts.train, test=facts.test)
+    try:
+        search = locate(name, "auto", root)
+    except DataError as error:
+        return replace(blank, problem=str(error))
     place = search.place
+    blank = replace(blank, looked=search.looked)
     if place is None:
-        return Status(name, facts.title, None, None, None, None, None, search.looked, facts.how_to_get)
-    found, train, test, problem = "folder", None, None, None
+        return blank
+    there = replace(blank, found="folder", path=place.path, size_bytes=_size_bytes(files_folder(name, place)))
     try:
         if place.layout == "torchvision":
-            found, train, test = "official", facts.train, facts.test
-        elif facts.is_events:
+            return replace(there, found="official", train=facts.train, test=facts.test)
+        if facts.is_events:
             source = event_source(Data(name=name, root=root), place, 1, None, no_progress)
-            found, train, test = source.origin, len(source.labels["train"]), len(source.labels["test"])
-        else:
-            splits = class_folders(place.path, IMAGE_SUFFIXES).splits
-            train, test = len(splits["train"].files), len(splits["test"].files)
+            counts = {split: len(labels) for split, labels in source.labels.items()}
+            return replace(there, found=source.origin, train=counts["train"], test=counts["test"])
+        splits = class_folders(place.path, IMAGE_SUFFIXES).splits
+        return replace(there, train=len(splits["train"].files), test=len(splits["test"].files))
     except DataError as error:
-        problem = str(error)
-    return Status(
-        name,
-        facts.title,
-        found,
-        place.path,
-        train,
-        test,
-        _size_bytes(place.path),
-        search.looked,
-        facts.how_to_get,
-        problem,
-    )
+        return replace(there, problem=str(error))
 
 
 def _size_bytes(folder: Path) -> int:

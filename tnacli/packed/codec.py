@@ -1,9 +1,11 @@
-"""Weights in {-1, 0, +1} as bytes: four to a byte in base 4 (2 bits each), or five to a byte in base 3 (1.6 bits each).
+"""Weights in {-1, 0, +1} as bytes: four to a byte in base 4 (2 bits each), or five to a byte in base 3 (1.6
+bits each).
 
-A weight w becomes the digit w + 1. A byte holds `digits` of them, the first as the least significant digit of the base:
-byte = d0 + d1 * base + d2 * base**2 + ... Every output neuron's weights, flattened in C order, fill a row of whole bytes;
-what is left of its last byte is filled with digit 1, a zero weight, so that even a reader that forgets to cut the row adds
-nothing. Base 4 is plain shifts; base 3 uses 243 of 256 values. docs/packed-format.md has worked examples.
+A weight w becomes the digit w + 1. A byte holds `digits` of them, the first as the least significant digit of
+the base: byte = d0 + d1 * base + d2 * base**2 + ... Every output neuron's weights, flattened in C order, fill
+a row of whole bytes; what is left of its last byte is filled with digit 1, a zero weight, so that even a
+reader that forgets to cut the row adds nothing. Base 4 is plain shifts; base 3 uses 243 of 256 values.
+docs/packed-format.md has worked examples.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ def pack(weights: Weights, encoding: Encoding) -> Bytes:
 
     Raises ValueError if a weight is not -1, 0 or +1.
     """
-    if not np.isin(weights, (-1, 0, 1)).all():
+    if weights.size and (weights.min() < -1 or weights.max() > 1):
         raise ValueError("only -1, 0 and +1 can be packed")
     out, fan_in = weights.shape
     row_bytes = encoding.row_bytes(fan_in)
@@ -81,7 +83,8 @@ class Counts(NamedTuple):
 def check(packed: Bytes, fan_in: int, encoding: Encoding) -> Counts:
     """Count the weights in rows of bytes [out, row_bytes] without unpacking them.
 
-    Raises ValueError, naming the place, if a byte stands for no weights or the padding of a row is not zero weights.
+    Raises ValueError, naming the place, if a byte stands for no weights or the padding of a row is not zero
+    weights.
     """
     digits = _digits_of_bytes(encoding)
     invalid = (digits > 2).any(axis=1)

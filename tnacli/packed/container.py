@@ -1,8 +1,10 @@
-"""The safetensors container: one text and named arrays in one file, checked in full before anything is allocated for it.
+"""The safetensors container: one text and named arrays in one file, checked in full before anything is
+allocated for it.
 
-Writing is left to the safetensors library. Reading is not: the library takes duplicate and unknown keys, and its errors do
-not tell a truncated file from a foreign one. The format: eight bytes, little-endian, with the length of a JSON header; the
-header, which gives each tensor's type, shape and place; then the tensors' bytes, back to back.
+Writing is left to the safetensors library. Reading is not: the library takes duplicate and unknown keys, and
+its errors do not tell a truncated file from a foreign one. The format: eight bytes, little-endian, with the
+length of a JSON header; the header, which gives each tensor's type, shape and place; then the tensors' bytes,
+back to back.
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ from safetensors.numpy import save
 from tnacli.errors import FileFormatError
 
 TEXT_KEY = "tnacli"
-"""The only key of the header's `__metadata__`. The library writes several keys in random order; one keeps files equal."""
+"""The only key of the header's `__metadata__`. The library writes several keys in random order; one keeps
+files equal.
+"""
 
 Arrays = dict[str, NDArray[Any]]
 
-_TYPES = {"F32": np.dtype("<f4"), "U8": np.dtype("u1")}
+_TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "U8": np.dtype("u1")}
 _LENGTH_BYTES = 8
 _LONGEST_HEADER = 4 << 20
 _METADATA = "__metadata__"
@@ -104,7 +108,9 @@ Place = tuple["np.dtype[Any]", tuple[int, ...], int]
 
 
 def _places(entries: dict[str, Any], data_bytes: int, name: str) -> dict[str, Place]:
-    """Type, shape and offset of each tensor, once they are known to tile the `data_bytes` without gap or overlap."""
+    """Type, shape and offset of each tensor, once they are known to tile the `data_bytes` without gap or
+    overlap.
+    """
     places: dict[str, Place] = {}
     ends: dict[str, tuple[int, int]] = {}
     for tensor, entry in entries.items():

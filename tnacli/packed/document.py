@@ -1,6 +1,7 @@
 """What a packed file says of its network besides the tensors: one JSON document, every key checked.
 
-The same models are what an export is given and what an inspection shows. docs/packed-format.md describes each key.
+The same models are what an export is given and what an inspection shows. docs/packed-format.md describes each
+key.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from tnacli.packed.codec import ENCODINGS
 from tnacli.packed.container import parse_json
 from tnacli.recipe.schema import Section
 
-FORMAT = "tnacli-packed"
-VERSION = 1
+FORMAT: Literal["tnacli-packed"] = "tnacli-packed"
+VERSION: Literal[1] = 1
 
 Count = Annotated[int, Field(ge=1, le=1 << 32)]
 Side = Annotated[int, Field(ge=1, le=1 << 14)]
@@ -81,7 +82,9 @@ class LayerFacts(Section):
 
 
 class ReadoutFacts(Section):
-    """The output layer; `weight` is (classes, features), `leak` the share of the potential kept from step to step."""
+    """The output layer; `weight` is (classes, features), `leak` the share of the potential kept from step to
+    step.
+    """
 
     weight: tuple[Count, Count]
     leak: Share
@@ -90,8 +93,8 @@ class ReadoutFacts(Section):
 class Origin(Section):
     """Where a network came from. Nothing here changes what it computes.
 
-    `identity` is that of the run (`tnacli.recipe.identity`), `altered` its overlays and overrides, `accuracy` in % on the
-    test samples at export.
+    `identity` is that of the run (`tnacli.recipe.identity`), `altered` its overlays and overrides, `accuracy`
+    in % on the test samples at export.
     """
 
     data_set: str
@@ -148,7 +151,9 @@ class Document(Section):
 
 
 def _behind(layer: LayerFacts, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape behind `layer` and its pooling, of inputs of `shape`. Raises ValueError if the two do not fit."""
+    """The shape behind `layer` and its pooling, of inputs of `shape`. Raises ValueError if the two do not
+    fit.
+    """
     weight = layer.weight
     if layer.kind == "fc":
         if len(weight) != 2 or weight[1] != prod(shape) or layer.pool != 1:

@@ -1,13 +1,14 @@
 """Runs a packed network: the same spikes as the checkpoint's network, in a fraction of its memory.
 
-The first layer and the readout are fp32 and computed by the very calls that `SpikingNetwork` makes. The layers between sum
-spikes with weights in {-1, 0, +1}, which is exact (tnacli.packed.sums); everything behind the sums is element by element in
-fp32 in a fixed order of operations. So spikes and logits are bit-identical to the network's own on the same machine.
+The first layer and the readout are fp32 and computed by the very calls that `SpikingNetwork` makes. The
+layers between sum spikes with weights in {-1, 0, +1}, which is exact (tnacli.packed.sums); everything behind
+the sums is element by element in fp32 in a fixed order of operations. So spikes and logits are bit-identical
+to the network's own on the same machine.
 
-Memory: weights are held once as int8, a quarter of fp32 and the form that the kernels want. Unpacking 2-bit codes for every
-batch would save another 3/16 of fp32, at the price of unpacking and rearranging all weights each time. Activations are
-spike counts of one byte, all timesteps of one layer at a time, and convolutions take a few images at a time, so that their
-sums and potentials stay near the processor's caches.
+Memory: weights are held once as int8, a quarter of fp32 and the form that the kernels want. Unpacking 2-bit
+codes for every batch would save another 3/16 of fp32, at the price of unpacking and rearranging all weights
+each time. Activations are spike counts of one byte, all timesteps of one layer at a time, and convolutions
+take a few images at a time, so that their sums and potentials stay near the processor's caches.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ Observer = Callable[[str, Tensor], None]
 A convolution's batch comes in several parts.
 """
 
-# Floats of a convolution's largest layer that are worked on at a time; 2**21 is eight images of a full-width CIFARNet.
+# Floats of a convolution's largest layer that are worked on at a time; 2**21 is eight images of a full-width
+# CIFARNet.
 _WORKING_SET = 1 << 21
 
 
@@ -50,8 +52,8 @@ class _Hidden:
 class PackedSNN:
     """A packed network on the CPU: normalised float32 inputs to logits.
 
-    `integer=False` keeps to plain fp32, which defines the result. `fallbacks` gives, by layer, why its sums are not
-    computed in integers; it is empty where all are.
+    `integer=False` keeps to plain fp32, which defines the result. `fallbacks` gives, by layer, why its sums
+    are not computed in integers; it is empty where all are.
     """
 
     def __init__(self, network: PackedNetwork, *, integer: bool = True) -> None:
@@ -96,7 +98,8 @@ class PackedSNN:
         if facts.mean is None or facts.std is None:
             return x
         mean, std = (torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (facts.mean, facts.std))
-        return (x - mean) / std
+        normalised: Tensor = (x - mean) / std
+        return normalised
 
     @torch.inference_mode()
     def __call__(self, inputs: Tensor, observe: Observer | None = None) -> Tensor:
@@ -109,8 +112,8 @@ class PackedSNN:
         current = self._first_current(x)
         convs = [layer for layer in self._hidden if layer.is_conv]
         if self._first.kind == "conv":
-            # Spikes do not depend on how a batch is cut, as the sums are exact. Fully connected layers are not cut: they
-            # hold most of the weights, which would be read again for every part.
+            # Spikes do not depend on how a batch is cut, as the sums are exact. Fully connected layers are
+            # not cut: they hold most of the weights, which would be read again for every part.
             parts = current.split(self._images_at_once, dim=1)
             maps = torch.cat([self._maps(part, convs, observe) for part in parts], dim=1)
             spikes = maps.permute(0, 1, 4, 2, 3).flatten(2)  # weights behind it count in the order C, H, W
@@ -133,9 +136,11 @@ class PackedSNN:
             )
 
     def _first_current(self, x: Tensor) -> Tensor:
-        """Currents [T or 1, N, H, W, out] or [T or 1, N, out] of the first layer; sums in fp32 round as the library adds.
+        """Currents [T or 1, N, H, W, out] or [T or 1, N, out] of the first layer; sums in fp32 round as the
+        library adds.
 
-        One call on the whole batch, as in SpikingNetwork: cut otherwise, the library may add in another order.
+        One call on the whole batch, as in SpikingNetwork: cut otherwise, the library may add in another
+        order.
         """
         rows = x.flatten(0, 1)
         if self._first.kind == "conv":
@@ -145,7 +150,9 @@ class PackedSNN:
         return summed.mul_(self._first_scale).add_(self._first_shift).unflatten(0, x.shape[:2])
 
     def _maps(self, current: Tensor, convs: Sequence[_Hidden], observe: Observer | None) -> Tensor:
-        """Pooled spike counts [T, n, H, W, C] of the last convolution from the first one's currents [T or 1, n, H, W, C]."""
+        """Pooled spike counts [T, n, H, W, C] of the last convolution from the first one's currents [T or 1,
+        n, H, W, C].
+        """
         current = current.contiguous()
         spikes = self._fire(self._first.name, lambda t: current[min(t, len(current) - 1)], observe)
         counts = _pooled(spikes, self._first.pool)
@@ -184,7 +191,9 @@ class PackedSNN:
 
 @dataclass(frozen=True)
 class _Currents:
-    """A convolution's currents [n, H, W, out], computed when their timestep comes, from counts [T, n, H, W, in]."""
+    """A convolution's currents [n, H, W, out], computed when their timestep comes, from counts [T, n, H, W,
+    in].
+    """
 
     layer: _Hidden
     counts: Tensor
@@ -194,7 +203,9 @@ class _Currents:
 
 
 def _pooled(spikes: Tensor, size: int) -> Tensor:
-    """How many of each size x size neurons spiked, uint8 [T, n, H, W, C]; a remainder is dropped as AvgPool2d does."""
+    """How many of each size x size neurons spiked, uint8 [T, n, H, W, C]; a remainder is dropped as AvgPool2d
+    does.
+    """
     for axis in (2, 3) if size > 1 else ():
         whole = spikes.narrow(axis, 0, spikes.shape[axis] // size * size).unflatten(axis, (-1, size))
         spikes = whole.select(axis + 1, 0).clone()

@@ -1,7 +1,7 @@
 """Packed files: written whole, read with every byte accounted for.
 
-The SHA-256 in a file covers its document and all tensors, so that no weight, threshold or label can change unnoticed.
-docs/packed-format.md is the description of the format; this is its implementation.
+The SHA-256 in a file covers its document and all tensors, so that no weight, threshold or label can change
+unnoticed. docs/packed-format.md is the description of the format; this is its implementation.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def digest(network: PackedNetwork) -> str:
 def read_packed(path: Path) -> PackedNetwork:
     """Read and check a packed file, without torch.
 
-    Raises FileFormatError if it is not there, truncated, altered, of another version or not a packed file. Nothing is
-    allocated beyond what the file's own length justifies.
+    Raises FileFormatError if it is not there, truncated, altered, of another version or not a packed file.
+    Nothing is allocated beyond what the file's own length justifies.
     """
     if not path.is_file():
         raise FileFormatError(f"{path}: no such file; packed files are made by `tna export CKPT -o FILE`")

@@ -19,8 +19,8 @@ Floats = NDArray[np.float32]
 class PackedLayer:
     """One layer: current = weights * inputs * scale + shift.
 
-    `stored` holds the weights as the file does: float32 of `facts.weight`'s shape, or uint8 rows [out, row_bytes].
-    `scale` and `shift` are [out].
+    `stored` holds the weights as the file does: float32 of `facts.weight`'s shape, or uint8 rows [out,
+    row_bytes]. `scale` and `shift` are [out].
     """
 
     facts: LayerFacts
@@ -29,11 +29,14 @@ class PackedLayer:
     shift: Floats
 
     def ternary(self) -> Weights:
-        """The weights -1, 0 and +1, int8, in the shape of `facts.weight`; only for layers that are not fp32."""
+        """The weights -1, 0 and +1, int8, in the shape of `facts.weight`; only for layers that are not fp32.
+        """
         return unpack(self.stored, self.facts.fan_in, ENCODINGS[self.facts.encoding]).reshape(self.facts.weight)
 
     def counts(self) -> Counts | None:
-        """How many weights are -1, 0 and +1; None for an fp32 layer. Raises ValueError for bytes that are no weights."""
+        """How many weights are -1, 0 and +1; None for an fp32 layer. Raises ValueError for bytes that are no
+        weights.
+        """
         if self.facts.encoding == "fp32":
             return None
         return check(self.stored, self.facts.fan_in, ENCODINGS[self.facts.encoding])
@@ -41,7 +44,9 @@ class PackedLayer:
 
 @dataclass(frozen=True, eq=False)
 class PackedNetwork:
-    """A spiking network with ternary or binary hidden weights; the readout is [classes, features] and [classes]."""
+    """A spiking network with ternary or binary hidden weights; the readout is [classes, features] and
+    [classes].
+    """
 
     about: Document
     layers: tuple[PackedLayer, ...]
@@ -61,8 +66,9 @@ class PackedNetwork:
 class LayerSize:
     """One row of an inspection.
 
-    `out` is one sample's output at one timestep, behind pooling. `size_bytes` counts the layer's tensors as packed,
-    `fp32_bytes` the same numbers at four bytes each. The shares of -1, 0 and +1 add up to 1; None for fp32 weights.
+    `out` is one sample's output at one timestep, behind pooling. `size_bytes` counts the layer's tensors as
+    packed, `fp32_bytes` the same numbers at four bytes each. The shares of -1, 0 and +1 add up to 1; None for
+    fp32 weights.
     """
 
     name: str

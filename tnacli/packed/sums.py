@@ -1,12 +1,15 @@
-"""Weighted sums of spikes in hidden layers, exact in two ways: as integers where the CPU is fast at them, else in fp32.
+"""Weighted sums of spikes in hidden layers, exact in two ways: as integers where the CPU is fast at them,
+else in fp32.
 
-Inputs are spike counts, uint8: spikes behind a pooling over k x k are held as their sum, 0 to k*k, and divided by k*k
-afterwards. Weights are -1, 0 and +1. While fan_in * k*k stays below 2**24, every partial sum is a number that fp32 holds
-exactly, in any order; dividing by a power of two keeps it so. The fp32 sum of averaged spikes and the integer sum of
-counts are therefore the same number, bit for bit, and which of the two computed it cannot be told from the spikes.
+Inputs are spike counts, uint8: spikes behind a pooling over k x k are held as their sum, 0 to k*k, and
+divided by k*k afterwards. Weights are -1, 0 and +1. While fan_in * k*k stays below 2**24, every partial sum
+is a number that fp32 holds exactly, in any order; dividing by a power of two keeps it so. The fp32 sum of
+averaged spikes and the integer sum of counts are therefore the same number, bit for bit, and which of the two
+computed it cannot be told from the spikes.
 
-The integer way is oneDNN's int8 kernels through private operators of PyTorch (the ones behind its x86 quantisation), which
-may change: they are tried on known sums first, and not used if they are missing or wrong.
+The integer way is oneDNN's int8 kernels through private operators of PyTorch (the ones behind its x86
+quantisation), which may change: they are tried on known sums first, and not used if they are missing or
+wrong.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ _EXACT_BELOW = 1 << 24
 def hidden_sums(weight: Tensor, counts_to: int, *, integer: bool = True) -> tuple[Sums, str | None]:
     """How to sum a layer's inputs, and why not in integers (None if in integers).
 
-    `weight` is int8 of -1, 0 and +1, [out, in, kernel, kernel] or [out, in]; inputs count from 0 to `counts_to`.
+    `weight` is int8 of -1, 0 and +1, [out, in, kernel, kernel] or [out, in]; inputs count from 0 to
+    `counts_to`.
     """
     reason = why_not_integers(weight[0].numel(), counts_to) if integer else "fp32 was asked for"
     return (_integer_sums if reason is None else _fp32_sums)(weight, counts_to), reason
@@ -41,7 +45,8 @@ def why_not_integers(fan_in: int, counts_to: int) -> str | None:
 
 
 def _fp32_sums(weight: Tensor, counts_to: int) -> Sums:
-    # Held as int8, a quarter of the memory, and converted at every use, which takes far less time than the sums do.
+    # Held as int8, a quarter of the memory, and converted at every use, which takes far less time than the
+    # sums do.
     if weight.dim() == 2:
         return lambda counts: F.linear(counts.float().div_(counts_to), weight.float())
 
@@ -53,15 +58,17 @@ def _fp32_sums(weight: Tensor, counts_to: int) -> Sums:
 
 
 def _integer_sums(weight: Tensor, counts_to: int) -> Sums:
-    # CPUs without VNNI instructions add pairs of products in 16 bits, saturating. Counts reach 64 at most (pooling over
-    # 8 x 8) and weights are +-1, so a pair reaches 128 of 32767; all further adding is in 32 bits.
+    # CPUs without VNNI instructions add pairs of products in 16 bits, saturating. Counts reach 64 at most
+    # (pooling over 8 x 8) and weights are +-1, so a pair reaches 128 of 32767; all further adding is in 32
+    # bits.
     ops = torch.ops.onednn
     one, zero = torch.ones(weight.shape[0]), torch.zeros(weight.shape[0], dtype=torch.int64)
-    # The kernels scale 32-bit sums on their way out, in fp32; this division by a power of two is exact as well.
+    # The kernels scale 32-bit sums on their way out, in fp32; this division by a power of two is exact as
+    # well.
     scale = 1.0 / counts_to
     if weight.dim() == 2:
         packed = ops.qlinear_prepack(weight, None)
-        return lambda counts: ops.qlinear_pointwise(  # type: ignore[no-any-return]
+        return lambda counts: ops.qlinear_pointwise(
             counts, scale, 0, packed, one, zero, None, 1.0, 0, torch.float32, "none", [], ""
         )
     stride, padding = [1, 1], [weight.shape[-1] // 2] * 2
@@ -80,7 +87,8 @@ def _integer_sums(weight: Tensor, counts_to: int) -> Sums:
 @functools.cache
 def _kernels_fail() -> str | None:
     """Why the int8 kernels cannot be used on this machine, or None if they give known sums."""
-    # Sizes past one vector register, odd remainders, and the largest sums there are: all counts 64, all weights +1.
+    # Sizes past one vector register, odd remainders, and the largest sums there are: all counts 64, all
+    # weights +1.
     weights = torch.arange(33 * 70 * 9, dtype=torch.int32).mul_(7919).remainder_(3).sub_(1).to(torch.int8).view(33, 70, 3, 3)
     weights[0], weights[1] = 1, -1
     try:

@@ -48,7 +48,7 @@ DATASETS: dict[str, DatasetFacts] = {
     "digits": DatasetFacts(
         title="handwritten digits (scikit-learn, embedded)",
         kind="images", channels=1, size=(8, 8), classes=10, train=1437, test=360,
-        mean=(0.3053,), std=(0.3760,), crop_padding=1,
+        mean=(0.3052,), std=(0.3760,), crop_padding=1,
         how_to_get="nothing to do: it is part of scikit-learn",
     ),
     "cifar10": DatasetFacts(

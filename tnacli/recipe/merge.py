@@ -1,11 +1,12 @@
 """Laying settings over settings.
 
-Mappings merge key by key; any other value replaces what was below it. One rule more: a mapping that comes in several
-kinds (`objective` by its `kind`, `compression` by its `mode`) is replaced as a whole by one of another kind, because the
-settings of one kind mean nothing to another.
+Mappings merge key by key; any other value replaces what was below it. One rule more: a mapping that comes in
+several kinds (`objective` by its `kind`, `compression` by its `mode`) is replaced as a whole by one of
+another kind, because the settings of one kind mean nothing to another.
 
-Overlays and overrides are written without knowing every run, so they also follow a second rule: settings for such a
-mapping that do not say the kind (`compression: {start: 1}`) act on those runs whose kind has them, and on no other.
+Overlays and overrides are written without knowing every run, so they also follow a second rule: settings for
+such a mapping that do not say the kind (`compression: {start: 1}`) act on those runs whose kind has them, and
+no other.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tnacli.recipe.node import Node, Problem, suggest
-from tnacli.recipe.places import unions
+from tnacli.recipe.node import Node, Problem
+from tnacli.recipe.places import unions, unknown_key
 from tnacli.recipe.schema import Settings
 
 
@@ -51,12 +52,11 @@ def kindless_keys(layer: Node) -> Iterator[tuple[str, str, Node]]:
 
 
 def strangers(layer: Node) -> Iterator[Problem]:
-    """The keys in `layer`, set without saying the kind, that no kind has: `fit` would drop them without a word."""
+    """The keys in `layer`, set without saying the kind, that no kind has; `fit` drops them in silence."""
     for name, key, child in kindless_keys(layer):
         known = _keys_of_any_kind(name)
         if key not in known:
-            text = f"unknown key; known here: {', '.join(known)}{suggest(key, known)}"
-            yield Problem(child.origin, child.key, text)
+            yield Problem(child.origin, child.key, unknown_key(key, known))
 
 
 def kinds_with(name: str, key: str) -> str:
@@ -79,7 +79,7 @@ def _kind(name: str, node: Node) -> str | None:
 
 
 def _usable_keys(name: str, node: Node | None) -> tuple[str, ...]:
-    """The keys that the mapping `name` has as it is: none where it is null; all where its kind is not known."""
+    """The keys that the mapping `name` has as it is: none where it is null, all where its kind is unknown."""
     kinds = unions()[name][1]
     if node is None:
         default = Settings.model_fields[name].default

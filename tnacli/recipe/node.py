@@ -14,7 +14,7 @@ Scalar = None | bool | int | float | str
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a value was written: a file as shown to the user and a line from 1, or a place without lines (`--set`)."""
+    """Where a value was written: a file as shown to users and a line from 1, or `--set`, which has no lines."""
 
     file: str
     line: int | None = None
@@ -27,9 +27,9 @@ class Origin:
 class Node:
     """One value, with those inside it.
 
-    `key` is the dotted key as written, such as `runs.tna.train.epochs`. `layer` says what was laid over what: of two
-    values that do not fit together, the one of the higher layer is to blame. A `broken` value has a problem that is
-    already known, so no more is said about it.
+    `key` is the dotted key as written, such as `runs.tna.train.epochs`. `layer` says what was laid over what:
+    of two values that do not fit together, the one of the higher layer is to blame. A `broken` value has a
+    problem that is already known, so no more is said about it.
     """
 
     value: Scalar | dict[str, Node] | list[Node]
@@ -49,6 +49,15 @@ class Node:
             return self.value[part] if isinstance(part, int) and part < len(self.value) else None
         return self.entries.get(str(part))
 
+    def find(self, dotted: str) -> Node | None:
+        """The value at a dotted key below this one; names of runs may themselves hold dots."""
+        if dotted in self.entries:
+            return self.entries[dotted]
+        for key, child in self.entries.items():
+            if dotted.startswith(key + ".") and (found := child.find(dotted[len(key) + 1 :])):
+                return found
+        return None
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -59,7 +68,9 @@ class Problem:
     text: str
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (str(self.origin), self.key, self.text) if part)
+        line = ": ".join(part for part in (str(self.origin), self.key, self.text) if part)
+        # Keys come from the file; a line break or a terminal's control code in one is shown, not obeyed.
+        return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
 
 
 def plain(node: Node) -> Any:

@@ -1,4 +1,4 @@
-"""What may stand at each place of a recipe, read off the schema: the keys known there, the kinds of a union, bounds.
+"""What may stand at each place of a recipe, read off the schema: keys, the kinds of a union, bounds, choices.
 
 Only the loader's messages and merging need this; pydantic does the checking.
 """
@@ -6,13 +6,13 @@ Only the loader's messages and merging need this; pydantic does the checking.
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from tnacli.recipe.node import Node
+from tnacli.recipe.node import Node, suggest
 from tnacli.recipe.schema import Recipe, Section, Settings
 
 SETTINGS = tuple(Settings.model_fields)
@@ -29,7 +29,7 @@ _BOUNDS = {"ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "bel
 
 @cache
 def unions() -> dict[str, tuple[str, dict[str, type[Section]]]]:
-    """The settings that come in several kinds: name -> (the key that says which, the section of each kind)."""
+    """The settings that come in several kinds: name -> (the key that says which, each kind's section)."""
     found = {}
     for name, field in Settings.model_fields.items():
         sections = list(_sections(field.annotation))
@@ -40,7 +40,7 @@ def unions() -> dict[str, tuple[str, dict[str, type[Section]]]]:
 
 
 def section_at(loc: tuple[str | int, ...], tree: Node) -> type[Section] | None:
-    """The section that the schema has at `loc` of a whole recipe; which one of a union, its own key in `tree` says."""
+    """The section that the schema has at `loc` of a whole recipe; which of a union, `tree` says."""
     annotation: Any = Recipe
     node: Node | None = tree
     for part in loc:
@@ -71,6 +71,16 @@ def bounds(field: FieldInfo | None) -> str:
 def choices(field: FieldInfo | None) -> tuple[str, ...]:
     """The words that a field allows, if it allows only some."""
     return _words(field.annotation) if field else ()
+
+
+def unknown_key(name: str, known: Iterable[str]) -> str:
+    """What is wrong with the key `name` where only the `known` may stand, and which is probably meant."""
+    known = tuple(known)
+    hint = suggest(name, known)
+    if not hint:
+        elsewhere = [key for key in setting_keys() if key.endswith(f".{name}")]
+        hint = f"; did you mean {elsewhere[0]!r}?" if elsewhere else ""
+    return f"unknown key; known here: {', '.join(known)}{hint}"
 
 
 @cache

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from math import ceil
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -176,7 +175,9 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _effective(self) -> Model:
-        if self.dropout and "FC" not in notation(self.layout) and "dropout" in self.model_fields_set:
+        # The default passes, so that settings stored with all their values can be read again.
+        default = type(self).model_fields["dropout"].default
+        if self.dropout not in (0, default) and "FC" not in notation(self.layout):
             text = "acts on fully connected hidden layers, and this layout has none; leave it out, or set it to 0"
             refuse([Misfit(text, ("dropout", "layout"))])
         return self
@@ -335,7 +336,7 @@ class Settings(Section):
                 text = "has no effect without compression; leave it out, or say how to compress under compression"
                 yield Misfit(text, ("train.schedule.at_compression", "compression"))
             return
-        start = ceil(in_epochs(compression.start, train.epochs) - 1e-9)
+        start = in_epochs(compression.start, train.epochs)
         if start >= train.epochs and (start or train.epochs):
             yield Misfit(
                 f"compression.start is {compression.start} and train.epochs {train.epochs}, which leaves no epoch to "
@@ -371,7 +372,7 @@ class Recipe(Section):
     @classmethod
     def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(seeds)) != len(seeds):
-            raise ValueError("a seed is listed twice")
+            raise ValueError("a seed is listed twice; list each once")
         return seeds
 
     @model_validator(mode="after")

@@ -2,8 +2,8 @@
 
 The structure is read by PyYAML; what a plain scalar means is decided here. `true` and `false` are the only
 booleans, `1e-3` is a number, `010` is refused, and `on`, `off`, `yes` and `no` are text. Duplicate keys,
-anchors, tags and whatever else a recipe has no use for are refused. Problems are collected, not raised, so that
-all of them can be shown at once.
+anchors, tags and whatever else a recipe has no use for are refused. Problems are collected, not raised, so
+that all of them can be shown at once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _INDICATORS = tuple("[{\"'&*!|>%@`")
 
 
 def read_yaml(path: Path, shown: str, layer: int = 0) -> tuple[Node, list[Problem]]:
-    """The mapping in the file `path`, called `shown` in origins, and all that is wrong with how it is written.
+    """The mapping in the file `path`, called `shown` in origins, and what is wrong with how it is written.
 
     An empty file is an empty mapping. A file that cannot be understood at all comes back as a broken node.
     """
@@ -61,7 +61,7 @@ def read_yaml(path: Path, shown: str, layer: int = 0) -> tuple[Node, list[Proble
 
 
 def read_value(text: str, place: str, key: str, layer: int = 0) -> tuple[Node, list[Problem]]:
-    """The value of `--set key=text`: a scalar, or a list or mapping in brackets, by the same rules as in a file.
+    """The value of `--set key=text`: a scalar, or a list or mapping in brackets, by the rules of a file.
 
     Plain text is taken whole: `=`, `: ` and ` #` have no meaning in it.
     """
@@ -84,7 +84,7 @@ def scalar(text: str) -> Scalar:
     if text in ("true", "false"):
         return text == "true"
     if _INTEGER.fullmatch(text):
-        # Far below this, Python itself refuses to read the digits; nothing in a recipe needs more than 64 bits.
+        # Nothing in a recipe needs more than 64 bits, and Python refuses to read very many digits.
         if len(text) > 20 or abs(int(text)) >= 1 << 63:
             raise ValueError(f"{quoted(text)} is too large; whole numbers go up to 2^63 - 1")
         return int(text)
@@ -107,7 +107,7 @@ class _TooDeepError(Exception):
 
 
 class _Reader:
-    """Builds nodes from PyYAML's events, which come one by one and refer to nothing, so that nothing can blow up."""
+    """Builds nodes from PyYAML's events: they come one by one, refer to nothing, and so cannot blow up."""
 
     def __init__(self, text: str, file: str, layer: int, key: str = "", *, lines: bool = True) -> None:
         self.text, self.file, self.layer, self.key, self.lines = text, file, layer, key, lines
@@ -124,7 +124,7 @@ class _Reader:
             mark = error.problem_mark or error.context_mark
             about = ", ".join(part for part in (error.context, error.problem) if part)
             if error.problem == "mapping values are not allowed here":
-                about = "a ':' that looks like a new key; check the indentation, or put text with ': ' in quotes"
+                about = "a ':' that looks like a new key; check the indentation, or quote text that holds it"
             self._problem(mark.line if mark else 0, self.key, f"not valid YAML: {about}")
         except yaml.reader.ReaderError as error:
             line = self.text.count("\n", 0, error.position)
@@ -151,11 +151,11 @@ class _Reader:
             raise _TooDeepError
         broken = False
         if isinstance(event, yaml.AliasEvent):
-            self._problem(line, key, f"*{event.anchor} stands for a value written elsewhere; write the value itself")
+            self._problem(line, key, f"*{event.anchor} stands for a value elsewhere; write the value itself")
             return Node(None, self._origin(line), key, self.layer, broken=True)
         assert isinstance(event, yaml.NodeEvent)
         if event.anchor is not None:
-            self._problem(line, key, f"&{event.anchor} names a value for use elsewhere; leave it out, write values out")
+            self._problem(line, key, f"&{event.anchor} names a value for use elsewhere; write values in full")
         if tag := getattr(event, "tag", None):
             tag = tag.replace("tag:yaml.org,2002:", "!!")
             self._problem(line, key, f"the tag {quoted(tag)} is not used in recipes; leave it out")
@@ -205,11 +205,11 @@ class _Reader:
         if len(self.problems) > known:
             return None
         if not isinstance(node.value, str):
-            written = f"the key {quoted(event.value)}" if isinstance(event, yaml.ScalarEvent) else "a key here"
-            self._problem(line, key, f"{written} is not text; put it in quotes if it is meant as a name")
+            name = f"the key {quoted(event.value)}" if isinstance(event, yaml.ScalarEvent) else "a key here"
+            self._problem(line, key, f"{name} is not text; put it in quotes if it is meant as a name")
             return None
         if node.value == "<<":
-            self._problem(line, key, "'<<' merges mappings in YAML, not in recipes; use extends, or write the values")
+            self._problem(line, key, "'<<' merges mappings in YAML, not here; use extends or write the values")
             return None
         return node.value
 

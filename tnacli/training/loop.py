@@ -119,6 +119,9 @@ class Trainer:
             self._end_epoch()
             if state.epoch % self.settings.runtime.checkpoint_every == 0 or state.epoch == epochs:
                 self._save_checkpoint()
+        if self._compressed_at is not None and not state.compressed:
+            self._compress()  # no epochs at all: compression alone
+            self._save_checkpoint()
         finished = self._finish()
         self._emit(finished)
         return finished

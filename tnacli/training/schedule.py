@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from math import ceil, floor
+from math import floor
 
 from tnacli.recipe.schema import Settings, Train, in_epochs
 
 
 def compression_epoch(settings: Settings) -> int | None:
-    """The first epoch (from 0) trained with compressed weights, or None."""
+    """The first epoch (from 0) trained with compressed weights, or None.
+
+    A share of the epochs is rounded to whole epochs, and leaves at least one to train after compression.
+    """
     if settings.compression is None:
         return None
-    return ceil(in_epochs(settings.compression.start, settings.train.epochs) - 1e-9)
+    epochs = settings.train.epochs
+    return max(0, min(floor(in_epochs(settings.compression.start, epochs) + 0.5), epochs - 1))
 
 
 def learning_rate(train: Train, progress: float, compressed_at: int | None) -> float:

@@ -1,0 +1,164 @@
+"""Event data sets: N-MNIST, CIFAR10-DVS and one's own."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tnacli.data.event_source import cifar10dvs_split
+from tnacli.data.frames import to_frames
+from tnacli.data.load import load
+from tnacli.data.locate import DVS_CLASSES
+from tnacli.data.recordings import read_recording
+from tnacli.errors import DataError
+from tnacli.recipe.schema import Data
+
+Write = Callable[..., Path]
+
+
+def test_real_nmnist(real_data: Path) -> None:
+    dataset = load(Data(name="nmnist", root=str(real_data)), 4)
+    assert tuple(dataset.train.inputs.shape) == (1000, 4, 2, 34, 34)
+    assert len(dataset.test) == 100
+    assert dataset.classes == tuple("0123456789")
+    # A subset is not called official, whatever its layout.
+    assert dataset.source == "folder"
+    assert "has 60,000 and 10,000" in dataset.notes[0]
+    path = sorted((real_data / "NMNIST" / "Test" / "0").iterdir())[0]
+    events, _ = read_recording(str(path), (34, 34))
+    expected = to_frames(events, sensor=(34, 34), timesteps=4, size=(34, 34), binning="count")
+    np.testing.assert_array_equal(dataset.test.inputs[0].numpy(), expected)
+
+
+def test_real_nmnist_can_be_told_apart(real_data: Path) -> None:
+    """A nearest-mean classifier on summed frames: far above the 10 % of chance, so labels belong to their recordings."""
+    dataset = load(Data(name="nmnist", root=str(real_data)), 2)
+
+    def features(inputs: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(inputs.float().sum(dim=(1, 2)).flatten(1))
+
+    train, test = features(dataset.train.inputs), features(dataset.test.inputs)
+    means = torch.stack([train[dataset.train.labels == label].mean(dim=0) for label in range(10)])
+    right = (test @ torch.nn.functional.normalize(means).T).argmax(dim=1) == dataset.test.labels
+    assert right.float().mean() > 0.6
+
+
+def test_official_means_complete(real_data: Path) -> None:
+    with pytest.raises(DataError, match=r"1,000 training and 100 test recordings; N-MNIST has 60,000 and 10,000"):
+        load(Data(name="nmnist", root=str(real_data), format="official"), 4)
+
+
+@pytest.mark.parametrize("place", ["CIFAR10DVS", "cifar10-dvs/extract"])
+def test_cifar10dvs_split_by_number(tmp_path: Path, write_cifar10dvs: Write, place: str) -> None:
+    numbers = [0, 9, 10, 899, 900, 999]
+    folder = write_cifar10dvs(tmp_path / "data" / place, numbers)
+    dataset = load(Data(name="cifar10dvs", augmentation={}), 5)  # type: ignore[arg-type]
+    assert dataset.classes == DVS_CLASSES
+    assert tuple(dataset.train.inputs.shape) == (40, 5, 2, 48, 48)
+    assert dataset.train.labels.tolist() == [label for label in range(10) for _ in range(4)]
+    assert dataset.test.labels.tolist() == [label for label in range(10) for _ in range(2)]
+    assert dataset.source == "folder"
+    assert "test set: recordings 900 to 999 of each class" in dataset.notes[0]
+    path = folder / "bird" / "cifar10_bird_900.aedat"
+    events, _ = read_recording(str(path), None)
+    expected = to_frames(events, sensor=(128, 128), timesteps=5, size=(48, 48), binning="count")
+    np.testing.assert_array_equal(dataset.test.inputs[4].numpy(), expected)
+    assert (dataset.augmentation.rotation, dataset.augmentation.shear) == (30.0, 30.0)
+
+
+def test_cifar10dvs_complete_is_the_fields_custom_split(tmp_path: Path) -> None:
+    """All 10,000 names, no contents: 9,000 and 1,000, the last 100 of each class for test."""
+    for name in DVS_CLASSES:
+        (tmp_path / name).mkdir()
+        for number in range(1000):
+            (tmp_path / name / f"cifar10_{name}_{number}.aedat").touch()
+    _, listings, _ = cifar10dvs_split(tmp_path)
+    assert listings["train"].labels.bincount().tolist() == [900] * 10
+    assert listings["test"].labels.bincount().tolist() == [100] * 10
+    files = {split: {file.path for file in listing.files} for split, listing in listings.items()}
+    assert not files["train"] & files["test"]
+    tested = {int(Path(path).stem.split("_")[-1]) for path in files["test"]}
+    assert tested == set(range(900, 1000))
+
+
+def test_cifar10dvs_with_something_wrong(tmp_path: Path, write_cifar10dvs: Write) -> None:
+    place = write_cifar10dvs(tmp_path / "CIFAR10DVS", [1, 901])
+    data = Data(name="cifar10dvs", root=str(tmp_path))
+    with pytest.raises(DataError, match="10 training and 10 test recordings; CIFAR10-DVS has 9,000 and 1,000"):
+        load(data.model_copy(update={"format": "official"}), 5)
+
+    ship = place / "ship" / "cifar10_ship_901.aedat"
+    whole = ship.read_bytes()
+    ship.write_bytes(whole[:-5])
+    with pytest.raises(DataError, match=r"cifar10_ship_901\.aedat: cut short"):
+        load(data, 5)
+    ship.write_bytes(whole)
+    shutil.copy(ship, place / "ship" / "again_901.aedat")
+    with pytest.raises(DataError, match=r"again_901\.aedat and .*ship_901\.aedat have the same number"):
+        load(data, 5)
+    (place / "ship" / "again_901.aedat").rename(place / "ship" / "again.aedat")
+    with pytest.raises(DataError, match=r"again\.aedat: recordings of CIFAR10-DVS end in a number from 0 to 999"):
+        load(data, 5)
+    (place / "ship" / "again.aedat").unlink()
+    ship.unlink()
+    with pytest.raises(DataError, match="ship has no test recordings"):
+        load(data, 5)
+    shutil.rmtree(place / "ship")
+    with pytest.raises(DataError, match=r"ship is missing.*tna data prepare"):
+        load(data, 5)
+
+
+def test_cifar10dvs_in_train_and_test_folders(tmp_path: Path, write_cifar10dvs: Write) -> None:
+    write_cifar10dvs(tmp_path / "cifar10dvs" / "train", [0, 1])
+    write_cifar10dvs(tmp_path / "cifar10dvs" / "test", [2])
+    dataset = load(Data(name="cifar10dvs", root=str(tmp_path)), 3)
+    assert (len(dataset.train), len(dataset.test), dataset.source) == (20, 10, "folder")
+
+
+def test_own_recordings(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in ("left", "right"):
+            folder = tmp_path / "mine" / split / name
+            folder.mkdir(parents=True)
+            for number in range(2):
+                parts = {"x": rng.integers(0, 20, 50), "y": rng.integers(0, 12, 50), "t": np.arange(50), "p": rng.integers(0, 2, 50)}
+                np.savez(folder / f"{number}.npz", **parts)
+    data = Data(name="event_folder", root=str(tmp_path / "mine"))
+    with pytest.raises(DataError, match=r"0\.npz: .*data\.sensor: \[height, width\]"):
+        load(data, 3)
+    full = load(data.model_copy(update={"sensor": (12, 20)}), 3)
+    assert tuple(full.train.inputs.shape) == (4, 3, 2, 12, 20)
+    assert full.train.inputs.sum(dtype=torch.int64) == 200
+    small = load(data.model_copy(update={"sensor": (12, 20), "size": (6, 5)}), 3)
+    assert small.size == (6, 5)
+    pooled = full.train.inputs.view(4, 3, 2, 6, 2, 5, 4).sum(dim=(4, 6))
+    assert torch.equal(pooled, small.train.inputs.to(torch.int64))
+    with pytest.raises(DataError, match="events outside the camera's 10x20"):
+        load(data.model_copy(update={"sensor": (10, 20)}), 3)
+    by_time = load(data.model_copy(update={"sensor": (12, 20), "binning": "time"}), 3)
+    assert by_time.train.inputs.shape == full.train.inputs.shape
+
+
+def test_own_dvs128_recordings_say_their_size(tmp_path: Path, write_cifar10dvs: Write) -> None:
+    for split in ("train", "test"):
+        write_cifar10dvs(tmp_path / "mine" / split, [0])
+    dataset = load(Data(name="event_folder", root=str(tmp_path / "mine")), 2)
+    assert dataset.size == (128, 128)
+    with pytest.raises(DataError, match=r"data\.size \[200, 128\] is larger than the camera's \[128, 128\]"):
+        load(Data(name="event_folder", root=str(tmp_path / "mine"), size=(200, 128)), 2)
+
+
+def test_other_settings_are_other_cache_entries(tmp_path: Path, write_cifar10dvs: Write) -> None:
+    write_cifar10dvs(tmp_path / "CIFAR10DVS", [1, 901])
+    data = Data(name="cifar10dvs", root=str(tmp_path))
+    shapes = set()
+    for timesteps in (2, 5):
+        for size in ((48, 48), (24, 32)):
+            shapes.add(tuple(load(data.model_copy(update={"size": size}), timesteps).train.inputs.shape))
+    assert shapes == {(10, 2, 2, 48, 48), (10, 5, 2, 48, 48), (10, 2, 2, 24, 32), (10, 5, 2, 24, 32)}
+    counted, timed = (load(data.model_copy(update={"binning": rule}), 5).fingerprint for rule in ("count", "time"))
+    assert counted != timed

@@ -1,0 +1,42 @@
+"""Generated samples: the right shape, the same every time, and something to learn."""
+
+import pytest
+import torch
+
+from tnacli.data.load import load
+from tnacli.recipe.datasets import DATASETS
+from tnacli.recipe.schema import Data
+
+KNOWN = [name for name, facts in DATASETS.items() if facts.classes]
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_shape_and_classes_of_every_known_set(name: str) -> None:
+    facts = DATASETS[name]
+    dataset = load(Data(name=name, format="generated"), 3)
+    frames = (3,) if facts.is_events else ()
+    assert facts.size is not None
+    assert tuple(dataset.train.inputs.shape[1:]) == (*frames, facts.channels, *facts.size)
+    assert len(dataset.classes) == facts.classes
+    assert dataset.train.labels.bincount().tolist() == [4] * (facts.classes or 0)
+    assert dataset.test.labels.bincount().tolist() == [2] * (facts.classes or 0)
+    assert dataset.source == "generated"
+    assert load(Data(name=name, format="generated"), 3).fingerprint == dataset.fingerprint
+
+
+@pytest.mark.parametrize("name", ["cifar10", "nmnist"])
+def test_asked_for_sizes(name: str) -> None:
+    data = Data(name=name, format="generated", train_samples=33, test_samples=12, size=(20, 16), validation_samples=10)
+    dataset = load(data, 2)
+    assert (len(dataset.train), len(dataset.validation or ()), len(dataset.test)) == (23, 10, 12)
+    assert dataset.size == (20, 16)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar10dvs", "digits"])
+def test_classes_can_be_learned(name: str) -> None:
+    dataset = load(Data(name=name, format="generated", train_samples=200, test_samples=100), 2)
+    train, test = (split.inputs.float().flatten(1) for split in (dataset.train, dataset.test))
+    means = torch.stack([train[dataset.train.labels == label].mean(dim=0) for label in range(10)])
+    right = torch.cdist(test, means).argmin(dim=1) == dataset.test.labels
+    assert right.float().mean() > 0.9
+    assert not torch.equal(dataset.train.inputs[0], dataset.train.inputs[10])  # same class, other noise

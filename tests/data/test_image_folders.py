@@ -1,0 +1,192 @@
+"""Images in class folders."""
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tnacli.data.folders import class_folders
+from tnacli.data.image_folders import FASHION_CLASSES
+from tnacli.data.images import IMAGE_SUFFIXES
+from tnacli.data.load import load, statistics
+from tnacli.errors import DataError
+from tnacli.recipe.schema import Data
+
+Write = Callable[..., Path]
+
+
+def own(place: Path, **settings: object) -> Data:
+    return Data.model_validate({"name": "folder", "root": str(place), **settings})
+
+
+def test_sorted_class_folders_give_the_labels(tmp_path: Path, write_images: Write) -> None:
+    place = write_images(tmp_path / "set", ["b", "a", "C"])
+    dataset = load(own(place), 5)
+    assert dataset.classes == ("C", "a", "b")
+    assert dataset.train.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    with Image.open(place / "train" / "a" / "0001.png") as image:
+        np.testing.assert_array_equal(dataset.train.inputs[4].permute(1, 2, 0).numpy(), np.asarray(image))
+    assert (dataset.channels, dataset.size, dataset.source) == (3, (8, 8), "folder")
+    assert (dataset.mean, dataset.std) == statistics(dataset.train.inputs)
+
+
+def test_train_and_test_in_any_case(tmp_path: Path, write_images: Write) -> None:
+    place = write_images(tmp_path / "set", ["a", "b"])
+    before = load(own(place), 5).fingerprint
+    (place / "train").rename(place / "TRAIN")
+    (place / "test").rename(place / "Test")
+    assert load(own(place), 5).fingerprint == before
+    (place / "train").mkdir()
+    with pytest.raises(DataError, match="holds both TRAIN and train"):
+        load(own(place), 5)
+
+
+def test_gray_if_all_are_gray(tmp_path: Path, write_images: Write) -> None:
+    place = write_images(tmp_path / "set", ["a", "b"], mode="L")
+    assert load(own(place), 5).channels == 1
+    Image.new("RGB", (8, 8)).save(place / "test" / "b" / "colour.png")
+    dataset = load(own(place, train_samples=2), 5)
+    assert dataset.channels == 3
+    assert torch.equal(dataset.train.inputs[:, 0], dataset.train.inputs[:, 2])
+
+
+def test_different_sizes_need_a_size(tmp_path: Path, write_images: Write) -> None:
+    place = write_images(tmp_path / "set", ["a", "b"])
+    Image.new("RGB", (12, 10)).save(place / "test" / "b" / "zz.png")
+    with pytest.raises(DataError, match=r"0000\.png is 8x8.*zz\.png is 10x12.*data\.size: \[height, width\]"):
+        load(own(place), 5)
+    assert load(own(place, size=(6, 7)), 5).size == (6, 7)
+
+
+def test_what_is_no_image_is_passed_over_and_told(
+    tmp_path: Path, write_images: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = write_images(tmp_path / "set", ["a", "b"])
+    before = load(own(place), 5).fingerprint
+    (place / "train" / "a" / "notes.txt").write_text("x")
+    (place / "train" / "a" / ".DS_Store").write_text("x")
+    (place / "train" / "a" / "deeper").mkdir()
+    (place / "train" / "README").write_text("x")
+    with caplog.at_level(logging.INFO):
+        dataset = load(own(place), 5)
+    assert dataset.fingerprint == before
+    (note,) = dataset.notes
+    assert note.startswith("passed over, not images:")
+    assert note.endswith("and 1 more")
+    assert note in caplog.text
+
+
+def test_classes_must_match(tmp_path: Path, write_images: Write) -> None:
+    place = write_images(tmp_path / "set", ["a", "b", "c"])
+    shutil.rmtree(place / "test" / "b")
+    with pytest.raises(DataError, match="test has no folder for b, which .*train has"):
+        load(own(place), 5)
+    shutil.rmtree(place / "train" / "b")
+    (place / "test" / "d").mkdir()
+    with pytest.raises(DataError, match="train has no folder for d, which .*test has"):
+        load(own(place), 5)
+
+
+def test_an_empty_class_is_named(tmp_path: Path, write_images: Write) -> None:
+    place = write_images(tmp_path / "set", ["a", "b"])
+    for file in (place / "test" / "b").iterdir():
+        file.unlink()
+    with pytest.raises(DataError, match=r"test/b has no files to learn from; files read are \.bmp"):
+        load(own(place), 5)
+
+
+def test_one_class_is_none(tmp_path: Path, write_images: Write) -> None:
+    with pytest.raises(DataError, match="holds 1 class folders; there must be at least 2"):
+        load(own(write_images(tmp_path / "set", ["a"])), 5)
+
+
+def test_a_known_set_has_its_number_of_classes(tmp_path: Path, write_images: Write) -> None:
+    write_images(tmp_path / "data" / "cifar10", ["a", "b"], size=(32, 32))
+    with pytest.raises(DataError, match="holds 2 classes, CIFAR-10 has 10"):
+        load(Data(name="cifar10"), 5)
+
+
+def test_a_known_set_has_its_size_and_channels(tmp_path: Path, write_images: Write) -> None:
+    write_images(tmp_path / "data" / "Fashion-MNIST", list("0123456789"), size=(20, 20), train=1, test=1)
+    with pytest.raises(DataError, match=r"png is 20x20 pixels, not 28x28.*data\.size"):
+        load(Data(name="fashion_mnist"), 5)
+    dataset = load(Data(name="fashion_mnist", size=(28, 28)), 5)
+    assert (dataset.channels, dataset.size) == (1, (28, 28))
+
+
+def test_fashion_classes_keep_their_official_labels(tmp_path: Path, write_images: Write) -> None:
+    """Sorted by name, Ankle boot would be label 0; a network trained on the official files calls it 9."""
+    from torchvision.datasets import FashionMNIST
+
+    assert tuple(FashionMNIST.classes) == FASHION_CLASSES
+    names = ["t-shirt_top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot"]
+    by_name = write_images(tmp_path / "named" / "fashion_mnist", names, size=(28, 28), train=1, test=1)
+    for label, name in enumerate(names):
+        for split in ("train", "test"):
+            target = tmp_path / "numbered" / "fashion_mnist" / split / str(label)
+            shutil.copytree(by_name / split / name, target)
+    one = load(Data(name="fashion_mnist", root=str(tmp_path / "named")), 5)
+    other = load(Data(name="fashion_mnist", root=str(tmp_path / "numbered")), 5)
+    assert one.classes == other.classes == FASHION_CLASSES
+    assert sorted(one.train.labels.tolist()) == list(range(10))
+    for label in range(10):
+        assert torch.equal(one.test.inputs[one.test.labels == label], other.test.inputs[other.test.labels == label])
+
+
+def test_decoded_once_and_again_when_a_file_changes(tmp_path: Path, write_images: Write) -> None:
+    place = write_images(tmp_path / "set", ["a", "b"])
+    steps: list[str] = []
+
+    def again() -> str:
+        steps.clear()
+        return load(own(place), 5, on_progress=lambda what, *_: steps.append(what)).fingerprint
+
+    first = again()
+    assert steps
+    assert again() == first
+    assert not steps
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(place / "train" / "a" / "0000.png")
+    assert again() != first
+    assert steps
+
+
+def test_a_damaged_image_leaves_no_cache(tmp_path: Path, write_images: Write) -> None:
+    place = write_images(tmp_path / "set", ["a", "b"])
+    damaged = place / "train" / "b" / "0001.png"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-40])
+    with pytest.raises(DataError, match=r"b/0001\.png cannot be decoded"):
+        load(own(place), 5)
+    assert not [path for path in (tmp_path / "cache").iterdir() if "survey" not in path.name]
+    damaged.write_bytes(whole)
+    assert len(load(own(place), 5).train) == 6
+
+
+def test_normalising_a_constant_channel_is_refused(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            (tmp_path / "set" / split / name).mkdir(parents=True)
+            Image.new("RGB", (4, 4), (9, 9, 9)).save(tmp_path / "set" / split / name / "x.png")
+    with pytest.raises(DataError, match=r"channel 0 has the same value.*data\.normalise: none"):
+        load(own(tmp_path / "set"), 5)
+    assert load(own(tmp_path / "set", normalise="none"), 5).mean is None
+
+
+def test_real_cifar100(real_cifar100: Path) -> None:
+    """A subset of the lossless real images: the published statistics, to what 1,000 images can tell."""
+    dataset = load(Data(name="cifar100", root=str(real_cifar100), train_samples=1000, test_samples=100), 5)
+    assert dataset.train.labels.bincount().tolist() == [10] * 100
+    assert dataset.classes[0] == "apple"
+    assert dataset.classes[-1] == "worm"
+    mean, std = statistics(dataset.train.inputs)
+    assert mean == pytest.approx((0.50707516, 0.48654887, 0.44091784), abs=0.02)
+    assert std == pytest.approx((0.26733429, 0.25643846, 0.27615047), abs=0.02)
+    # One file name occurs in two classes of the whole set: classes tell the files apart, not names.
+    listing = class_folders(real_cifar100 / "cifar100", IMAGE_SUFFIXES).splits
+    assert {split: len(part.files) for split, part in listing.items()} == {"train": 50_000, "test": 10_000}
+    assert listing["train"].labels.bincount().tolist() == [500] * 100

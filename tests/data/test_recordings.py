@@ -1,0 +1,194 @@
+"""Reading event recordings: every format in its real bytes."""
+
+import importlib
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tnacli.data.frames import Events
+from tnacli.data.recordings import read_recording
+from tnacli.errors import DataError
+
+Write = Callable[..., Path]
+coordinate = st.integers(0, 127)
+events_128 = st.lists(
+    st.tuples(coordinate, coordinate, st.integers(-5000, 1 << 30), st.integers(0, 1)), min_size=1, max_size=50
+)
+
+
+def columns(events: Events) -> list[list[int]]:
+    return [array.tolist() for array in events]
+
+
+def in_time_order(rows: list[tuple[int, int, int, int]]) -> list[list[int]]:
+    return [list(column) for column in zip(*sorted(rows, key=lambda row: row[2]), strict=True)]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@given(rows=events_128)
+def test_aedat2_of_a_dvs128(rows: list[tuple[int, int, int, int]], tmp_path: Path, write_aedat2: Write) -> None:
+    address = [(127 - x) << 8 | (127 - y) << 1 | (1 - p) for x, y, _, p in rows]
+    path = write_aedat2(tmp_path / "a.aedat", address, [t for _, _, t, _ in rows])
+    events, sensor = read_recording(str(path), None)
+    assert sensor == (128, 128)
+    assert columns(events) == in_time_order(rows)
+
+
+def test_aedat2_equals_spikingjelly(
+    tmp_path: Path, write_aedat2: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("spikingjelly", reason="the peer library is part of the dev extra")
+    # Its data sets import torchaudio for speech, which fails where its build is not of the very CUDA version of torch's.
+    monkeypatch.setitem(sys.modules, "torchaudio", ModuleType("torchaudio"))
+    peer = importlib.import_module("spikingjelly.datasets.cifar10_dvs")
+    rng = np.random.default_rng(0)
+    path = write_aedat2(tmp_path / "a.aedat", rng.integers(0, 1 << 15, 500), np.sort(rng.integers(0, 1 << 20, 500)))
+    expected = peer._load_origin_data(str(path))
+    events, _ = read_recording(str(path), (128, 128))
+    for name in "xytp":
+        np.testing.assert_array_equal(getattr(events, name), expected[name].astype(np.int64))
+
+
+def test_aedat2_words_that_are_no_pixels_are_left_out(tmp_path: Path, write_aedat2: Write) -> None:
+    path = write_aedat2(tmp_path / "a.aedat", [0, 0x8000, 0x80000000, 2], [0, 1, 2, 3])
+    events, _ = read_recording(str(path), None)
+    assert events.t.tolist() == [0, 3]
+
+
+def test_aedat2_of_a_davis_equals_tonic(tmp_path: Path, write_aedat2: Write) -> None:
+    from tonic.io import read_davis_346
+
+    rng = np.random.default_rng(1)
+    x, y, p = rng.integers(0, 346, 300), rng.integers(0, 260, 300), rng.integers(0, 2, 300)
+    address = (345 - x) << 12 | (259 - y) << 22 | p << 11
+    header = b"#!AER-DAT2.0\r\n# AEChip: eu.seebetter.ini.chips.davis.Davis346blue\r\n"
+    path = write_aedat2(tmp_path / "a.aedat", address, np.arange(300), header)
+    events, sensor = read_recording(str(path), None)
+    _, _, peer = read_davis_346(str(path))
+    assert sensor == (260, 346)
+    for name in "xytp":
+        np.testing.assert_array_equal(getattr(events, name), peer[name].astype(np.int64))
+
+
+def test_nmnist(tmp_path: Path, write_nmnist: Write) -> None:
+    path = write_nmnist(tmp_path / "a.bin", [3, 33, 0], [4, 0, 33], [7, 100_000, 300_000], [0, 1, 1])
+    events, sensor = read_recording(str(path), (34, 34))
+    assert columns(events) == [[3, 33, 0], [4, 0, 33], [7, 100_000, 300_000], [0, 1, 1]]
+    assert sensor == (34, 34)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+@pytest.mark.parametrize("signed", [False, True])
+def test_arrays(tmp_path: Path, suffix: str, signed: bool) -> None:
+    x, y, t, p = [3, 1], [0, 2], [9, 5], [1, 0]
+    polarity = np.array([1, -1] if signed else [True, False])
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".npz":
+        np.savez(path, x=np.array(x, np.uint16), y=np.array(y), t=np.array(t, float), p=polarity)
+    else:
+        kind = np.dtype([("t", "i8"), ("x", "u2"), ("y", "u2"), ("p", polarity.dtype)])
+        np.save(path, np.array(list(zip(t, x, y, polarity.tolist(), strict=True)), kind))
+    events, _ = read_recording(str(path), (4, 4))
+    assert columns(events) == [[1, 3], [2, 0], [5, 9], [0, 1]]
+
+
+def aedat4(rows: list[tuple[int, int, int, int]]) -> bytes:
+    """AEDAT 4 without compression: a flatbuffers header, then packets, each one event table.
+
+    Byte by byte after the flatbuffers format, since the package that reads these files does not write them.
+    """
+
+    def sized(body: bytes) -> bytes:
+        return struct.pack("<I", len(body)) + body
+
+    xml = (
+        b'<dv version="2.0"><node name="outInfo" path="/mainloop/Recorder/outInfo/">'
+        b'<node name="0" path="/mainloop/Recorder/outInfo/0/">'
+        b'<attr key="typeIdentifier" type="string">EVTS</attr>'
+        b'<node name="info" path="/mainloop/Recorder/outInfo/0/info/">'
+        b'<attr key="sizeX" type="int">128</attr><attr key="sizeY" type="int">128</attr>'
+        b"</node></node></node></dv>"
+    )
+    text = struct.pack("<I", len(xml)) + xml + b"\0" * (4 - len(xml) % 4)
+    # Root offset, identifier, vtable of three fields of which only the last is set, table, string.
+    header = struct.pack("<I4sHHHHHxxiI", 20, b"IOHE", 10, 8, 0, 0, 4, 12, 4) + text
+    packed = b"".join(struct.pack("<qhhBxxx", t, x, y, p) for x, y, t, p in rows)
+    # The vector's structs are aligned to 8 bytes counted from the size in front.
+    body = struct.pack("<I4sHHHxxiI", 16, b"EVTS", 6, 8, 4, 8, 4) + struct.pack("<I", len(rows)) + packed
+    packet = sized(body)
+    return b"#!AER-DAT4.0\r\n" + sized(header) + struct.pack("<II", 0, len(packet)) + packet
+
+
+def test_aedat4(tmp_path: Path) -> None:
+    pytest.importorskip("aedat", reason="the optional package aedat reads .aedat4")
+    rows = [(3, 4, 100, 1), (127, 0, 200, 0), (0, 127, 300, 1)]
+    path = tmp_path / "a.aedat4"
+    path.write_bytes(aedat4(rows))
+    events, _ = read_recording(str(path), (128, 128))
+    assert columns(events) == in_time_order(rows)
+
+
+def test_aedat4_without_its_package_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (tmp_path / "a.aedat4").write_bytes(b"")
+    with pytest.raises(DataError, match=r"a\.aedat4: .*pip install aedat"):
+        read_recording(str(tmp_path / "a.aedat4"), (128, 128))
+
+
+def test_damaged_recordings_are_named(tmp_path: Path, write_aedat2: Write, write_nmnist: Write) -> None:
+    def message(path: Path, sensor: tuple[int, int] | None = (128, 128)) -> str:
+        with pytest.raises(DataError) as caught:
+            read_recording(str(path), sensor)
+        assert str(path) in str(caught.value)
+        return str(caught.value)
+
+    whole = write_aedat2(tmp_path / "a.aedat", [0, 2, 4], [1, 2, 3])
+    content = whole.read_bytes()
+    cases = {
+        "cut.aedat": (content[:-3], "cut short"),
+        "header.aedat": (content[:20], "no events"),
+        "other.aedat": (b"#!AER-DAT3.1\r\n" + content, "AEDAT 3 is not supported"),
+        "foreign.aedat": (b"whatever", "not an AEDAT 2.0 recording"),
+        "empty.aedat": (b"", "not an AEDAT 2.0 recording"),
+        "cut.bin": (b"1234567", "cut short"),
+        "empty.bin": (b"", "no events"),
+        "foreign.npy": (b"whatever", "cannot be read"),
+        "foreign.npz": (b"whatever", "cannot be read"),
+    }
+    for name, (bytes_, expected) in cases.items():
+        (tmp_path / name).write_bytes(bytes_)
+        assert expected in message(tmp_path / name)
+
+    other_camera = write_aedat2(tmp_path / "davis.aedat", [1 << 20], [1])
+    assert "not from a DVS128" in message(other_camera)
+    outside = write_nmnist(tmp_path / "outside.bin", [34], [0], [1], [1])
+    assert "outside the camera's 34x34 pixels" in message(outside, (34, 34))
+    unknown = write_nmnist(tmp_path / "unknown.bin", [30], [20], [1], [1])
+    assert "data.sensor: [height, width] (this recording needs at least [21, 31])" in message(unknown, None)
+
+    np.savez(tmp_path / "short.npz", x=np.zeros(2, int), y=np.zeros(2, int), t=np.zeros(2, int))
+    assert "has no array p" in message(tmp_path / "short.npz")
+    for name, arrays, expected in [
+        ("uneven", {"x": [0, 0], "y": [0, 0], "t": [0, 0], "p": [0]}, "same length"),
+        ("broken", {"x": [0.5], "y": [0], "t": [0], "p": [0]}, "x must be whole numbers"),
+        ("nan", {"x": [0], "y": [0], "t": [np.nan], "p": [0]}, "t must be whole numbers"),
+        ("polarity", {"x": [0], "y": [0], "t": [0], "p": [2]}, "polarities must be"),
+        ("negative", {"x": [-1], "y": [0], "t": [0], "p": [0]}, "outside the camera's"),
+    ]:
+        np.savez(tmp_path / f"{name}.npz", **{key: np.array(value) for key, value in arrays.items()})
+        assert expected in message(tmp_path / f"{name}.npz")
+    np.save(tmp_path / "plain.npy", np.zeros((3, 4)))
+    assert "structured array" in message(tmp_path / "plain.npy")
+
+
+def test_pickled_arrays_are_not_executed(tmp_path: Path) -> None:
+    np.save(tmp_path / "evil.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match=r"evil\.npy cannot be read.*allow_pickle"):
+        read_recording(str(tmp_path / "evil.npy"), (4, 4))

@@ -1,0 +1,87 @@
+"""`tna data`: which data sets are there, and getting those that are not."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+import typer
+
+from tnacli.cli import options
+from tnacli.cli.console import Output, size_text
+
+app = typer.Typer(help="Find and prepare data sets.", invoke_without_command=True, no_args_is_help=False)
+
+
+@app.callback()
+def data(
+    context: typer.Context,
+    data_root: options.DataRoot = None,
+    as_json: options.Json = False,
+) -> None:
+    """List the data sets: which are there, where they were looked for, how to get the others.
+
+    Examples:
+
+      tna data --data-root ~/data
+
+      tna data prepare cifar100 --download
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from tnacli.data.status import status
+    from tnacli.recipe.datasets import DATASETS
+
+    output = Output(as_json)
+    found = [status(name, data_root) for name in DATASETS if name not in ("folder", "event_folder")]
+    if as_json:
+        sets = [{**dataclasses.asdict(s), "path": None if s.path is None else str(s.path)} for s in found]
+        output.document({"command": "data", "version": 1, "data": sets})
+        return
+    output.table(
+        "data sets",
+        ["name", "found", "train", "test", "size", "where, or how to get it"],
+        [
+            [s.name, s.found or "no", s.train, s.test, "" if s.size_bytes is None else size_text(s.size_bytes),
+             s.problem or (s.path if s.found else s.how_to_get)]
+            for s in found
+        ],  # fmt: skip
+        right=("train", "test", "size"),
+    )
+
+
+@app.command("prepare")
+def prepare(
+    name: Annotated[str, typer.Argument(help="The data set.")],
+    data_root: options.DataRoot = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch it if it is not there.")] = False,
+    timesteps: Annotated[int, typer.Option("--timesteps", min=1, help="Frames a recording (event data sets).")] = 5,
+    quiet: options.Quiet = False,
+) -> None:
+    """Fetch (with --download), check and decode a data set, so that training starts at once.
+
+    Examples:
+
+      tna data prepare fashion_mnist --download --data-root ~/data
+    """
+    from pydantic import ValidationError
+
+    from tnacli.cli.progress import DataView
+    from tnacli.data.load import load
+    from tnacli.errors import UsageError
+    from tnacli.recipe.datasets import DATASETS
+    from tnacli.recipe.schema import Data
+
+    output = Output(False, quiet)
+    if name not in DATASETS:
+        raise UsageError(f"unknown data set {name!r}; known: {', '.join(DATASETS)}")
+    try:
+        wanted = Data(name=name, root=data_root, download=download)
+    except ValidationError as error:
+        raise UsageError("; ".join(e["msg"].removeprefix("Value error, ") for e in error.errors())) from None
+    with DataView(output) as view:
+        dataset = load(wanted, timesteps, on_progress=view.show)
+    output.say(
+        f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test samples of {len(dataset.classes)} "
+        f"classes, {dataset.channels}x{dataset.size[0]}x{dataset.size[1]}, from {dataset.source} files; ready"
+    )

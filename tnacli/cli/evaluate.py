@@ -1,0 +1,143 @@
+"""`tna evaluate`: the accuracy of a checkpoint or a packed file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tnacli.cli import options
+from tnacli.cli.console import Output, duration_text, size_text
+
+if TYPE_CHECKING:
+    from tnacli.evaluation.accuracy import Evaluation
+
+
+def evaluate(
+    file: Annotated[Path, typer.Argument(help="A checkpoint (.pt) or a packed file (.safetensors).")],
+    ternary: Annotated[
+        bool, typer.Option("--ternary", help="Evaluate with ternary weights: compress a full-precision checkpoint first, without training.")
+    ] = False,
+    delta: Annotated[
+        float | None, typer.Option("--delta", min=0, help="Delta of --ternary: weights within ± this become 0 [default: 0.1].")
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="test, train or validation.")] = "test",
+    samples: options.Limit = None,
+    network: Annotated[str, typer.Option("--network", help="Which network of a checkpoint: base, sibling1, ...")] = "base",
+    data_root: options.DataRoot = None,
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = 64,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Evaluate FILE on the data set that it was trained on. A packed file needs neither checkpoint nor recipe.
+
+    Examples:
+
+      tna evaluate runs/quickstart/tna_t_snn-seed0-0123456789/last.pt
+
+      tna evaluate model.safetensors --json
+
+      tna evaluate last.pt --ternary --split test --data-root ~/data
+    """
+    from tnacli.errors import UsageError
+    from tnacli.evaluation.samples import SPLITS
+    from tnacli.training.checkpoint import is_checkpoint
+
+    output = Output(as_json, quiet)
+    if split not in SPLITS:
+        raise UsageError(f"--split is one of {', '.join(SPLITS)}, not {split!r}")
+    if delta is not None and not ternary:
+        raise UsageError("--delta has no effect without --ternary")
+    started = time.perf_counter()
+    if file.is_file() and is_checkpoint(file):
+        about, result = _checkpoint(file, ternary, delta or 0.1, split, samples, network, data_root, device, batch_size)
+    else:
+        if network != "base":
+            raise UsageError("a packed file holds one network; --network applies to checkpoints")
+        about, result = _packed(output, file, split, samples, data_root, batch_size)
+    seconds = time.perf_counter() - started
+    record: dict[str, Any] = {
+        "command": "evaluate", "version": 1, "file": str(file), **about, "split": split, "samples": result.samples,
+        "accuracy": result.accuracy, "top5": result.top5, "loss": result.loss, "firing_rate": result.firing_rate,
+        "seconds": seconds,
+    }  # fmt: skip
+    if as_json:
+        output.document(record)
+        return
+    output.table(
+        "",
+        ["file", "weights", "size", "data", "split", "samples", "accuracy %", "top-5 %", "loss", "time"],
+        [[file, about["weights"], size_text(file.stat().st_size), about["data"], split, result.samples,
+          f"{result.accuracy:.2f}", f"{result.top5:.2f}", f"{result.loss:.4f}", duration_text(seconds)]],
+        right=("size", "samples", "accuracy %", "top-5 %", "loss", "time"),
+    )  # fmt: skip
+    if result.firing_rate:
+        output.table(
+            "", ["layer", "firing rate"], [[name, f"{rate:.4f}"] for name, rate in result.firing_rate.items()], right=("firing rate",)
+        )
+    if about["altered"]:
+        output.say(f"trained {'; '.join(about['altered'])}")
+
+
+def _checkpoint(
+    file: Path, ternary: bool, delta: float, split: str, samples: int | None, name: str, data_root: str | None,
+    device: str, batch_size: int,
+) -> tuple[dict[str, Any], Evaluation]:  # fmt: skip
+    from tnacli.errors import UsageError
+    from tnacli.evaluation.accuracy import evaluate_network
+    from tnacli.exporting import checkpoint_batches
+    from tnacli.quant.weights import compress, compression_mode
+    from tnacli.recipe.schema import Ternary
+    from tnacli.training.checkpoint import load_checkpoint, restore_network
+    from tnacli.training.device import resolve_device
+
+    checkpoint = load_checkpoint(file)
+    if name not in checkpoint.networks():
+        raise UsageError(f"{file} has no network {name!r}; it has {', '.join(checkpoint.networks())}")
+    restored = restore_network(checkpoint, name)
+    mode = compression_mode(restored)
+    if ternary and mode == "binary":
+        raise UsageError(f"{file} has binary weights; --ternary applies to full-precision or ternary checkpoints")
+    if ternary and mode is None:
+        compress(restored, Ternary(delta=delta), refuse_silent=True)
+    target = resolve_device(device)
+    batches = checkpoint_batches(
+        checkpoint, split=split, samples=samples, data_root=data_root, batch_size=batch_size, device=target
+    )
+    about = checkpoint.about
+    facts = {
+        "kind": "checkpoint", "network": name, "weights": compression_mode(restored) or "fp32", "data": about["data"]["name"],
+        "recipe": about["recipe"], "run": about["run"], "seed": about["seed"], "altered": about["altered"],
+        "epoch": about["state"]["epoch"], "device": str(target),
+    }  # fmt: skip
+    return facts, evaluate_network(restored.to(target), batches.epoch(0))
+
+
+def _packed(
+    output: Output, file: Path, split: str, samples: int | None, data_root: str | None, batch_size: int
+) -> tuple[dict[str, Any], Evaluation]:
+    from tnacli.evaluation.accuracy import measure
+    from tnacli.evaluation.samples import evaluation_batches
+    from tnacli.packed.engine import PackedSNN
+    from tnacli.packed.file import read_packed
+    from tnacli.recipe.schema import Data
+
+    packed = read_packed(file)
+    about = packed.about
+    batches = evaluation_batches(
+        Data(name=about.origin.data_set, size=about.input.size), about.timesteps, classes=about.labels,
+        channels=about.input.channels, mean=about.input.mean, std=about.input.std, split=split, samples=samples,
+        data_root=data_root, batch_size=batch_size,
+    )  # fmt: skip
+    engine = PackedSNN(packed)
+    for layer, reason in engine.fallbacks.items():
+        output.say(f"{layer} runs in fp32: {reason}")
+    facts = {
+        "kind": "packed", "network": "base", "weights": "binary" if any(l.binary for l in about.layers) else "ternary",
+        "data": about.origin.data_set, "recipe": about.origin.recipe, "run": about.origin.run, "seed": about.origin.seed,
+        "altered": list(about.origin.altered), "device": "cpu",
+    }  # fmt: skip
+    return facts, measure(engine, batches.epoch(0))

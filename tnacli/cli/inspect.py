@@ -1,0 +1,101 @@
+"""`tna inspect`: what is in a checkpoint or a packed file, and where it came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tnacli.cli import options
+from tnacli.cli.console import Output, size_text
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A checkpoint (.pt) or a packed file (.safetensors).")],
+    as_json: options.Json = False,
+) -> None:
+    """Layers, shapes, shares of -1, 0 and +1, sizes, and where FILE came from.
+
+    Examples:
+
+      tna inspect model.safetensors
+
+      tna inspect runs/quickstart/tna-seed0-0123456789/last.pt --json
+    """
+    from tnacli.training.checkpoint import is_checkpoint
+
+    output = Output(as_json)
+    facts, layers = _checkpoint(file) if file.is_file() and is_checkpoint(file) else _packed(file)
+    if as_json:
+        output.document({"command": "inspect", "version": 1, "file": str(file), **facts, "layers": layers})
+        return
+    output.table("", ["", ""], [[key.replace("_", " "), _shown(key, value)] for key, value in facts.items()])
+    columns = ["layer", "weights", "shape", "-1 %", "0 %", "+1 %", "stored", "as fp32"]
+    rows = [
+        [layer["name"], layer["encoding"], "x".join(map(str, layer["shape"])),
+         *(["", "", ""] if layer["shares"] is None else [f"{100 * s:.1f}" for s in layer["shares"]]),
+         size_text(layer["size_bytes"]), size_text(layer["fp32_bytes"])]
+        for layer in layers
+    ]  # fmt: skip
+    output.table("", columns, rows, right=columns[3:])
+
+
+def _packed(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    from tnacli.packed.file import read_packed
+    from tnacli.packed.model import layer_sizes
+
+    network = read_packed(file)
+    about, sizes = network.about, layer_sizes(network)
+    facts: dict[str, Any] = {
+        "kind": "packed", "version_of_format": about.version, "created_by": about.created_by,
+        "size_bytes": file.stat().st_size, "fp32_bytes": sum(size.fp32_bytes for size in sizes),
+        "input": f"{about.input.kind} {about.input.channels}x{about.input.size[0]}x{about.input.size[1]}",
+        "classes": len(about.labels), "timesteps": about.timesteps, "decay": about.neuron.decay,
+        "threshold": about.neuron.threshold, "readout_leak": about.readout.leak, **about.origin.model_dump(mode="json"),
+    }  # fmt: skip
+    layers = [
+        {"name": s.name, "encoding": s.encoding, "shape": list(s.weight), "shares": None if s.shares is None else list(s.shares),
+         "size_bytes": s.size_bytes, "fp32_bytes": s.fp32_bytes}
+        for s in sizes
+    ]  # fmt: skip
+    return facts, layers
+
+
+def _checkpoint(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    from tnacli.quant.weights import weight_shares
+    from tnacli.training.checkpoint import load_checkpoint, restore_network
+
+    checkpoint = load_checkpoint(file)
+    about = checkpoint.about
+    network = restore_network(checkpoint)
+    shares = weight_shares(network)
+    state = about["state"]
+    facts: dict[str, Any] = {
+        "kind": "checkpoint", "created_by": f"tnacli {about['versions']['tnacli']}, torch {about['versions']['torch']}",
+        "size_bytes": file.stat().st_size,
+        "parameters": sum(p.numel() for p in network.parameters()), "networks": checkpoint.networks(),
+        "input": f"{about['kind']} {about['channels']}x{about['size'][0]}x{about['size'][1]}", "classes": len(about["classes"]),
+        "timesteps": network.timesteps, "decay": network.model.neuron.decay, "threshold": network.model.neuron.threshold,
+        "readout_leak": network.readout.leak, "data_set": about["data"]["name"], "recipe": about["recipe"], "run": about["run"],
+        "seed": about["seed"], "identity": about["identity"], "altered": about["altered"],
+        "epoch": state["epoch"], "step": state["step"], "epochs": checkpoint.settings.train.epochs,
+    }  # fmt: skip
+    mode = checkpoint.settings.compression.mode if shares and checkpoint.settings.compression else "fp32"
+    layers = []
+    for shape in network.shapes:
+        share = shares.get(shape.name)
+        layers.append(
+            {"name": shape.name, "encoding": mode if share else "fp32", "shape": list(shape.weight),
+             "shares": [share.negative, share.zero, share.positive] if share else None,
+             "size_bytes": 4 * shape.weights, "fp32_bytes": 4 * shape.weights}
+        )  # fmt: skip
+    return facts, layers
+
+
+def _shown(key: str, value: Any) -> str:
+    if key.endswith("_bytes"):
+        return f"{size_text(value)} ({value:,} bytes)"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "no"
+    return "" if value is None else f"{value:,}" if key == "parameters" else str(value)

@@ -1,0 +1,49 @@
+"""`tna recipes`: what can be trained by name, and what a recipe says."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from tnacli.cli import options
+from tnacli.cli.console import Output
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this recipe's file.")] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of a recipe file, for editors.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """List the shipped recipes, or print one of them.
+
+    Examples:
+
+      tna recipes
+
+      tna recipes table1_cifar100 > my_recipe.yaml
+    """
+    from tnacli.recipe.find import find_recipe, list_overlays, list_recipes
+    from tnacli.recipe.load import json_schema
+
+    output = Output(as_json)
+    if schema:
+        typer.echo(json.dumps(json_schema(), indent=2))
+        return
+    if name is not None:
+        typer.echo(find_recipe(name).read_text(encoding="utf-8"), nl=False)
+        return
+    found, overlays = list_recipes(), list_overlays()
+    if as_json:
+        output.document(
+            {
+                "command": "recipes",
+                "version": 1,
+                "recipes": [{"name": e.name, "title": e.title, "path": str(e.path)} for e in found],
+                "overlays": [{"name": e.name, "title": e.title, "path": str(e.path)} for e in overlays],
+            }
+        )
+        return
+    output.table("recipes", ["name", "what it is"], [[entry.name, entry.title] for entry in found])
+    output.table("overlays (--with)", ["name", "what it does"], [[entry.name, entry.title] for entry in overlays])

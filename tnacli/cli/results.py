@@ -1,0 +1,92 @@
+"""The result table of a set of runs: one row a run, over its seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tnacli.cli.console import Output, duration_text, size_text
+from tnacli.report.statistics import spread
+
+if TYPE_CHECKING:
+    from tnacli.exporting import Exported
+    from tnacli.experiment import Outcome
+
+WEIGHTS = {None: "fp32", "ternary": "ternary", "binary": "binary"}
+
+
+def show_results(
+    output: Output, outcomes: Sequence[Outcome], packed: Mapping[str, Exported], paper: Mapping[str, float],
+    *, command: str = "train",
+) -> None:
+    """Show what runs came to; `packed` by identity of the run, `paper` the paper's accuracy by name of the run."""
+    if output.as_json:
+        output.document({"command": command, "version": 1, "runs": [_record(o, packed.get(o.run.identity)) for o in outcomes]})
+        return
+    groups: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault(outcome.run.name, []).append(outcome)
+    columns = ["run", "weights", "seeds", "test accuracy %"]
+    with_paper = any(name in paper for name in groups)
+    if with_paper:
+        columns.append("paper %")
+    with_sibling = any(len(o.result["accuracy"]) > 1 for o in outcomes)
+    if with_sibling:
+        columns.append("sibling %")
+    if packed:
+        columns += ["packed file", "packed accuracy %"]
+    columns += ["training", "note"]
+    rows = []
+    for name, group in groups.items():
+        row: list[object] = [
+            name,
+            WEIGHTS[group[0].result["compressed"]],
+            ", ".join(str(o.run.seed) for o in group),
+            spread([o.result["accuracy"]["base"] for o in group]),
+        ]
+        if with_paper:
+            row.append(f"{paper[name]:.2f}" if name in paper else "")
+        if with_sibling:
+            siblings = [a for o in group for key, a in o.result["accuracy"].items() if key != "base"]
+            row.append(spread(siblings) if siblings else "")
+        if packed:
+            files = [packed[o.run.identity] for o in group if o.run.identity in packed]
+            row += [size_text(files[0].size_bytes), spread([f.accuracy for f in files])] if files else ["", ""]
+        row += [duration_text(sum(o.result["seconds"] for o in group)), note(group[0].result)]
+        rows.append(row)
+    output.table(
+        outcomes[0].run.recipe if outcomes else "", columns, rows,
+        right=("test accuracy %", "paper %", "sibling %", "packed file", "packed accuracy %", "training"),
+    )  # fmt: skip
+    if outcomes:
+        output.say(f"runs: {_common_folder(outcomes)}")
+
+
+def note(result: Mapping[str, Any]) -> str:
+    """What must be said wherever the result is shown: overlays and overrides, and selection on the test set."""
+    notes = list(result["altered"])
+    if result["select"] == "test":
+        notes.append(f"best epoch chosen on the test set ({result['selected_epoch']})")
+    elif result["select"] == "val":
+        notes.append(f"epoch {result['selected_epoch']} chosen on validation samples")
+    if result["data"]["source"] == "generated":
+        notes.append("generated data")
+    return "; ".join(notes)
+
+
+def _record(outcome: Outcome, exported: Exported | None) -> dict[str, Any]:
+    keep = ("recipe", "run", "seed", "identity", "altered", "data", "compressed", "accuracy", "loss", "firing_rate",
+            "select", "selected_epoch", "epochs", "seconds", "peak_memory_mb", "device", "precision")  # fmt: skip
+    record = {key: outcome.result[key] for key in keep}
+    # Asked for by this recipe, whichever recipe trained it first.
+    record |= {"recipe": outcome.run.recipe, "run": outcome.run.name, "trained": outcome.trained}
+    record |= {"folder": str(outcome.folder.path), "checkpoint": str(outcome.checkpoint)}
+    if exported is not None:
+        record["packed"] = exported.as_json()
+    return record
+
+
+def _common_folder(outcomes: Sequence[Outcome]) -> Path:
+    folders = {outcome.folder.path.parent for outcome in outcomes}
+    return folders.pop() if len(folders) == 1 else next(iter(folders)).parent

@@ -1,0 +1,65 @@
+"""`tna ternarize`: compress a trained full-precision checkpoint, and fine-tune it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tnacli.cli import options
+from tnacli.cli.console import Output
+
+
+def ternarize(
+    checkpoint: Annotated[Path, typer.Argument(help="A full-precision checkpoint of `tna train`.")],
+    mode: Annotated[str, typer.Option("--mode", help="ternary or binary.")] = "ternary",
+    delta: Annotated[
+        float | None, typer.Option("--delta", min=0, help="Weights within ± this become 0 (ternary) [default: 0.1].")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=0, help="Epochs of fine-tuning; 0: compression alone [default: 2/3 of the checkpoint's].")
+    ] = None,
+    twin: Annotated[
+        bool | None, typer.Option("--twin/--no-twin", help="Fine-tune beside a full-precision twin [default: if the checkpoint has one].")
+    ] = None,
+    alpha: Annotated[float | None, typer.Option("--alpha", min=0, help="Weight of the matching loss with a twin [default: the checkpoint's, or 1e-4].")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", min=0, help="Initial rate [default: the checkpoint's schedule at 60 % of its epochs].")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of order, augmentation and a new twin [default: the checkpoint's].")] = None,
+    out: options.Out = Path("runs"),
+    data_root: options.DataRoot = None,
+    device: options.Device = "auto",
+    fresh: options.Fresh = False,
+    time_limit: options.TimeLimit = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Compress the hidden layers of CHECKPOINT and fine-tune them; the result is a run of its own below --out.
+
+    The default replays what follows compression in the paper: the learning rate goes on from where the schedule stands at
+    60 % of the epochs and falls as far as it would have, for 2/3 of the epochs (100 after the paper's 150).
+
+    Examples:
+
+      tna ternarize runs/quickstart/tna-seed0-0123456789/last.pt
+
+      tna ternarize last.pt --mode binary --no-twin --epochs 20
+
+      tna ternarize last.pt --epochs 0 --delta 0.05
+    """
+    from tnacli.cli.common import with_place
+    from tnacli.cli.train import execute
+    from tnacli.fine_tuning import compression_run
+    from tnacli.training.checkpoint import load_checkpoint
+
+    output = Output(as_json, quiet, verbose)
+    loaded = load_checkpoint(checkpoint)
+    run = compression_run(
+        loaded, source=str(checkpoint), mode=mode, delta=delta, epochs=epochs, twin=twin, alpha=alpha,
+        learning_rate=learning_rate, seed=seed,
+    )  # fmt: skip
+    runs = with_place([run], device=device, data_root=data_root)
+    execute(output, runs, out, fresh=fresh, time_limit=time_limit, initial={loaded.digest: loaded}, command="ternarize")

@@ -1,0 +1,65 @@
+"""A recipe for people and editors: each setting with its origin, and the JSON Schema of a recipe file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from tnacli.recipe.node import Origin
+from tnacli.recipe.places import SETTINGS
+from tnacli.recipe.schema import Recipe, Settings
+
+
+class Resolved(NamedTuple):
+    """One setting of a run: its dotted key, its value, and `file:line`, `--set` or `default`."""
+
+    key: str
+    value: Any
+    origin: str
+
+
+def resolved(settings: Settings, origins: Mapping[str, Origin]) -> tuple[Resolved, ...]:
+    """Every setting of a run in the schema's order, with its origin; `origins` is the run's of `Loaded`."""
+    values = _flat(settings.model_dump(mode="json"))
+    return tuple(Resolved(key, value, str(origins.get(key, "default"))) for key, value in values)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a recipe file: shared settings at the top, partial settings in every run.
+
+    Another layer may complete what a file says, so nothing is required but runs or something to extend; the
+    loader checks the rest.
+    """
+    whole = Recipe.model_json_schema()
+    definitions = whole["$defs"]
+    run = {"anyOf": [{"$ref": "#/$defs/Settings"}, {"type": "null"}]}
+    extended = "a recipe file, seen from this one, or the name of a shipped one"}
+    properties = {**whole["properties"], "extends": extends}
+    properties.update({name: definitions["Settings"]["properties"][name] for name in SETTINGS})
+    properties["runs"] = {**whole["properties"]["runs"], "additionalProperties": run}
+    schema = _partial({**whole, "title": "tnacli recipe", "properties": properties})
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "anyOf": [{"required": ["runs"]}, {"required": ["extends"]}],
+    }
+
+
+def _partial(schema: Any) -> Any:
+    """The schema with nothing required, so that unions are told apart only by what is there."""
+    if isinstance(schema, list):
+        return [_partial(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: _partial(value) for key, value in schema.items() if key not in ("required", "discriminator")}
+    if "oneOf" in kept:
+        kept["anyOf"] = kept.pop("oneOf")
+    return kept
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

@@ -1,0 +1,149 @@
+"""From a recipe, overlays and overrides to the runs they describe: `load`, then `plan`.
+
+What is laid over what, from the lowest: the schema's defaults, the file that is extended, the file's shared
+settings, the run's own settings, overlays in their order, overrides in theirs. `tnacli.recipe.merge` says
+how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from tnacli.errors import UsageError
+from tnacli.recipe.explain import explain
+from tnacli.recipe.find import find_recipe, shown
+from tnacli.recipe.identity import Run
+from tnacli.recipe.layers import Override, read_file, read_overlay, read_override
+from tnacli.recipe.merge import fit, kindless_keys, kinds_with, merge
+from tnacli.recipe.node import Node, Origin, Problem, leaves, plain, refuse_all, suggest
+from tnacli.recipe.places import COMMON, SETTINGS
+from tnacli.recipe.schema import Recipe
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A recipe in full, and how it came about.
+
+    `altered` names the overlays and overrides ("with laptop", "set train.epochs=3"). `origins` says for every
+    run where each setting was written, by dotted key; what is not in it has the schema's default.
+    """
+
+    recipe: Recipe
+    path: Path
+    altered: tuple[str, ...]
+    origins: dict[str, dict[str, Origin]]
+
+
+def load(reference: str | Path, *, overlays: Sequence[str] = (), overrides: Sequence[str] = ()) -> Loaded:
+    """The recipe that `reference` means (see `find_recipe`), under overlays and overrides (`train.epochs=3`).
+
+    Raises RecipeError with one line for everything that is wrong: file:line, dotted key, what is allowed, and
+    what was probably meant.
+    """
+    path = find_recipe(reference)
+    file, problems = read_file(path)
+    layers: list[Override] = []
+    for number, overlay in enumerate(overlays, 1):
+        node, found = read_overlay(overlay, number)
+        layers.append(Override(node))
+        problems += found
+    if file.broken or any(layer.settings.broken for layer in layers):
+        refuse_all(problems)  # of a file that cannot be read, nothing else can be said
+    names = tuple(file.entries["runs"].entries) if "runs" in file.entries else ()
+    for number, text in enumerate(overrides, len(overlays) + 1):
+        override, found = read_override(text, number, names)
+        layers += [override] if override else []
+        problems += found
+
+    runs, found = _runs(file, layers)
+    problems += found
+    tree = _recipe(file, path, layers, runs)
+    recipe = None
+    try:
+        recipe = Recipe.model_validate(plain(tree))
+    except ValidationError as error:
+        problems += explain(error, tree)
+    refuse_all(problems)
+    assert recipe is not None
+    altered = [f"with {Path(name).stem}" for name in overlays] + [f"set {text.strip()}" for text in overrides]
+    return Loaded(
+        recipe,
+        path,
+        altered=tuple(altered),
+        origins={name: {key: node.origin for key, node in leaves(run)} for name, run in runs.items()},
+    )
+
+
+def plan(loaded: Loaded, *, runs: Sequence[str] = (), seeds: Sequence[int] = ()) -> tuple[Run, ...]:
+    """The runs to do, all of one seed before those of the next, in the recipe's order.
+
+    `runs` picks some by name; `seeds` stand in for the recipe's. Raises UsageError for one that cannot be.
+    """
+    known = loaded.recipe.runs
+    for name in runs:
+        if name not in known:
+            hint = suggest(name, known)
+            raise UsageError(f"{loaded.recipe.name} has no run {name!r}; runs: {', '.join(known)}{hint}")
+    for seed in seeds:
+        if seed < 0 or seeds.count(seed) > 1:
+            wrong = "is below 0" if seed < 0 else "is given twice"
+            raise UsageError(f"seed {seed} {wrong}; give each seed once, from 0 up")
+    return tuple(
+        Run(loaded.recipe.name, name, seed, settings, loaded.altered)
+        for seed in seeds or loaded.recipe.seeds
+        for name, settings in known.items()
+        if name in runs or not runs
+    )
+
+
+def _runs(file: Node, layers: Sequence[Override]) -> tuple[dict[str, Node], list[Problem]]:
+    """The settings of every run in the recipe `file`, and a problem for each override that none can use."""
+    shared = _part(file, SETTINGS)
+    settings: dict[str, Node] = {}
+    used: set[tuple[int, str, str]] = set()
+    for name, own in file.entries["runs"].entries.items() if "runs" in file.entries else ():
+        # Anything but a mapping or null is known to be wrong by now.
+        node = merge(shared, own) if isinstance(own.value, dict) else shared
+        for number, layer in enumerate(layers):
+            if layer.run in (None, name):
+                upper = fit(_part(layer.settings, SETTINGS), node)
+                used |= {(number, mapping, key) for mapping, key, _ in kindless_keys(upper)}
+                node = merge(node, upper)
+        settings[name] = replace(node, origin=own.origin, key=own.key, layer=own.layer)
+    return settings, list(_without_effect(layers, used))
+
+
+def _without_effect(layers: Sequence[Override], used: set[tuple[int, str, str]]) -> Iterator[Problem]:
+    """A problem for what an override sets in `objective` or `compression` though no run has it there.
+
+    An overlay may do so, since it is written for any recipe.
+    """
+    for number, layer in enumerate(layers):
+        for mapping, key, node in kindless_keys(layer.settings):
+            if (number, mapping, key) not in used and node.origin.line is None:
+                who = f"run {layer.run} does not have it" if layer.run else "no run of this recipe has it"
+                text = f"would have no effect: {who}; it belongs to {mapping} with {kinds_with(mapping, key)}"
+                yield Problem(node.origin, node.key, text)
+
+
+def _recipe(file: Node, path: Path, layers: Sequence[Override], runs: dict[str, Node]) -> Node:
+    """The whole recipe as the schema takes it."""
+    named = {"name": Node(path.stem, Origin(shown(path)), "name")}
+    node = replace(file, value={**named, **_part(file, Recipe.model_fields).entries})
+    for layer in layers:
+        if layer.run is None:
+            node = merge(node, _part(layer.settings, COMMON))
+    entries = dict(node.entries)
+    if "runs" in entries:
+        entries["runs"] = replace(entries["runs"], value=dict(runs))
+    if "reproduces" in entries and entries["reproduces"].value is None:
+        del entries["reproduces"]  # null takes back what an extended recipe said
+    return replace(file, value=entries)
+
+
+def _part(node: Node, keys: Collection[str]) -> Node:
+    return replace(node, value={key: child for key, child in node.entries.items() if key in keys})
