@@ -18,12 +18,11 @@ SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
 @pytest.fixture(autouse=True)
-def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's data or cache, or finds the working folder's data."""
     monkeypatch.delenv("TNA_DATA", raising=False)
     monkeypatch.setenv("TNA_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    yield
 
 
 def _real(sets: Sequence[str], places: Sequence[str], factory: pytest.TempPathFactory) -> Path:
@@ -33,7 +32,9 @@ def _real(sets: Sequence[str], places: Sequence[str], factory: pytest.TempPathFa
     if not (SHARED / "unpack").is_file():
         pytest.skip(f"real data needed: neither $TNA_TEST_DATA nor {SHARED} holds {', '.join(sets)}")
     folder = factory.mktemp("real")
-    subprocess.run(["bash", str(SHARED / "unpack"), str(folder), *sets], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        ["bash", str(SHARED / "unpack"), str(folder), *sets], check=True, stdout=subprocess.DEVNULL
+    )
     return folder
 
 

@@ -38,7 +38,9 @@ def chi_square(counts: Tensor) -> float:
 
 
 def test_offsets_and_flips_are_drawn_like_torchvisions() -> None:
-    """Each of the 81 offsets and both flips equally likely and independent: chi-square below its 99.9 % quantile."""
+    """Each of the 81 offsets and both flips equally likely and independent: chi-square below its 99.9 %
+    quantile.
+    """
     drawn = draw_crops(81 * 2 * 200, 4, 0.5, torch.Generator().manual_seed(0))
     cells = ((drawn.rows + 4) * 9 + drawn.columns + 4) * 2 + drawn.flips
     counts = torch.bincount(cells, minlength=162).double()
@@ -119,7 +121,9 @@ def test_all_frames_of_a_sample_move_alike_and_samples_differ() -> None:
 
 @pytest.mark.parametrize(("rotation", "shear"), [(30.0, 30.0), (10.0, 0.0), (0.0, 25.0)])
 def test_angles_are_uniform(rotation: float, shear: float) -> None:
-    """Kolmogorov-Smirnov distance to the uniform distribution that torchvision draws from, at the 99.9 % level."""
+    """Kolmogorov-Smirnov distance to the uniform distribution that torchvision draws from, at the 99.9 %
+    level.
+    """
     count = 20_000
     drawn = draw_warps(count, rotation, shear, torch.Generator().manual_seed(3))
     for angles, limit in ((drawn.rotation, rotation), (drawn.shear, shear)):

@@ -1,6 +1,7 @@
 """Batches: complete, repeatable, the same for any number of processes, and normalised like torchvision's."""
 
 import dataclasses
+from typing import Literal
 
 import pytest
 import torch
@@ -16,7 +17,9 @@ from tnacli.recipe.schema import Augmentation
 NO_CHANGE = Augmentation(crop_padding=0, flip=0.0, rotation=0.0, shear=0.0)
 
 
-def dataset(count: int, kind: str = "images", augmentation: Augmentation = NO_CHANGE) -> Dataset:
+def dataset(
+    count: int, kind: Literal["images", "events"] = "images", augmentation: Augmentation = NO_CHANGE
+) -> Dataset:
     """Samples that can be told apart: the label is the index, and so is the first pixel."""
     generator = torch.Generator().manual_seed(0)
     shape = (count, 3, 5, 6) if kind == "images" else (count, 4, 2, 5, 6)
@@ -24,8 +27,9 @@ def dataset(count: int, kind: str = "images", augmentation: Augmentation = NO_CH
     samples = Samples(inputs, torch.arange(count))
     images = kind == "images"
     return Dataset(
-        "made", "images" if images else "events", ("a", "b"), samples, None, samples,
-        (0.5, 0.4, 0.3) if images else None, (0.2, 0.3, 0.4) if images else None, augmentation, "generated", "",
+        "made", kind, ("a", "b"), samples, None, samples,
+        (0.5, 0.4, 0.3) if images else None, (0.2, 0.3, 0.4) if images else None,
+        augmentation, "generated", "",
     )  # fmt: skip
 
 
@@ -35,7 +39,8 @@ def batches(data: Dataset, size: int, training: bool = True, **options: int) -> 
 
 def same(one: list[Batch], other: list[Batch]) -> bool:
     return len(one) == len(other) and all(
-        torch.equal(a.inputs, b.inputs) and torch.equal(a.labels, b.labels) for a, b in zip(one, other, strict=True)
+        torch.equal(a.inputs, b.inputs) and torch.equal(a.labels, b.labels)
+        for a, b in zip(one, other, strict=True)
     )
 
 
@@ -87,7 +92,9 @@ def test_going_on_at_any_step_gives_the_same_batches(kind: str) -> None:
 @pytest.mark.parametrize("world", [2, 3])
 @pytest.mark.parametrize("count", [24, 25, 31])
 def test_processes_share_each_batch(kind: str, world: int, count: int) -> None:
-    """Put together again, the shares are the batches of one process, but for how the smallest rest is merged."""
+    """Put together again, the shares are the batches of one process, but for how the smallest rest is
+    merged.
+    """
     data = dataset(count, kind, AUGMENTED[kind])
     shares = [list(batches(data, 12, rank=rank, world=world).epoch(1)) for rank in range(world)]
     alone = list(batches(data, 12).epoch(1))
@@ -116,10 +123,12 @@ def test_normalised_as_torchvision_does() -> None:
     data = dataset(4)
     assert data.mean is not None
     assert data.std is not None
-    peer = transforms.Compose([
-        transforms.ToDtype(torch.float32, scale=True),
-        transforms.Normalize(list(data.mean), list(data.std)),
-    ])
+    peer = transforms.Compose(
+        [
+            transforms.ToDtype(torch.float32, scale=True),
+            transforms.Normalize(list(data.mean), list(data.std)),
+        ]
+    )
     (batch,) = batches(data, 4, False).epoch()
     assert torch.allclose(batch.inputs, peer(data.train.inputs), rtol=0, atol=1e-6)
     assert batch.inputs.dtype == torch.float32

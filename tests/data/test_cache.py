@@ -29,7 +29,9 @@ def decoder() -> Decoder:
 
 def test_decoded_once(tmp_path: Path, decoder: Decoder) -> None:
     for _ in range(3):
-        np.testing.assert_array_equal(cached(tmp_path / "new" / "folder", "a.safetensors", decoder), decoder.array)
+        np.testing.assert_array_equal(
+            cached(tmp_path / "new" / "folder", "a.safetensors", decoder), decoder.array
+        )
     assert decoder.calls == 1
     assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == ["a.safetensors"]
 

@@ -84,11 +84,11 @@ def test_what_is_no_image_is_passed_over_and_told(
 def test_classes_must_match(tmp_path: Path, write_images: Write) -> None:
     place = write_images(tmp_path / "set", ["a", "b", "c"])
     shutil.rmtree(place / "test" / "b")
-    with pytest.raises(DataError, match="test has no folder for b, which .*train has"):
+    with pytest.raises(DataError, match=r"test has no folder for b, which .*train has"):
         load(own(place), 5)
     shutil.rmtree(place / "train" / "b")
     (place / "test" / "d").mkdir()
-    with pytest.raises(DataError, match="train has no folder for d, which .*test has"):
+    with pytest.raises(DataError, match=r"train has no folder for d, which .*test has"):
         load(own(place), 5)
 
 
@@ -124,7 +124,18 @@ def test_fashion_classes_keep_their_official_labels(tmp_path: Path, write_images
     from torchvision.datasets import FashionMNIST
 
     assert tuple(FashionMNIST.classes) == FASHION_CLASSES
-    names = ["t-shirt_top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot"]
+    names = [
+        "t-shirt_top",
+        "trouser",
+        "pullover",
+        "dress",
+        "coat",
+        "sandal",
+        "shirt",
+        "sneaker",
+        "bag",
+        "ankle-boot",
+    ]
     by_name = write_images(tmp_path / "named" / "fashion_mnist", names, size=(28, 28), train=1, test=1)
     for label, name in enumerate(names):
         for split in ("train", "test"):
@@ -135,7 +146,9 @@ def test_fashion_classes_keep_their_official_labels(tmp_path: Path, write_images
     assert one.classes == other.classes == FASHION_CLASSES
     assert sorted(one.train.labels.tolist()) == list(range(10))
     for label in range(10):
-        assert torch.equal(one.test.inputs[one.test.labels == label], other.test.inputs[other.test.labels == label])
+        assert torch.equal(
+            one.test.inputs[one.test.labels == label], other.test.inputs[other.test.labels == label]
+        )
 
 
 def test_decoded_once_and_again_when_a_file_changes(tmp_path: Path, write_images: Write) -> None:

@@ -35,10 +35,24 @@ def picture(mode: str, size: tuple[int, int] = (6, 9), seed: int = 0) -> Image.I
     return Image.fromarray(pixels).convert(mode)
 
 
-@pytest.mark.parametrize(("suffix", "mode"), [
-    (".png", "RGB"), (".png", "L"), (".png", "P"), (".png", "RGBA"), (".png", "LA"), (".png", "1"), (".webp", "RGB"),
-    (".jpg", "RGB"), (".jpg", "L"), (".jpg", "CMYK"), (".bmp", "RGB"), (".gif", "P"), (".tiff", "RGB"),
-])
+@pytest.mark.parametrize(
+    ("suffix", "mode"),
+    [
+        (".png", "RGB"),
+        (".png", "L"),
+        (".png", "P"),
+        (".png", "RGBA"),
+        (".png", "LA"),
+        (".png", "1"),
+        (".webp", "RGB"),
+        (".jpg", "RGB"),
+        (".jpg", "L"),
+        (".jpg", "CMYK"),
+        (".bmp", "RGB"),
+        (".gif", "P"),
+        (".tiff", "RGB"),
+    ],
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pixels_are_pillows(tmp_path: Path, suffix: str, mode: str, channels: int) -> None:
     path = tmp_path / f"a{suffix}"
@@ -55,7 +69,12 @@ def test_many_images_keep_their_order_and_report_progress(tmp_path: Path) -> Non
         Image.new("L", (2, 1), number).save(path)
     seen: list[tuple[str, int, int]] = []
     pixels = images.decode(
-        listed(*paths), channels=1, size=(1, 2), resize=False, what="reading", on_progress=lambda *x: seen.append(x)
+        listed(*paths),
+        channels=1,
+        size=(1, 2),
+        resize=False,
+        what="reading",
+        on_progress=lambda *x: seen.append(x),
     )
     assert pixels[:, 0, 0, 1].tolist() == list(range(150))
     assert [what for what, _, _ in seen] == ["reading"] * 3
@@ -83,7 +102,9 @@ def test_another_size_is_refused_or_resized(tmp_path: Path) -> None:
     expected = np.asarray(original.resize((9, 6), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
     np.testing.assert_array_equal(decode(path, resize=True)[0], expected)
     # The official sets go through torch instead of Pillow: the same filter, up to rounding.
-    through_torch = images.resized(torch.from_numpy(np.asarray(original).transpose(2, 0, 1).copy())[None], (6, 9))
+    through_torch = images.resized(
+        torch.from_numpy(np.asarray(original).transpose(2, 0, 1).copy())[None], (6, 9)
+    )
     assert (through_torch[0].int() - torch.from_numpy(expected.copy()).int()).abs().max() <= 1
 
 
@@ -140,7 +161,9 @@ def test_a_truncated_fashion_file_is_named(real_data: Path, tmp_path: Path) -> N
     content = images_file.read_bytes()[:-1]
     images_file.unlink()
     images_file.write_bytes(content)
-    with pytest.raises(DataError, match="t10k-images-idx3-ubyte is damaged: 7,840,015 bytes instead of 7,840,016"):
+    with pytest.raises(
+        DataError, match="t10k-images-idx3-ubyte is damaged: 7,840,015 bytes instead of 7,840,016"
+    ):
         load(Data(name="fashion_mnist", root=str(tmp_path)), 5)
 
 
@@ -155,7 +178,14 @@ def write_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
     rng = np.random.default_rng(0)
     truth: dict[str, Any] = {"data": [], "labels": []}
     sums = {}
-    for file in ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"]:
+    for file in [
+        "data_batch_1",
+        "data_batch_2",
+        "data_batch_3",
+        "data_batch_4",
+        "data_batch_5",
+        "test_batch",
+    ]:
         pixels = rng.integers(0, 256, (20, 3072)).astype(np.uint8)
         labels = (rng.permutation(20) % 10).tolist()
         truth["data"].append(pixels.reshape(20, 3, 32, 32))
@@ -209,7 +239,9 @@ def test_official_cifar_is_downloaded_on_request(
     with tarfile.open(published / CIFAR10.filename, "w:gz") as tar:
         tar.add(tmp_path / "made" / "cifar-10-batches-py", "cifar-10-batches-py")
     monkeypatch.setattr(CIFAR10, "url", f"{serve(published)}/{CIFAR10.filename}")
-    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5((published / CIFAR10.filename).read_bytes()).hexdigest())
+    monkeypatch.setattr(
+        CIFAR10, "tgz_md5", hashlib.md5((published / CIFAR10.filename).read_bytes()).hexdigest()
+    )
     seen: list[str] = []
     data = Data(name="cifar10", root=str(tmp_path / "fetched"), download=True)
     dataset = load(data, 5, on_progress=lambda what, done, total: seen.append(what))

@@ -47,7 +47,7 @@ def test_validation_is_held_out_of_the_training_samples() -> None:
     ({"train_samples": 2000}, r"data\.train_samples asks for 2,000 samples; digits has 1,437 here"),
     ({"test_samples": 361}, r"data\.test_samples asks for 361"),
     ({"train_samples": 9}, r"data\.train_samples is 9, fewer than the 10 classes"),
-    ({"train_samples": 20, "validation_samples": 11}, r"data\.validation_samples is 11 of 20 .*at least one of each"),
+    ({"train_samples": 20, "validation_samples": 11}, r"data\.validation_samples is 11 of 20 "),
 ])  # fmt: skip
 def test_more_than_there_is(settings_: dict[str, int], message: str) -> None:
     with pytest.raises(DataError, match=message):
@@ -86,7 +86,9 @@ def test_normalise() -> None:
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 1 << 16), st.integers(1, 4))
 def test_statistics_are_those_of_floats(seed: int, channels: int) -> None:
-    pixels = torch.randint(0, 256, (7, channels, 3, 5), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    pixels = torch.randint(
+        0, 256, (7, channels, 3, 5), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
+    )
     scaled = pixels.double() / 255
     mean, std = statistics(pixels)
     assert mean == pytest.approx(scaled.mean(dim=(0, 2, 3)).tolist(), abs=1e-12)
@@ -97,7 +99,9 @@ def test_augmentation_is_filled_in_from_the_facts() -> None:
     assert resolved(Data(name="cifar10")) == Augmentation(crop_padding=4, flip=0.5, rotation=0.0, shear=0.0)
     asked = Data(name="cifar10", augmentation=Augmentation(crop_padding=0))
     assert resolved(asked) == Augmentation(crop_padding=0, flip=0.5, rotation=0.0, shear=0.0)
-    assert resolved(Data(name="cifar10dvs")) == Augmentation(crop_padding=0, flip=0.0, rotation=30.0, shear=30.0)
+    assert resolved(Data(name="cifar10dvs")) == Augmentation(
+        crop_padding=0, flip=0.0, rotation=30.0, shear=30.0
+    )
 
 
 def test_a_missing_set_says_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

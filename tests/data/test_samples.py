@@ -45,6 +45,11 @@ def test_a_strided_view_has_the_digest_of_its_copy() -> None:
 def test_only_bytes_with_one_label_each() -> None:
     inputs, labels = torch.zeros(2, 1, 2, 2, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64)
     assert len(empty_like(Samples(inputs, labels))) == 0
-    for bad_inputs, bad_labels in ((inputs.float(), labels), (inputs[0], labels), (inputs, labels[:1]), (inputs, labels.int())):
+    for bad_inputs, bad_labels in (
+        (inputs.float(), labels),
+        (inputs[0], labels),
+        (inputs, labels[:1]),
+        (inputs, labels.int()),
+    ):
         with pytest.raises(ValueError, match="must be"):
             Samples(bad_inputs, bad_labels)

@@ -16,9 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Crops:
-    """One crop a sample, each [N]: offsets in pixels, positive to the lower right (int64), and whether it
-    is mirrored.
-    """
+    """One crop a sample, each [N]: offsets in pixels (int64, positive to the lower right), and flips."""
 
     rows: Tensor
     columns: Tensor
@@ -42,16 +40,13 @@ class Warps:
 
 
 def draw_crops(count: int, padding: int, flip: float, generator: torch.Generator) -> Crops:
-    """What torchvision's RandomCrop(size, padding) and RandomHorizontalFlip(flip) draw, for `count`
-    samples.
-    """
+    """What RandomCrop(size, padding) and RandomHorizontalFlip(flip) of torchvision draw, `count` times."""
     offsets = torch.randint(-padding, padding + 1, (2, count), generator=generator)
     return Crops(offsets[0], offsets[1], torch.rand(count, generator=generator) < flip)
 
 
 def crop(images: Tensor, crops: Crops) -> Tensor:
-    """Shift `images` [N, C, H, W] by the drawn offsets, zeros moving in, and mirror those that are to be
-    mirrored.
+    """Shift `images` [N, C, H, W] by the drawn offsets, zeros moving in, and mirror some of them.
 
     The same as padding with zeros, cropping back to size, and flipping (section on training of the paper: pad
     4, random crop, flip). It acts on pixels before normalisation, as in torchvision's usual order, so what
@@ -72,8 +67,7 @@ def draw_warps(count: int, rotation: float, shear: float, generator: torch.Gener
 
 
 def warp(frames: Tensor, warps: Warps) -> Tensor:
-    """Rotate `frames` [N, T, C, H, W] about their centre, then shear them horizontally, all frames of a
-    sample alike.
+    """Rotate `frames` [N, T, C, H, W], then shear them horizontally, all frames of a sample alike.
 
     torchvision's RandomRotation and RandomAffine(0, shear=...) in a row (paper: RandomRotation 30 degrees,
     RandomAffine shear (-30, 30)), but in one step: each cell takes the count of the nearest source cell,
@@ -98,8 +92,7 @@ def _nearest(centred: Tensor, length: int) -> Tensor:
 
 
 def _gather(samples: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """samples[n, ..., rows[n, h, w], columns[n, h, w]] for all n, h, w, and 0 where that lies outside: shape
-    of `samples`.
+    """samples[n, ..., rows[n, h, w], columns[n, h, w]] for all n, h and w, and 0 where that lies outside.
 
     `rows` and `columns` are broadcast against each other to [N, H, W].
     """

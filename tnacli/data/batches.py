@@ -19,8 +19,7 @@ _RESIDENT_SHARE = 4  # samples stay on a GPU if they take less than one part in 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One step's samples: inputs float32, [N, C, H, W] or [N, T, C, H, W], and labels int64, [N], on the
-    training device.
+    """One step's samples on the training device: float32 [N, C, H, W] or [N, T, C, H, W], int64 labels [N].
 
     `total` is the size of the whole batch over all processes, of which this is the share of one.
     """
@@ -155,9 +154,7 @@ def _bounds(count: int, batch_size: int, least: int) -> list[int]:
 
 
 def _placed(samples: Samples, device: torch.device) -> Samples:
-    """`samples` on `device`, moved once, unless they would crowd a GPU; then they stay and each batch is
-    moved.
-    """
+    """`samples` on `device`; where they would crowd a GPU they stay, and each batch is moved."""
     if device.type == "cuda":
         free_bytes, _ = torch.cuda.mem_get_info(device)
         if samples.inputs.nbytes * _RESIDENT_SHARE > free_bytes:

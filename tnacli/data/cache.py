@@ -30,9 +30,7 @@ Bytes = NDArray[np.uint8]
 
 
 class SourceFile(NamedTuple):
-    """A file as it was when it was listed: path, size in bytes, and time of the last change in
-    nanoseconds.
-    """
+    """A file as it was when it was listed, with the time of its last change."""
 
     path: str
     size_bytes: int
@@ -52,9 +50,7 @@ def cache_folder() -> Path | None:
 
 
 def entry_name(label: str, files: Iterable[SourceFile], settings: str) -> str:
-    """The file name of the entry that holds `files` decoded with `settings` (which names the decoding and
-    its version).
-    """
+    """The name of the entry for `files` decoded with `settings`, which name the decoding and its version."""
     digest = hashlib.sha256(settings.encode())
     for file in files:
         digest.update(f"\0{file.path}\0{file.size_bytes}\0{file.changed_ns}".encode(errors="surrogateescape"))

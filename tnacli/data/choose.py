@@ -1,5 +1,4 @@
-"""Which samples a run uses when it does not use all of them: balanced over classes, and the same for every
-seed.
+"""Which samples a run uses if not all: balanced over classes, and the same for every seed.
 
 Within its class each sample has a fixed rank, the SHA-256 of the stream's name, the class and its position
 among the samples of that class. A subset takes the samples of lowest rank, so a smaller subset lies inside
@@ -32,8 +31,7 @@ def quotas(available: list[int], count: int) -> list[int]:
 
 
 def balanced(labels: Tensor, count: int, *stream: str) -> Tensor:
-    """Indices of `count` of the samples with `labels`, balanced over classes, in ascending order (int64,
-    [count]).
+    """Indices of `count` of the samples with `labels`, balanced over classes, ascending (int64, [count]).
 
     `stream` names the choice: other names, other samples. Raises ValueError if there are fewer than `count`
     samples.

@@ -36,9 +36,7 @@ _PATIENCE_S = 60
 
 @dataclass(frozen=True)
 class Archive:
-    """A published file: its name, the addresses that have it, in the order to try them, and its MD5 in
-    hexadecimal.
-    """
+    """A published file: its name, its addresses in the order to try them, and its MD5 in hexadecimal."""
 
     name: str
     urls: tuple[str, ...]
@@ -56,7 +54,8 @@ def fetch(archive: Archive, folder: Path, on_progress: OnProgress) -> Path:
     part = target.with_name(f"{archive.name}.part")
     problems = []
     for url in archive.urls:
-        # Twice, for what an earlier run left behind may be damaged, or of another file: then all is fetched anew.
+        # Twice, for what an earlier run left behind may be damaged, or of another file: then all is fetched
+        # anew.
         for attempt in ("going on", "anew"):
             going_on = part.exists()
             try:
@@ -80,8 +79,7 @@ def fetch(archive: Archive, folder: Path, on_progress: OnProgress) -> Path:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack the zip, tar or gz file `archive` into `folder`: first aside, then moved into place, file by
-    file.
+    """Unpack the zip, tar or gz file `archive` into `folder`: first aside, then moved into place.
 
     Raises DataError, having put nothing in place, if the archive is damaged or holds a name that would lead
     out of `folder`, or anything but files and folders; StorageError if it cannot be written.

@@ -32,8 +32,7 @@ test set.
 def event_source(
     data: Data, place: Place, timesteps: int, cache: Path | None, on_progress: OnProgress
 ) -> Source:
-    """The recordings at `place` as uint8 frames [n, timesteps, 2, *size], made as they are asked for, then
-    cached.
+    """The recordings at `place` as uint8 frames [n, timesteps, 2, *size], made when asked for, and cached.
 
     N-MNIST and CIFAR10-DVS count as "official" if all their recordings are there, else as "folder", with a
     note. Raises DataError if data.format asks for official files and some are missing, or if a recording
@@ -78,8 +77,7 @@ def event_source(
 
 
 def cifar10dvs_split(place: Path) -> tuple[tuple[str, ...], dict[str, Listing], tuple[str, ...]]:
-    """Classes, recordings of both splits, and notes, of CIFAR10-DVS as published:
-    `place`/<class>/cifar10_<class>_<number>.
+    """Classes, both splits, and notes, of CIFAR10-DVS as published, `place`/<class>/<name>_<number>.
 
     It comes without a split. Here the recordings numbered 900 to 999 of each class are the test set and those
     from 0 to 899 the training set, also where recordings are missing, so that no recording ever changes

@@ -17,9 +17,7 @@ SPLITS = ("train", "test")
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of one split in a fixed order, class after class and by name, and the class of each
-    (int64, [n]).
-    """
+    """The files of one split, class after class and by name, and the class of each (int64, [n])."""
 
     files: tuple[SourceFile, ...]
     labels: Tensor
@@ -30,9 +28,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """Both splits of a set of class folders. `passed_over` are files that are not samples, and were left
-    alone.
-    """
+    """Both splits of a set of class folders, and the files in them that are no samples."""
 
     classes: tuple[str, ...]
     splits: dict[str, Listing]
@@ -63,8 +59,7 @@ def split_folders(place: Path) -> dict[str, Path]:
 
 
 def class_folders(place: Path, suffixes: frozenset[str]) -> ClassFolders:
-    """List `place`/{train,test}/<class>/<file>; the sorted names of the class folders give the labels 0, 1,
-    2, ...
+    """List `place`/{train,test}/<class>/<file>; sorted, the class folders have the labels 0, 1, 2, ...
 
     Files whose suffix is not among `suffixes` and folders inside class folders are passed over; what systems
     leave behind (.DS_Store, __MACOSX) is not even mentioned. Raises DataError if both splits do not have the

@@ -32,8 +32,7 @@ FASHION_CLASSES = (
 def image_folders(
     name: str, place: Path, size: tuple[int, int] | None, cache: Path | None, on_progress: OnProgress
 ) -> Source:
-    """The images in `place`/{train,test}/<class>/, decoded and resized to `size` as they are asked for, then
-    cached.
+    """The images in `place`/{train,test}/<class>/, resized to `size`, decoded when asked for, and cached.
 
     Without `size` a known set must have images of its own size, and one's own images must all be of one size.
     One's own images have one channel if all of them are gray, else three. Raises DataError where the folders
@@ -83,9 +82,7 @@ def _survey(
     cache: Path | None,
     on_progress: OnProgress,
 ) -> tuple[int, tuple[int, int]]:
-    """Channels and size of one's own images: looked up in every file, so that no subset of them decides
-    it.
-    """
+    """Channels and size of one's own images, looked up in every file, so that no subset decides them."""
     files = tuple(file for split in SPLITS for file in listings[split].files)
 
     def look() -> Bytes:

@@ -1,6 +1,4 @@
-"""Images as bytes: decoded from files of any common format, from torchvision's official sets, or embedded
-in scikit-learn.
-"""
+"""Images as bytes: from files of any common format, torchvision's official sets, or scikit-learn."""
 
 from __future__ import annotations
 
@@ -26,9 +24,7 @@ IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 )
 DECODING = "images 1"
-"""Names what `decode` computes; raise the number when it changes, so that no old cache entry is taken for
-new.
-"""
+"""Names what `decode` computes; to be raised when that changes, so that old cache entries are not used."""
 
 _GRAY_MODES = ("1", "L", "LA")
 _COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
@@ -57,8 +53,7 @@ def decode(
     what: str,
     on_progress: OnProgress,
 ) -> Bytes:
-    """Decode `files` to uint8, [n, channels, *size]; colour becomes gray or gray colour as `channels` (1 or
-    3) says.
+    """Decode `files` to uint8, [n, channels, *size], converted to gray (1 channel) or colour (3).
 
     Images of another size are resized (bilinear, with antialiasing, proportions not kept) or, without
     `resize`, refused. Transparency is dropped. Raises DataError naming the file if one cannot be decoded.

@@ -90,9 +90,7 @@ def load(
 
 
 def open_source(data: Data, timesteps: int, cache: Path | None, on_progress: OnProgress) -> Source:
-    """Find (and with data.download, fetch) the data set, without decoding samples yet. Raises DataError if
-    it is missing.
-    """
+    """Find the data set, or fetch it, without decoding samples yet; raises DataError if it is missing."""
     facts = DATASETS[data.name]
     size = data.size or facts.size
     if data.format == "generated":
@@ -114,9 +112,7 @@ def open_source(data: Data, timesteps: int, cache: Path | None, on_progress: OnP
 
 
 def resolved(data: Data) -> Augmentation:
-    """The augmentation of `data`, its blanks filled in with the data set's own; what does not apply to its
-    kind is 0.
-    """
+    """The augmentation of `data`, blanks filled in with the data set's own; what does not apply is 0."""
     facts, asked = DATASETS[data.name], data.augmentation
     return Augmentation(
         crop_padding=facts.crop_padding if asked.crop_padding is None else asked.crop_padding,
@@ -169,7 +165,7 @@ def _chosen(data: Data, source: Source, split: str) -> Tensor:
         return torch.arange(len(labels))
     if count > len(labels):
         raise DataError(f"data.{key} asks for {count:,} samples; {data.name} has {len(labels):,} here.")
-    if count < len(source.classes):
+    if split == "train" and count < len(source.classes):
         raise DataError(
             f"data.{key} is {count}, fewer than the {len(source.classes)} classes of {data.name}; every "
             "class needs one."

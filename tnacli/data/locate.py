@@ -31,9 +31,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Search:
-    """What was found, if anything, and every place that was looked at, each with what should have been
-    there.
-    """
+    """What was found, if anything, and every place that was looked at."""
 
     root: Path
     root_origin: str
@@ -78,9 +76,7 @@ def files_folder(name: str, place: Place) -> Path:
 
 
 def missing(name: str, search: Search) -> DataError:
-    """The error for a data set that is not there: what, where it was looked for, how to get it, how large
-    it is.
-    """
+    """The error for a missing data set: what, where it was looked for, how to get it, how large it is."""
     facts = DATASETS[name]
     lines = [f"{facts.title} was not found. Looked for:"]
     lines += [f"  {text}" for text in search.looked]

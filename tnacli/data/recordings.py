@@ -23,9 +23,7 @@ from tnacli.errors import DataError
 
 RECORDING_SUFFIXES = frozenset({".bin", ".aedat", ".aedat4", ".npy", ".npz"})
 DECODING = "events 1"
-"""Names what reading and binning compute; raise the number when it changes, so that no old cache entry is
-taken for new.
-"""
+"""Names what reading and binning compute; to be raised when that changes, so that no old cache entry is used."""
 
 # The DVS128's address word: bit 0 is 0 for brighter, bits 1-7 and 8-14 the coordinates; bits 15 and 31 mark
 # words that are no pixel events (external triggers), bits 16-30 are unused.
@@ -43,8 +41,7 @@ def needs_tonic(path: str) -> bool:
 
 
 def read_recording(path: str, sensor: tuple[int, int] | None) -> tuple[Events, tuple[int, int]]:
-    """The events of the recording at `path`, and the camera's (height, width): `sensor`, or what the file
-    says.
+    """The events of the recording at `path`, and the camera's (height, width): `sensor`, or the file's.
 
     Raises DataError naming the file if it is damaged, empty, of an unknown kind, or has coordinates outside
     the camera; or if neither `sensor` nor the file says what camera it was.
@@ -97,7 +94,9 @@ def _aedat2(path: str) -> tuple[dict[str, NDArray[Any]], tuple[int, int]]:
         )
     version, start = read_aedat_header_from_file(path)[:2]
     length = Path(path).stat().st_size - start
-    if length < 8:  # where nothing follows the header, tonic takes its last byte for the beginning of the events
+    if (
+        length < 8
+    ):  # where nothing follows the header, tonic takes its last byte for the beginning of the events
         raise _UnreadableError("holds no events. Take it out of the folder.")
     if length % 8:
         raise _UnreadableError(

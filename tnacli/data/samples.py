@@ -17,8 +17,7 @@ Origin = Literal["official", "folder", "generated", "embedded"]
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Samples of one split, kept as bytes: a quarter of the memory of floats, and pixels and counts fit
-    exactly.
+    """Samples of one split, kept as bytes: a quarter of floats' memory, and pixels and counts fit exactly.
 
     `inputs` is uint8, [n, C, H, W] pixels or [n, T, C, H, W] event counts; `labels` is int64, [n].
     Raises ValueError if they are anything else.
@@ -45,9 +44,7 @@ class Samples:
         return Samples(self.inputs[indices], self.labels[indices])
 
     def digest(self) -> str:
-        """The SHA-256 over shape, inputs and labels, in hexadecimal: equal samples in equal order, equal
-        digest.
-        """
+        """The SHA-256 over shape, inputs and labels, in hexadecimal."""
         digest = hashlib.sha256(repr(tuple(self.inputs.shape)).encode())
         for tensor in (self.inputs, self.labels):
             digest.update(tensor.cpu().contiguous().numpy().data)

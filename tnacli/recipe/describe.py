@@ -33,7 +33,7 @@ def json_schema() -> dict[str, Any]:
     whole = Recipe.model_json_schema()
     definitions = whole["$defs"]
     run = {"anyOf": [{"$ref": "#/$defs/Settings"}, {"type": "null"}]}
-    extended = "a recipe file, seen from this one, or the name of a shipped one"}
+    extends = {"type": "string", "description": "a recipe file seen from this one, or a shipped one's name"}
     properties = {**whole["properties"], "extends": extends}
     properties.update({name: definitions["Settings"]["properties"][name] for name in SETTINGS})
     properties["runs"] = {**whole["properties"]["runs"], "additionalProperties": run}

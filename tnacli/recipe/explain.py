@@ -21,7 +21,7 @@ _TYPES = {
     "bool_type": "true or false",
     "string_type": "text",
     "string_unicode": "text in Unicode",
-    "tuple_type": "a list in brackets, such as [0, 1]",
+    "tuple_type": "a list in brackets",
     "dict_type": "a mapping of settings",
     "model_type": "a mapping of settings",
     "model_attributes_type": "a mapping of settings",
@@ -120,7 +120,7 @@ def _wrong_kind(name: str, node: Node) -> Iterator[Problem]:
 
 def _wrong_count(loc: Loc, node: Node, tree: Node) -> Problem:
     count, field = _count(node), field_at(loc, tree)
-    about = f"; {field.description}" if field and field.description else ""
+    about = f"; expected: {field.description}" if field and field.description else ""
     return Problem(node.origin, node.key, f"holds {count or 'no'} value{'s' * (count != 1)}{about}")
 
 
@@ -131,10 +131,10 @@ def _count(node: Node) -> int:
 def _sentence(details: dict[str, Any], loc: Loc, node: Node, tree: Node) -> str:
     kind, field = details["type"], field_at(loc, tree)
     if kind == "extra_forbidden":
-        section = section_at(loc[:-1], tree)
-        return unknown_key(str(loc[-1]), tuple(section.model_fields) if section else ())
+        return _unknown_key(loc, tree)
     if kind == "value_error":
-        return f"{details['ctx']['error']}, not {show(node)}"
+        value = "" if isinstance(node.value, list | dict) else f" (it is {show(node)})"
+        return f"{details['ctx']['error']}{value}"
     if kind == "literal_error":
         words = choices(field)
         return f"unknown value {show(node)}; allowed: {', '.join(words)}{suggest(str(node.value), words)}"
@@ -149,12 +149,25 @@ def _sentence(details: dict[str, Any], loc: Loc, node: Node, tree: Node) -> str:
     within = f" ({limit})" if kind in ("int_type", "float_type") and (limit := bounds(field)) else ""
     if node.value is None:
         return f"is empty; write {_TYPES[kind]}{within}, or leave the key out"
-    return f"must be {_TYPES[kind]}{within}, not {show(node)}{_rewritten(kind, node, str(loc[-1]))}"
+    return f"must be {_TYPES[kind]}{within}, not {show(node)}{_rewritten(kind, loc, node, tree)}"
 
 
-def _rewritten(kind: str, node: Node, name: str) -> str:
+def _unknown_key(loc: Loc, tree: Node) -> str:
+    section, name = section_at(loc[:-1], tree), str(loc[-1])
+    known = tuple(section.model_fields) if section else ()
+    if len(loc) > 1 and loc[-2] in unions() and section:
+        tag, kinds = unions()[str(loc[-2])]
+        here = next(kind for kind, of in kinds.items() if of is section)
+        others = [kind for kind, of in kinds.items() if name in of.model_fields]
+        if others:
+            mixed = f"belongs to {tag}: {' or '.join(others)}, and this is {tag}: {here}"
+            return f"{mixed}; known here: {', '.join(known)}"
+    return unknown_key(name, known)
+
+
+def _rewritten(kind: str, loc: Loc, node: Node, tree: Node) -> str:
     """How the value is probably to be written, where only its form is wrong."""
-    value = node.value
+    value, name = node.value, str(loc[-1])
     match kind:
         case "int_type" if isinstance(value, float) and value.is_integer():
             return f"; write {int(value)}"
@@ -169,7 +182,7 @@ def _rewritten(kind: str, node: Node, name: str) -> str:
         case "model_attributes_type" if name in unions() and isinstance(value, str):
             tag, kinds = unions()[name]
             return f"; did you mean {name}.{tag}: {value}?" if value in kinds else ""
-        case "tuple_type" if isinstance(value, int | str):
+        case "tuple_type" if isinstance(value, int | str) and section_at((*loc, 0), tree) is None:
             return f"; did you mean [{value}]?"
     return ""
 

@@ -84,6 +84,8 @@ def read_override(text: str, layer: int, runs: Sequence[str]) -> tuple[Override 
             return None, [Problem(origin, key, wrong + suggest(rest.partition(".")[0], runs))]
         rest = rest.removeprefix(run).removeprefix(".")
         parts = rest.split(".") if rest else []
+    if not all(parts):
+        return None, [Problem(origin, key, "misses a part between dots; write a key such as train.epochs")]
     known = SETTINGS if run else (*COMMON, *SETTINGS)
     if parts and parts[0] not in known:
         return None, [Problem(origin, key, unknown_key(parts[0], known))]

@@ -14,7 +14,7 @@ Scalar = None | bool | int | float | str
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a value was written: a file as shown to users and a line from 1, or `--set`, which has no lines."""
+    """Where a value was written: a file as users know it, a line from 1, or `--set`, which has no lines."""
 
     file: str
     line: int | None = None

@@ -76,10 +76,8 @@ def choices(field: FieldInfo | None) -> tuple[str, ...]:
 def unknown_key(name: str, known: Iterable[str]) -> str:
     """What is wrong with the key `name` where only the `known` may stand, and which is probably meant."""
     known = tuple(known)
-    hint = suggest(name, known)
-    if not hint:
-        elsewhere = [key for key in setting_keys() if key.endswith(f".{name}")]
-        hint = f"; did you mean {elsewhere[0]!r}?" if elsewhere else ""
+    elsewhere = [key for key in setting_keys() if key.endswith(f".{name}")]
+    hint = f"; did you mean {elsewhere[0]!r}?" if elsewhere else suggest(name, known)
     return f"unknown key; known here: {', '.join(known)}{hint}"
 
 

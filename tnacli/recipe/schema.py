@@ -278,7 +278,7 @@ class Schedule(Section):
     @classmethod
     def _some(cls, every: int | str) -> int | str:
         if not in_epochs(every, 1):
-            raise ValueError(f"must be above 0, not {every}; set gamma to 1 for a rate that stays")
+            raise ValueError("must be above 0; set gamma to 1 for a rate that stays")
         return every
 
 

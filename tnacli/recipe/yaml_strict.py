@@ -123,6 +123,9 @@ class _Reader:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             about = ", ".join(part for part in (error.context, error.problem) if part)
+            begun = error.context_mark
+            if begun and mark and begun.line != mark.line and self.lines:
+                about += f" (begun on line {begun.line + 1})"
             if error.problem == "mapping values are not allowed here":
                 about = "a ':' that looks like a new key; check the indentation, or quote text that holds it"
             self._problem(mark.line if mark else 0, self.key, f"not valid YAML: {about}")
@@ -141,7 +144,7 @@ class _Reader:
         next(self.events)  # the document's end
         following = next(self.events)
         if isinstance(following, yaml.DocumentStartEvent):
-            self._problem(_line(following), self.key, "a second document begins; only one is read")
+            self._problem(_line(following), self.key, "a second document begins; keep one recipe in a file")
         return root
 
     def _node(self, event: yaml.Event, line: int, key: str, depth: int) -> Node:
@@ -209,7 +212,7 @@ class _Reader:
             self._problem(line, key, f"{name} is not text; put it in quotes if it is meant as a name")
             return None
         if node.value == "<<":
-            self._problem(line, key, "'<<' merges mappings in YAML, not here; use extends or write the values")
+            self._problem(line, key, "'<<' merges mappings in YAML, not here; write the values")
             return None
         return node.value
 

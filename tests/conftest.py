@@ -1,0 +1,61 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tnacli.experiment import Experiment, Outcome
+from tnacli.recipe.identity import Run
+from tnacli.recipe.schema import Data, Model, Settings, Ternary, Train, Twin
+
+
+@pytest.fixture(autouse=True)
+def _own_places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's cache, or finds data that happens to lie around."""
+    monkeypatch.setenv("TNA_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.delenv("TNA_DATA", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+TINY = Settings(
+    data=Data(name="digits", train_samples=120, test_samples=60),
+    model=Model(layout="4C3-AP2-6C3-AP2-12FC", timesteps=3),
+    train=Train(epochs=4, batch_size=32),
+)
+"""A run of a second: real digits, a network of a few hundred weights, every phase there is."""
+
+
+@pytest.fixture
+def tiny() -> Settings:
+    return TINY
+
+
+def tiny_tna_t_snn() -> Settings:
+    """The tiny run with a twin and ternary weights."""
+    return TINY.model_copy(update={"objective": Twin(alpha=1e-3), "compression": Ternary(start=2, delta=0.05)})
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A finished tiny ternary run with a twin."""
+    out = tmp_path_factory.mktemp("trained")
+    return Experiment(out).execute(Run("tiny", "tna_t_snn", 0, tiny_tna_t_snn()))
+
+
+@pytest.fixture(scope="session")
+def trained_full(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A finished tiny full-precision run with a twin."""
+    settings = TINY.model_copy(update={"objective": Twin(alpha=1e-3)})
+    return Experiment(tmp_path_factory.mktemp("trained_full")).execute(Run("tiny", "tna", 0, settings))
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "runs"

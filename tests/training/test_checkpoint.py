@@ -1,0 +1,95 @@
+"""Checkpoint files: damage is noticed, nothing in them is executed."""
+
+from __future__ import annotations
+
+import pickle
+import random
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from tnacli.errors import FileFormatError
+from tnacli.experiment import Outcome
+from tnacli.training.checkpoint import load_checkpoint, restore_network, save_checkpoint
+
+
+def test_round_trip(tmp_path: Path, trained: Outcome) -> None:
+    checkpoint = load_checkpoint(trained.checkpoint)
+    save_checkpoint(tmp_path / "copy.pt", checkpoint)
+    again = load_checkpoint(tmp_path / "copy.pt")
+    assert again.about == checkpoint.about
+    assert again.digest == checkpoint.digest
+    assert checkpoint.settings == trained.run.settings
+    assert restore_network(again).timesteps == 3
+
+
+def test_every_damage_is_refused_or_harmless(tmp_path: Path, trained: Outcome) -> None:
+    """Random bytes changed and random truncations: a FileFormatError, or the very same contents (padding was hit)."""
+    whole = trained.checkpoint.read_bytes()
+    digest = load_checkpoint(trained.checkpoint).digest
+    path, generator, refused = tmp_path / "damaged.pt", random.Random(0), 0
+    for attempt in range(200):
+        data = bytearray(whole)
+        if attempt % 4 == 0:
+            del data[generator.randrange(len(data)) :]
+        else:
+            for _ in range(generator.choice([1, 1, 8])):
+                data[generator.randrange(len(data))] = generator.randrange(256)
+        path.write_bytes(data)
+        try:
+            assert load_checkpoint(path).digest == digest
+        except FileFormatError as error:
+            refused += 1
+            assert str(path) in str(error)
+    assert refused > 100
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (Path.touch, (Path("/nonexistent-directory/owned"),))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_malicious_checkpoint_is_refused(tmp_path: Path, legacy: bool) -> None:
+    mark = tmp_path / "owned"
+    Evil.__reduce__ = lambda self: (Path.touch, (mark,))  # type: ignore[method-assign]
+    path = tmp_path / "evil.pt"
+    if legacy:
+        path.write_bytes(pickle.dumps(Evil()))
+    else:
+        torch.save({"format": "tnacli-checkpoint", "version": 1, "about": Evil()}, path)
+    with pytest.raises(FileFormatError):
+        load_checkpoint(path)
+    assert not mark.exists()
+
+
+def test_files_of_others_and_other_versions_are_told_apart(tmp_path: Path, trained: Outcome) -> None:
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "other.pt")
+    with pytest.raises(FileFormatError, match="not a tnacli checkpoint"):
+        load_checkpoint(tmp_path / "other.pt")
+    content = torch.load(trained.checkpoint, weights_only=True)
+    torch.save({**content, "version": 99}, tmp_path / "newer.pt")
+    with pytest.raises(FileFormatError, match="checkpoint version 99; this tnacli reads version 1"):
+        load_checkpoint(tmp_path / "newer.pt")
+    with pytest.raises(FileFormatError, match="no such file"):
+        load_checkpoint(tmp_path / "missing.pt")
+
+
+def test_altered_contents_fail_the_checksum_even_in_a_sound_archive(tmp_path: Path, trained: Outcome) -> None:
+    content = torch.load(trained.checkpoint, weights_only=True)
+    name = "networks/base/readout.bias"
+    content["tensors"][name] = content["tensors"][name] + 1
+    torch.save(content, tmp_path / "altered.pt")
+    with pytest.raises(FileFormatError, match="checksum"):
+        load_checkpoint(tmp_path / "altered.pt")
+
+
+def test_a_compressed_archive_is_refused_before_anything_is_unpacked(tmp_path: Path) -> None:
+    """A small file cannot make us allocate much: parts must be stored as they are."""
+    path = tmp_path / "bomb.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"0" * 10_000_000)
+    with pytest.raises(FileFormatError, match="parts are compressed"):
+        load_checkpoint(path)

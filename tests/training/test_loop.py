@@ -1,0 +1,216 @@
+"""The loop: what it reports, that resumed equals uninterrupted, that compression happens when it should."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import TINY, tiny_tna_t_snn
+from tnacli.errors import DataError, DivergedError, Interrupted, RunBusyError, Stopped
+from tnacli.experiment import Experiment, Outcome
+from tnacli.quant.weights import compression_mode
+from tnacli.recipe.identity import Run
+from tnacli.recipe.schema import Distill, Settings, Ternary, Train
+from tnacli.report.store import RunFolder
+from tnacli.training.checkpoint import load_checkpoint, restore_network
+from tnacli.training.events import Compressed, EpochDone, Event, Finished, Saved, Started, Warned
+from tnacli.training.stop import StopRequest
+
+
+class StopAfter(StopRequest):
+    """Asks to stop after so many looks: one look a step."""
+
+    def __init__(self, steps: int, signal: int | None = None) -> None:
+        super().__init__()
+        self.left, self._signal_then = steps, signal
+
+    @property
+    def asked(self) -> bool:
+        self.left -= 1
+        if self.left < 0:
+            self._signal = self._signal_then
+            return True
+        return False
+
+
+def run_of(settings: Settings, seed: int = 0) -> Run:
+    return Run("tiny", "run", seed, settings)
+
+
+def tensors(outcome: Outcome) -> dict[str, torch.Tensor]:
+    return load_checkpoint(outcome.checkpoint).tensors
+
+
+def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_it_learns_and_reports(out: Path) -> None:
+    events: list[Event] = []
+    run = run_of(tiny_tna_t_snn())
+    outcome = Experiment(out, emit=lambda run, event: events.append(event)).execute(run)
+    assert [type(event) for event in events if isinstance(event, Started | Finished)] == [Started, Finished]
+    epochs = [event for event in events if isinstance(event, EpochDone)]
+    assert [event.epoch for event in epochs] == [1, 2, 3, 4]
+    assert [event.compressed for event in epochs] == [None, None, "ternary", "ternary"]
+    (compressed,) = [event for event in events if isinstance(event, Compressed)]
+    assert compressed.epoch == 2
+    assert set(compressed.shares) == {"conv2", "fc1"}
+    assert set(epochs[0].train_parts) == {"cross_entropy", "sibling_cross_entropy", "matching"}
+    assert epochs[1].train_loss < epochs[0].train_loss
+    assert len([event for event in events if isinstance(event, Saved)]) == 4
+    assert set(outcome.result["accuracy"]) == {"base", "sibling1"}
+    assert [row["epoch"] for row in outcome.folder.metrics()] == [1, 2, 3, 4]
+    assert compression_mode(restore_network(load_checkpoint(outcome.checkpoint))) == "ternary"
+    assert compression_mode(restore_network(load_checkpoint(outcome.checkpoint), "sibling1")) is None
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(out: Path, trained: Outcome) -> None:
+    again = Experiment(out).execute(run_of(tiny_tna_t_snn()))
+    other = Experiment(out).execute(run_of(tiny_tna_t_snn(), seed=1))
+    assert same(tensors(again), tensors(trained))
+    assert not same(tensors(again), tensors(other))
+
+
+@pytest.mark.parametrize("steps", [0, 3, 5, 9, 13])
+def test_resumed_equals_uninterrupted(out: Path, trained: Outcome, steps: int) -> None:
+    """Four steps an epoch, compression after eight: stops within, at the border of and behind every phase."""
+    run = run_of(tiny_tna_t_snn())
+    with pytest.raises(Stopped, match="The same command goes on"):
+        Experiment(out, stop=StopAfter(steps)).execute(run)
+    assert RunFolder.of(out, run).status == "interrupted"
+    events: list[Event] = []
+    resumed = Experiment(out, emit=lambda run, event: events.append(event)).execute(run)
+    started = next(event for event in events if isinstance(event, Started))
+    assert started.resumed_epoch * 4 + started.resumed_step == steps + 1
+    assert same(tensors(resumed), tensors(trained))
+    ignored = {"seconds", "samples_per_second"}
+    ours, theirs = ([{k: v for k, v in row.items() if k not in ignored} for row in outcome.folder.metrics()]
+                    for outcome in (resumed, trained))  # fmt: skip
+    assert ours == theirs
+
+
+def test_stopping_again_and_again_changes_nothing(out: Path, trained: Outcome) -> None:
+    run, stops = run_of(tiny_tna_t_snn()), 0
+    while True:
+        try:
+            outcome = Experiment(out, stop=StopAfter(2)).execute(run)
+            break
+        except Stopped:
+            stops += 1
+    assert stops >= 5
+    assert same(tensors(outcome), tensors(trained))
+
+
+def test_ctrl_c_is_told_from_other_stops(out: Path) -> None:
+    with pytest.raises(Interrupted, match="interrupted; saved"):
+        Experiment(out, stop=StopAfter(1, signal=2)).execute(run_of(TINY))
+    with pytest.raises(Stopped, match="time limit reached"):
+        Experiment(out, stop=StopRequest(limit_seconds=0)).execute(run_of(TINY))
+
+
+def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(out: Path, trained: Outcome) -> None:
+    run = run_of(tiny_tna_t_snn())
+    with pytest.raises(Stopped):
+        Experiment(out, stop=StopAfter(9)).execute(run)
+    folder = RunFolder.of(out, run)
+    assert folder.previous.exists()
+    folder.last.write_bytes(folder.last.read_bytes()[:-1000])
+    events: list[Event] = []
+    resumed = Experiment(out, emit=lambda run, event: events.append(event)).execute(run)
+    (warning,) = [event for event in events if isinstance(event, Warned)]
+    assert "using the one before it" in warning.message
+    assert same(tensors(resumed), tensors(trained))
+
+
+def test_finished_runs_are_not_trained_again_and_fresh_ones_move_the_old_aside(out: Path) -> None:
+    run = run_of(TINY)
+    first = Experiment(out).execute(run)
+    again = Experiment(out).execute(run)
+    assert first.trained
+    assert not again.trained
+    assert again.result == json.loads(json.dumps(first.result))
+    fresh = Experiment(out).execute(run, fresh=True)
+    assert fresh.trained
+    assert fresh.folder.path == first.folder.path
+    assert [path.name for path in out.glob("*/*.old1")] == [first.folder.path.name + ".old1"]
+
+
+def test_another_recipe_finds_the_same_run(out: Path) -> None:
+    Experiment(out).execute(Run("table1", "baseline", 0, TINY))
+    assert not Experiment(out).execute(Run("table2", "fp_snn", 0, TINY)).trained
+
+
+def test_a_run_that_another_process_holds_is_refused(out: Path) -> None:
+    run = run_of(TINY)
+    with RunFolder.of(out, run).locked(), pytest.raises(RunBusyError, match="another process"):
+        Experiment(out).execute(run)
+
+
+def test_a_diverging_run_keeps_its_last_good_checkpoint(out: Path) -> None:
+    hopeless = TINY.model_copy(update={"train": Train(epochs=3, batch_size=32, learning_rate=1e30)})
+    run = run_of(hopeless)
+    with pytest.raises(DivergedError, match=r"train.learning_rate"):
+        Experiment(out).execute(run)
+    assert RunFolder.of(out, run).status in ("new", "interrupted")
+
+
+def test_a_layer_that_comes_out_all_zero_ends_the_run(out: Path) -> None:
+    run = run_of(TINY.model_copy(update={"compression": Ternary(start=1, delta=5.0)}))
+    with pytest.raises(DivergedError, match="every weight of these layers becomes zero: conv2"):
+        Experiment(out).execute(run)
+    assert RunFolder.of(out, run).status == "interrupted"
+
+
+def test_changed_data_is_noticed_before_training_goes_on(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import dataclasses
+
+    from tnacli import experiment
+
+    run = run_of(TINY)
+    with pytest.raises(Stopped):
+        Experiment(out, stop=StopAfter(2)).execute(run)
+    load = experiment.load
+    monkeypatch.setattr(experiment, "load", lambda *a, **k: dataclasses.replace(load(*a, **k), fingerprint="other"))
+    with pytest.raises(DataError, match="not the one that this run began with"):
+        Experiment(out).execute(run)
+
+
+def test_the_best_epoch_on_held_out_samples_is_kept(out: Path) -> None:
+    data = TINY.data.model_copy(update={"validation_samples": 40})
+    train = TINY.train.model_copy(update={"select": "val", "epochs": 6, "learning_rate": 0.05})
+    settings = TINY.model_copy(update={"data": data, "train": train})
+    outcome = Experiment(out).execute(run_of(settings))
+    rows = outcome.folder.metrics()
+    best = max(range(6), key=lambda i: (rows[i]["accuracy"]["base"], -i))
+    assert {row["measured_on"] for row in rows} == {"validation"}
+    assert outcome.result["selected_epoch"] == best + 1
+    assert outcome.result["select"] == "val"
+
+
+def test_a_teacher_is_trained_once_and_reused(out: Path) -> None:
+    seen: list[str] = []
+
+    def emit(run: Run, event: Event) -> None:
+        if isinstance(event, Finished):
+            seen.append(run.name)
+
+    experiment = Experiment(out, emit=emit)
+    for alpha in (1e-3, 1e-4):
+        settings = TINY.model_copy(update={"objective": Distill(alpha=alpha)})
+        experiment.execute(Run("kd", f"kd_{alpha}", 0, settings))
+    assert seen == ["teacher", "kd_0.001", "kd_0.0001"]
+
+
+def test_no_epochs_at_all_is_compression_alone(out: Path, trained_full: Outcome) -> None:
+    from tnacli.fine_tuning import compression_run
+
+    checkpoint = load_checkpoint(trained_full.checkpoint)
+    run = compression_run(checkpoint, source="x", epochs=0, delta=0.05)
+    outcome = Experiment(out, initial={checkpoint.digest: checkpoint}).execute(run)
+    compressed = restore_network(load_checkpoint(outcome.checkpoint))
+    latent = restore_network(checkpoint).hidden["fc1"].synapse.weight
+    assert torch.equal(compressed.hidden["fc1"].synapse.weight, (latent > 0.05).float() - (latent < -0.05).float())
