@@ -250,3 +250,6 @@ def test_official_cifar_is_downloaded_on_request(
     assert "unpacking cifar10" in seen
     monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/nobody")
     assert load(data, 5).fingerprint == dataset.fingerprint
+    # Unpacking that was interrupted is done again, from the archive that is there.
+    (tmp_path / "fetched" / "cifar-10-batches-py" / "data_batch_2").unlink()
+    assert load(data, 5).fingerprint == dataset.fingerprint

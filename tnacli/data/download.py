@@ -10,7 +10,6 @@ import contextlib
 import gzip
 import hashlib
 import http.client
-import logging
 import os
 import shutil
 import tarfile
@@ -27,8 +26,6 @@ from typing import IO, cast
 from tnacli.data.source import OnProgress
 from tnacli.errors import DataError, StorageError
 from tnacli.version import __version__
-
-logger = logging.getLogger(__name__)
 
 _BLOCK = 1 << 20
 _PATIENCE_S = 60
@@ -54,8 +51,7 @@ def fetch(archive: Archive, folder: Path, on_progress: OnProgress) -> Path:
     part = target.with_name(f"{archive.name}.part")
     problems = []
     for url in archive.urls:
-        # Twice, for what an earlier run left behind may be damaged, or of another file: then all is fetched
-        # anew.
+        # Twice: what an earlier run left may be damaged or of another file, and then all is fetched anew.
         for attempt in ("going on", "anew"):
             going_on = part.exists()
             try:
@@ -132,19 +128,15 @@ def _download(url: str, part: Path, what: str, on_progress: OnProgress) -> None:
         answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_PATIENCE_S)
     except urllib.error.HTTPError as error:
         error.close()
-        if (
-            error.code != 416
-        ):  # nothing after `have`: the part is whole, or of another file; its MD5 will tell
+        if error.code != 416:
             raise
-        return
+        return  # There is nothing after `have`: the part is whole, or of another file. Its MD5 will tell.
     with answer:
         if answer.status not in (200, 206):
             # figshare's firewall answers 202 and nothing to what it takes for a robot.
             raise _RefusedError(f"the server answered {answer.status} without the file, as to a robot")
-        going_on = answer.status == 206 and (answer.headers.get("Content-Range") or "").startswith(
-            f"bytes {have}-"
-        )
-        if answer.status == 206 and not going_on:
+        going_on = answer.status == 206
+        if going_on and not (answer.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
             raise _RefusedError("the server answered with another part of the file than the one asked for")
         have = have if going_on else 0
         length = answer.headers.get("Content-Length")

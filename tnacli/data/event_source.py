@@ -24,9 +24,7 @@ from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.schema import Data
 
 FIRST_DVS_TEST = 900
-"""Recordings of CIFAR10-DVS are numbered 0 to 999 in each class; those from here on, the last 100, are the
-test set.
-"""
+"""CIFAR10-DVS numbers its recordings 0 to 999 in each class; those from here on are the test set."""
 
 
 def event_source(
@@ -89,18 +87,22 @@ def cifar10dvs_split(place: Path) -> tuple[tuple[str, ...], dict[str, Listing], 
             raise DataError(f"{folder} is missing. To get it: {DATASETS['cifar10dvs'].how_to_get}.")
     passed_over: list[str] = []
     everything = list_classes(folders, RECORDING_SUFFIXES, passed_over)
-    numbers = [_number(file) for file in everything.files]
-    taken: dict[tuple[int, int], SourceFile] = {}
-    for key, file in zip(
-        zip(everything.labels.tolist(), numbers, strict=True), everything.files, strict=True
-    ):
-        if key in taken:
-            raise DataError(f"{taken[key].path} and {file.path} have the same number; keep one of them.")
-        taken[key] = file
-    in_test = torch.tensor([number >= FIRST_DVS_TEST for number in numbers])
+    recordings: dict[tuple[int, int], SourceFile] = {}
+    for label, file in zip(everything.labels.tolist(), everything.files, strict=True):
+        key = (label, _number(file))
+        if key in recordings:
+            raise DataError(f"{recordings[key].path} and {file.path} have the same number; keep one of them.")
+        recordings[key] = file
+    in_order = sorted(recordings)
     listings = {
-        split: Listing(everything.take(where.nonzero().flatten()), everything.labels[where])
-        for split, where in (("train", ~in_test), ("test", in_test))
+        split: Listing(
+            tuple(recordings[key] for key in keys),
+            torch.tensor([label for label, _ in keys], dtype=torch.int64),
+        )
+        for split, keys in (
+            ("train", [key for key in in_order if key[1] < FIRST_DVS_TEST]),
+            ("test", [key for key in in_order if key[1] >= FIRST_DVS_TEST]),
+        )
     }
     for split, listing in listings.items():
         for label, folder in enumerate(folders):

@@ -24,7 +24,7 @@ IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 )
 DECODING = "images 1"
-"""Names what `decode` computes; to be raised when that changes, so that old cache entries are not used."""
+"""Names what `decode` computes; to be raised when that changes, so that no old cache entry is used."""
 
 _GRAY_MODES = ("1", "L", "LA")
 _COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")

@@ -15,7 +15,7 @@ from tnacli.data.choose import balanced, rest
 from tnacli.data.event_source import event_source
 from tnacli.data.generated import generated
 from tnacli.data.image_folders import image_folders
-from tnacli.data.locate import OWN, Search, locate, missing
+from tnacli.data.locate import OWN, Search, locate, missing, missing_parts
 from tnacli.data.published import obtain
 from tnacli.data.samples import Dataset, Samples, empty_like, fingerprint
 from tnacli.data.source import OnProgress, Source, no_progress
@@ -47,6 +47,8 @@ def load(
     `on_progress` is called with what is being done, how far it is, and its end. Raises DataError if the data
     set is missing, damaged or smaller than asked for.
     """
+    if not splits or not set(splits) <= set(ALL_SPLITS):
+        raise ValueError(f"splits must be some of {ALL_SPLITS}, not {tuple(splits)}")
     progress = on_progress or no_progress
     source = open_source(data, timesteps, cache or cache_folder(), progress)
     facts = DATASETS[data.name]
@@ -67,12 +69,10 @@ def load(
             loaded["validation"] = validation
     if "test" in splits:
         loaded["test"] = _read(source, "test", chosen["test"])
-    loaded = {split: samples for split, samples in loaded.items() if split in splits} or {
-        split: empty_like(samples) for split, samples in loaded.items()
-    }
+    nothing = empty_like(next(iter(loaded.values())))
+    loaded = {split: samples for split, samples in loaded.items() if split in splits}
     for note in source.notes:
         logger.info("%s: %s", facts.title, note)
-    nothing = empty_like(next(iter(loaded.values())))
     return Dataset(
         name=data.name,
         kind="events" if facts.is_events else "images",
@@ -146,15 +146,19 @@ def statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 def _found(data: Data, on_progress: OnProgress) -> Search:
     search = locate(data.name, data.format, data.root)
-    if search.place is None and data.download and data.name not in OWN:
-        if data.format == "folder":
-            raise DataError(
-                "data.download fetches the official files; with data.format: folder, lay the images out "
-                "yourself."
-            )
-        obtain(data.name, search.root, on_progress)
-        search = locate(data.name, data.format, data.root)
-    return search
+    if not data.download or data.name in OWN:
+        return search
+    # An interrupted download leaves some of the files: that is no data set yet.
+    exactly = data.format == "official"
+    if search.place is not None and not missing_parts(data.name, search.place, exactly=exactly):
+        return search
+    if data.format == "folder":
+        raise DataError(
+            "data.download fetches the official files, and data.format: folder asks for folders of one's own "
+            "making. Leave one of the two out."
+        )
+    obtain(data.name, search.root, on_progress)
+    return locate(data.name, data.format, data.root)
 
 
 def _chosen(data: Data, source: Source, split: str) -> Tensor:

@@ -52,9 +52,19 @@ def locate(name: str, wanted: str, root: str | None) -> Search:
     """Look for the data set `name` in the format `wanted` ("auto", "official" or "folder").
 
     Below the data root, a set is found in any folder whose name is its own, whatever the case and punctuation
-    (fashion_mnist, FashionMNIST, Fashion-MNIST); the root may also be that folder itself.
+    (fashion_mnist, FashionMNIST, Fashion-MNIST); the root may also be that folder itself. Raises DataError if
+    a folder cannot be looked into.
     """
     base, origin = data_root(root)
+    try:
+        place, looked = _search(name, wanted, base)
+    except OSError as error:
+        where = error.filename or base
+        raise DataError(f"{where} cannot be looked into: {error.strerror or error}.") from error
+    return Search(base, origin, place, looked)
+
+
+def _search(name: str, wanted: str, base: Path) -> tuple[Place | None, tuple[str, ...]]:
     candidates: list[tuple[Place, str]] = []
     if name in OWN:
         candidates.append((Place("folders", base), f"{base}{os.sep}{{train,test}}/<class>/"))
@@ -67,12 +77,28 @@ def locate(name: str, wanted: str, root: str | None) -> Search:
                 (Place("folders", home), f"{home}{os.sep}{{train,test}}/<class>/") for home in homes
             ]
     place = next((place for place, _ in candidates if _is_there(name, place)), None)
-    return Search(base, origin, place, tuple(dict.fromkeys(text for _, text in candidates)))
+    return place, tuple(dict.fromkeys(text for _, text in candidates))
 
 
 def files_folder(name: str, place: Place) -> Path:
     """The folder at `place` that holds the files of `name` and nothing else."""
     return place.path / _TORCHVISION_FILES[name] if place.layout == "torchvision" else place.path
+
+
+def missing_parts(name: str, place: Place, *, exactly: bool) -> tuple[str, ...]:
+    """Files and folders of the official set `name` that are not at `place`, where it was found.
+
+    With `exactly`, recordings are counted too, since an archive may have been unpacked in part.
+    """
+    parts = _PARTS.get(name, ()) if place.layout != "folders" else ()
+    folder = files_folder(name, place)
+    gone = tuple(str(folder / part) for part in parts if not (folder / part).exists())
+    facts = DATASETS[name]
+    if gone or not exactly or not facts.is_events:
+        return gone
+    whole = (facts.train or 0) + (facts.test or 0)
+    there = sum(len(files) for path, _, files in os.walk(folder) if path != str(folder))
+    return () if there >= whole else (f"{whole - there:,} of {whole:,} recordings",)
 
 
 def missing(name: str, search: Search) -> DataError:
@@ -108,7 +134,7 @@ def _official(name: str, base: Path, homes: list[Path]) -> list[tuple[Place, str
     if name not in _TORCHVISION_FILES:
         return []
     # Where the root is the set's own folder, torchvision's root is either that or the folder around it.
-    around = [home.parent for home in homes if home == base]
+    around = [home.absolute().parent for home in homes if home == base]
     return [
         (Place("torchvision", place), str(place / _TORCHVISION_FILES[name]))
         for place in dict.fromkeys([base, *around, *homes])
@@ -120,6 +146,14 @@ _TORCHVISION_FILES = {
     "cifar10": "cifar-10-batches-py",
     "cifar100": "cifar-100-python",
     "fashion_mnist": os.path.join("FashionMNIST", "raw"),
+}
+_PARTS = {
+    "cifar10": (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"),
+    "cifar100": ("train", "test", "meta"),
+    "fashion_mnist": tuple(
+        f"{split}-{what}-ubyte" for split in ("train", "t10k") for what in ("images-idx3", "labels-idx1")
+    ),
+    "cifar10dvs": DVS_CLASSES,
 }
 
 

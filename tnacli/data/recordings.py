@@ -23,7 +23,7 @@ from tnacli.errors import DataError
 
 RECORDING_SUFFIXES = frozenset({".bin", ".aedat", ".aedat4", ".npy", ".npz"})
 DECODING = "events 1"
-"""Names what reading and binning compute; to be raised when that changes, so that no old cache entry is used."""
+"""Names what reading and binning compute; to be raised when that changes, so that no old entry is used."""
 
 # The DVS128's address word: bit 0 is 0 for brighter, bits 1-7 and 8-14 the coordinates; bits 15 and 31 mark
 # words that are no pixel events (external triggers), bits 16-30 are unused.

@@ -9,7 +9,7 @@ from pathlib import Path
 from tnacli.data.event_source import event_source
 from tnacli.data.folders import class_folders
 from tnacli.data.images import IMAGE_SUFFIXES
-from tnacli.data.locate import files_folder, locate
+from tnacli.data.locate import files_folder, locate, missing_parts
 from tnacli.data.source import no_progress
 from tnacli.errors import DataError
 from tnacli.recipe.datasets import DATASETS
@@ -56,6 +56,8 @@ def status(name: str, root: str | None = None) -> Status:
         return blank
     there = replace(blank, found="folder", path=place.path, size_bytes=_size_bytes(files_folder(name, place)))
     try:
+        if gone := missing_parts(name, place, exactly=False):
+            return replace(there, problem=f"missing: {', '.join(gone)}")
         if place.layout == "torchvision":
             return replace(there, found="official", train=facts.train, test=facts.test)
         if facts.is_events:

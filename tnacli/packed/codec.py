@@ -1,5 +1,4 @@
-"""Weights in {-1, 0, +1} as bytes: four to a byte in base 4 (2 bits each), or five to a byte in base 3 (1.6
-bits each).
+"""Weights in {-1, 0, +1} as bytes: four to a byte in base 4 (2 bits each), or five in base 3 (1.6 bits).
 
 A weight w becomes the digit w + 1. A byte holds `digits` of them, the first as the least significant digit of
 the base: byte = d0 + d1 * base + d2 * base**2 + ... Every output neuron's weights, flattened in C order, fill

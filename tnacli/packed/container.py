@@ -1,5 +1,4 @@
-"""The safetensors container: one text and named arrays in one file, checked in full before anything is
-allocated for it.
+"""The safetensors container: one text and named arrays in one file, checked in full before it is read.
 
 Writing is left to the safetensors library. Reading is not: the library takes duplicate and unknown keys, and
 its errors do not tell a truncated file from a foreign one. The format: eight bytes, little-endian, with the
@@ -58,8 +57,8 @@ def _read_header(file: BinaryIO, size_bytes: int, name: str) -> tuple[dict[str, 
     prefix = file.read(_LENGTH_BYTES + 1)
     if prefix.startswith(b"PK\x03\x04"):
         raise FileFormatError(
-            f"{name}: this is a checkpoint or another zip archive, not a packed file; `tna export {name} -o FILE` packs "
-            f"a ternary checkpoint"
+            f"{name}: this is a checkpoint or another zip archive, not a packed file. A ternary checkpoint "
+            f"is packed by `tna export {name} -o FILE`."
         )
     length = int.from_bytes(prefix[:_LENGTH_BYTES], "little")
     if prefix[_LENGTH_BYTES:] != b"{" or not 2 <= length <= _LONGEST_HEADER:
@@ -70,7 +69,7 @@ def _read_header(file: BinaryIO, size_bytes: int, name: str) -> tuple[dict[str, 
     try:
         header = parse_json(raw.decode())
     except ValueError as error:
-        raise FileFormatError(f"{name}: damaged: its header is not valid JSON ({error}). {_GET_ANOTHER}") from None
+        raise damaged(name, f"its header is not valid JSON: {error}") from None
     return header, _LENGTH_BYTES + length
 
 
@@ -100,7 +99,7 @@ def _text(metadata: object, name: str) -> str:
     if not isinstance(metadata, dict) or TEXT_KEY not in metadata:
         raise _foreign(name, "it is a safetensors file, but not one that `tna export` wrote")
     if len(metadata) != 1 or not isinstance(text := metadata[TEXT_KEY], str):
-        raise FileFormatError(f"{name}: damaged: its metadata must be one text named {TEXT_KEY}. {_GET_ANOTHER}")
+        raise damaged(name, f"its metadata is not one text named {TEXT_KEY}")
     return text
 
 
@@ -114,42 +113,52 @@ def _places(entries: dict[str, Any], data_bytes: int, name: str) -> dict[str, Pl
     places: dict[str, Place] = {}
     ends: dict[str, tuple[int, int]] = {}
     for tensor, entry in entries.items():
-        bad = FileFormatError(f"{name}: damaged: its header does not describe tensor {tensor!r} properly. {_GET_ANOTHER}")
-        if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-            raise bad
-        dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-        if not isinstance(dtype, str) or dtype not in _TYPES or not _counts(shape) or not _counts(offsets) or len(offsets) != 2:
-            raise bad
-        begin, end = offsets
-        if end - begin != prod(shape) * _TYPES[dtype].itemsize:
-            raise bad
-        places[tensor] = (_TYPES[dtype], tuple(shape), begin)
-        ends[tensor] = (begin, end)
+        place = _place(entry)
+        if place is None:
+            raise damaged(name, f"its header does not describe tensor {tensor!r} properly")
+        dtype, shape, begin = places[tensor] = place
+        ends[tensor] = (begin, begin + prod(shape) * dtype.itemsize)
     reached = 0
     for tensor, (begin, end) in sorted(ends.items(), key=lambda item: item[1]):
         if begin != reached:
-            raise FileFormatError(
-                f"{name}: damaged: tensor {tensor!r} begins at byte {begin} of the data, not at {reached}. {_GET_ANOTHER}"
-            )
+            raise damaged(name, f"tensor {tensor!r} begins at byte {begin} of the data, not at {reached}")
         reached = end
     if reached > data_bytes:
         raise _truncated(name)
     if reached < data_bytes:
-        raise FileFormatError(f"{name}: damaged: {data_bytes - reached} bytes too many at its end. {_GET_ANOTHER}")
+        raise damaged(name, f"there are {data_bytes - reached} bytes too many at its end")
     return places
 
 
-def _counts(value: object) -> bool:
-    """Whether `value` is a list of whole numbers from 0 up that a shape or an offset can be."""
-    return isinstance(value, list) and len(value) <= 8 and all(type(n) is int and 0 <= n < 1 << 48 for n in value)
+def _place(entry: object) -> Place | None:
+    """Type, shape and offset from a tensor's entry in the header, or None if they do not go together."""
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        return None
+    dtype = _TYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    if dtype is None or not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
+        return None
+    begin, end = offsets
+    return (dtype, tuple(shape), begin) if end - begin == prod(shape) * dtype.itemsize else None
 
 
-_GET_ANOTHER = "Copy it again, or export it again with `tna export`."
+def _are_counts(value: object) -> bool:
+    """Whether `value` is a list of whole numbers from 0 up, such as a shape or an offset can be."""
+    if not isinstance(value, list) or len(value) > 8:
+        return False
+    return all(type(number) is int and 0 <= number < 1 << 48 for number in value)
+
+
+def damaged(name: str, what: str) -> FileFormatError:
+    """The error for a packed file `name` of which `what` is wrong."""
+    return FileFormatError(f"{name}: damaged: {what}. Copy it again, or export it again with `tna export`.")
 
 
 def _truncated(name: str) -> FileFormatError:
-    return FileFormatError(f"{name}: truncated: the file is shorter than its header says. {_GET_ANOTHER}")
+    return damaged(name, "truncated, the file is shorter than its header says")
 
 
 def _foreign(name: str, why: str) -> FileFormatError:
-    return FileFormatError(f"{name}: not a packed file of tnacli: {why}. Packed files are made by `tna export CKPT -o FILE`.")
+    return FileFormatError(
+        f"{name}: not a packed file of tnacli: {why}. Packed files are made by `tna export CKPT -o FILE`."
+    )

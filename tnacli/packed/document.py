@@ -128,8 +128,8 @@ class Document(Section):
         features = prod(self.out_shapes()[-1])
         if self.readout.weight != (len(self.labels), features):
             raise ValueError(
-                f"readout: weight is {self.readout.weight}, but {len(self.labels)} labels and {features} features need "
-                f"{(len(self.labels), features)}"
+                f"readout: weight is {self.readout.weight}, but {len(self.labels)} labels and {features} "
+                f"features need {(len(self.labels), features)}"
             )
         return self
 
@@ -142,7 +142,7 @@ class Document(Section):
         shape: tuple[int, ...] = (self.input.channels, *self.input.size)
         for number, layer in enumerate(self.layers):
             if (layer.encoding == "fp32") != (number == 0):
-                raise ValueError(f"layer {layer.name}: the first layer is fp32 and all behind it are ternary or binary")
+                raise ValueError(f"layer {layer.name}: the first layer is fp32, the others are ternary")
             if layer.binary and layer.encoding == "fp32":
                 raise ValueError(f"layer {layer.name}: fp32 weights are not binary")
             shape = _behind(layer, shape)
@@ -156,11 +156,15 @@ def _behind(layer: LayerFacts, shape: tuple[int, ...]) -> tuple[int, ...]:
     """
     weight = layer.weight
     if layer.kind == "fc":
-        if len(weight) != 2 or weight[1] != prod(shape) or layer.pool != 1:
-            raise ValueError(f"layer {layer.name}: weight {weight} with pool {layer.pool} does not fit inputs of {shape}")
+        if len(weight) != 2 or weight[1] != prod(shape):
+            raise ValueError(f"layer {layer.name}: weight {weight} does not fit inputs of {shape}")
+        if layer.pool != 1:
+            raise ValueError(f"layer {layer.name}: fully connected neurons are not pooled")
         return (weight[0],)
-    if len(weight) != 4 or len(shape) != 3 or weight[1] != shape[0] or weight[2] != weight[3] or weight[2] % 2 == 0:
+    if len(weight) != 4 or len(shape) != 3 or weight[1] != shape[0]:
         raise ValueError(f"layer {layer.name}: weight {weight} does not fit inputs of {shape}")
+    if weight[2] != weight[3] or weight[2] % 2 == 0:
+        raise ValueError(f"layer {layer.name}: a kernel of {weight[2]}x{weight[3]}, not square and odd")
     height, width = shape[1] // layer.pool, shape[2] // layer.pool
     if not height or not width:
         raise ValueError(f"layer {layer.name}: pool {layer.pool} leaves nothing of {shape[1]}x{shape[2]}")

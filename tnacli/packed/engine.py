@@ -13,6 +13,7 @@ take a few images at a time, so that their sums and potentials stay near the pro
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -48,6 +49,10 @@ class _Hidden:
     shift: Tensor
     pool: int
 
+    def current(self, counts: Tensor) -> Tensor:
+        """Currents from one or more timesteps' counts, in the two rounded steps of SpikingNetwork."""
+        return self.sums(counts).mul_(self.scale).add_(self.shift)
+
 
 class PackedSNN:
     """A packed network on the CPU: normalised float32 inputs to logits.
@@ -62,14 +67,16 @@ class PackedSNN:
         self.fallbacks: dict[str, str] = {}
         first = network.layers[0]
         self._first = first.facts
-        self._first_weight, self._first_scale, self._first_shift = map(_tensor, (first.stored, first.scale, first.shift))
+        self._first_weight = _tensor(first.stored)
+        self._first_scale, self._first_shift = _tensor(first.scale), _tensor(first.shift)
         self._hidden: list[_Hidden] = []
         pool = first.facts.pool
         for layer in network.layers[1:]:
             self._hidden.append(self._prepare(layer, pool, integer))
             pool = layer.facts.pool
         self._readout_divisor = pool * pool
-        self._readout_weight, self._readout_bias = _tensor(network.readout_weight), _tensor(network.readout_bias)
+        self._readout_weight = _tensor(network.readout_weight)
+        self._readout_bias = _tensor(network.readout_bias)
         largest = max(
             (prod(layer.weight[:1] + shape[1:]) * layer.pool**2
              for layer, shape in zip(about.layers, about.out_shapes(), strict=True) if layer.kind == "conv"),
@@ -82,7 +89,8 @@ class PackedSNN:
         sums, reason = hidden_sums(torch.from_numpy(layer.ternary()), pool_before**2, integer=integer)
         if reason is not None:
             self.fallbacks[facts.name] = reason
-        return _Hidden(facts.name, facts.kind == "conv", sums, _tensor(layer.scale), _tensor(layer.shift), facts.pool)
+        scale, shift = _tensor(layer.scale), _tensor(layer.shift)
+        return _Hidden(facts.name, facts.kind == "conv", sums, scale, shift, facts.pool)
 
     @torch.inference_mode()
     def normalise(self, inputs: Tensor) -> Tensor:
@@ -97,9 +105,8 @@ class PackedSNN:
         x = x / 255
         if facts.mean is None or facts.std is None:
             return x
-        mean, std = (torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (facts.mean, facts.std))
-        normalised: Tensor = (x - mean) / std
-        return normalised
+        mean, std = (torch.tensor(values, dtype=torch.float32) for values in (facts.mean, facts.std))
+        return x.sub_(mean[:, None, None]).div_(std[:, None, None])
 
     @torch.inference_mode()
     def __call__(self, inputs: Tensor, observe: Observer | None = None) -> Tensor:
@@ -120,8 +127,8 @@ class PackedSNN:
         else:
             spikes = self._fire(self._first.name, lambda t: current[min(t, len(current) - 1)], observe)
         for layer in self._hidden[len(convs) :]:
-            summed = layer.sums(spikes.flatten(0, 1)).mul_(layer.scale).add_(layer.shift).unflatten(0, spikes.shape[:2])
-            spikes = self._fire(layer.name, summed.__getitem__, observe)
+            driven = layer.current(spikes.flatten(0, 1)).view(*spikes.shape[:2], -1)
+            spikes = self._fire(layer.name, driven.__getitem__, observe)
         return self._logits(spikes)
 
     def _check(self, inputs: Tensor) -> None:
@@ -129,35 +136,35 @@ class PackedSNN:
         frames = [] if facts.kind == "images" else [self.about.timesteps]
         expected = [*frames, facts.channels, *facts.size]
         if inputs.dtype != torch.float32 or list(inputs.shape[1:]) != expected:
-            shown = "x".join(map(str, inputs.shape[1:]))
+            taken, given = ("x".join(map(str, shape)) for shape in (expected, inputs.shape[1:]))
             raise DataError(
-                f"the packed network takes {facts.kind} of {'x'.join(map(str, expected))} in float32; these are {shown} in "
+                f"the packed network takes {facts.kind} of {taken} in float32; these are {given} in "
                 f"{str(inputs.dtype).removeprefix('torch.')}"
             )
 
     def _first_current(self, x: Tensor) -> Tensor:
-        """Currents [T or 1, N, H, W, out] or [T or 1, N, out] of the first layer; sums in fp32 round as the
-        library adds.
+        """Currents [T or 1, N, H, W, out] or [T or 1, N, out] of the first layer.
 
-        One call on the whole batch, as in SpikingNetwork: cut otherwise, the library may add in another
-        order.
+        One call on the whole batch, as in SpikingNetwork: these sums are rounded, and for a batch that is cut
+        otherwise the library may add in another order.
         """
         rows = x.flatten(0, 1)
         if self._first.kind == "conv":
-            summed = F.conv2d(rows, self._first_weight, padding=self._first_weight.shape[-1] // 2).permute(0, 2, 3, 1)
+            padding = self._first_weight.shape[-1] // 2
+            summed = F.conv2d(rows, self._first_weight, padding=padding).permute(0, 2, 3, 1)
         else:
             summed = F.linear(rows.flatten(1), self._first_weight)
-        return summed.mul_(self._first_scale).add_(self._first_shift).unflatten(0, x.shape[:2])
+        summed.mul_(self._first_scale).add_(self._first_shift)
+        return summed.view(*x.shape[:2], *summed.shape[1:])
 
     def _maps(self, current: Tensor, convs: Sequence[_Hidden], observe: Observer | None) -> Tensor:
-        """Pooled spike counts [T, n, H, W, C] of the last convolution from the first one's currents [T or 1,
-        n, H, W, C].
-        """
+        """Pooled spike counts of the last convolution, [T, n, H, W, C], from the first one's currents."""
         current = current.contiguous()
         spikes = self._fire(self._first.name, lambda t: current[min(t, len(current) - 1)], observe)
         counts = _pooled(spikes, self._first.pool)
         for layer in convs:
-            counts = _pooled(self._fire(layer.name, _Currents(layer, counts), observe), layer.pool)
+            drive = functools.partial(_current_at, layer, counts)
+            counts = _pooled(self._fire(layer.name, drive, observe), layer.pool)
         return counts
 
     def _fire(self, name: str, current: Callable[[int], Tensor], observe: Observer | None) -> Tensor:
@@ -180,7 +187,8 @@ class PackedSNN:
 
     def _logits(self, spikes: Tensor) -> Tensor:
         """Output potentials summed over time, from the last layer's spike counts [T, N, features]."""
-        current = F.linear(spikes.float().div_(self._readout_divisor), self._readout_weight, self._readout_bias)
+        averaged = spikes.float().div_(self._readout_divisor)
+        current = F.linear(averaged, self._readout_weight, self._readout_bias)
         potential = current[0]
         logits = potential
         for t in range(1, len(current)):
@@ -189,22 +197,15 @@ class PackedSNN:
         return logits
 
 
-@dataclass(frozen=True)
-class _Currents:
-    """A convolution's currents [n, H, W, out], computed when their timestep comes, from counts [T, n, H, W,
-    in].
-    """
-
-    layer: _Hidden
-    counts: Tensor
-
-    def __call__(self, t: int) -> Tensor:
-        return self.layer.sums(self.counts[t]).mul_(self.layer.scale).add_(self.layer.shift)
+def _current_at(layer: _Hidden, counts: Tensor, t: int) -> Tensor:
+    """A convolution's currents at one timestep, from counts [T, n, H, W, in]: large, so computed when due."""
+    return layer.current(counts[t])
 
 
 def _pooled(spikes: Tensor, size: int) -> Tensor:
-    """How many of each size x size neurons spiked, uint8 [T, n, H, W, C]; a remainder is dropped as AvgPool2d
-    does.
+    """How many of each size x size neurons spiked, uint8 [T, n, H, W, C].
+
+    Rows and columns that do not fill a square are dropped, as AvgPool2d does.
     """
     for axis in (2, 3) if size > 1 else ():
         whole = spikes.narrow(axis, 0, spikes.shape[axis] // size * size).unflatten(axis, (-1, size))

@@ -74,18 +74,18 @@ def pack_network(
     )
     odd = [name for name, array in packed.arrays().items() if not np.isfinite(array).all()]
     if odd:
-        raise UsageError(f"{source} cannot be packed: NaN or infinite values in {', '.join(odd)}; train it again")
+        raise UsageError(f"{source} cannot be packed: NaN or infinity in {', '.join(odd)}; train it again")
     return packed
 
 
 def _refuse_full_precision(network: SpikingNetwork, source: str) -> None:
     if not network.hidden:
-        raise UsageError(f"{source} cannot be packed: it has no hidden layer that ternary weights could go to")
+        raise UsageError(f"{source} cannot be packed: it has no hidden layer for ternary weights")
     full = [name for name, layer in network.hidden.items() if _quantiser(layer) is None]
     if full:
         raise UsageError(
-            f"{source} cannot be packed: these layers hold full-precision weights: {', '.join(full)}. Only networks "
-            f"with ternary or binary hidden layers can; make this one so with `tna ternarize {source}`."
+            f"{source} cannot be packed: these layers hold full-precision weights: {', '.join(full)}. Only "
+            f"networks with ternary or binary hidden layers can; `tna ternarize {source}` makes it one."
         )
 
 
@@ -146,10 +146,11 @@ def verify(network: SpikingNetwork, packed: PackedNetwork, samples: Tensor) -> V
         if ours.facts.encoding == "fp32":
             same = np.array_equal(_floats(layer.synapse.weight), ours.stored)
         else:
-            same = np.array_equal(_rows(layer.synapse.weight), ours.ternary().reshape(ours.facts.weight[0], -1))
-            weights += layer.synapse.weight.numel()
+            codes = ours.ternary().reshape(ours.facts.weight[0], -1)
+            same = np.array_equal(_rows(layer.synapse.weight), codes)
+            weights += codes.size
         if not (same and np.array_equal(scale, ours.scale) and np.array_equal(shift, ours.shift)):
-            raise FileFormatError(f"the packed weights or constants of layer {name} are not the checkpoint's; {_REPORT}")
+            raise FileFormatError(f"the packed numbers of layer {name} are not the checkpoint's; {_REPORT}")
     readout = network.readout
     if not (
         np.array_equal(_floats(readout.weight), packed.readout_weight)
@@ -172,8 +173,8 @@ def _compare_predictions(network: SpikingNetwork, packed: PackedNetwork, samples
         network.train(training)
     if differing:
         raise FileFormatError(
-            f"the packed network predicts {differing} of {len(samples)} samples otherwise than the checkpoint "
-            f"(logits differ by up to {largest:.3g}); {_REPORT}"
+            f"the packed network predicts {differing} of {len(samples)} samples otherwise than the "
+            f"checkpoint (logits differ by up to {largest:.3g}); {_REPORT}"
         )
     return largest
 

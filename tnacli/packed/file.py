@@ -64,25 +64,27 @@ def _read(file: BinaryIO, size_bytes: int, name: str) -> PackedNetwork:
         altered = _digest(body, arrays) != sha256
     except WrongVersionError as error:
         raise FileFormatError(
-            f"{name}: packed file of version {error}; this tnacli reads version {VERSION}. Use the tnacli that wrote it, "
-            f"or export the checkpoint again."
+            f"{name}: packed file of version {error}; this tnacli reads version {VERSION}. Use the tnacli "
+            f"that wrote it, or export the checkpoint again."
         ) from None
     except ValueError as error:
-        raise FileFormatError(f"{name}: damaged: its description cannot be read: {error}. {_GET_ANOTHER}") from None
+        raise container.damaged(name, f"its description cannot be read: {error}") from None
     if altered:
-        raise FileFormatError(f"{name}: altered or damaged: its contents do not match its SHA-256. {_GET_ANOTHER}")
+        raise container.damaged(name, "or altered, its contents do not match its SHA-256")
     try:
         return _assemble(parse(body), arrays)
     except ValueError as error:
-        raise FileFormatError(f"{name}: not a valid packed file: {error}. {_GET_ANOTHER}") from None
+        raise FileFormatError(
+            f"{name}: not a valid packed file: {error}. Export the checkpoint again with `tna export`."
+        ) from None
 
 
 def _assemble(about: Document, arrays: dict[str, NDArray[Any]]) -> PackedNetwork:
     """The network that `about` describes, from exactly its tensors. Raises ValueError."""
     expected = _expected(about)
     if arrays.keys() != expected.keys():
-        odd = sorted(arrays.keys() ^ expected.keys())
-        raise ValueError(f"its tensors are not those of its layers: {odd[0]!r} is {'extra' if odd[0] in arrays else 'missing'}")
+        odd = min(arrays.keys() ^ expected.keys())
+        raise ValueError(f"tensor {odd!r} is {'in no layer' if odd in arrays else 'missing'}")
     checked: dict[str, NDArray[Any]] = {}
     for name, (dtype, shape) in expected.items():
         array = arrays[name]
@@ -93,7 +95,7 @@ def _assemble(about: Document, arrays: dict[str, NDArray[Any]]) -> PackedNetwork
         if dtype == np.float32 and not np.isfinite(checked[name]).all():
             raise ValueError(f"tensor {name!r} holds a NaN or an infinity")
     layers = tuple(
-        PackedLayer(facts, checked[f"{facts.name}.weight"], checked[f"{facts.name}.scale"], checked[f"{facts.name}.shift"])
+        PackedLayer(facts, *(checked[f"{facts.name}.{part}"] for part in ("weight", "scale", "shift")))
         for facts in about.layers
     )
     for layer in layers:
@@ -105,11 +107,13 @@ def _expected(about: Document) -> dict[str, tuple[type[np.generic], tuple[int, .
     """Type and shape of every tensor that the file must hold."""
     expected: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {}
     for facts in about.layers:
-        expected[f"{facts.name}.weight"] = (np.float32 if facts.encoding == "fp32" else np.uint8, facts.stored)
+        kept = np.float32 if facts.encoding == "fp32" else np.uint8
+        expected[f"{facts.name}.weight"] = (kept, facts.stored)
         for constants in ("scale", "shift"):
             expected[f"{facts.name}.{constants}"] = (np.float32, facts.weight[:1])
-    classes, features = about.readout.weight
-    return expected | {"readout.weight": (np.float32, (classes, features)), "readout.bias": (np.float32, (classes,))}
+    expected["readout.weight"] = (np.float32, about.readout.weight)
+    expected["readout.bias"] = (np.float32, about.readout.weight[:1])
+    return expected
 
 
 def _check_weights(layer: PackedLayer) -> None:
@@ -118,7 +122,7 @@ def _check_weights(layer: PackedLayer) -> None:
     except ValueError as error:
         raise ValueError(f"layer {layer.facts.name}: {error}") from None
     if counts is not None and layer.facts.binary and counts.zero:
-        raise ValueError(f"layer {layer.facts.name}: {counts.zero} weights are zero in a layer that says it is binary")
+        raise ValueError(f"layer {layer.facts.name}: {counts.zero} weights are zero, but it is called binary")
 
 
 def _digest(body: str, arrays: dict[str, NDArray[Any]]) -> str:
@@ -132,6 +136,3 @@ def _digest(body: str, arrays: dict[str, NDArray[Any]]) -> str:
         hasher.update(len(part).to_bytes(8, "little"))
         hasher.update(part)
     return hasher.hexdigest()
-
-
-_GET_ANOTHER = "Copy it again, or export it again with `tna export`."

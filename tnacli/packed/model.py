@@ -31,7 +31,8 @@ class PackedLayer:
     def ternary(self) -> Weights:
         """The weights -1, 0 and +1, int8, in the shape of `facts.weight`; only for layers that are not fp32.
         """
-        return unpack(self.stored, self.facts.fan_in, ENCODINGS[self.facts.encoding]).reshape(self.facts.weight)
+        rows = unpack(self.stored, self.facts.fan_in, ENCODINGS[self.facts.encoding])
+        return rows.reshape(self.facts.weight)
 
     def counts(self) -> Counts | None:
         """How many weights are -1, 0 and +1; None for an fp32 layer. Raises ValueError for bytes that are no
@@ -57,8 +58,8 @@ class PackedNetwork:
         """Every tensor by the name that it has in the file."""
         named: dict[str, NDArray[Any]] = {}
         for layer in self.layers:
-            name = layer.facts.name
-            named |= {f"{name}.weight": layer.stored, f"{name}.scale": layer.scale, f"{name}.shift": layer.shift}
+            tensors = {"weight": layer.stored, "scale": layer.scale, "shift": layer.shift}
+            named |= {f"{layer.facts.name}.{part}": array for part, array in tensors.items()}
         return named | {"readout.weight": self.readout_weight, "readout.bias": self.readout_bias}
 
 
@@ -93,7 +94,7 @@ def layer_sizes(network: PackedNetwork) -> list[LayerSize]:
         )
         rows.append(
             LayerSize(
-                facts.name, facts.kind, facts.weight, out, "binary" if facts.binary else facts.encoding, weights,
+                facts.name, facts.kind, facts.weight, out, facts.encoding, weights,
                 layer.stored.nbytes + constants, 4 * weights + constants, shares,
             )
         )

@@ -1,5 +1,4 @@
-"""Weighted sums of spikes in hidden layers, exact in two ways: as integers where the CPU is fast at them,
-else in fp32.
+"""Weighted sums of spikes in hidden layers, exact in two ways: in integers where the CPU can, else in fp32.
 
 Inputs are spike counts, uint8: spikes behind a pooling over k x k are held as their sum, 0 to k*k, and
 divided by k*k afterwards. Weights are -1, 0 and +1. While fan_in * k*k stays below 2**24, every partial sum
@@ -8,13 +7,13 @@ averaged spikes and the integer sum of counts are therefore the same number, bit
 computed it cannot be told from the spikes.
 
 The integer way is oneDNN's int8 kernels through private operators of PyTorch (the ones behind its x86
-quantisation), which may change: they are tried on known sums first, and not used if they are missing or
-wrong.
+quantisation), which may change: they are tried on known sums first, and not used if missing or wrong.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 
 import torch
@@ -45,41 +44,38 @@ def why_not_integers(fan_in: int, counts_to: int) -> str | None:
 
 
 def _fp32_sums(weight: Tensor, counts_to: int) -> Sums:
-    # Held as int8, a quarter of the memory, and converted at every use, which takes far less time than the
-    # sums do.
+    # Held as int8, a quarter of the memory, and converted at every use: far less work than the sums.
     if weight.dim() == 2:
         return lambda counts: F.linear(counts.float().div_(counts_to), weight.float())
+    padding = weight.shape[-1] // 2
 
     def convolve(counts: Tensor) -> Tensor:
-        x = counts.float().div_(counts_to).permute(0, 3, 1, 2)
-        return F.conv2d(x, weight.float(), padding=weight.shape[-1] // 2).permute(0, 2, 3, 1).contiguous()
+        averaged = counts.float().div_(counts_to).permute(0, 3, 1, 2)
+        return F.conv2d(averaged, weight.float(), padding=padding).permute(0, 2, 3, 1).contiguous()
 
     return convolve
 
 
 def _integer_sums(weight: Tensor, counts_to: int) -> Sums:
-    # CPUs without VNNI instructions add pairs of products in 16 bits, saturating. Counts reach 64 at most
-    # (pooling over 8 x 8) and weights are +-1, so a pair reaches 128 of 32767; all further adding is in 32
-    # bits.
+    # CPUs without VNNI instructions add pairs of products in 16 bits, saturating at 32767. Counts reach 64 at
+    # most (pooling over 8 x 8) and weights are +-1, so a pair reaches 128; all further adding is in 32 bits.
     ops = torch.ops.onednn
-    one, zero = torch.ones(weight.shape[0]), torch.zeros(weight.shape[0], dtype=torch.int64)
-    # The kernels scale 32-bit sums on their way out, in fp32; this division by a power of two is exact as
-    # well.
+    ones, zeros = torch.ones(weight.shape[0]), torch.zeros(weight.shape[0], dtype=torch.int64)
+    # The kernels scale their 32-bit sums in fp32 on the way out; by a power of two that is exact as well.
     scale = 1.0 / counts_to
+    # Behind the weights: no bias; output in fp32 with scale 1 and zero point 0; nothing fused on top.
+    output: tuple[object, ...] = (1.0, 0, torch.float32, "none", [], "")
     if weight.dim() == 2:
         packed = ops.qlinear_prepack(weight, None)
-        return lambda counts: ops.qlinear_pointwise(
-            counts, scale, 0, packed, one, zero, None, 1.0, 0, torch.float32, "none", [], ""
-        )
-    stride, padding = [1, 1], [weight.shape[-1] // 2] * 2
-    packed = ops.qconv_prepack(weight, one, scale, 0, stride, padding, [1, 1], 1, None)
+        return lambda counts: ops.qlinear_pointwise(counts, scale, 0, packed, ones, zeros, None, *output)
+    stride, padding, dilation, groups = [1, 1], [weight.shape[-1] // 2] * 2, [1, 1], 1
+    packed = ops.qconv_prepack(weight, ones, scale, 0, stride, padding, dilation, groups, None)
+    geometry = (stride, padding, dilation, groups)
 
     def convolve(counts: Tensor) -> Tensor:
         x = counts.permute(0, 3, 1, 2)
-        summed: Tensor = ops.qconv2d_pointwise(
-            x, scale, 0, packed, one, zero, None, stride, padding, [1, 1], 1, 1.0, 0, torch.float32, "none", [], ""
-        )
-        return summed.permute(0, 2, 3, 1).contiguous()  # a view already in this order: nothing is copied
+        summed: Tensor = ops.qconv2d_pointwise(x, scale, 0, packed, ones, zeros, None, *geometry, *output)
+        return summed.permute(0, 2, 3, 1).contiguous()  # the kernels' own order: nothing is copied
 
     return convolve
 
@@ -87,18 +83,30 @@ def _integer_sums(weight: Tensor, counts_to: int) -> Sums:
 @functools.cache
 def _kernels_fail() -> str | None:
     """Why the int8 kernels cannot be used on this machine, or None if they give known sums."""
-    # Sizes past one vector register, odd remainders, and the largest sums there are: all counts 64, all
-    # weights +1.
-    weights = torch.arange(33 * 70 * 9, dtype=torch.int32).mul_(7919).remainder_(3).sub_(1).to(torch.int8).view(33, 70, 3, 3)
-    weights[0], weights[1] = 1, -1
     try:
         for counts_to in (1, 4, 16, 64):
-            counts = torch.arange(2 * 6 * 5 * 70).mul_(104729).remainder_(counts_to + 1).to(torch.uint8).view(2, 6, 5, 70)
-            counts[0] = counts_to
-            for weight, x in ((weights, counts), (weights[:, :, 1, 1].contiguous(), counts[:, 0, 0].contiguous())):
-                if not torch.equal(_integer_sums(weight, counts_to)(x), _fp32_sums(weight, counts_to)(x)):
+            for weight, counts in _trials(counts_to):
+                integer, fp32 = (way(weight, counts_to)(counts) for way in (_integer_sums, _fp32_sums))
+                if not torch.equal(integer, fp32):
                     return "the int8 kernels of this PyTorch give wrong sums on this CPU"
     except (RuntimeError, AttributeError, TypeError, NotImplementedError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         return f"this PyTorch has no usable int8 kernels for this CPU: {first}"
     return None
+
+
+def _trials(counts_to: int) -> list[tuple[Tensor, Tensor]]:
+    """Weights and counts for a convolution and a matrix product, the largest possible sums among them.
+
+    Their sizes leave a remainder in vector registers of every width.
+    """
+    weight = _mixed(3, 33, 70, 3, 3).to(torch.int8) - 1
+    weight[0], weight[1] = 1, -1
+    counts = _mixed(counts_to + 1, 2, 6, 5, 70).to(torch.uint8)
+    counts[0] = counts_to
+    return [(weight, counts), (weight[:, :, 1, 1].contiguous(), counts[:, 0, 0].contiguous())]
+
+
+def _mixed(below: int, *shape: int) -> Tensor:
+    """Numbers from 0 to `below` without order, always the same ones, and no random state touched."""
+    return (torch.arange(math.prod(shape)) * 1_103_515_245 // 65_536).remainder(below).reshape(shape)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from tnacli.recipe.node import Origin
 from tnacli.recipe.places import SETTINGS
-from tnacli.recipe.schema import Recipe, Settings
+from tnacli.recipe.schema import NAME, Recipe, Settings
 
 
 class Resolved(NamedTuple):
@@ -36,7 +36,12 @@ def json_schema() -> dict[str, Any]:
     extends = {"type": "string", "description": "a recipe file seen from this one, or a shipped one's name"}
     properties = {**whole["properties"], "extends": extends}
     properties.update({name: definitions["Settings"]["properties"][name] for name in SETTINGS})
-    properties["runs"] = {**whole["properties"]["runs"], "additionalProperties": run}
+    properties["runs"] = {
+        "type": "object",
+        "description": whole["properties"]["runs"]["description"],
+        "patternProperties": {NAME: run},
+        "additionalProperties": False,
+    }
     schema = _partial({**whole, "title": "tnacli recipe", "properties": properties})
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

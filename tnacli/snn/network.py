@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from tnacli.recipe.layout import LayerShape, layer_shapes
 from tnacli.recipe.schema import Model
+from tnacli.snn.fused import Constants, norm_lif_pool, why_not
 from tnacli.snn.lif import LIF
 from tnacli.snn.readout import Readout, readout_leak
 
@@ -19,7 +20,8 @@ from tnacli.snn.readout import Readout, readout_leak
 class SpikingLayer(nn.Module):
     """Weights, batch norm, LIF neurons, average pooling, dropout; [T or 1, N, ...] in, [T, N, ...] out.
 
-    The first axis of the input is 1 where the input is the same at every timestep.
+    The first axis of the input is 1 where the input is the same at every timestep. While training, the compiled kernels
+    of `tnacli.snn.fused` take over from batch norm to pooling where they apply, unless `compiled` is False.
     """
 
     def __init__(self, shape: LayerShape, model: Model) -> None:
@@ -38,23 +40,33 @@ class SpikingLayer(nn.Module):
         self.neurons = LIF(model.neuron, model.timesteps)
         self.pool = shape.pool
         self.dropout = model.dropout if shape.kind == "fc" else 0.0
+        self.compiled = True
 
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(self.synapse, nn.Linear) and x.dim() > 3:
             x = x.flatten(2)
-        current = self._current(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        spikes: Tensor = self.neurons(current)
-        if self.pool > 1:
-            spikes = F.avg_pool2d(spikes.flatten(0, 1), self.pool).unflatten(0, spikes.shape[:2])
+        spikes = self._spikes(x.flatten(0, 1), *x.shape[:2])
         if self.dropout and self.training:
             # One mask a sample for all timesteps: a dropped neuron is absent for the whole simulation.
             spikes = spikes * F.dropout(torch.ones_like(spikes[0]), self.dropout)
         return spikes
 
-    def _current(self, x: Tensor) -> Tensor:
-        if self.training:
-            current = self.synapse(x)
-            return current if self.norm is None else self.norm(current)
+    def _spikes(self, x: Tensor, steps: int, samples: int) -> Tensor:
+        """Pooled spikes [T, N, ...] of the layer's input x [steps * N, ...]."""
+        if self.training and self.norm is not None:
+            summed = self.synapse(x)
+            if self.compiled and why_not(summed, self.neurons.neuron) is None:
+                constants = Constants(self.neurons.neuron, self.neurons.timesteps, self.pool, self.norm.eps)
+                return norm_lif_pool(summed, self.norm, constants, samples)
+            current = self.norm(summed)
+        else:
+            current = self.synapse(x) if self.training else self._folded_current(x)
+        spikes: Tensor = self.neurons(current.unflatten(0, (steps, samples)))
+        if self.pool > 1:
+            spikes = F.avg_pool2d(spikes.flatten(0, 1), self.pool).unflatten(0, spikes.shape[:2])
+        return spikes
+
+    def _folded_current(self, x: Tensor) -> Tensor:
         # Evaluation uses the scale and shift that a packed file holds, in the same order of operations, so that both
         # give the same spikes. Hidden sums over ternary weights are exact, which leaves no room for rounding before.
         scale, shift = self.folded()

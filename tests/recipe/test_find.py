@@ -1,0 +1,100 @@
+"""A file of the user's, or a shipped one by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import tnacli.recipe.find
+from tnacli.errors import RecipeError
+from tnacli.recipe.find import (
+    find_overlay,
+    find_recipe,
+    list_overlays,
+    list_recipes,
+    shipped_folder,
+    shown,
+)
+
+
+@pytest.mark.parametrize("reference", ["quickstart", "quickstart.yaml"])
+def test_a_shipped_recipe_by_name(reference: str, shipped: Path) -> None:
+    assert find_recipe(reference) == shipped / "quickstart.yaml"
+
+
+def test_a_path_that_exists_comes_first(shipped: Path, folder: Path) -> None:
+    (folder / "quickstart.yaml").write_text("runs: {mine: }\n")
+    assert find_recipe("quickstart.yaml") == Path("quickstart.yaml")
+    assert find_recipe(folder / "quickstart.yaml") == folder / "quickstart.yaml"
+    (folder / "quickstart").mkdir()  # as the results of the recipe may be called
+    assert find_recipe("quickstart") == shipped / "quickstart.yaml"
+
+
+def test_a_shipped_overlay_by_name(shipped: Path, folder: Path) -> None:
+    assert find_overlay("smoke") == shipped / "overlays" / "smoke.yaml"
+    (folder / "mine.yaml").write_text("")
+    assert find_overlay("mine.yaml") == Path("mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("reference", "says"),
+    [
+        (
+            "quikstart",
+            "recipe 'quikstart' not found: quikstart is no file, and no shipped recipe has that name "
+            "(in shipped: quickstart); `tna recipes` lists them; did you mean 'quickstart'?",
+        ),
+        (
+            "shipped",
+            "recipe 'shipped' not found: shipped is a folder, and no shipped recipe has that name "
+            "(in shipped: quickstart); `tna recipes` lists them",
+        ),
+        (
+            "recipes/quickstart.yaml",
+            "recipe 'recipes/quickstart.yaml' not found: recipes/quickstart.yaml is no file, and "
+            "no shipped recipe has that name (in shipped: quickstart); `tna recipes` lists them; "
+            "did you mean 'quickstart'?",
+        ),
+    ],
+)
+def test_what_is_not_there_is_looked_for_aloud(reference: str, says: str, shipped: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        find_recipe(reference)
+    assert str(caught.value) == says
+
+
+@pytest.mark.parametrize(
+    "reference", ["", ".", "..", "/", "../shipped/quickstart", "a\0b", "x" * 5000, "smoke"]
+)
+def test_odd_references_are_refused(reference: str, shipped: Path) -> None:
+    with pytest.raises(RecipeError, match="not found"):
+        find_recipe(reference)
+
+
+def test_listing_shows_first_lines_and_hides_what_is_only_extended(shipped: Path) -> None:
+    (shipped / "broken.yaml").write_text("a: [\n")
+    (shipped / "plain.yaml").write_text("runs: {a: }\n")
+    assert [(entry.name, entry.title) for entry in list_recipes()] == [
+        ("broken", ""),
+        ("plain", ""),
+        ("quickstart", "Digits."),
+    ]
+    assert [(entry.name, entry.title) for entry in list_overlays()] == [("smoke", "Tiny.")]
+
+
+def test_a_wheel_has_its_recipes_inside_and_a_checkout_beside_the_package(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = folder / "site" / "tnacli" / "recipe" / "find.py"
+    monkeypatch.setattr(tnacli.recipe.find, "__file__", str(module))
+    assert shipped_folder() == folder / "site" / "recipes"
+    (folder / "site" / "tnacli" / "recipes").mkdir(parents=True)
+    assert shipped_folder() == folder / "site" / "tnacli" / "recipes"
+
+
+def test_paths_are_shown_as_seen_from_here(folder: Path) -> None:
+    assert shown(folder / "a" / "b.yaml") == "a/b.yaml"
+    assert shown(Path("a/b.yaml")) == "a/b.yaml"
+    assert shown(folder.parent / "c.yaml") == str(folder.parent / "c.yaml")
+    assert shown(Path("../c.yaml")) == "../c.yaml"

@@ -1,0 +1,244 @@
+"""What a recipe comes to: what is laid over what, where it came from, and which runs follow."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tnacli.errors import RecipeError, UsageError
+from tnacli.recipe.find import list_overlays, list_recipes
+from tnacli.recipe.load import Loaded, load, plan
+from tnacli.recipe.node import Origin
+from tnacli.recipe.schema import Binary, Distill, Settings, Solo, Ternary, Twin, as_json
+
+Load = Callable[..., Loaded]
+
+
+def test_an_empty_run_has_every_default(load_text: Load) -> None:
+    loaded = load_text("runs: {a: , b: {}}\n")
+    assert loaded.recipe.runs == {"a": Settings(), "b": Settings()}
+    assert loaded.origins == {"a": {}, "b": {}}
+    assert (loaded.recipe.name, loaded.recipe.seeds, loaded.altered) == ("recipe", (0,), ())
+    assert loaded.path == Path("recipe.yaml")
+
+
+def test_each_layer_covers_the_ones_below(load_text: Load) -> None:
+    base = "train: {epochs: 11, batch_size: 11}\nruns: {a: {model: {timesteps: 11}}}\n"
+    recipe = """
+extends: base.yaml
+train: {epochs: 12}
+model: {timesteps: 12, width: 0.12}
+runs:
+  a:
+    train: {epochs: 13}
+    data: {train_samples: 13}
+  b:
+"""
+    one = "train: {epochs: 14}\ndata: {train_samples: 14}\n"
+    two = "train: {epochs: 15}\ndata: {test_samples: 15}\n"
+    none = load_text(recipe, base=base)
+    a, b = none.recipe.runs["a"], none.recipe.runs["b"]
+    assert (a.train.epochs, a.train.batch_size, a.model.timesteps, a.model.width) == (13, 11, 11, 0.12)
+    assert (b.train.epochs, b.train.batch_size, b.model.timesteps, b.data.train_samples) == (12, 11, 12, None)
+
+    overlaid = load_text(recipe, overlays=("one.yaml", "two.yaml"), base=base, one=one, two=two)
+    for run in overlaid.recipe.runs.values():
+        assert (run.train.epochs, run.data.train_samples, run.data.test_samples) == (15, 14, 15)
+
+    overridden = load_text(
+        recipe, "train.epochs=16", "runs.a.train.epochs=17", "model.width=0.5", "model.width=0.25",
+        overlays=("one.yaml",), base=base, one=one,
+    )  # fmt: skip
+    assert [run.train.epochs for run in overridden.recipe.runs.values()] == [17, 16]
+    assert {run.model.width for run in overridden.recipe.runs.values()} == {0.25}
+    epochs, width = ("train.epochs=16", "runs.a.train.epochs=17"), ("model.width=0.5", "model.width=0.25")
+    assert overridden.altered == ("with one", *(f"set {text}" for text in (*epochs, *width)))
+    assert overridden.origins["a"] == {
+        "train.epochs": Origin("--set"),
+        "train.batch_size": Origin("base.yaml", 1),
+        "model.timesteps": Origin("base.yaml", 2),
+        "model.width": Origin("--set"),
+        "data.train_samples": Origin("one.yaml", 2),
+    }
+
+
+def test_an_extension_inherits_all_but_name_and_description(load_text: Load) -> None:
+    base = """
+name: base
+description: the base
+seeds: [4, 5]
+export: true
+objective: {kind: twin, alpha: 0.5}
+reproduces: {tables: [1], accuracy: {a: 90.0}}
+runs: {a: {train: {epochs: 3}}, b: }
+"""
+    recipe = "extends: base.yaml\nruns: {a: , c: {objective: {kind: solo}}, b: {train: {epochs: 4}}}\n"
+    loaded = load_text(recipe, base=base).recipe
+    assert (loaded.name, loaded.description, loaded.seeds, loaded.export) == ("recipe", "", (4, 5), True)
+    assert loaded.reproduces.accuracy == {"a": 90.0}
+    assert list(loaded.runs) == ["a", "b", "c"]
+    assert [run.train.epochs for run in loaded.runs.values()] == [3, 4, 250]
+    assert [type(run.objective) for run in loaded.runs.values()] == [Twin, Twin, Solo]
+    none = load_text("extends: base.yaml\nreproduces:\n", base=base).recipe
+    assert none.reproduces.tables == ()
+    assert list(none.runs) == ["a", "b"]
+
+
+def test_extends_looks_beside_the_file_then_among_the_shipped(
+    load_text: Load, shipped: Path, folder: Path
+) -> None:
+    assert load_text("extends: quickstart\n").recipe.runs.keys() == {"a"}
+    assert load_text("extends: _common.yaml\nruns: {x: }\n").recipe.runs["x"].train.epochs == 7
+    (folder / "sub").mkdir()
+    (folder / "sub" / "quickstart").write_text("runs: {mine: }\n")
+    (folder / "sub" / "recipe.yaml").write_text("extends: quickstart\n")
+    assert load(folder / "sub" / "recipe.yaml").recipe.runs.keys() == {"mine"}
+    (folder / "elsewhere.yaml").write_text("runs: {a: }\n")
+    (folder / "sub" / "recipe.yaml").write_text("extends: elsewhere.yaml\n")
+    with pytest.raises(RecipeError, match=r"sub/elsewhere\.yaml is no file"):
+        load("sub/recipe.yaml")
+
+
+def test_a_run_of_another_kind_starts_afresh(load_text: Load) -> None:
+    text = """
+objective: {kind: twin, alpha: 0.5, match: kl, temperature: 2.0}
+compression: {mode: ternary, delta: 0.3, start: 5}
+runs:
+  a:
+  b: {objective: {kind: distill, alpha: 0.1}, compression: {mode: binary}}
+  c: {objective: {kind: solo}, compression: null}
+"""
+    a, b, c = load_text(text).recipe.runs.values()
+    assert (a.objective, a.compression) == (
+        Twin(alpha=0.5, match="kl", temperature=2.0),
+        Ternary(delta=0.3, start=5),
+    )
+    assert (b.objective, b.compression) == (Distill(alpha=0.1), Binary())
+    assert (c.objective, c.compression) == (Solo(), None)
+
+
+MIXED = """
+runs:
+  full:
+  ternary: {compression: {mode: ternary}}
+  binary: {compression: {mode: binary}}
+  twin: {objective: {kind: twin, alpha: 1}}
+  distill: {objective: {kind: distill, alpha: 1}}
+"""
+
+
+def test_overlays_and_overrides_act_on_the_runs_that_have_the_setting(load_text: Load) -> None:
+    overlay = "compression: {start: 1, delta: 0.5}\nobjective: {alpha: 2, cross_entropy: false}\n"
+    overlaid = load_text(MIXED, overlays=("o.yaml",), o=overlay)
+    sets = ["compression.start=1", "compression.delta=0.5", "objective={alpha: 2}"]
+    overridden = load_text(MIXED, *sets, "objective.cross_entropy=false")
+    for loaded in (overlaid, overridden):
+        runs = loaded.recipe.runs
+        assert runs["full"] == Settings()
+        assert runs["ternary"].compression == Ternary(start=1, delta=0.5)
+        assert runs["binary"].compression == Binary(start=1)
+        assert runs["twin"].objective == Twin(alpha=2)
+        assert runs["distill"].objective == Distill(alpha=2, cross_entropy=False)
+    assert overlaid.origins["binary"]["compression.start"] == Origin("o.yaml", 1)
+    assert load_text("runs: {a: }\n", overlays=("o.yaml",), o=overlay).recipe.runs["a"] == Settings()
+
+
+def test_a_kind_given_by_an_override_takes_effect_everywhere(load_text: Load) -> None:
+    runs = load_text(MIXED, "compression.mode=binary", "compression.start=0").recipe.runs
+    assert {str(run.compression) for run in runs.values()} == {str(Binary(start=0))}
+    runs = load_text(MIXED, "compression=null", "objective={kind: twin, alpha: 3}").recipe.runs
+    assert all(run.compression is None and run.objective == Twin(alpha=3) for run in runs.values())
+
+
+def test_overlays_may_set_seeds_and_keep_their_description(load_text: Load) -> None:
+    text = "description: mine\nseeds: [1, 2, 3]\nruns: {a: }\n"
+    loaded = load_text(text, overlays=("o.yaml",), o="description: small\nseeds: [7]\nexport: true\n")
+    assert (loaded.recipe.seeds, loaded.recipe.description, loaded.recipe.export) == ((7,), "mine", True)
+    assert load_text(text, "seeds=[0,1]").recipe.seeds == (0, 1)
+
+
+@given(value=st.text(st.characters(codec="ascii", exclude_categories=["C"])).map(lambda text: f"/d={text}"))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_a_value_may_hold_an_equals_sign(value: str, folder: Path) -> None:
+    (folder / "recipe.yaml").write_text("data: {name: cifar10}\nruns: {a: }\n")
+    loaded = load("recipe.yaml", overrides=[f"data.root={value}"])
+    assert loaded.recipe.runs["a"].data.root == value.strip()
+    assert loaded.altered == (f"set data.root={value.strip()}",)
+
+
+def test_overrides_of_one_run_find_names_with_dots(load_text: Load) -> None:
+    text = "runs: {a: , a.b: , a.b.c: }\n"
+    runs = load_text(text, "runs.a.b.train.epochs=3", "runs.a.b.c={train: {epochs: 4}}").recipe.runs
+    assert [run.train.epochs for run in runs.values()] == [250, 3, 4]
+
+
+def test_a_null_override_gives_the_default_back(load_text: Load) -> None:
+    text = "data: {name: cifar10, train_samples: 5}\nruns: {a: }\n"
+    for null in ("", "null", "~"):
+        assert load_text(text, f"data.train_samples={null}").recipe.runs["a"].data.train_samples is None
+
+
+def test_plan_completes_one_seed_before_the_next(load_text: Load) -> None:
+    loaded = load_text("name: x\nseeds: [3, 1]\nruns: {b: , a: }\n", "model.width=0.5")
+    runs = plan(loaded)
+    assert [(run.seed, run.name) for run in runs] == [(3, "b"), (3, "a"), (1, "b"), (1, "a")]
+    assert {(run.recipe, run.altered) for run in runs} == {("x", ("set model.width=0.5",))}
+    assert [(run.seed, run.name) for run in plan(loaded, runs=["a", "b"], seeds=[9])] == [(9, "b"), (9, "a")]
+    assert [run.name for run in plan(loaded, runs=["a"])] == ["a", "a"]
+
+
+@pytest.mark.parametrize(
+    ("runs", "seeds", "says"),
+    [
+        (["bsaeline"], [], "recipe has no run 'bsaeline'; runs: baseline, tna; did you mean 'baseline'?"),
+        ([], [-1], "seed -1 is below 0; give each seed once, from 0 up"),
+        ([], [1, 2, 1], "seed 1 is given twice; give each seed once, from 0 up"),
+    ],
+)
+def test_plan_refuses_what_is_not_there(
+    runs: list[str], seeds: list[int], says: str, load_text: Load
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan(load_text("runs: {baseline: , tna: }\n"), runs=runs, seeds=seeds)
+    assert str(caught.value) == says
+
+
+def test_settings_read_back_as_they_were_stored(load_text: Load) -> None:
+    text = MIXED + "  flat: {model: {layout: 8C3-AP2}}\n"
+    loaded = load_text(text, "train.schedule.every=3", "data={name: cifar10, size: [16, 24]}")
+    for run in loaded.recipe.runs.values():
+        assert Settings.model_validate(as_json(run)) == run
+
+
+def test_every_shipped_recipe_loads_under_every_overlay() -> None:
+    assert list_recipes()
+    for entry in list_recipes():
+        for overlays in ((), *((overlay.name,) for overlay in list_overlays())):
+            loaded = load(entry.name, overlays=overlays, overrides=["train.epochs=3"])
+            assert entry.title
+            assert loaded.path == entry.path
+            for run in plan(loaded):
+                assert run.settings.train.epochs == 3
+                assert Settings.model_validate(as_json(run.settings)) == run.settings
+
+
+def test_loading_imports_no_torch() -> None:
+    program = (
+        "import sys\n"
+        "from tnacli.recipe.describe import json_schema, resolved\n"
+        "from tnacli.recipe.find import list_recipes\n"
+        "from tnacli.recipe.load import load, plan\n"
+        "loaded = load(list_recipes()[0].name)\n"
+        "assert plan(loaded) and json_schema()\n"
+        "print(sorted({'torch', 'numpy', 'tonic', 'torchvision', 'sklearn'} & set(sys.modules)))\n"
+    )
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[]\n", "")

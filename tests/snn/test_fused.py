@@ -1,0 +1,104 @@
+"""The compiled kernels against the plain PyTorch layers: values, gradients, running statistics."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from tnacli.recipe.layout import layer_shapes
+from tnacli.recipe.schema import Model, Neuron
+from tnacli.snn.fused import why_not
+from tnacli.snn.native import native
+from tnacli.snn.network import SpikingLayer
+
+pytestmark = pytest.mark.skipif(native().library is None, reason=native().reason)
+
+
+def layers(model: Model, index: int, size: tuple[int, int]) -> tuple[SpikingLayer, SpikingLayer]:
+    shape = layer_shapes(model.layout, width=1, channels=3, size=size, classes=5)[index]
+    ours = SpikingLayer(shape, model).to(memory_format=torch.channels_last)
+    assert ours.norm is not None
+    with torch.no_grad():
+        ours.norm.weight.uniform_(0.5, 1.5)
+        ours.norm.bias.uniform_(-0.5, 0.5)
+    plain = copy.deepcopy(ours)
+    plain.compiled = False
+    return ours.train(), plain.train()
+
+
+def compare(ours: SpikingLayer, plain: SpikingLayer, x: torch.Tensor) -> None:
+    results = []
+    for layer in (ours, plain):
+        inputs = x.clone().requires_grad_()
+        out = layer(inputs)
+        torch.manual_seed(5)
+        outward = torch.randn(out.shape)
+        assert layer.norm is not None
+        grads = torch.autograd.grad(out, [inputs, layer.synapse.weight, layer.norm.weight, layer.norm.bias], outward)
+        results.append((out, grads, layer.norm.running_mean, layer.norm.running_var))
+    (out, grads, mean, var), (out2, grads2, mean2, var2) = results
+    torch.testing.assert_close(mean, mean2, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(var, var2, rtol=1e-5, atol=1e-6)
+    # Batch norm rounds its sums in another order, so a potential within rounding of the threshold may fall on its other
+    # side. The seeds here have none, which makes every comparison below exact to rounding.
+    torch.testing.assert_close(out, out2, rtol=0, atol=0)
+    assert 0.02 < float((out > 0).float().mean()) < 0.98
+    for one, two in zip(grads, grads2, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4 * float(two.abs().max()))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("timesteps", [1, 3, 4, 5, 9])
+def test_convolution_with_pooling(timesteps: int, threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        model = Model(layout="6C3-AP2-5C3-AP2-7FC", timesteps=timesteps, neuron=Neuron(decay=0.7, threshold=0.6))
+        compare(*layers(model, 0, (8, 8)), torch.randn(timesteps, 3, 3, 8, 8))
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("size", [(9, 7), (5, 5)])
+def test_pooling_that_drops_a_remainder(size: tuple[int, int]) -> None:
+    compare(*layers(Model(layout="6C3-AP4-7FC", timesteps=4), 0, size), torch.randn(4, 2, 3, *size))
+
+
+def test_the_same_input_at_every_timestep() -> None:
+    compare(*layers(Model(layout="6C3-AP2-7FC", timesteps=5), 0, (8, 8)), torch.randn(1, 4, 3, 8, 8))
+
+
+def test_fully_connected() -> None:
+    model = Model(layout="6C3-AP2-33FC", timesteps=5, dropout=0.0)
+    compare(*layers(model, 1, (4, 4)), torch.randn(5, 6, 6, 2, 2))
+
+
+def test_a_large_mean_does_not_swallow_the_variance() -> None:
+    ours, plain = layers(Model(layout="4C3-AP2-7FC", timesteps=2), 0, (8, 8))
+    x = torch.randn(2, 8, 3, 8, 8)
+    for layer in (ours, plain):
+        summed = layer.synapse(x.flatten(0, 1)) + 1000
+        layer.synapse = torch.nn.Identity()  # type: ignore[assignment]
+        layer(summed.unflatten(0, (2, 8)))
+    assert ours.norm is not None
+    assert plain.norm is not None
+    exact = summed.double().var((0, 2, 3))
+    torch.testing.assert_close((ours.norm.running_var - 0.9) / 0.1, exact.float(), rtol=2e-3, atol=0)
+
+
+def test_the_kernels_say_where_they_do_not_apply() -> None:
+    x = torch.zeros(2, 3)
+    assert why_not(x, Neuron()) is None
+    assert "reset" in str(why_not(x, Neuron(detach_reset=False)))
+    assert "fp32" in str(why_not(x.bfloat16(), Neuron()))
+
+
+def test_equal_inputs_give_equal_bits() -> None:
+    model = Model(layout="6C3-AP2-7FC", timesteps=5)
+    ours, _ = layers(model, 0, (8, 8))
+    x = torch.randn(5, 16, 3, 8, 8)
+    first = [t.clone() for t in torch.autograd.grad(ours(x).square().sum(), list(ours.parameters()))]
+    again = torch.autograd.grad(ours(x).square().sum(), list(ours.parameters()))
+    assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from tnacli.errors import StorageError
+from tnacli.storage import write_atomically
+
+posix = pytest.mark.skipif(os.name != "posix", reason="permissions and links as POSIX has them")
+
+
+def _fail(number: int) -> None:
+    raise OSError(number, os.strerror(number))
+
+
+def test_writes_into_folders_that_are_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "file"
+    write_atomically(path, memoryview(b"new"))
+    assert path.read_bytes() == b"new"
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EIO])
+def test_a_failure_keeps_the_previous_file_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, number: int
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, function, lambda *_: _fail(number))
+    with pytest.raises(StorageError, match=f"file: could not be written: {os.strerror(number)}"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_ctrl_c_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "file", b"new")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_reported_for_real(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="needs limits on file sizes")
+    signal = pytest.importorskip("signal")
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        with pytest.raises(StorageError, match="could not be written"):
+            write_atomically(path, bytes(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StorageError, match="it is a folder"):
+        write_atomically(tmp_path / "folder", b"new")
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    with pytest.raises(StorageError, match="could not be written"):
+        write_atomically(tmp_path / "file" / "below", b"new")
+
+
+@posix
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    target, link = tmp_path / "data" / "target", tmp_path / "link"
+    target.parent.mkdir()
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    write_atomically(link, b"new")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+
+
+@posix
+def test_permissions_are_the_umasks_or_those_of_the_file_before(tmp_path: Path) -> None:
+    umask = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "new", b"")
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+    (tmp_path / "old").write_bytes(b"")
+    (tmp_path / "old").chmod(0o604)
+    write_atomically(tmp_path / "old", b"new")
+    assert (tmp_path / "old").stat().st_mode & 0o777 == 0o604

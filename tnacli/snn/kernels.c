@@ -1,0 +1,216 @@
+/* Batch norm, leaky integrate-and-fire neurons and average pooling of one layer, forward and backward, each in one sweep.
+ *
+ * Arrays are in the order time, row, channel: a row is one place of one sample, (n * H + h) * W + w, or one sample for fully
+ * connected layers (H = W = 1). That is PyTorch's channels-last order, so the inner loops run over neighbouring channels.
+ * A neuron's history for the backward pass is two bits a timestep: bit 0, it spiked; bit 1, its potential was inside the
+ * surrogate's window. Four timesteps share a byte: plane t / 4, bits 2 * (t % 4).
+ *
+ * Results do not depend on how rows are dealt out to threads, but for sums over rows, which are added up thread by thread in
+ * a fixed order. Compile without contraction of a * b + c: the arithmetic is that of the PyTorch path, step by step.
+ */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BLOCK 64 /* rows summed in single precision before they are added to a double */
+
+typedef struct {
+    int64_t T, N, H, W, C; /* timesteps, samples, height and width before pooling, channels */
+    int64_t pool;          /* pooling over pool x pool; 1 for none */
+    int64_t repeated;      /* the current is the same at every timestep: x has one step only */
+    float decay, threshold, window, height;
+} Layer;
+
+static void part(int64_t count, int64_t index, int64_t parts, int64_t *from, int64_t *to) {
+    *from = count * index / parts;
+    *to = count * (index + 1) / parts;
+}
+
+/* Mean and biased variance of each channel of x [rows, C]. Returns 0, or 1 if memory ran out. */
+int channel_moments(const float *x, int64_t rows, int64_t C, double *mean, double *var, int64_t threads) {
+    double *partial = calloc((size_t)(threads * 2 * C), sizeof(double));
+    float *block = malloc((size_t)(threads * 2 * C) * sizeof(float));
+    if (!partial || !block) { free(partial); free(block); return 1; }
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+    for (int64_t index = 0; index < threads; index++) {
+        double *sum = partial + index * 2 * C, *square = sum + C;
+        float *s = block + index * 2 * C, *q = s + C;
+        int64_t from, to;
+        part(rows, index, threads, &from, &to);
+        for (int64_t start = from; start < to; start += BLOCK) {
+            int64_t end = start + BLOCK < to ? start + BLOCK : to;
+            memset(s, 0, (size_t)(2 * C) * sizeof(float));
+            for (int64_t row = start; row < end; row++) {
+                const float *restrict at = x + row * C;
+                /* Differences to the first row, so that a large mean does not swallow the variance. */
+                for (int64_t c = 0; c < C; c++) {
+                    float d = at[c] - x[c];
+                    s[c] += d;
+                    q[c] += d * d;
+                }
+            }
+            for (int64_t c = 0; c < C; c++) { sum[c] += s[c]; square[c] += q[c]; }
+        }
+    }
+    for (int64_t c = 0; c < C; c++) {
+        double sum = 0, square = 0;
+        for (int64_t index = 0; index < threads; index++) {
+            sum += partial[index * 2 * C + c];
+            square += partial[index * 2 * C + C + c];
+        }
+        double shifted = sum / (double)rows;
+        double spread = square / (double)rows - shifted * shifted;
+        mean[c] = shifted + (double)x[c];
+        var[c] = spread > 0 ? spread : 0;
+    }
+    free(partial);
+    free(block);
+    return 0;
+}
+
+/* Spikes out [T, pooled rows, C] of currents x * scale + shift; codes [(T + 3) / 4, rows, C], or NULL if not wanted. */
+int lif_forward(const Layer *layer, const float *x, const float *scale, const float *shift, float *out, uint8_t *codes,
+                int64_t threads) {
+    const int64_t T = layer->T, C = layer->C, H = layer->H, W = layer->W, pool = layer->pool;
+    const int64_t outH = H / pool, outW = W / pool, rows = layer->N * H * W, out_rows = layer->N * outH * outW;
+    const float decay = layer->decay, threshold = layer->threshold, window = layer->window;
+    const float weight = 1.0f / (float)(pool * pool);
+    float *potentials = malloc((size_t)(threads * C) * sizeof(float));
+    if (!potentials) return 1;
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+    for (int64_t index = 0; index < threads; index++) {
+        float *restrict v = potentials + index * C;
+        int64_t from, to;
+        part(out_rows, index, threads, &from, &to);
+        for (int64_t place = from; place < to; place++) {
+            const int64_t n = place / (outH * outW), h = place / outW % outH, w = place % outW;
+            for (int64_t inner = 0; inner < pool * pool; inner++) {
+                const int64_t row = (n * H + h * pool + inner / pool) * W + w * pool + inner % pool;
+                for (int64_t t = 0; t < T; t++) {
+                    const float *restrict at = x + ((layer->repeated ? 0 : t) * rows + row) * C;
+                    float *restrict o = out + (t * out_rows + place) * C;
+                    const float keep = t ? decay : 0.0f;
+                    if (!t) memset(v, 0, (size_t)C * sizeof(float));
+                    if (!inner) memset(o, 0, (size_t)C * sizeof(float));
+                    if (codes) {
+                        uint8_t *restrict code = codes + (t / 4 * rows + row) * C;
+                        const int bit = 2 * (int)(t % 4);
+                        if (!bit) memset(code, 0, (size_t)C);
+                        for (int64_t c = 0; c < C; c++) {
+                            const float u = keep * v[c] + (at[c] * scale[c] + shift[c]);
+                            const int spiked = u >= threshold, inside = fabsf(u - threshold) <= window;
+                            o[c] += spiked ? weight : 0.0f;
+                            v[c] = spiked ? 0.0f : u;
+                            code[c] |= (uint8_t)((spiked | inside << 1) << bit);
+                        }
+                    } else {
+                        for (int64_t c = 0; c < C; c++) {
+                            const float u = keep * v[c] + (at[c] * scale[c] + shift[c]);
+                            const int spiked = u >= threshold;
+                            o[c] += spiked ? weight : 0.0f;
+                            v[c] = spiked ? 0.0f : u;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    free(potentials);
+    return 0;
+}
+
+/* dL/dcurrent [T or 1, rows, C] from dL/dspikes [T, pooled rows, C], with its per-channel sums over all rows and timesteps:
+ * of itself, and of its product with (x - mean) * invstd. x may be NULL where there is no batch norm; the second is then 0. */
+int lif_backward(const Layer *layer, const float *grad_out, const uint8_t *codes, const float *x, const float *mean,
+                 const float *invstd, float *grad, double *sum, double *product, int64_t threads) {
+    const int64_t T = layer->T, C = layer->C, H = layer->H, W = layer->W, pool = layer->pool;
+    const int64_t outH = H / pool, outW = W / pool, rows = layer->N * H * W, out_rows = layer->N * outH * outW;
+    const float decay = layer->decay, slope = layer->height / (float)(pool * pool);
+    double *partial = calloc((size_t)(threads * 2 * C), sizeof(double));
+    float *scratch = malloc((size_t)(threads * 3 * C) * sizeof(float));
+    if (!partial || !scratch) { free(partial); free(scratch); return 1; }
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+    for (int64_t index = 0; index < threads; index++) {
+        double *sums = partial + index * 2 * C, *products = sums + C;
+        float *restrict later = scratch + index * 3 * C, *restrict s = later + C, *restrict p = s + C;
+        int64_t from, to;
+        part(rows, index, threads, &from, &to);
+        for (int64_t start = from; start < to; start += BLOCK) {
+            int64_t end = start + BLOCK < to ? start + BLOCK : to;
+            memset(s, 0, (size_t)(2 * C) * sizeof(float));
+            for (int64_t row = start; row < end; row++) {
+                const int64_t n = row / (H * W), h = row / W % H / pool, w = row % W / pool;
+                if (h >= outH || w >= outW) { /* pooling drops a remainder: nothing depends on these neurons */
+                    for (int64_t t = 0; t < (layer->repeated ? 1 : T); t++)
+                        memset(grad + (t * rows + row) * C, 0, (size_t)C * sizeof(float));
+                    continue;
+                }
+                const int64_t place = (n * outH + h) * outW + w;
+                memset(later, 0, (size_t)C * sizeof(float));
+                if (layer->repeated) memset(grad + row * C, 0, (size_t)C * sizeof(float));
+                for (int64_t t = T - 1; t >= 0; t--) {
+                    const float *restrict g = grad_out + (t * out_rows + place) * C;
+                    const uint8_t *restrict code = codes + (t / 4 * rows + row) * C;
+                    float *restrict to_current = grad + ((layer->repeated ? 0 : t) * rows + row) * C;
+                    const int bit = 2 * (int)(t % 4);
+                    if (layer->repeated) {
+                        for (int64_t c = 0; c < C; c++) {
+                            const int bits = code[c] >> bit;
+                            const float u = (bits & 2 ? g[c] * slope : 0.0f) + (bits & 1 ? 0.0f : decay * later[c]);
+                            later[c] = u;
+                            to_current[c] += u;
+                        }
+                    } else {
+                        for (int64_t c = 0; c < C; c++) {
+                            const int bits = code[c] >> bit;
+                            const float u = (bits & 2 ? g[c] * slope : 0.0f) + (bits & 1 ? 0.0f : decay * later[c]);
+                            later[c] = u;
+                            to_current[c] = u;
+                        }
+                        if (x) {
+                            const float *restrict at = x + (t * rows + row) * C;
+                            for (int64_t c = 0; c < C; c++) {
+                                s[c] += later[c];
+                                p[c] += later[c] * ((at[c] - mean[c]) * invstd[c]);
+                            }
+                        }
+                    }
+                }
+                if (layer->repeated && x) {
+                    const float *restrict at = x + row * C, *restrict u = grad + row * C;
+                    for (int64_t c = 0; c < C; c++) {
+                        s[c] += u[c];
+                        p[c] += u[c] * ((at[c] - mean[c]) * invstd[c]);
+                    }
+                }
+            }
+            for (int64_t c = 0; c < C; c++) { sums[c] += s[c]; products[c] += p[c]; }
+        }
+    }
+    for (int64_t c = 0; c < C; c++) {
+        sum[c] = product[c] = 0;
+        for (int64_t index = 0; index < threads; index++) {
+            sum[c] += partial[index * 2 * C + c];
+            product[c] += partial[index * 2 * C + C + c];
+        }
+    }
+    free(partial);
+    free(scratch);
+    return 0;
+}
+
+/* The gradient through batch norm, in place: grad = scale * (grad - a - b * (x - mean) * invstd), all [rows, C] or [C]. */
+void norm_backward(int64_t rows, int64_t C, const float *x, const float *mean, const float *invstd, const float *scale,
+                   const float *a, const float *b, float *grad, int64_t threads) {
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+    for (int64_t index = 0; index < threads; index++) {
+        int64_t from, to;
+        part(rows, index, threads, &from, &to);
+        for (int64_t row = from; row < to; row++) {
+            const float *restrict at = x + row * C;
+            float *restrict g = grad + row * C;
+            for (int64_t c = 0; c < C; c++) g[c] = scale[c] * (g[c] - a[c] - b[c] * ((at[c] - mean[c]) * invstd[c]));
+        }
+    }
+}
