@@ -82,7 +82,7 @@ class RunBusyError(TnaError):
     exit_code = 75
 
 
-class Stopped(TnaError):
+class Stopped(TnaError):  # noqa: N818 - asked for, not an error
     """Training was asked to stop, saved its state, and can go on with the same command."""
 
     exit_code = 75

@@ -26,7 +26,7 @@ from tnacli.recipe.schema import as_json
 from tnacli.report.store import RunFolder
 from tnacli.snn.network import SpikingNetwork
 from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network, save_checkpoint
-from tnacli.training.device import resolve_device, resolve_precision
+from tnacli.training.device import keep_freed_memory, resolve_device, resolve_precision
 from tnacli.training.events import EpochDone, Event, Warned
 from tnacli.training.loop import Splits, Trainer
 from tnacli.training.stop import StopRequest
@@ -91,6 +91,7 @@ class Experiment:
 
     def _train(self, run: Run, folder: RunFolder, teacher: SpikingNetwork | None) -> dict[str, Any]:
         settings = run.settings
+        keep_freed_memory()
         device = resolve_device(settings.runtime.device)
         precision = resolve_precision(settings.train.precision, device)
         dataset = self.dataset(run)
@@ -147,7 +148,9 @@ class Experiment:
 
     def export(self, outcome: Outcome) -> Exported:
         """A packed file beside the checkpoint of a compressed run, verified on its test samples."""
-        return export_checkpoint(outcome.checkpoint, outcome.folder.path / "packed.safetensors", dataset=self.dataset(outcome.run))
+        return export_checkpoint(
+            outcome.checkpoint, outcome.folder.path / "packed.safetensors", dataset=self.dataset(outcome.run)
+        )
 
     def dataset(self, run: Run) -> Dataset:
         """The data of a run, from memory if an earlier run had the same."""
@@ -206,5 +209,3 @@ def _splits(dataset: Dataset, run: Run, device: torch.device) -> Splits:
         batches(dataset.test, False),
         None if dataset.validation is None else batches(dataset.validation, False),
     )
-
-

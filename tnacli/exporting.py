@@ -91,7 +91,12 @@ def export_checkpoint(
     written = read_packed(destination)
     accuracy = None if batches is None else measure(PackedSNN(written), batches.epoch(0)).accuracy
     return Exported(
-        destination, destination.stat().st_size, verified.weights, verified.samples, accuracy, verified.largest_difference
+        destination,
+        destination.stat().st_size,
+        verified.weights,
+        verified.samples,
+        accuracy,
+        verified.largest_difference,
     )
 
 

@@ -32,9 +32,7 @@ def _real(sets: Sequence[str], places: Sequence[str], factory: pytest.TempPathFa
     if not (SHARED / "unpack").is_file():
         pytest.skip(f"real data needed: neither $TNA_TEST_DATA nor {SHARED} holds {', '.join(sets)}")
     folder = factory.mktemp("real")
-    subprocess.run(
-        ["bash", str(SHARED / "unpack"), str(folder), *sets], check=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run(["bash", str(SHARED / "unpack"), str(folder), *sets], check=True, stdout=subprocess.DEVNULL)
     return folder
 
 

@@ -39,8 +39,7 @@ def batches(data: Dataset, size: int, training: bool = True, **options: int) -> 
 
 def same(one: list[Batch], other: list[Batch]) -> bool:
     return len(one) == len(other) and all(
-        torch.equal(a.inputs, b.inputs) and torch.equal(a.labels, b.labels)
-        for a, b in zip(one, other, strict=True)
+        torch.equal(a.inputs, b.inputs) and torch.equal(a.labels, b.labels) for a, b in zip(one, other, strict=True)
     )
 
 

@@ -29,9 +29,7 @@ def decoder() -> Decoder:
 
 def test_decoded_once(tmp_path: Path, decoder: Decoder) -> None:
     for _ in range(3):
-        np.testing.assert_array_equal(
-            cached(tmp_path / "new" / "folder", "a.safetensors", decoder), decoder.array
-        )
+        np.testing.assert_array_equal(cached(tmp_path / "new" / "folder", "a.safetensors", decoder), decoder.array)
     assert decoder.calls == 1
     assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == ["a.safetensors"]
 
@@ -67,9 +65,7 @@ def test_failing_to_decode_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unwritable_cache_is_not_fatal(
-    tmp_path: Path, decoder: Decoder, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unwritable_cache_is_not_fatal(tmp_path: Path, decoder: Decoder, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("a file where the cache folder should be")
     with caplog.at_level(logging.WARNING):
         np.testing.assert_array_equal(cached(tmp_path / "file" / "cache", "a", decoder), decoder.array)

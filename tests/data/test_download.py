@@ -140,9 +140,7 @@ def test_a_server_that_cannot_go_on_starts_again(
 
 
 def test_no_server(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"could not be downloaded:\n  http://127\.0\.0\.1:9/set\.zip: .*refused"
-    ):
+    with pytest.raises(DataError, match=r"could not be downloaded:\n  http://127\.0\.0\.1:9/set\.zip: .*refused"):
         fetch(Archive("set.zip", ("http://127.0.0.1:9/set.zip",), "0" * 32), tmp_path, no_progress)
 
 
@@ -197,9 +195,7 @@ def test_unpacking_gz(tmp_path: Path) -> None:
     assert (tmp_path / "raw" / "images-ubyte").read_bytes() == b"pixels"
 
 
-@pytest.mark.parametrize(
-    "evil", ["../out.txt", "/tmp/out.txt", "a/../../out.txt", "..\\out.txt", "C:\\out.txt"]
-)
+@pytest.mark.parametrize("evil", ["../out.txt", "/tmp/out.txt", "a/../../out.txt", "..\\out.txt", "C:\\out.txt"])
 @pytest.mark.parametrize(("make", "name"), [(make_zip, "x.zip"), (make_tar, "x.tar.gz")])
 def test_names_that_lead_out_are_refused(
     tmp_path: Path, make: Callable[[Path, dict[str, bytes]], Path], name: str, evil: str

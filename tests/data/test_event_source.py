@@ -49,9 +49,7 @@ def test_real_nmnist_can_be_told_apart(real_data: Path) -> None:
 
 
 def test_official_means_complete(real_data: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"1,000 training and 100 test recordings; N-MNIST has 60,000 and 10,000"
-    ):
+    with pytest.raises(DataError, match=r"1,000 training and 100 test recordings; N-MNIST has 60,000 and 10,000"):
         load(Data(name="nmnist", root=str(real_data), format="official"), 4)
 
 
@@ -91,9 +89,7 @@ def test_cifar10dvs_complete_is_the_fields_custom_split(tmp_path: Path) -> None:
 def test_cifar10dvs_with_something_wrong(tmp_path: Path, write_cifar10dvs: Write) -> None:
     place = write_cifar10dvs(tmp_path / "CIFAR10DVS", [1, 901])
     data = Data(name="cifar10dvs", root=str(tmp_path))
-    with pytest.raises(
-        DataError, match="10 training and 10 test recordings; CIFAR10-DVS has 9,000 and 1,000"
-    ):
+    with pytest.raises(DataError, match="10 training and 10 test recordings; CIFAR10-DVS has 9,000 and 1,000"):
         load(data.model_copy(update={"format": "official"}), 5)
 
     ship = place / "ship" / "cifar10_ship_901.aedat"
@@ -106,9 +102,7 @@ def test_cifar10dvs_with_something_wrong(tmp_path: Path, write_cifar10dvs: Write
     with pytest.raises(DataError, match=r"again_901\.aedat and .*ship_901\.aedat have the same number"):
         load(data, 5)
     (place / "ship" / "again_901.aedat").rename(place / "ship" / "again.aedat")
-    with pytest.raises(
-        DataError, match=r"again\.aedat: recordings of CIFAR10-DVS end in a number from 0 to 999"
-    ):
+    with pytest.raises(DataError, match=r"again\.aedat: recordings of CIFAR10-DVS end in a number from 0 to 999"):
         load(data, 5)
     (place / "ship" / "again.aedat").unlink()
     ship.unlink()
@@ -173,7 +167,5 @@ def test_other_settings_are_other_cache_entries(tmp_path: Path, write_cifar10dvs
         for size in ((48, 48), (24, 32)):
             shapes.add(tuple(load(data.model_copy(update={"size": size}), timesteps).train.inputs.shape))
     assert shapes == {(10, 2, 2, 48, 48), (10, 5, 2, 48, 48), (10, 2, 2, 24, 32), (10, 5, 2, 24, 32)}
-    counted, timed = (
-        load(data.model_copy(update={"binning": rule}), 5).fingerprint for rule in ("count", "time")
-    )
+    counted, timed = (load(data.model_copy(update={"binning": rule}), 5).fingerprint for rule in ("count", "time"))
     assert counted != timed

@@ -15,9 +15,7 @@ def recordings(draw: st.DrawFn) -> Events:
     count = draw(st.integers(1, 80))
     rng = np.random.default_rng(draw(st.integers(0, 1 << 16)))
     t = np.sort(rng.integers(-50, draw(st.integers(-49, 5000)), count))
-    return Events(
-        rng.integers(0, SENSOR[1], count), rng.integers(0, SENSOR[0], count), t, rng.integers(0, 2, count)
-    )
+    return Events(rng.integers(0, SENSOR[1], count), rng.integers(0, SENSOR[0], count), t, rng.integers(0, 2, count))
 
 
 @given(
@@ -26,17 +24,13 @@ def recordings(draw: st.DrawFn) -> Events:
     st.tuples(st.integers(1, SENSOR[0]), st.integers(1, SENSOR[1])),
     st.sampled_from(["count", "time"]),
 )
-def test_frames_equal_a_written_out_loop(
-    events: Events, timesteps: int, size: tuple[int, int], binning: str
-) -> None:
+def test_frames_equal_a_written_out_loop(events: Events, timesteps: int, size: tuple[int, int], binning: str) -> None:
     frames = to_frames(events, sensor=SENSOR, timesteps=timesteps, size=size, binning=binning)
     expected = np.zeros((timesteps, 2, *size), int)
     first, last = int(events.t[0]), int(events.t[-1])
     for index, (x, y, t, p) in enumerate(zip(*(array.tolist() for array in events), strict=True)):
-        if binning == "count":
-            frame = index * timesteps // len(events.t)
-        else:
-            frame = (t - first) * timesteps // (last - first + 1)
+        share, whole = (index, len(events.t)) if binning == "count" else (t - first, last - first + 1)
+        frame = share * timesteps // whole
         expected[frame, p, y * size[0] // SENSOR[0], x * size[1] // SENSOR[1]] += 1
     np.testing.assert_array_equal(frames, expected)
     assert frames.dtype == np.uint8
@@ -52,9 +46,7 @@ def test_equal_counts_differ_by_one_at_most(events: Events, timesteps: int) -> N
 
 def test_counts_stop_at_255() -> None:
     many = np.zeros(1000, np.int64)
-    frames = to_frames(
-        Events(many, many, many, many), sensor=(1, 1), timesteps=1, size=(1, 1), binning="count"
-    )
+    frames = to_frames(Events(many, many, many, many), sensor=(1, 1), timesteps=1, size=(1, 1), binning="count")
     assert frames.ravel().tolist() == [255, 0]
 
 

@@ -26,9 +26,7 @@ def test_shape_and_classes_of_every_known_set(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["cifar10", "nmnist"])
 def test_asked_for_sizes(name: str) -> None:
-    data = Data(
-        name=name, format="generated", train_samples=33, test_samples=12, size=(20, 16), validation_samples=10
-    )
+    data = Data(name=name, format="generated", train_samples=33, test_samples=12, size=(20, 16), validation_samples=10)
     dataset = load(data, 2)
     assert (len(dataset.train), len(dataset.validation or ()), len(dataset.test)) == (23, 10, 12)
     assert dataset.size == (20, 16)

@@ -146,9 +146,7 @@ def test_fashion_classes_keep_their_official_labels(tmp_path: Path, write_images
     assert one.classes == other.classes == FASHION_CLASSES
     assert sorted(one.train.labels.tolist()) == list(range(10))
     for label in range(10):
-        assert torch.equal(
-            one.test.inputs[one.test.labels == label], other.test.inputs[other.test.labels == label]
-        )
+        assert torch.equal(one.test.inputs[one.test.labels == label], other.test.inputs[other.test.labels == label])
 
 
 def test_decoded_once_and_again_when_a_file_changes(tmp_path: Path, write_images: Write) -> None:

@@ -25,9 +25,7 @@ def listed(*paths: Path) -> tuple[SourceFile, ...]:
 
 
 def decode(*paths: Path, channels: int = 3, size: tuple[int, int] = (6, 9), resize: bool = False) -> Any:
-    return images.decode(
-        listed(*paths), channels=channels, size=size, resize=resize, what="", on_progress=no_progress
-    )
+    return images.decode(listed(*paths), channels=channels, size=size, resize=resize, what="", on_progress=no_progress)
 
 
 def picture(mode: str, size: tuple[int, int] = (6, 9), seed: int = 0) -> Image.Image:
@@ -102,9 +100,7 @@ def test_another_size_is_refused_or_resized(tmp_path: Path) -> None:
     expected = np.asarray(original.resize((9, 6), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
     np.testing.assert_array_equal(decode(path, resize=True)[0], expected)
     # The official sets go through torch instead of Pillow: the same filter, up to rounding.
-    through_torch = images.resized(
-        torch.from_numpy(np.asarray(original).transpose(2, 0, 1).copy())[None], (6, 9)
-    )
+    through_torch = images.resized(torch.from_numpy(np.asarray(original).transpose(2, 0, 1).copy())[None], (6, 9))
     assert (through_torch[0].int() - torch.from_numpy(expected.copy()).int()).abs().max() <= 1
 
 
@@ -161,9 +157,7 @@ def test_a_truncated_fashion_file_is_named(real_data: Path, tmp_path: Path) -> N
     content = images_file.read_bytes()[:-1]
     images_file.unlink()
     images_file.write_bytes(content)
-    with pytest.raises(
-        DataError, match="t10k-images-idx3-ubyte is damaged: 7,840,015 bytes instead of 7,840,016"
-    ):
+    with pytest.raises(DataError, match="t10k-images-idx3-ubyte is damaged: 7,840,015 bytes instead of 7,840,016"):
         load(Data(name="fashion_mnist", root=str(tmp_path)), 5)
 
 
@@ -239,9 +233,7 @@ def test_official_cifar_is_downloaded_on_request(
     with tarfile.open(published / CIFAR10.filename, "w:gz") as tar:
         tar.add(tmp_path / "made" / "cifar-10-batches-py", "cifar-10-batches-py")
     monkeypatch.setattr(CIFAR10, "url", f"{serve(published)}/{CIFAR10.filename}")
-    monkeypatch.setattr(
-        CIFAR10, "tgz_md5", hashlib.md5((published / CIFAR10.filename).read_bytes()).hexdigest()
-    )
+    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5((published / CIFAR10.filename).read_bytes()).hexdigest())
     seen: list[str] = []
     data = Data(name="cifar10", root=str(tmp_path / "fetched"), download=True)
     dataset = load(data, 5, on_progress=lambda what, done, total: seen.append(what))

@@ -99,9 +99,7 @@ def test_augmentation_is_filled_in_from_the_facts() -> None:
     assert resolved(Data(name="cifar10")) == Augmentation(crop_padding=4, flip=0.5, rotation=0.0, shear=0.0)
     asked = Data(name="cifar10", augmentation=Augmentation(crop_padding=0))
     assert resolved(asked) == Augmentation(crop_padding=0, flip=0.5, rotation=0.0, shear=0.0)
-    assert resolved(Data(name="cifar10dvs")) == Augmentation(
-        crop_padding=0, flip=0.0, rotation=30.0, shear=30.0
-    )
+    assert resolved(Data(name="cifar10dvs")) == Augmentation(crop_padding=0, flip=0.0, rotation=30.0, shear=30.0)
 
 
 def test_a_missing_set_says_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,9 +33,7 @@ def in_time_order(rows: list[tuple[int, int, int, int]]) -> list[list[int]]:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 @given(rows=events_128)
-def test_aedat2_of_a_dvs128(
-    rows: list[tuple[int, int, int, int]], tmp_path: Path, write_aedat2: Write
-) -> None:
+def test_aedat2_of_a_dvs128(rows: list[tuple[int, int, int, int]], tmp_path: Path, write_aedat2: Write) -> None:
     address = [(127 - x) << 8 | (127 - y) << 1 | (1 - p) for x, y, _, p in rows]
     path = write_aedat2(tmp_path / "a.aedat", address, [t for _, _, t, _ in rows])
     events, sensor = read_recording(str(path), None)
@@ -43,18 +41,14 @@ def test_aedat2_of_a_dvs128(
     assert columns(events) == in_time_order(rows)
 
 
-def test_aedat2_equals_spikingjelly(
-    tmp_path: Path, write_aedat2: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_aedat2_equals_spikingjelly(tmp_path: Path, write_aedat2: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("spikingjelly", reason="the peer library is part of the dev extra")
     # Its data sets import torchaudio for speech, which fails where its build is not of the very CUDA version
     # of torch's.
     monkeypatch.setitem(sys.modules, "torchaudio", ModuleType("torchaudio"))
     peer = importlib.import_module("spikingjelly.datasets.cifar10_dvs")
     rng = np.random.default_rng(0)
-    path = write_aedat2(
-        tmp_path / "a.aedat", rng.integers(0, 1 << 15, 500), np.sort(rng.integers(0, 1 << 20, 500))
-    )
+    path = write_aedat2(tmp_path / "a.aedat", rng.integers(0, 1 << 15, 500), np.sort(rng.integers(0, 1 << 20, 500)))
     expected = peer._load_origin_data(str(path))
     events, _ = read_recording(str(path), (128, 128))
     for name in "xytp":

@@ -18,9 +18,7 @@ INPUTS, LABELS = torch.randn(6, 3, 8, 8), torch.tensor([0, 1, 2, 3, 4, 0])
 
 
 def objective(kind: Solo | Twin | Distill, **extra: torch.nn.Module):  # type: ignore[no-untyped-def]
-    return build_objective(
-        Settings(model=MODEL, objective=kind), channels=3, size=(8, 8), classes=5, seed=3, **extra
-    )
+    return build_objective(Settings(model=MODEL, objective=kind), channels=3, size=(8, 8), classes=5, seed=3, **extra)
 
 
 @pytest.mark.parametrize(("reduction", "divisor"), [("sum", 1), ("batch_mean", 6), ("mean", 30)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,8 +17,13 @@ from tnacli.recipe.schema import Binary, Model, Neuron, Ternary
 from tnacli.snn.network import SpikingNetwork
 
 ORIGIN = Origin(
-    data_set="digits", recipe="quickstart", run="tna", seed=0, identity="0123456789",
-    altered=("with smoke",), accuracy=92.5,
+    data_set="digits",
+    recipe="quickstart",
+    run="tna",
+    seed=0,
+    identity="0123456789",
+    altered=("with smoke",),
+    accuracy=92.5,
 )
 
 
@@ -47,8 +53,12 @@ def make_network(
             layer.synapse.weight.copy_(0.15 * torch.randn(layer.synapse.weight.shape, generator=generator))
     compress(network, Ternary() if mode == "ternary" else Binary())
     for layer in network.spiking.values():
+        lively = layer.synapse.bias if layer.norm is None else layer.norm.bias
+        assert lively is not None
+        lively.data.uniform_(0, 1, generator=generator)
         if layer.norm is not None:
             layer.norm.momentum = None  # statistics of all that is seen
+            layer.norm.weight.data.uniform_(1, 2, generator=generator)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network.train()(make_inputs(network, 16, seed=seed + 1))
@@ -64,9 +74,26 @@ def make_inputs(network: SpikingNetwork, count: int, *, events: bool = False, se
     return torch.randint(-16, 17, (count, *network.input_shape), generator=generator) / 8
 
 
-def make_packed(network: SpikingNetwork, encoding: str = "ternary2", *, events: bool = False) -> PackedNetwork:
-    channels, *size = network.input_shape
+def make_packed(
+    network: SpikingNetwork, encoding: str = "ternary2", *, events: bool = False
+) -> PackedNetwork:
+    channels, height, width = network.input_shape
     statistics = {} if events else {"mean": (0.4,) * channels, "std": (0.3,) * channels}
-    facts = InputFacts(kind="events" if events else "images", channels=channels, size=tuple(size), **statistics)
+    facts = InputFacts(
+        kind="events" if events else "images", channels=channels, size=(height, width), **statistics
+    )
     labels = [f"class {n} é" for n in range(network.readout.out_features)]
     return pack_network(network, inputs=facts, labels=labels, origin=ORIGIN, encoding=encoding)
+
+
+def same(one: PackedNetwork, other: PackedNetwork) -> bool:
+    """Whether two packed networks say the same, to the last bit."""
+    ours, theirs = one.arrays(), other.arrays()
+    return (
+        one.about == other.about
+        and ours.keys() == theirs.keys()
+        and all(
+            ours[name].dtype == theirs[name].dtype and np.array_equal(ours[name], theirs[name])
+            for name in ours
+        )
+    )

@@ -29,7 +29,10 @@ def read(data: bytes) -> tuple[str, container.Arrays]:
 
 
 def test_what_was_written_is_read() -> None:
-    arrays = {"b.bytes": np.arange(6, dtype=np.uint8).reshape(2, 3), "a": np.array([1.5, -0.0], dtype=np.float32)}
+    arrays: container.Arrays = {
+        "b.bytes": np.arange(6, dtype=np.uint8).reshape(2, 3),
+        "a": np.array([1.5, -0.0], dtype=np.float32),
+    }
     text, found = read(container.to_bytes('é "quoted" \n', arrays))
     assert text == 'é "quoted" \n'
     assert found.keys() == arrays.keys()
@@ -38,7 +41,10 @@ def test_what_was_written_is_read() -> None:
 
 
 def test_the_safetensors_library_reads_what_is_written() -> None:
-    arrays = {"a": np.arange(6, dtype=np.uint8).reshape(2, 3), "b": np.ones((1, 4), dtype=np.float32)}
+    arrays: container.Arrays = {
+        "a": np.arange(6, dtype=np.uint8).reshape(2, 3),
+        "b": np.ones((1, 4), dtype=np.float32),
+    }
     found = safetensors.numpy.load(container.to_bytes("text", arrays))
     assert found.keys() == arrays.keys()
     for name, array in arrays.items():
@@ -111,9 +117,17 @@ def test_a_header_is_utf8() -> None:
 
 
 def test_files_of_other_kinds_are_told_apart() -> None:
-    with pytest.raises(FileFormatError, match=r"checkpoint or another zip archive.*`tna export net.tna -o FILE`"):
+    with pytest.raises(
+        FileFormatError, match=r"checkpoint or another zip archive.*`tna export net.tna -o FILE`"
+    ):
         read(b"PK\x03\x04" + bytes(100))
-    for other in (b"", b"{", b"\x89PNG\r\n\x1a\n" + bytes(50), bytes(8) + b"{}", file_of({"a": U8, "b": F32}, length=1)):
+    for other in (
+        b"",
+        b"{",
+        b"\x89PNG\r\n\x1a\n" + bytes(50),
+        bytes(8) + b"{}",
+        file_of({"a": U8, "b": F32}, length=1),
+    ):
         with pytest.raises(FileFormatError, match="not a packed file of tnacli"):
             read(other)
 

@@ -18,8 +18,7 @@ Load = Callable[..., Loaded]
 
 def test_every_setting_is_listed_with_its_origin(load_text: Load) -> None:
     loaded = load_text(
-        "train:\n  epochs: 5\n"
-        "runs:\n  a:\n    objective: {kind: twin, alpha: 1e-3, siblings: [{width: 0.5}]}\n  b:\n",
+        "train:\n  epochs: 5\nruns:\n  a:\n    objective: {kind: twin, alpha: 1e-3, siblings: [{width: 0.5}]}\n  b:\n",
         "model.neuron.decay=0.25",
     )
     listed = resolved(loaded.recipe.runs["a"], loaded.origins["a"])

@@ -64,9 +64,7 @@ def test_what_is_not_there_is_looked_for_aloud(reference: str, says: str, shippe
     assert str(caught.value) == says
 
 
-@pytest.mark.parametrize(
-    "reference", ["", ".", "..", "/", "../shipped/quickstart", "a\0b", "x" * 5000, "smoke"]
-)
+@pytest.mark.parametrize("reference", ["", ".", "..", "/", "../shipped/quickstart", "a\0b", "x" * 5000, "smoke"])
 def test_odd_references_are_refused(reference: str, shipped: Path) -> None:
     with pytest.raises(RecipeError, match="not found"):
         find_recipe(reference)

@@ -90,9 +90,7 @@ runs: {a: {train: {epochs: 3}}, b: }
     assert list(none.runs) == ["a", "b"]
 
 
-def test_extends_looks_beside_the_file_then_among_the_shipped(
-    load_text: Load, shipped: Path, folder: Path
-) -> None:
+def test_extends_looks_beside_the_file_then_among_the_shipped(load_text: Load, shipped: Path, folder: Path) -> None:
     assert load_text("extends: quickstart\n").recipe.runs.keys() == {"a"}
     assert load_text("extends: _common.yaml\nruns: {x: }\n").recipe.runs["x"].train.epochs == 7
     (folder / "sub").mkdir()
@@ -201,9 +199,7 @@ def test_plan_completes_one_seed_before_the_next(load_text: Load) -> None:
         ([], [1, 2, 1], "seed 1 is given twice; give each seed once, from 0 up"),
     ],
 )
-def test_plan_refuses_what_is_not_there(
-    runs: list[str], seeds: list[int], says: str, load_text: Load
-) -> None:
+def test_plan_refuses_what_is_not_there(runs: list[str], seeds: list[int], says: str, load_text: Load) -> None:
     with pytest.raises(UsageError) as caught:
         plan(load_text("runs: {baseline: , tna: }\n"), runs=runs, seeds=seeds)
     assert str(caught.value) == says

@@ -37,9 +37,7 @@ def test_nothing_and_the_same_again_change_nothing(tree: dict[str, Any]) -> None
 
 
 @given(lower=TREES, upper=TREES)
-def test_the_upper_layer_wins_and_the_lower_one_keeps_the_rest(
-    lower: dict[str, Any], upper: dict[str, Any]
-) -> None:
+def test_the_upper_layer_wins_and_the_lower_one_keeps_the_rest(lower: dict[str, Any], upper: dict[str, Any]) -> None:
     found = dict(leaves(merge(node(lower, "lower"), node(upper, "upper"))))
     above, below = dict(leaves(node(upper, "upper"))), dict(leaves(node(lower, "lower")))
     for key, leaf in above.items():

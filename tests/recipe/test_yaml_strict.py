@@ -21,9 +21,7 @@ SCALARS = (
     | st.floats(allow_nan=False, allow_infinity=False)
     | PRINTABLE
 )
-TREES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(PRINTABLE, inner), max_leaves=20
-)
+TREES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(PRINTABLE, inner), max_leaves=20)
 
 
 @given(tree=st.dictionaries(PRINTABLE, TREES))

@@ -79,6 +79,7 @@ def test_a_static_image_equals_the_same_frame_at_every_timestep(training: bool) 
 def test_batch_norm_sees_time_batch_and_space() -> None:
     network = small(dropout=0.0).train()
     captured: list[torch.Tensor] = []
+    network.spiking["conv2"].compiled = False  # so that there is a batch norm module to look at
     norm = network.spiking["conv2"].norm
     assert norm is not None
     norm.register_forward_hook(lambda module, inputs, out: captured.append(out))
@@ -123,7 +124,9 @@ def test_dropout_silences_a_neuron_for_the_whole_simulation() -> None:
 def test_initial_weights_depend_on_seed_and_stream_alone() -> None:
     def weights(seed: int, stream: str) -> torch.Tensor:
         torch.manual_seed(123)
-        return build_network(SMALL, channels=3, size=(8, 8), classes=5, seed=seed, stream=stream).readout.weight.detach()
+        return build_network(
+            SMALL, channels=3, size=(8, 8), classes=5, seed=seed, stream=stream
+        ).readout.weight.detach()
 
     assert torch.equal(weights(1, "base"), weights(1, "base"))
     assert not torch.equal(weights(1, "base"), weights(2, "base"))

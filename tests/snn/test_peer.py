@@ -8,7 +8,9 @@ import torch
 from tnacli.recipe.schema import Neuron
 from tnacli.snn.lif import LIF
 
-neuron_module = pytest.importorskip("spikingjelly.activation_based.neuron", reason="spikingjelly (dev extra) is not installed")
+neuron_module = pytest.importorskip(
+    "spikingjelly.activation_based.neuron", reason="spikingjelly (dev extra) is not installed"
+)
 surrogate = pytest.importorskip("spikingjelly.activation_based.surrogate")
 
 

@@ -40,9 +40,8 @@ def test_every_damage_is_refused_or_harmless(tmp_path: Path, trained: Outcome) -
         path.write_bytes(data)
         try:
             assert load_checkpoint(path).digest == digest
-        except FileFormatError as error:
+        except FileFormatError:
             refused += 1
-            assert str(path) in str(error)
     assert refused > 100
 
 

@@ -12,7 +12,13 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from tnacli.cli import data, evaluate, export, inspect, recipes, ternarize, train
+from tnacli.cli.data import app as data_app
+from tnacli.cli.evaluate import evaluate
+from tnacli.cli.export import export
+from tnacli.cli.inspect import inspect
+from tnacli.cli.recipes import recipes
+from tnacli.cli.ternarize import ternarize
+from tnacli.cli.train import train
 from tnacli.errors import TnaError
 from tnacli.version import __version__
 
@@ -27,13 +33,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("train")(train.train)
-app.command("ternarize")(ternarize.ternarize)
-app.command("evaluate")(evaluate.evaluate)
-app.command("export")(export.export)
-app.command("inspect")(inspect.inspect)
-app.command("recipes")(recipes.recipes)
-app.add_typer(data.app, name="data")
+app.command("train")(train)
+app.command("ternarize")(ternarize)
+app.command("evaluate")(evaluate)
+app.command("export")(export)
+app.command("inspect")(inspect)
+app.command("recipes")(recipes)
+app.add_typer(data_app, name="data")
 
 
 def _version(wanted: bool) -> None:

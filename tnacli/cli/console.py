@@ -54,7 +54,9 @@ class Output:
         """The one JSON document of a command."""
         self.stdout.file.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+    def table(
+        self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()
+    ) -> None:
         """A table; the columns named in `right` are numbers. In a pipe: no frame, two spaces between columns, nothing cut."""
         terminal = self.stdout.is_terminal
         table = Table(

@@ -42,10 +42,16 @@ def data(
         "data sets",
         ["name", "found", "train", "test", "size", "where, or how to get it"],
         [
-            [s.name, s.found or "no", s.train, s.test, "" if s.size_bytes is None else size_text(s.size_bytes),
-             s.problem or (s.path if s.found else s.how_to_get)]
+            [
+                s.name,
+                s.found or "no",
+                s.train,
+                s.test,
+                "" if s.size_bytes is None else size_text(s.size_bytes),
+                s.problem or (s.path if s.found else s.how_to_get),
+            ]
             for s in found
-        ],  # fmt: skip
+        ],
         right=("train", "test", "size"),
     )
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from tnacli.cli.console import Output, size_text
 from tnacli.recipe.datasets import DATASETS
+from tnacli.recipe.describe import resolved
 from tnacli.recipe.identity import Run
 from tnacli.recipe.layout import LayerShape, layer_shapes
-from tnacli.recipe.load import Loaded, resolved
+from tnacli.recipe.load import Loaded
 from tnacli.recipe.schema import Settings, Twin
 from tnacli.report.store import RunFolder
 
@@ -19,16 +20,21 @@ def show(output: Output, loaded: Loaded, runs: tuple[Run, ...], out: Path) -> No
     """Print the plan; nothing is loaded, built or written."""
     if output.as_json:
         output.document(
-            {"command": "train --dry-run", "version": 1, "recipe": loaded.recipe.name, "runs": [_record(run, out) for run in runs]}
+            {
+                "command": "train --dry-run",
+                "version": 1,
+                "recipe": loaded.recipe.name,
+                "runs": [_record(run, out) for run in runs],
+            }
         )
         return
     names = list(dict.fromkeys(run.name for run in runs))
     by_name = {run.name: run for run in runs}
     resolved_rows = {name: resolved(by_name[name].settings, loaded.origins[name]) for name in names}
-    keys = list(dict.fromkeys(key for rows in resolved_rows.values() for key, _, _ in rows))
+    keys = list(dict.fromkeys(key for rows in resolved_rows.values() for row in rows for key in [row.key]))
     table: list[list[object]] = []
     for key in keys:
-        found = {name: next(((v, o) for k, v, o in resolved_rows[name] if k == key), None) for name in names}
+        found = {name: next(((r.value, r.origin) for r in resolved_rows[name] if r.key == key), None) for name in names}
         values = {name: pair for name, pair in found.items() if pair is not None}
         distinct = {(repr(value), str(origin)) for value, origin in values.values()}
         if len(distinct) == 1 and len(values) == len(names):
@@ -78,12 +84,16 @@ def sizes(settings: Settings) -> dict[str, int | None] | None:
         widths += [sibling.width or settings.model.width for sibling in settings.objective.siblings]
     parameters = buffers = 0
     for width in widths:
-        shapes = layer_shapes(settings.model.layout, width=width, channels=facts.channels, size=size, classes=facts.classes)
+        shapes = layer_shapes(
+            settings.model.layout, width=width, channels=facts.channels, size=size, classes=facts.classes
+        )
         hidden = sum(shape.weight[0] for shape in shapes[:-1])
         normed = settings.model.norm == "batch"
         parameters += sum(shape.weights for shape in shapes) + shapes[-1].weight[0] + hidden * (2 if normed else 1)
         buffers += 2 * hidden if normed else 0
-    base = layer_shapes(settings.model.layout, width=settings.model.width, channels=facts.channels, size=size, classes=facts.classes)
+    base = layer_shapes(
+        settings.model.layout, width=settings.model.width, channels=facts.channels, size=size, classes=facts.classes
+    )
     # Adam keeps two moments a parameter.
     checkpoint = 4 * (3 * parameters + buffers)
     return {

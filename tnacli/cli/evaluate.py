@@ -18,14 +18,21 @@ if TYPE_CHECKING:
 def evaluate(
     file: Annotated[Path, typer.Argument(help="A checkpoint (.pt) or a packed file (.safetensors).")],
     ternary: Annotated[
-        bool, typer.Option("--ternary", help="Evaluate with ternary weights: compress a full-precision checkpoint first, without training.")
+        bool,
+        typer.Option(
+            "--ternary",
+            help="Evaluate with ternary weights: compress a full-precision checkpoint first, without training.",
+        ),
     ] = False,
     delta: Annotated[
-        float | None, typer.Option("--delta", min=0, help="Delta of --ternary: weights within ± this become 0 [default: 0.1].")
+        float | None,
+        typer.Option("--delta", min=0, help="Delta of --ternary: weights within ± this become 0 [default: 0.1]."),
     ] = None,
     split: Annotated[str, typer.Option("--split", help="test, train or validation.")] = "test",
     samples: options.Limit = None,
-    network: Annotated[str, typer.Option("--network", help="Which network of a checkpoint: base, sibling1, ...")] = "base",
+    network: Annotated[
+        str, typer.Option("--network", help="Which network of a checkpoint: base, sibling1, ...")
+    ] = "base",
     data_root: options.DataRoot = None,
     device: options.Device = "auto",
     batch_size: options.BatchSize = 64,
@@ -76,7 +83,10 @@ def evaluate(
     )  # fmt: skip
     if result.firing_rate:
         output.table(
-            "", ["layer", "firing rate"], [[name, f"{rate:.4f}"] for name, rate in result.firing_rate.items()], right=("firing rate",)
+            "",
+            ["layer", "firing rate"],
+            [[name, f"{rate:.4f}"] for name, rate in result.firing_rate.items()],
+            right=("firing rate",),
         )
     if about["altered"]:
         output.say(f"trained {'; '.join(about['altered'])}")
@@ -136,7 +146,7 @@ def _packed(
     for layer, reason in engine.fallbacks.items():
         output.say(f"{layer} runs in fp32: {reason}")
     facts = {
-        "kind": "packed", "network": "base", "weights": "binary" if any(l.binary for l in about.layers) else "ternary",
+        "kind": "packed", "network": "base", "weights": "binary" if any(layer.binary for layer in about.layers) else "ternary",
         "data": about.origin.data_set, "recipe": about.origin.recipe, "run": about.origin.run, "seed": about.origin.seed,
         "altered": list(about.origin.altered), "device": "cpu",
     }  # fmt: skip

@@ -18,7 +18,10 @@ def export(
         str, typer.Option("--encoding", help="2bit: four weights a byte. base3: five weights a byte (1.6 bits each).")
     ] = "2bit",
     samples: Annotated[
-        int | None, typer.Option("--samples", min=0, help="Compare predictions on this many test samples [default: all]; 0: weights alone.")
+        int | None,
+        typer.Option(
+            "--samples", min=0, help="Compare predictions on this many test samples [default: all]; 0: weights alone."
+        ),
     ] = None,
     data_root: options.DataRoot = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
@@ -43,7 +46,9 @@ def export(
         raise UsageError(f"{to} is there already; choose another name with -o, or replace it with --force")
     done = export_checkpoint(checkpoint, to, encoding=encoding, samples=samples, data_root=data_root)
     if as_json:
-        output.document({"command": "export", "version": 1, "checkpoint": str(checkpoint), "encoding": encoding, **done.as_json()})
+        output.document(
+            {"command": "export", "version": 1, "checkpoint": str(checkpoint), "encoding": encoding, **done.as_json()}
+        )
         return
     compared = f"{done.weights:,} weights equal"
     if done.accuracy is not None:

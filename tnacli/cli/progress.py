@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tnacli.cli.console import Output, duration_text
+from tnacli.quant.weights import Shares
 from tnacli.recipe.identity import Run
 from tnacli.training import events as ev
 
@@ -38,7 +39,11 @@ class TrainingView:
         self._live: Live | None = None
         if output.live:
             self._live = Live(
-                get_renderable=self._draw, console=output.stderr, refresh_per_second=4, transient=True, redirect_stdout=False
+                get_renderable=self._draw,
+                console=output.stderr,
+                refresh_per_second=4,
+                transient=True,
+                redirect_stdout=False,
             )
 
     def __enter__(self) -> TrainingView:
@@ -46,7 +51,9 @@ class TrainingView:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live:
             self._live.stop()
 
@@ -85,7 +92,10 @@ class TrainingView:
             case ev.Progress():
                 self._show_progress(label, row, event)
             case ev.Compressed():
-                self._output.say(f"{label}: {event.mode} weights from epoch {event.epoch + 1} on; -1/0/+1 in %: " + shares_text(event.shares))
+                self._output.say(
+                    f"{label}: {event.mode} weights from epoch {event.epoch + 1} on; -1/0/+1 in %: "
+                    + shares_text(event.shares)
+                )
             case ev.EpochDone():
                 self._show_epoch(label, row, event)
             case ev.Saved():
@@ -106,7 +116,9 @@ class TrainingView:
         # Elsewhere than on a terminal a long epoch still gives a sign of life now and then.
         if not self._live and time.monotonic() - self._said > 30:
             self._said = time.monotonic()
-            self._output.say(f"{label}: epoch {event.epoch + 1}/{self._epochs}, step {event.step}/{self._steps}, {info}")
+            self._output.say(
+                f"{label}: epoch {event.epoch + 1}/{self._epochs}, step {event.step}/{self._steps}, {info}"
+            )
 
     def _show_epoch(self, label: str, row: list[str], event: ev.EpochDone) -> None:
         self._epoch_bar.update(self._epoch_task, completed=event.epoch, info=label)
@@ -137,7 +149,7 @@ class TrainingView:
         return Group(table, self._epoch_bar, self._step_bar)
 
 
-def shares_text(shares: dict[str, ev.Shares]) -> str:
+def shares_text(shares: dict[str, Shares]) -> str:
     """`conv2 20/61/19, fc1 ...`: the shares of -1, 0 and +1 by layer."""
     return ", ".join(
         f"{name} {100 * s.negative:.0f}/{100 * s.zero:.0f}/{100 * s.positive:.0f}" for name, s in shares.items()
@@ -163,7 +175,9 @@ class DataView:
             self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar:
             self._bar.stop()
 

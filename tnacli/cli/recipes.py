@@ -13,7 +13,9 @@ from tnacli.cli.console import Output
 
 def recipes(
     name: Annotated[str | None, typer.Argument(help="Print this recipe's file.")] = None,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of a recipe file, for editors.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of a recipe file, for editors.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """List the shipped recipes, or print one of them.
@@ -24,8 +26,8 @@ def recipes(
 
       tna recipes table1_cifar100 > my_recipe.yaml
     """
+    from tnacli.recipe.describe import json_schema
     from tnacli.recipe.find import find_recipe, list_overlays, list_recipes
-    from tnacli.recipe.load import json_schema
 
     output = Output(as_json)
     if schema:

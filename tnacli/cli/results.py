@@ -10,19 +10,25 @@ from tnacli.cli.console import Output, duration_text, size_text
 from tnacli.report.statistics import spread
 
 if TYPE_CHECKING:
-    from tnacli.exporting import Exported
     from tnacli.experiment import Outcome
+    from tnacli.exporting import Exported
 
 WEIGHTS = {None: "fp32", "ternary": "ternary", "binary": "binary"}
 
 
 def show_results(
-    output: Output, outcomes: Sequence[Outcome], packed: Mapping[str, Exported], paper: Mapping[str, float],
-    *, command: str = "train",
+    output: Output,
+    outcomes: Sequence[Outcome],
+    packed: Mapping[str, Exported],
+    paper: Mapping[str, float],
+    *,
+    command: str = "train",
 ) -> None:
     """Show what runs came to; `packed` by identity of the run, `paper` the paper's accuracy by name of the run."""
     if output.as_json:
-        output.document({"command": command, "version": 1, "runs": [_record(o, packed.get(o.run.identity)) for o in outcomes]})
+        output.document(
+            {"command": command, "version": 1, "runs": [_record(o, packed.get(o.run.identity)) for o in outcomes]}
+        )
         return
     groups: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
@@ -52,7 +58,11 @@ def show_results(
             row.append(spread(siblings) if siblings else "")
         if packed:
             files = [packed[o.run.identity] for o in group if o.run.identity in packed]
-            row += [size_text(files[0].size_bytes), spread([f.accuracy for f in files])] if files else ["", ""]
+            row += (
+                [size_text(files[0].size_bytes), spread([f.accuracy for f in files if f.accuracy is not None])]
+                if files
+                else ["", ""]
+            )
         row += [duration_text(sum(o.result["seconds"] for o in group)), note(group[0].result)]
         rows.append(row)
     output.table(

@@ -20,13 +20,17 @@ if TYPE_CHECKING:
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one (see `tna recipes`).")],
     run: Annotated[list[str] | None, typer.Option("--run", help="Only this run of the recipe. Repeatable.")] = None,
-    seed: Annotated[list[int] | None, typer.Option("--seed", min=0, help="This seed instead of the recipe's. Repeatable.")] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option("--seed", min=0, help="This seed instead of the recipe's. Repeatable.")
+    ] = None,
     overlays: options.With = None,
     overrides: options.Set = None,
     out: options.Out = Path("runs"),
     data_root: options.DataRoot = None,
     device: options.Device = "auto",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and where each value comes from.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be done, and where each value comes from.")
+    ] = False,
     fresh: options.Fresh = False,
     time_limit: options.TimeLimit = None,
     as_json: options.Json = False,
@@ -56,7 +60,15 @@ def train(
 
         show(output, loaded, runs, out)
         return
-    execute(output, runs, out, fresh=fresh, time_limit=time_limit, export=loaded.recipe.export, paper=loaded.recipe.reproduces.accuracy)
+    execute(
+        output,
+        runs,
+        out,
+        fresh=fresh,
+        time_limit=time_limit,
+        export=loaded.recipe.export,
+        paper=loaded.recipe.reproduces.accuracy,
+    )
 
 
 def execute(

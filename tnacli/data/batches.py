@@ -96,9 +96,7 @@ class Batches:
                 generator = torch.Generator().manual_seed(derive(self.seed, "augment", epoch, step))
                 drawn = draw(self.augmentation, self.kind, len(indices), generator)
                 inputs = augmented(inputs, None if drawn is None else drawn.take(share, self.device))
-            yield Batch(
-                as_input(inputs, self.mean, self.std, self.kind), mine.labels.to(self.device), len(indices)
-            )
+            yield Batch(as_input(inputs, self.mean, self.std, self.kind), mine.labels.to(self.device), len(indices))
 
     def _order(self, epoch: int) -> Tensor:
         if not self.training:
@@ -107,9 +105,7 @@ class Batches:
         return torch.randperm(len(self.samples), generator=generator)
 
 
-def draw(
-    augmentation: Augmentation, kind: str, count: int, generator: torch.Generator
-) -> Crops | Warps | None:
+def draw(augmentation: Augmentation, kind: str, count: int, generator: torch.Generator) -> Crops | Warps | None:
     """What is random about `count` samples of `kind`; None if nothing is."""
     if kind == "events":
         rotation, shear = augmentation.rotation or 0.0, augmentation.shear or 0.0
@@ -125,9 +121,7 @@ def augmented(inputs: Tensor, drawn: Crops | Warps | None) -> Tensor:
     return warp(inputs, drawn) if isinstance(drawn, Warps) else crop(inputs, drawn)
 
 
-def as_input(
-    samples: Tensor, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, kind: str
-) -> Tensor:
+def as_input(samples: Tensor, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, kind: str) -> Tensor:
     """uint8 samples as the float32 that a network is fed with.
 
     Pixels [N, C, H, W] become (pixel / 255 - mean) / std per channel, torchvision's ToTensor and Normalize,

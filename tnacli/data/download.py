@@ -170,9 +170,7 @@ def _members(archive: Path) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:
                     continue
                 content_or_none = tar.extractfile(member) if member.isreg() else None
                 if content_or_none is None:
-                    raise DataError(
-                        f"{archive} holds {member.name!r}, which is no plain file; nothing was unpacked."
-                    )
+                    raise DataError(f"{archive} holds {member.name!r}, which is no plain file; nothing was unpacked.")
                 with content_or_none:
                     yield _safe(member.name, archive), content_or_none
     else:

@@ -27,9 +27,7 @@ FIRST_DVS_TEST = 900
 """CIFAR10-DVS numbers its recordings 0 to 999 in each class; those from here on are the test set."""
 
 
-def event_source(
-    data: Data, place: Place, timesteps: int, cache: Path | None, on_progress: OnProgress
-) -> Source:
+def event_source(data: Data, place: Place, timesteps: int, cache: Path | None, on_progress: OnProgress) -> Source:
     """The recordings at `place` as uint8 frames [n, timesteps, 2, *size], made when asked for, and cached.
 
     N-MNIST and CIFAR10-DVS count as "official" if all their recordings are there, else as "folder", with a
@@ -64,9 +62,7 @@ def event_source(
         settings = f"{DECODING} {timesteps} {data.binning} {size} {sensor}"
 
         def decode() -> Bytes:
-            return _decode(
-                files, sensor, timesteps, size, data.binning, f"reading {data.name} {split}", on_progress
-            )
+            return _decode(files, sensor, timesteps, size, data.binning, f"reading {data.name} {split}", on_progress)
 
         return torch.from_numpy(cached(cache, entry_name(f"{data.name}-{split}", files, settings), decode))
 
@@ -121,8 +117,7 @@ def _number(file: SourceFile) -> int:
     found = re.search(r"(\d+)$", Path(file.path).stem)
     if found is None or int(found[1]) > 999:
         raise DataError(
-            f"{file.path}: recordings of CIFAR10-DVS end in a number from 0 to 999, as in "
-            "cifar10_ship_7.aedat."
+            f"{file.path}: recordings of CIFAR10-DVS end in a number from 0 to 999, as in cifar10_ship_7.aedat."
         )
     return int(found[1])
 
@@ -140,9 +135,7 @@ def _completeness(data: Data, place: Path, listings: dict[str, Listing]) -> tupl
         f"{facts.train:,} and {facts.test:,}"
     )
     if data.format == "official":
-        raise DataError(
-            f"{shortfall}. Use what is there with data.format: auto, or get the rest: {facts.how_to_get}."
-        )
+        raise DataError(f"{shortfall}. Use what is there with data.format: auto, or get the rest: {facts.how_to_get}.")
     return "folder", (shortfall,)
 
 

@@ -51,9 +51,7 @@ def split_folders(place: Path) -> dict[str, Path]:
         split = entry.name.lower()
         if split in SPLITS and entry.is_dir():
             if split in found:
-                raise DataError(
-                    f"{place} holds both {found[split].name} and {entry.name}; keep one {split} folder."
-                )
+                raise DataError(f"{place} holds both {found[split].name} and {entry.name}; keep one {split} folder.")
             found[split] = Path(entry.path)
     return found if len(found) == len(SPLITS) else {}
 

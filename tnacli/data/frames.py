@@ -28,9 +28,7 @@ class Events(NamedTuple):
     p: Integers
 
 
-def to_frames(
-    events: Events, *, sensor: tuple[int, int], timesteps: int, size: tuple[int, int], binning: str
-) -> Bytes:
+def to_frames(events: Events, *, sensor: tuple[int, int], timesteps: int, size: tuple[int, int], binning: str) -> Bytes:
     """Count `events` in T frames of two polarities: uint8, [timesteps, 2, *size], darker first.
 
     With `binning` "count", event i of n falls into frame floor(i * T / n): every frame gets the same number

@@ -20,9 +20,7 @@ from tnacli.data.workers import for_each
 from tnacli.errors import DataError
 from tnacli.recipe.datasets import DATASETS
 
-IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
-)
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 DECODING = "images 1"
 """Names what `decode` computes; to be raised when that changes, so that no old cache entry is used."""
 

@@ -53,9 +53,7 @@ def load(
     source = open_source(data, timesteps, cache or cache_folder(), progress)
     facts = DATASETS[data.name]
     chosen = {split: _chosen(data, source, split) for split in ("train", "test")}
-    measuring = data.normalise == "measure" or (
-        data.normalise == "auto" and facts.mean is None and not facts.is_events
-    )
+    measuring = data.normalise == "measure" or (data.normalise == "auto" and facts.mean is None and not facts.is_events)
 
     loaded: dict[str, Samples] = {}
     mean, std = (None, None) if data.normalise == "none" else (facts.mean, facts.std)

@@ -73,9 +73,7 @@ def _search(name: str, wanted: str, base: Path) -> tuple[Place | None, tuple[str
         if wanted in ("auto", "official"):
             candidates += _official(name, base, homes)
         if wanted in ("auto", "folder") or name == "nmnist":
-            candidates += [
-                (Place("folders", home), f"{home}{os.sep}{{train,test}}/<class>/") for home in homes
-            ]
+            candidates += [(Place("folders", home), f"{home}{os.sep}{{train,test}}/<class>/") for home in homes]
     place = next((place for place, _ in candidates if _is_there(name, place)), None)
     return place, tuple(dict.fromkeys(text for _, text in candidates))
 

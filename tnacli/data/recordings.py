@@ -66,9 +66,7 @@ def read_recording(path: str, sensor: tuple[int, int] | None) -> tuple[Events, t
         # Readers meet damage in many ways (OSError, ValueError, AssertionError, UnboundLocalError, aedat's
         # own); whatever it was, the user needs the file's name, and the cause stays attached for a bug
         # report.
-        raise DataError(
-            f"{path} cannot be read ({error}). Replace it or take it out of the folder."
-        ) from error
+        raise DataError(f"{path} cannot be read ({error}). Replace it or take it out of the folder.") from error
 
 
 def _bin(path: str) -> dict[str, NDArray[Any]]:
@@ -76,9 +74,7 @@ def _bin(path: str) -> dict[str, NDArray[Any]]:
 
     length = Path(path).stat().st_size
     if length % 5:
-        raise _UnreadableError(
-            f"cut short: {length:,} bytes are no whole number of 5-byte events. Get the file again."
-        )
+        raise _UnreadableError(f"cut short: {length:,} bytes are no whole number of 5-byte events. Get the file again.")
     return _fields(read_mnist_file(path, dtype=events_struct))
 
 
@@ -94,14 +90,11 @@ def _aedat2(path: str) -> tuple[dict[str, NDArray[Any]], tuple[int, int]]:
         )
     version, start = read_aedat_header_from_file(path)[:2]
     length = Path(path).stat().st_size - start
-    if (
-        length < 8
-    ):  # where nothing follows the header, tonic takes its last byte for the beginning of the events
+    if length < 8:  # where nothing follows the header, tonic takes its last byte for the beginning of the events
         raise _UnreadableError("holds no events. Take it out of the folder.")
     if length % 8:
         raise _UnreadableError(
-            f"cut short: {length:,} bytes after the header are no whole number of 8-byte events. Get the "
-            f"file again."
+            f"cut short: {length:,} bytes after the header are no whole number of 8-byte events. Get the file again."
         )
     words = get_aer_events_from_file(path, version, start)
     address = words["address"].astype(np.int64)

@@ -28,13 +28,9 @@ class Samples:
 
     def __post_init__(self) -> None:
         if self.inputs.dtype != torch.uint8 or self.inputs.ndim not in (4, 5):
-            raise ValueError(
-                f"inputs must be uint8 in 4 or 5 dimensions, not {self.inputs.dtype}, {self.inputs.ndim}"
-            )
+            raise ValueError(f"inputs must be uint8 in 4 or 5 dimensions, not {self.inputs.dtype}, {self.inputs.ndim}")
         if self.labels.dtype != torch.int64 or self.labels.shape != self.inputs.shape[:1]:
-            raise ValueError(
-                f"labels must be int64, one a sample, not {self.labels.dtype}, {tuple(self.labels.shape)}"
-            )
+            raise ValueError(f"labels must be int64, one a sample, not {self.labels.dtype}, {tuple(self.labels.shape)}")
 
     def __len__(self) -> int:
         return len(self.labels)

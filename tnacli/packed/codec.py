@@ -78,6 +78,12 @@ class Counts(NamedTuple):
     zero: int
     positive: int
 
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """The same as shares that add up to 1."""
+        count = sum(self)
+        return self.negative / count, self.zero / count, self.positive / count
+
 
 def check(packed: Bytes, fan_in: int, encoding: Encoding) -> Counts:
     """Count the weights in rows of bytes [out, row_bytes] without unpacking them.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from math import prod
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -214,8 +214,8 @@ def parse(body: str) -> Document:
 
 def explain(error: ValidationError) -> str:
     """Every complaint of `error` with its dotted key, on one line."""
-    return "; ".join(f"{_dotted(item['loc'])}: {item['msg']}".removeprefix(": ") for item in error.errors())
-
-
-def _dotted(location: tuple[Any, ...]) -> str:
-    return ".".join(str(part) for part in location)
+    complaints = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        complaints.append(f"{key}: {item['msg'].removeprefix('Value error, ')}".removeprefix(": "))
+    return "; ".join(complaints)

@@ -33,8 +33,7 @@ Observer = Callable[[str, Tensor], None]
 A convolution's batch comes in several parts.
 """
 
-# Floats of a convolution's largest layer that are worked on at a time; 2**21 is eight images of a full-width
-# CIFARNet.
+# Neurons of the largest layer that are worked on at a time: eight images of a full-width CIFARNet.
 _WORKING_SET = 1 << 21
 
 
@@ -77,12 +76,10 @@ class PackedSNN:
         self._readout_divisor = pool * pool
         self._readout_weight = _tensor(network.readout_weight)
         self._readout_bias = _tensor(network.readout_bias)
-        largest = max(
-            (prod(layer.weight[:1] + shape[1:]) * layer.pool**2
-             for layer, shape in zip(about.layers, about.out_shapes(), strict=True) if layer.kind == "conv"),
-            default=1,
-        )
-        self._images_at_once = max(1, _WORKING_SET // largest)
+        # Neurons of each layer: what is behind its pooling, times the square that each is the mean of.
+        shapes = zip(about.layers, about.out_shapes(), strict=True)
+        neurons = max(prod(shape) * layer.pool**2 for layer, shape in shapes)
+        self._images_at_once = max(1, _WORKING_SET // neurons)
 
     def _prepare(self, layer: PackedLayer, pool_before: int, integer: bool) -> _Hidden:
         facts = layer.facts

@@ -34,7 +34,7 @@ def to_bytes(network: PackedNetwork) -> bytes:
 
 def digest(network: PackedNetwork) -> str:
     """SHA-256, in hexadecimal, over the document and all tensors: the content of a packed file."""
-    return _digest(body_of(network.about), network.arrays())
+    return digest_of(body_of(network.about), network.arrays())
 
 
 def read_packed(path: Path) -> PackedNetwork:
@@ -61,7 +61,7 @@ def _read(file: BinaryIO, size_bytes: int, name: str) -> PackedNetwork:
     text, arrays = container.read(file, size_bytes, name)
     try:
         body, sha256 = unseal(text)
-        altered = _digest(body, arrays) != sha256
+        altered = digest_of(body, arrays) != sha256
     except WrongVersionError as error:
         raise FileFormatError(
             f"{name}: packed file of version {error}; this tnacli reads version {VERSION}. Use the tnacli "
@@ -125,7 +125,8 @@ def _check_weights(layer: PackedLayer) -> None:
         raise ValueError(f"layer {layer.facts.name}: {counts.zero} weights are zero, but it is called binary")
 
 
-def _digest(body: str, arrays: dict[str, NDArray[Any]]) -> str:
+def digest_of(body: str, arrays: dict[str, NDArray[Any]]) -> str:
+    """The digest of a file whose document has `body` and whose tensors are `arrays`."""
     hasher = hashlib.sha256()
     # Each part behind its own length, so that no two files share one stream of bytes.
     parts: list[Any] = [body.encode()]

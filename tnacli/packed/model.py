@@ -29,8 +29,7 @@ class PackedLayer:
     shift: Floats
 
     def ternary(self) -> Weights:
-        """The weights -1, 0 and +1, int8, in the shape of `facts.weight`; only for layers that are not fp32.
-        """
+        """The weights -1, 0 and +1, int8, in the shape of `facts.weight`; for layers other than fp32."""
         rows = unpack(self.stored, self.facts.fan_in, ENCODINGS[self.facts.encoding])
         return rows.reshape(self.facts.weight)
 
@@ -89,13 +88,17 @@ def layer_sizes(network: PackedNetwork) -> list[LayerSize]:
     for layer, out in zip(network.layers, network.about.out_shapes(), strict=True):
         facts, counts = layer.facts, layer.counts()
         weights, constants = prod(facts.weight), layer.scale.nbytes + layer.shift.nbytes
-        shares = None if counts is None else (
-            counts.negative / weights, counts.zero / weights, counts.positive / weights
-        )
         rows.append(
             LayerSize(
-                facts.name, facts.kind, facts.weight, out, facts.encoding, weights,
-                layer.stored.nbytes + constants, 4 * weights + constants, shares,
+                name=facts.name,
+                kind=facts.kind,
+                weight=facts.weight,
+                out=out,
+                encoding=facts.encoding,
+                weights=weights,
+                size_bytes=layer.stored.nbytes + constants,
+                fp32_bytes=4 * weights + constants,
+                shares=None if counts is None else counts.shares,
             )
         )
     weight, bias = network.readout_weight, network.readout_bias

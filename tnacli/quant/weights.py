@@ -26,7 +26,7 @@ class _StraightThrough(torch.autograd.Function):
         return quantised
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return grad, None
 
 
@@ -39,7 +39,8 @@ class TernaryWeight(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         quantised = (latent.detach() > self.delta).to(latent.dtype) - (latent.detach() < -self.delta).to(latent.dtype)
-        return _StraightThrough.apply(latent, quantised)  # type: ignore[no-any-return]
+        weight: Tensor = _StraightThrough.apply(latent, quantised)
+        return weight
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return weight
@@ -53,7 +54,8 @@ class BinaryWeight(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         quantised = torch.where(latent.detach() < 0, -1.0, 1.0).to(latent.dtype)
-        return _StraightThrough.apply(latent, quantised)  # type: ignore[no-any-return]
+        weight: Tensor = _StraightThrough.apply(latent, quantised)
+        return weight
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return weight
@@ -113,7 +115,9 @@ def weight_shares(network: SpikingNetwork) -> dict[str, Shares]:
 
 def _shares(weight: Tensor) -> Shares:
     count = weight.numel()
-    return Shares(float((weight < 0).sum()) / count, float((weight == 0).sum()) / count, float((weight > 0).sum()) / count)
+    return Shares(
+        float((weight < 0).sum()) / count, float((weight == 0).sum()) / count, float((weight > 0).sum()) / count
+    )
 
 
 _LATENT = "parametrizations.weight.original"

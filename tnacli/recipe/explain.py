@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tnacli.recipe.misfit import MisfitError
+from tnacli.recipe.misfit import Misfit, MisfitError
 from tnacli.recipe.node import Node, Problem, quoted, show, suggest
 from tnacli.recipe.places import bounds, choices, field_at, section_at, unions, unknown_key
 from tnacli.recipe.schema import PATTERNS
@@ -76,10 +76,7 @@ def _problems(details: dict[str, Any], loc: Loc, tree: Node) -> Iterator[Problem
     cause = details.get("ctx", {}).get("error")
     if isinstance(cause, MisfitError):
         for misfit in cause.misfits:
-            involved = [found for key in misfit.keys if (found := node.find(key))]
-            blamed = max(involved, key=lambda found: found.layer, default=node)
-            if not any(found.broken for found in involved):
-                yield Problem(blamed.origin, blamed.key, misfit.text + suggest(misfit.got, misfit.among))
+            yield from _misfit(misfit, node)
         return
     if details["type"] == "missing":
         yield _missing(loc, node, tree)
@@ -92,6 +89,19 @@ def _problems(details: dict[str, Any], loc: Loc, tree: Node) -> Iterator[Problem
             yield _wrong_count(loc, node, tree)
     else:
         yield Problem(node.origin, node.key, _sentence(details, loc, node, tree))
+
+
+def _misfit(misfit: Misfit, node: Node) -> Iterator[Problem]:
+    """What does not fit in the section `node`; of the settings involved, the highest layer is to blame."""
+    involved = [found for key in misfit.keys if (found := node.find(key))]
+    if any(found.broken for found in involved):
+        return
+    blamed = max(involved, key=lambda found: found.layer, default=node)
+    text = misfit.text + suggest(misfit.got, misfit.among)
+    if misfit.keys and blamed is not node.find(misfit.keys[0]):
+        about = node.find(misfit.keys[0])
+        text = f"{about.key} ({about.origin}) {text}" if about else f"{misfit.keys[0]} {text}"
+    yield Problem(blamed.origin, blamed.key, text)
 
 
 def _missing(loc: Loc, node: Node, tree: Node) -> Problem:

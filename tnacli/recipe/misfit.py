@@ -13,8 +13,9 @@ from dataclasses import dataclass
 class Misfit:
     """One thing that does not fit, in words for the user.
 
-    `keys` are the dotted keys involved, relative to the section that checks, the likeliest first. `got` and
-    `among` are a word that was not known and the words that are, from which a closest one is suggested.
+    `keys` are the dotted keys involved, relative to the section that checks; `text` speaks of the first one,
+    as in "has no effect without compression". `got` and `among` are a word that was not known and the words
+    that are, from which a closest one is suggested.
     """
 
     text: str

@@ -57,9 +57,13 @@ def in_epochs(amount: int | str, total: int) -> float:
 class Augmentation(Section):
     """Random changes to training samples. Fields left out take the data set's own defaults."""
 
-    crop_padding: int | None = Field(None, ge=0, description="pixels of zero padding before a random crop back to size (images)")
+    crop_padding: int | None = Field(
+        None, ge=0, description="pixels of zero padding before a random crop back to size (images)"
+    )
     flip: float | None = Field(None, ge=0, le=1, description="probability of a horizontal flip (images)")
-    rotation: float | None = Field(None, ge=0, le=180, description="random rotation within ± this many degrees (events)")
+    rotation: float | None = Field(
+        None, ge=0, le=180, description="random rotation within ± this many degrees (events)"
+    )
     shear: float | None = Field(None, ge=0, lt=90, description="random shear within ± this many degrees (events)")
 
 
@@ -74,14 +78,20 @@ class Data(Section):
         "auto takes the official files if they are there, else the folders",
     )
     download: bool = Field(False, description="fetch the data set if it is not there")
-    train_samples: Positive | None = Field(None, description="use only this many training samples, balanced over classes")
+    train_samples: Positive | None = Field(
+        None, description="use only this many training samples, balanced over classes"
+    )
     test_samples: Positive | None = Field(None, description="use only this many test samples, balanced over classes")
-    validation_samples: int = Field(0, ge=0, description="training samples held out for validation, balanced over classes")
+    validation_samples: int = Field(
+        0, ge=0, description="training samples held out for validation, balanced over classes"
+    )
     size: tuple[int, int] | None = Field(
         None, strict=False, description="[height, width] fed to the network (default: the data set's own)"
     )
     sensor: tuple[int, int] | None = Field(
-        None, strict=False, description="[height, width] of the camera, where recordings of one's own do not say (event_folder)"
+        None,
+        strict=False,
+        description="[height, width] of the camera, where recordings of one's own do not say (event_folder)",
     )
     binning: Literal["count", "time"] = Field(
         "count",
@@ -116,14 +126,14 @@ class Data(Section):
                     (f"augmentation.{key}", "name"),
                 )
         if facts.is_events and self.normalise == "measure":
-            yield Misfit("event frames are counts and are not normalised; leave it at auto", ("normalise", "name"))
+            yield Misfit("does not apply to events, which are counted; leave it at auto", ("normalise", "name"))
         if self.name == "digits" and self.format != "generated":
             for key in ("root", "download", "format"):
                 if getattr(self, key) not in (None, False, "auto"):
                     yield Misfit("has no effect: digits are embedded", (key, "name"))
         if self.name in ("folder", "event_folder"):
             if self.format not in ("auto", "folder"):
-                yield Misfit(f"{self.format} does not apply: {self.name} reads class folders", ("format", "name"))
+                yield Misfit(f"is {self.format}, and {self.name} reads class folders", ("format", "name"))
             if self.download:
                 yield Misfit(f"has no effect: {self.name} stands for files of one's own", ("download", "name"))
         for key, pair in (("size", self.size), ("sensor", self.sensor)):
@@ -197,7 +207,9 @@ class Matching(Section):
     """How the logits of two networks are pulled together."""
 
     alpha: float = Field(gt=0, description="weight of the matching loss (Eq. 5)")
-    match: Match = Field("mse", description="squared difference of logits, or temperature-scaled KL divergence (Hinton 2015)")
+    match: Match = Field(
+        "mse", description="squared difference of logits, or temperature-scaled KL divergence (Hinton 2015)"
+    )
     reduction: Reduction = Field(
         "sum",
         description="open: matching summed over batch and classes, summed over classes and averaged over the batch, "
@@ -208,7 +220,9 @@ class Matching(Section):
     @model_validator(mode="after")
     def _temperature(self) -> Matching:
         if self.temperature is not None and self.match != "kl":
-            refuse([Misfit("has no effect with match: mse; it softens the logits of match: kl", ("temperature", "match"))])
+            refuse(
+                [Misfit("has no effect with match: mse; it softens the logits of match: kl", ("temperature", "match"))]
+            )
         return self
 
 
@@ -223,7 +237,10 @@ class Twin(Matching):
 
     kind: Literal["twin"] = "twin"
     siblings: tuple[Sibling, ...] = Field(
-        (Sibling(),), min_length=1, strict=False, description="the co-trained networks; two make section 5.3.1's three networks"
+        (Sibling(),),
+        min_length=1,
+        strict=False,
+        description="the co-trained networks; two make section 5.3.1's three networks",
     )
 
 
@@ -242,8 +259,9 @@ Objective = Annotated[Solo | Twin | Distill, Field(discriminator="kind")]
 
 class _Compression(Section):
     start: Epochs = Field(
-        "60%", description="epochs of full-precision training before the base is compressed, or a share of all epochs "
-        "(paper: 150 of 250)"
+        "60%",
+        description="epochs of full-precision training before the base is compressed, or a share of all epochs "
+        "(paper: 150 of 250)",
     )
 
 
@@ -293,8 +311,9 @@ class Train(Section):
         "auto", description="arithmetic of training: bf16 autocast where the hardware is good at it, or as said"
     )
     select: Literal["last", "val", "test"] = Field(
-        "last", description="the epoch whose weights are the result: the last, the best on the validation samples, "
-        "or the best on the test set (as papers do; marked wherever shown)"
+        "last",
+        description="the epoch whose weights are the result: the last, the best on the validation samples, "
+        "or the best on the test set (as papers do; marked wherever shown)",
     )
 
 
@@ -327,9 +346,9 @@ class Settings(Section):
             try:
                 layer_shapes(layout, width=self.model.width, channels=facts.channels or 1, size=size, classes=2)
             except ValueError as error:
-                yield Misfit(str(error), ("model.layout", "data.size", "data.name"))
+                yield Misfit(f"does not fit: {error}", ("model.layout", "data.size", "data.name"))
         if train.select == "val" and not self.data.validation_samples:
-            text = "val selects on validation samples, and data.validation_samples is 0; hold some samples out"
+            text = "is val, and data.validation_samples is 0; hold some samples out"
             yield Misfit(text, ("train.select", "data.validation_samples"))
         if compression is None:
             if train.schedule.at_compression == "restart":
@@ -339,8 +358,8 @@ class Settings(Section):
         start = in_epochs(compression.start, train.epochs)
         if start >= train.epochs and (start or train.epochs):
             yield Misfit(
-                f"compression.start is {compression.start} and train.epochs {train.epochs}, which leaves no epoch to "
-                f"train after compression; compress earlier, or train longer",
+                f"is {compression.start} and train.epochs is {train.epochs}, which leaves no epoch to train after "
+                f"compression; compress earlier, or train longer",
                 ("compression.start", "train.epochs", "compression.mode"),
             )
         if len(layer_shapes(layout, width=1.0, channels=1, size=(1 << 12, 1 << 12), classes=2)) < 3:
@@ -363,10 +382,16 @@ class Recipe(Section):
 
     name: Annotated[str, Field(pattern=NAME)] = Field(description="names the folder of the results")
     description: str = Field("", description="what it reproduces and what it leaves open")
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1, strict=False, description="every run is trained once a seed")
-    export: bool = Field(False, description="write a packed file beside the checkpoint of every compressed run, and evaluate it")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (0,), min_length=1, strict=False, description="every run is trained once a seed"
+    )
+    export: bool = Field(
+        False, description="write a packed file beside the checkpoint of every compressed run, and evaluate it"
+    )
     reproduces: Reproduces = Field(Reproduces(), description="the paper's numbers that the runs answer to")
-    runs: dict[Annotated[str, Field(pattern=NAME)], Settings] = Field(min_length=1, description="the runs, each a partial set of settings over the shared ones")
+    runs: dict[Annotated[str, Field(pattern=NAME)], Settings] = Field(
+        min_length=1, description="the runs, each a partial set of settings over the shared ones"
+    )
 
     @field_validator("seeds")
     @classmethod

@@ -211,7 +211,7 @@ class _Reader:
             name = f"the key {quoted(event.value)}" if isinstance(event, yaml.ScalarEvent) else "a key here"
             self._problem(line, key, f"{name} is not text; put it in quotes if it is meant as a name")
             return None
-        if node.value == "<<":
+        if node.value == "<<" and not getattr(event, "style", None):  # in quotes it is a name like any other
             self._problem(line, key, "'<<' merges mappings in YAML, not here; write the values")
             return None
         return node.value

@@ -76,7 +76,9 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / "lock").open("a+")
         except OSError as error:
-            raise StorageError(f"{self.path}: cannot be written: {error.strerror}; choose another place with --out") from None
+            raise StorageError(
+                f"{self.path}: cannot be written: {error.strerror}; choose another place with --out"
+            ) from None
         with lock:
             if os.name == "posix":
                 try:

@@ -48,6 +48,7 @@ def norm_lif_pool(summed: Tensor, norm: nn.Module, constants: Constants, samples
     as samples, the input is the same at every timestep.
     """
     assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
+    spikes: Tensor
     spikes, mean, var = _NormLIFPool.apply(summed, norm.weight, norm.bias, constants, samples)
     if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
         with torch.no_grad():
@@ -56,7 +57,7 @@ def norm_lif_pool(summed: Tensor, norm: nn.Module, constants: Constants, samples
             momentum = 0.1 if norm.momentum is None else norm.momentum
             norm.running_mean.lerp_(mean, momentum)
             norm.running_var.lerp_(var * (count / max(1, count - 1)), momentum)
-    return spikes  # type: ignore[no-any-return]
+    return spikes
 
 
 class _NormLIFPool(torch.autograd.Function):
@@ -79,7 +80,13 @@ class _NormLIFPool(torch.autograd.Function):
         codes = torch.empty(planes * facts.N * facts.H * facts.W * channels, dtype=torch.uint8) if keep else None
         check(
             library.lif_forward(
-                ctypes.byref(facts), address(x), address(scale), address(shift), address(spikes), address(codes), threads
+                ctypes.byref(facts),
+                address(x),
+                address(scale),
+                address(shift),
+                address(spikes),
+                address(codes),
+                threads,
             )
         )
         mean, var = mean64.float(), var64.float()
@@ -89,7 +96,7 @@ class _NormLIFPool(torch.autograd.Function):
         return spikes, mean, var
 
     @staticmethod
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: Any, grad_spikes: Tensor, grad_mean: Tensor, grad_var: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, None, None]:
         x, codes, mean, invstd, scale = ctx.saved_tensors

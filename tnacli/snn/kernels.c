@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SPIKED 1
+#define INSIDE 2
 #define BLOCK 64 /* rows summed in single precision before they are added to a double */
 
 typedef struct {
@@ -25,6 +27,53 @@ typedef struct {
 static void part(int64_t count, int64_t index, int64_t parts, int64_t *from, int64_t *to) {
     *from = count * index / parts;
     *to = count * (index + 1) / parts;
+}
+
+/* The inner loops, over the channels of one row. Functions of their own, so that `restrict` reaches the vectoriser. */
+
+static void one_step(int64_t C, const float *restrict x, const float *restrict scale, const float *restrict shift,
+                     float keep, float threshold, float weight, float *restrict v, float *restrict out) {
+    for (int64_t c = 0; c < C; c++) {
+        const float u = keep * v[c] + (x[c] * scale[c] + shift[c]);
+        out[c] += u >= threshold ? weight : 0.0f;
+        v[c] = u >= threshold ? 0.0f : u;
+    }
+}
+
+static void one_step_coded(int64_t C, const float *restrict x, const float *restrict scale, const float *restrict shift,
+                           float keep, float threshold, float window, float weight, float *restrict v,
+                           float *restrict out, int32_t *restrict bits, uint8_t *restrict code, int bit) {
+    for (int64_t c = 0; c < C; c++) {
+        const float u = keep * v[c] + (x[c] * scale[c] + shift[c]);
+        const int32_t inside = fabsf(u - threshold) <= window ? INSIDE : 0;
+        out[c] += u >= threshold ? weight : 0.0f;
+        bits[c] = u >= threshold ? inside | SPIKED : inside;
+        v[c] = u >= threshold ? 0.0f : u;
+    }
+    for (int64_t c = 0; c < C; c++) code[c] = (uint8_t)(code[c] | bits[c] << bit);
+}
+
+static void one_step_back(int64_t C, const float *restrict grad_out, const uint8_t *restrict code, int bit, float slope,
+                          float decay, float *restrict later) {
+    const int32_t spiked = SPIKED << bit, inside = INSIDE << bit;
+    for (int64_t c = 0; c < C; c++) {
+        const int32_t bits = code[c];
+        const float direct = bits & inside ? grad_out[c] * slope : 0.0f;
+        const float through_time = bits & spiked ? 0.0f : decay * later[c];
+        later[c] = direct + through_time;
+    }
+}
+
+static void add_to(int64_t C, const float *restrict from, float *restrict to) {
+    for (int64_t c = 0; c < C; c++) to[c] += from[c];
+}
+
+static void add_sums(int64_t C, const float *restrict grad, const float *restrict x, const float *restrict mean,
+                     const float *restrict invstd, float *restrict sum, float *restrict product) {
+    for (int64_t c = 0; c < C; c++) {
+        sum[c] += grad[c];
+        product[c] += grad[c] * ((x[c] - mean[c]) * invstd[c]);
+    }
 }
 
 /* Mean and biased variance of each channel of x [rows, C]. Returns 0, or 1 if memory ran out. */
@@ -76,11 +125,12 @@ int lif_forward(const Layer *layer, const float *x, const float *scale, const fl
     const int64_t outH = H / pool, outW = W / pool, rows = layer->N * H * W, out_rows = layer->N * outH * outW;
     const float decay = layer->decay, threshold = layer->threshold, window = layer->window;
     const float weight = 1.0f / (float)(pool * pool);
-    float *potentials = malloc((size_t)(threads * C) * sizeof(float));
+    float *potentials = malloc((size_t)(threads * 2 * C) * sizeof(float));
     if (!potentials) return 1;
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int64_t index = 0; index < threads; index++) {
-        float *restrict v = potentials + index * C;
+        float *v = potentials + index * 2 * C;
+        int32_t *bits = (int32_t *)(v + C);
         int64_t from, to;
         part(out_rows, index, threads, &from, &to);
         for (int64_t place = from; place < to; place++) {
@@ -88,29 +138,18 @@ int lif_forward(const Layer *layer, const float *x, const float *scale, const fl
             for (int64_t inner = 0; inner < pool * pool; inner++) {
                 const int64_t row = (n * H + h * pool + inner / pool) * W + w * pool + inner % pool;
                 for (int64_t t = 0; t < T; t++) {
-                    const float *restrict at = x + ((layer->repeated ? 0 : t) * rows + row) * C;
-                    float *restrict o = out + (t * out_rows + place) * C;
+                    const float *at = x + ((layer->repeated ? 0 : t) * rows + row) * C;
+                    float *o = out + (t * out_rows + place) * C;
                     const float keep = t ? decay : 0.0f;
                     if (!t) memset(v, 0, (size_t)C * sizeof(float));
                     if (!inner) memset(o, 0, (size_t)C * sizeof(float));
                     if (codes) {
-                        uint8_t *restrict code = codes + (t / 4 * rows + row) * C;
+                        uint8_t *code = codes + (t / 4 * rows + row) * C;
                         const int bit = 2 * (int)(t % 4);
                         if (!bit) memset(code, 0, (size_t)C);
-                        for (int64_t c = 0; c < C; c++) {
-                            const float u = keep * v[c] + (at[c] * scale[c] + shift[c]);
-                            const int spiked = u >= threshold, inside = fabsf(u - threshold) <= window;
-                            o[c] += spiked ? weight : 0.0f;
-                            v[c] = spiked ? 0.0f : u;
-                            code[c] |= (uint8_t)((spiked | inside << 1) << bit);
-                        }
+                        one_step_coded(C, at, scale, shift, keep, threshold, window, weight, v, o, bits, code, bit);
                     } else {
-                        for (int64_t c = 0; c < C; c++) {
-                            const float u = keep * v[c] + (at[c] * scale[c] + shift[c]);
-                            const int spiked = u >= threshold;
-                            o[c] += spiked ? weight : 0.0f;
-                            v[c] = spiked ? 0.0f : u;
-                        }
+                        one_step(C, at, scale, shift, keep, threshold, weight, v, o);
                     }
                 }
             }
@@ -133,7 +172,7 @@ int lif_backward(const Layer *layer, const float *grad_out, const uint8_t *codes
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int64_t index = 0; index < threads; index++) {
         double *sums = partial + index * 2 * C, *products = sums + C;
-        float *restrict later = scratch + index * 3 * C, *restrict s = later + C, *restrict p = s + C;
+        float *later = scratch + index * 3 * C, *s = later + C, *p = s + C;
         int64_t from, to;
         part(rows, index, threads, &from, &to);
         for (int64_t start = from; start < to; start += BLOCK) {
@@ -150,40 +189,16 @@ int lif_backward(const Layer *layer, const float *grad_out, const uint8_t *codes
                 memset(later, 0, (size_t)C * sizeof(float));
                 if (layer->repeated) memset(grad + row * C, 0, (size_t)C * sizeof(float));
                 for (int64_t t = T - 1; t >= 0; t--) {
-                    const float *restrict g = grad_out + (t * out_rows + place) * C;
-                    const uint8_t *restrict code = codes + (t / 4 * rows + row) * C;
-                    float *restrict to_current = grad + ((layer->repeated ? 0 : t) * rows + row) * C;
-                    const int bit = 2 * (int)(t % 4);
+                    one_step_back(C, grad_out + (t * out_rows + place) * C, codes + (t / 4 * rows + row) * C,
+                                  2 * (int)(t % 4), slope, decay, later);
                     if (layer->repeated) {
-                        for (int64_t c = 0; c < C; c++) {
-                            const int bits = code[c] >> bit;
-                            const float u = (bits & 2 ? g[c] * slope : 0.0f) + (bits & 1 ? 0.0f : decay * later[c]);
-                            later[c] = u;
-                            to_current[c] += u;
-                        }
+                        add_to(C, later, grad + row * C);
                     } else {
-                        for (int64_t c = 0; c < C; c++) {
-                            const int bits = code[c] >> bit;
-                            const float u = (bits & 2 ? g[c] * slope : 0.0f) + (bits & 1 ? 0.0f : decay * later[c]);
-                            later[c] = u;
-                            to_current[c] = u;
-                        }
-                        if (x) {
-                            const float *restrict at = x + (t * rows + row) * C;
-                            for (int64_t c = 0; c < C; c++) {
-                                s[c] += later[c];
-                                p[c] += later[c] * ((at[c] - mean[c]) * invstd[c]);
-                            }
-                        }
+                        memcpy(grad + (t * rows + row) * C, later, (size_t)C * sizeof(float));
+                        if (x) add_sums(C, later, x + (t * rows + row) * C, mean, invstd, s, p);
                     }
                 }
-                if (layer->repeated && x) {
-                    const float *restrict at = x + row * C, *restrict u = grad + row * C;
-                    for (int64_t c = 0; c < C; c++) {
-                        s[c] += u[c];
-                        p[c] += u[c] * ((at[c] - mean[c]) * invstd[c]);
-                    }
-                }
+                if (layer->repeated && x) add_sums(C, grad + row * C, x + row * C, mean, invstd, s, p);
             }
             for (int64_t c = 0; c < C; c++) { sums[c] += s[c]; products[c] += p[c]; }
         }

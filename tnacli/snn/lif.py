@@ -64,7 +64,7 @@ class _FusedLIF(torch.autograd.Function):
         return spikes
 
     @staticmethod
-    def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None]:
         (codes,) = ctx.saved_tensors
         neuron: Neuron = ctx.neuron
         timesteps = codes.shape[0]
@@ -85,7 +85,9 @@ def _empty_over_time(current: Tensor, timesteps: int) -> Tensor:
     first = current[0]
     if first.dim() == 4 and first.is_contiguous(memory_format=torch.channels_last):
         flat = torch.empty(
-            (timesteps * first.shape[0], *first.shape[1:]), dtype=first.dtype, device=first.device,
+            (timesteps * first.shape[0], *first.shape[1:]),
+            dtype=first.dtype,
+            device=first.device,
             memory_format=torch.channels_last,
         )
         return flat.view(timesteps, *first.shape)
@@ -94,7 +96,8 @@ def _empty_over_time(current: Tensor, timesteps: int) -> Tensor:
 
 def lif_fused(current: Tensor, timesteps: int, neuron: Neuron) -> Tensor:
     """What `lif_reference` computes where the reset is detached, in less time and memory; the same shapes."""
-    return _FusedLIF.apply(current, timesteps, neuron)  # type: ignore[no-any-return]
+    spikes: Tensor = _FusedLIF.apply(current, timesteps, neuron)
+    return spikes
 
 
 class LIF(nn.Module):

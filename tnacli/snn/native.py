@@ -24,7 +24,16 @@ from torch import Tensor
 from tnacli.data.cache import cache_folder
 
 _SOURCE = Path(__file__).with_name("kernels.c")
-_FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fPIC", "-shared", "-std=c11")
+_FLAGS = (
+    "-O3",
+    "-march=native",
+    "-ffp-contract=off",
+    "-fno-trapping-math",
+    "-fno-math-errno",
+    "-fPIC",
+    "-shared",
+    "-std=c11",
+)
 _COMPILE_SECONDS = 60
 
 

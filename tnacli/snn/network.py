@@ -6,6 +6,8 @@ Images enter as the same current at every timestep (direct coding), so the first
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -71,7 +73,7 @@ class SpikingLayer(nn.Module):
         # give the same spikes. Hidden sums over ternary weights are exact, which leaves no room for rounding before.
         scale, shift = self.folded()
         if isinstance(self.synapse, nn.Conv2d):
-            summed = F.conv2d(x, self.synapse.weight, padding=self.synapse.padding)  # type: ignore[arg-type]
+            summed = F.conv2d(x, self.synapse.weight, padding=self.synapse.padding)
             scale, shift = scale[:, None, None], shift[:, None, None]
         else:
             summed = F.linear(x, self.synapse.weight)
@@ -120,9 +122,9 @@ class SpikingNetwork(nn.Module):
     @property
     def hidden(self) -> dict[str, SpikingLayer]:
         """The layers that compression acts on: all with weights but the first and the readout (section 4.2)."""
-        return {name: layer for name, layer in list(self.layers.items())[1:]}  # type: ignore[misc]
+        return dict(list(self.spiking.items())[1:])
 
     @property
     def spiking(self) -> dict[str, SpikingLayer]:
         """Every layer of spiking neurons."""
-        return dict(self.layers.items())  # type: ignore[arg-type]
+        return cast("dict[str, SpikingLayer]", dict(self.layers.items()))

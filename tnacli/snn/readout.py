@@ -29,5 +29,3 @@ class Readout(nn.Linear):
 def readout_leak(kind: str, decay: float) -> float:
     """The leak of the readout `kind` ("leaky" or "sum") beside neurons with `decay`."""
     return decay if kind == "leaky" else 1.0
-
-

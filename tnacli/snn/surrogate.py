@@ -16,7 +16,7 @@ class _Boxcar(torch.autograd.Function):
         return (potential >= threshold).to(potential.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (inside,) = ctx.saved_tensors
         return grad * inside * ctx.height, None, None, None
 
@@ -26,4 +26,5 @@ def spike(potential: Tensor, *, threshold: float, height: float = 0.5, window: f
 
     The gradient is the boxcar of Eq. 4: ds/du = `height` where |u - threshold| <= `window`, else 0.
     """
-    return _Boxcar.apply(potential, threshold, height, window)  # type: ignore[no-any-return]
+    spikes: Tensor = _Boxcar.apply(potential, threshold, height, window)
+    return spikes

@@ -50,7 +50,7 @@ class Checkpoint:
         hasher = hashlib.sha256(json.dumps(self.about, sort_keys=True).encode())
         for name, tensor in sorted(self.tensors.items()):
             hasher.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            hasher.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+            hasher.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return hasher.hexdigest()
 
     def under(self, prefix: str) -> dict[str, Tensor]:

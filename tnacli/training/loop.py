@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tnacli.data.batches import Batch, Batches
 from tnacli.errors import DivergedError
 from tnacli.evaluation.accuracy import Evaluation, evaluate_network
 from tnacli.objectives.objective import Losses, Objective
 from tnacli.quant.weights import compress, latent_parameters, latent_state, load_latent_state, weight_shares
-from tnacli.recipe.schema import Settings, as_json
+from tnacli.recipe.schema import Model, Settings, as_json
 from tnacli.seeds import derive
 from tnacli.snn.network import SpikingNetwork
 from tnacli.training.checkpoint import Checkpoint
@@ -87,7 +87,7 @@ class Trainer:
         self.about, self.device, self.precision = about, device, precision
         self._save, self._emit, self._stop = save, emit, stop
         # Channels-last convolutions and pooling are faster on CPUs and CUDA alike; weights keep their values.
-        self.objective = objective.to(device, memory_format=torch.channels_last)
+        self.objective = objective.to(device).to(memory_format=torch.channels_last)
         self._compressed_at = compression_epoch(settings)
         self._parameters = latent_parameters(self.objective.networks)
         self._adam = torch.optim.Adam(
@@ -238,7 +238,7 @@ class Trainer:
         about = {
             **self.about,
             "settings": as_json(self.settings),
-            "networks": {name: as_json(network.model) for name, network in self.objective.networks.items()},
+            "networks": {name: as_json(_model(network)) for name, network in self.objective.networks.items()},
             "seed": self.seed,
             "state": dataclasses.asdict(state),
             "compressed": state.compressed,
@@ -303,6 +303,11 @@ class Trainer:
             peak_memory_mb=peak_memory_mb(self.device),
             firing_rate=measured["base"].firing_rate,
         )
+
+
+def _model(network: nn.Module) -> Model:
+    assert isinstance(network, SpikingNetwork)
+    return network.model
 
 
 def _like(value: Tensor, parameter: Tensor) -> Tensor:

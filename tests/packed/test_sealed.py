@@ -1,0 +1,142 @@
+"""Files whose digest is right and whose contents are not."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.packed.networks import same
+from tnacli.errors import FileFormatError
+from tnacli.packed import container
+from tnacli.packed.document import seal
+from tnacli.packed.file import digest_of, from_bytes
+from tnacli.packed.model import PackedNetwork
+
+Change = Callable[[dict[str, Any], container.Arrays], object]
+
+
+def resealed(data: bytes, change: Change) -> bytes:
+    """The file `data` with its document and arrays changed in place by `change`, and a digest that matches
+    again.
+    """
+    text, arrays = container.read(io.BytesIO(data), len(data), "")
+    document = json.loads(text)
+    del document["sha256"]
+    arrays = {name: array.copy() for name, array in arrays.items()}
+    change(document, arrays)
+    body = json.dumps(document)[:-1]
+    return container.to_bytes(seal(body, digest_of(body, arrays)), arrays)
+
+
+def test_a_resealed_file_is_a_file(packed: PackedNetwork, packed_bytes: bytes) -> None:
+    # The tests below change one thing and seal again; this shows that sealing is not what they are refused
+    # for.
+    assert same(from_bytes(resealed(packed_bytes, lambda document, arrays: None)), packed)
+
+
+def _set(*keys: str | int, to: object) -> Change:
+    def change(document: dict[str, Any], arrays: container.Arrays) -> None:
+        part: Any = document
+        for key in keys[:-1]:
+            part = part[key]
+        part[keys[-1]] = to
+
+    return change
+
+
+def _three_channels(document: dict[str, Any], arrays: container.Arrays) -> None:
+    document["input"] |= {"channels": 3, "mean": None, "std": None}
+
+
+def _invalid_codes(document: dict[str, Any], arrays: container.Arrays) -> None:
+    arrays["conv2.weight"][1, 2] = 0b11000000
+
+
+def _filled_padding(document: dict[str, Any], arrays: container.Arrays) -> None:
+    arrays["conv2.weight"][3, -1] = (
+        0b00101010  # 54 weights: the upper two of the last byte's digits are left over
+    )
+
+
+def _not_a_number(document: dict[str, Any], arrays: container.Arrays) -> None:
+    arrays["fc1.scale"][0] = np.nan
+
+
+def _missing(document: dict[str, Any], arrays: container.Arrays) -> None:
+    del arrays["readout.bias"]
+
+
+def _extra(document: dict[str, Any], arrays: container.Arrays) -> None:
+    arrays["aaa"] = np.zeros(3, dtype=np.uint8)
+
+
+def _other_shape(document: dict[str, Any], arrays: container.Arrays) -> None:
+    arrays["fc2.shift"] = arrays["fc2.shift"][:-1]
+
+
+def _other_type(document: dict[str, Any], arrays: container.Arrays) -> None:
+    arrays["fc2.weight"] = arrays["fc2.weight"].astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (_set("format", to="other"), "its format is not tnacli-packed"),
+        (_set("version", to=2), "packed file of version 2; this tnacli reads version 1"),
+        (_set("version", to=True), "packed file of version True"),
+        (_set("timesteps", to=0), "timesteps: "),
+        (_set("timesteps", to=1.5), "timesteps: "),
+        (_set("timesteps", to=10**12), "timesteps: "),
+        (_set("neuron", "threshold", to=-1.0), "neuron.threshold: "),
+        (_set("neuron", "threshold", to=1e-60), "neuron.threshold: "),
+        (_set("neuron", "decay", to=1.01), "neuron.decay: "),
+        (_set("neuron", "extra", to=1), "neuron.extra: Extra inputs"),
+        (_set("surprise", to=1), "surprise: Extra inputs"),
+        (_set("layers", 1, "encoding", to="ternary9"), "layers.1.encoding: "),
+        (_set("layers", 1, "encoding", to="fp32"), "layer conv2: the first layer is fp32"),
+        (_set("layers", 0, "encoding", to="ternary2"), "layer conv1: the first layer is fp32"),
+        (_set("layers", 0, "binary", to=True), "layer conv1: fp32 weights are not binary"),
+        (_set("layers", 1, "binary", to=True), "layer conv2: .* weights are zero, but it is called binary"),
+        (_set("layers", 1, "pool", to=3), "layers.1.pool: "),
+        (_set("layers", 1, "pool", to=8), "layer conv2: pool 8 leaves nothing of 4x4"),
+        (_set("layers", 2, "pool", to=2), "layer fc1: fully connected neurons are not pooled"),
+        (
+            _set("layers", 1, "weight", to=[9, 7, 3, 3]),
+            "layer conv2: weight .* does not fit inputs of .6, 4, 4.",
+        ),
+        (_set("layers", 1, "weight", to=[9, 6, 3, 5]), "layer conv2: a kernel of 3x5"),
+        (_set("layers", 1, "weight", to=[9, 6, 2, 2]), "layer conv2: a kernel of 2x2"),
+        (_set("layers", 2, "weight", to=[17, 37]), "layer fc1: weight .* does not fit"),
+        (_set("layers", 1, "weight", to=[10**30, 6, 3, 3]), "layers.1.weight"),
+        (_set("layers", 1, "name", to="conv1"), "two layers have the same name"),
+        (_set("layers", 1, "name", to="readout"), "two layers have the same name"),
+        (_set("layers", 1, "name", to="../evil"), "layers.1.name: "),
+        (_set("layers", to=[]), "layers: "),
+        (_set("readout", "weight", to=[5, 8]), "readout: weight is .5, 8., but 5 labels and 7 features"),
+        (_set("labels", to=["a"]), "readout: weight is"),
+        (_set("labels", to=[1, 2, 3, 4, 5]), "labels.0: "),
+        (_three_channels, "layer conv1: weight"),
+        (_set("input", "size", to=[90, 80]), "layer fc1: weight"),
+        (_set("input", "size", to=[2**40, 2**40]), "input.size.0"),
+        (_set("input", "std", to=None), "input: mean and std belong together"),
+        (_set("input", "std", to=[1.0, 0.0]), "input.std.1"),
+        (_set("input", "mean", to=[1.0]), "one value for each of the 2 channels"),
+        (_set("input", "kind", to="events"), "event frames are counts and are not normalised"),
+        (_set("origin", "accuracy", to=101), "origin.accuracy"),
+        (_invalid_codes, "layer conv2: byte 2 of row 1 is 192"),
+        (_filled_padding, "layer conv2: the padding at the end of row 3"),
+        (_not_a_number, "tensor 'fc1.scale' holds a NaN"),
+        (_missing, "tensor 'readout.bias' is missing"),
+        (_extra, "tensor 'aaa' is in no layer"),
+        (_other_shape, "tensor 'fc2.shift' is float32 "),
+        (_other_type, "tensor 'fc2.weight' is float32 "),
+    ],
+)
+def test_a_sealed_file_must_make_sense_too(packed_bytes: bytes, change: Change, what: str) -> None:
+    with pytest.raises(FileFormatError, match=f"^net.tna: .*{what}"):
+        from_bytes(resealed(packed_bytes, change), "net.tna")
