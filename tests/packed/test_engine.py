@@ -199,3 +199,9 @@ def test_inputs_of_another_shape_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=what):
         PackedSNN(make_packed(network, events=events))(inputs)
+
+
+@pytest.mark.parametrize("layout", ["4C3-AP2-3C3-5FC", "9FC-8FC", "4C3-3C3"])
+def test_no_inputs_give_no_logits(layout: str) -> None:
+    network = make_network(layout)
+    assert PackedSNN(make_packed(network))(make_inputs(network, 0)).shape == (0, 5)

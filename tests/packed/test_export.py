@@ -13,7 +13,8 @@ from torch.nn.utils import parametrize
 from tests.packed.networks import ORIGIN, make_inputs, make_network, make_packed
 from tnacli.build import build_network
 from tnacli.errors import FileFormatError, StorageError, UsageError
-from tnacli.packed.document import InputFacts
+from tnacli.packed.document import Document, InputFacts
+from tnacli.packed.engine import PackedSNN
 from tnacli.packed.export import export, pack_network, verify
 from tnacli.packed.file import read_packed
 from tnacli.packed.model import PackedLayer, PackedNetwork, layer_sizes
@@ -112,12 +113,38 @@ def test_verification_notices_any_difference(network: SpikingNetwork, tmp_path: 
     assert not list(tmp_path.iterdir())
 
 
-def test_verification_notices_other_constants_by_the_predictions(network: SpikingNetwork) -> None:
+@pytest.mark.parametrize("part", ["timesteps", "threshold", "decay", "leak"])
+def test_verification_notices_other_neurons(network: SpikingNetwork, part: str) -> None:
     packed = pack(network)
-    neuron = packed.about.neuron.model_copy(update={"threshold": 3.0})
-    other = dataclasses.replace(packed, about=packed.about.model_copy(update={"neuron": neuron}))
-    with pytest.raises(FileFormatError, match=r"predicts \d+ of 40 samples otherwise than the checkpoint"):
-        verify(network, other, make_inputs(network, 40))
+    about = packed.about.model_dump()
+    holder = {"timesteps": about, "leak": about["readout"]}.get(part, about["neuron"])
+    holder[part] = 2 if part == "timesteps" else 0.75
+    other = dataclasses.replace(packed, about=Document.model_validate(about))
+    with pytest.raises(FileFormatError, match="the packed neurons are not the checkpoint's"):
+        verify(network, other, make_inputs(network, 0))
+
+
+def test_verification_notices_another_pooling(network: SpikingNetwork) -> None:
+    packed = pack(network)
+    layer = packed.layers[1]
+    other = dataclasses.replace(layer, facts=layer.facts.model_copy(update={"pool": 1}))
+    with pytest.raises(FileFormatError, match="numbers of layer conv2 are not the checkpoint's"):
+        verify(network, _with_layer(packed, 1, other), make_inputs(network, 0))
+
+
+def test_verification_notices_other_predictions(
+    network: SpikingNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = PackedSNN.__call__
+    monkeypatch.setattr(PackedSNN, "__call__", lambda engine, inputs: right(engine, inputs).roll(1, dims=1))
+    with pytest.raises(FileFormatError, match=r"predicts 40 of 40 samples otherwise than the checkpoint"):
+        verify(network, pack(network), make_inputs(network, 40))
+
+
+def test_weights_alone_can_be_verified(network: SpikingNetwork) -> None:
+    verification = verify(network, pack(network), make_inputs(network, 0))
+    assert verification.samples == 0
+    assert verification.weights > 0
 
 
 def test_verification_leaves_the_network_in_its_mode(network: SpikingNetwork) -> None:

@@ -124,7 +124,7 @@ class PackedSNN:
         else:
             spikes = self._fire(self._first.name, lambda t: current[min(t, len(current) - 1)], observe)
         for layer in self._hidden[len(convs) :]:
-            driven = layer.current(spikes.flatten(0, 1)).view(*spikes.shape[:2], -1)
+            driven = layer.current(spikes.flatten(0, 1)).view(*spikes.shape[:2], len(layer.scale))
             spikes = self._fire(layer.name, driven.__getitem__, observe)
         return self._logits(spikes)
 

@@ -135,11 +135,17 @@ class Verification:
 
 @torch.no_grad()
 def verify(network: SpikingNetwork, packed: PackedNetwork, samples: Tensor) -> Verification:
-    """Compare every weight and constant, and the predictions on `samples` (normalised inputs, float32).
+    """Compare every weight and constant, and the predictions on `samples` (normalised inputs, float32, any
+    number, also none).
 
     Raises FileFormatError if anything differs; that is a bug or a broken machine, never a matter of rounding
     in the hidden layers, which are exact.
     """
+    neuron, about = network.model.neuron, packed.about
+    if (network.timesteps, neuron.decay, neuron.threshold, network.readout.leak) != (
+        about.timesteps, about.neuron.decay, about.neuron.threshold, about.readout.leak
+    ):
+        raise FileFormatError(f"the packed neurons are not the checkpoint's; {_REPORT}")
     weights = 0
     for (name, layer), ours in zip(network.spiking.items(), packed.layers, strict=True):
         scale, shift = (_floats(values) for values in layer.folded())
@@ -149,6 +155,7 @@ def verify(network: SpikingNetwork, packed: PackedNetwork, samples: Tensor) -> V
             codes = ours.ternary().reshape(ours.facts.weight[0], -1)
             same = np.array_equal(_rows(layer.synapse.weight), codes)
             weights += codes.size
+        same = same and layer.pool == ours.facts.pool
         if not (same and np.array_equal(scale, ours.scale) and np.array_equal(shift, ours.shift)):
             raise FileFormatError(f"the packed numbers of layer {name} are not the checkpoint's; {_REPORT}")
     readout = network.readout
@@ -161,6 +168,8 @@ def verify(network: SpikingNetwork, packed: PackedNetwork, samples: Tensor) -> V
 
 
 def _compare_predictions(network: SpikingNetwork, packed: PackedNetwork, samples: Tensor) -> float:
+    if not len(samples):
+        return 0.0
     engine, device, training = PackedSNN(packed), network.readout.weight.device, network.training
     differing, largest = 0, 0.0
     network.eval()
