@@ -211,7 +211,7 @@ class Matching(Section):
         "mse", description="squared difference of logits, or temperature-scaled KL divergence (Hinton 2015)"
     )
     reduction: Reduction = Field(
-        "sum",
+        "batch_mean",
         description="open: matching summed over batch and classes, summed over classes and averaged over the batch, "
         "or averaged over both",
     )
