@@ -25,6 +25,9 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
+# The networks here are far too small to share their work among threads.
+torch.set_num_threads(1)
+
 # The same examples on every run: a change is judged by what it changed. New ones: pytest --hypothesis-profile=search
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("search", deadline=None)

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tnacli.data.cache import Bytes, SourceFile, cache_folder, cached, entry_name
+from tnacli.data.cache import Bytes, SourceFile, cached, entry_name
 from tnacli.errors import DataError
+from tnacli.places import cache_folder
 
 
 class Decoder:

@@ -15,7 +15,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More detail on s
 Out = Annotated[Path, typer.Option("--out", help="Folder that holds the runs.", file_okay=False)]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 DataRoot = Annotated[
-    str | None, typer.Option("--data-root", help="Folder that holds the data sets [default: $TNA_DATA, or ./data].")
+    str | None, typer.Option("--data-root", help="Folder that holds the data sets (default: $TNA_DATA, or ./data).")
 ]
 With = Annotated[
     list[str] | None,

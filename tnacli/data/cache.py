@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -35,18 +34,6 @@ class SourceFile(NamedTuple):
     path: str
     size_bytes: int
     changed_ns: int
-
-
-def cache_folder() -> Path | None:
-    """$TNA_CACHE, else tnacli below $XDG_CACHE_HOME or ~/.cache; None where there is no home folder."""
-    if named := os.environ.get("TNA_CACHE"):
-        return Path(named)
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "tnacli"
-    try:
-        return Path.home() / ".cache" / "tnacli"
-    except RuntimeError:
-        return None
 
 
 def entry_name(label: str, files: Iterable[SourceFile], settings: str) -> str:

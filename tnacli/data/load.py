@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from tnacli.data import images
-from tnacli.data.cache import cache_folder
 from tnacli.data.choose import balanced, rest
 from tnacli.data.event_source import event_source
 from tnacli.data.generated import generated
@@ -20,6 +19,7 @@ from tnacli.data.published import obtain
 from tnacli.data.samples import Dataset, Samples, empty_like, fingerprint
 from tnacli.data.source import OnProgress, Source, no_progress
 from tnacli.errors import DataError
+from tnacli.places import cache_folder
 from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.schema import Augmentation, Data
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tnacli.data.cache import cache_folder
+from tnacli.places import cache_folder
 
 _SOURCE = Path(__file__).with_name("kernels.c")
 _FLAGS = (

@@ -1,0 +1,187 @@
+"""The whole story through the command line, and the mistakes that users make on the way."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Tna, environment
+from tnacli.experiment import Outcome
+
+
+def test_from_recipe_to_packed_file(tna: Tna, recipe: Path, tmp_path: Path) -> None:
+    """train, evaluate, ternarize, export, evaluate the packed file, inspect: each takes what the one before made."""
+    out = tmp_path / "runs"
+    trained = tna("train", recipe, "--out", out, "--json")
+    assert trained.code == 0, trained.err
+    baseline, ternary = trained.json["runs"]
+    assert (baseline["compressed"], ternary["compressed"]) == (None, "ternary")
+    assert set(ternary["accuracy"]) == {"base", "sibling1"}
+
+    evaluated = tna("evaluate", baseline["checkpoint"], "--json")
+    assert evaluated.json["accuracy"] == baseline["accuracy"]["base"]
+    assert evaluated.json["firing_rate"] == pytest.approx(baseline["firing_rate"])
+    sibling = tna("evaluate", ternary["checkpoint"], "--network", "sibling1", "--json").json
+    assert (sibling["accuracy"], sibling["weights"]) == (ternary["accuracy"]["sibling1"], "fp32")
+
+    refused = tna("export", baseline["checkpoint"], "-o", tmp_path / "no.safetensors")
+    assert refused.code == 2
+    assert f"tna ternarize {baseline['checkpoint']}" in refused.err
+    assert not (tmp_path / "no.safetensors").exists()
+
+    made = tna("ternarize", baseline["checkpoint"], "--delta", "0.05", "--out", out, "--json")
+    assert made.code == 0, made.err
+    (run,) = made.json["runs"]
+    assert (run["compressed"], run["epochs"]) == ("ternary", 2)
+
+    for encoding in ("2bit", "base3"):
+        packed = tmp_path / f"{encoding}.safetensors"
+        exported = tna("export", run["checkpoint"], "-o", packed, "--encoding", encoding)
+        assert exported.code == 0, exported.err
+        assert "60 of 60 predictions equal" in exported.out
+        again = tna("evaluate", packed, "--samples", 60, "--json").json
+        assert again["accuracy"] == run["accuracy"]["base"]
+        inspected = tna("inspect", packed, "--json").json
+        assert next(layer["encoding"] for layer in inspected["layers"]) == "fp32"
+        assert (inspected["recipe"], inspected["run"]) == ("tiny", "baseline-ternary")
+    assert (tmp_path / "base3.safetensors").stat().st_size < (tmp_path / "2bit.safetensors").stat().st_size
+
+    assert tna("export", run["checkpoint"], "-o", packed).code == 2
+    assert tna("export", run["checkpoint"], "-o", packed, "--force").code == 0
+
+
+def test_finished_runs_are_taken_from_disk(tna: Tna, recipe: Path, tmp_path: Path) -> None:
+    first = tna("train", recipe, "--run", "baseline", "--out", tmp_path, "--json").json
+    again = tna("train", recipe, "--run", "baseline", "--out", tmp_path, "--json")
+    assert [run["trained"] for run in (*first["runs"], *again.json["runs"])] == [True, False]
+    assert "finished before" in again.err
+    plan = tna("train", recipe, "--out", tmp_path, "--dry-run", "--json").json
+    assert [run["status"] for run in plan["runs"]] == ["finished", "new"]
+
+
+def test_results_say_what_altered_them(tna: Tna, recipe: Path, tmp_path: Path) -> None:
+    result = tna("train", recipe, "--run", "baseline", "--set", "train.epochs=1", "--out", tmp_path)
+    assert result.code == 0
+    assert "set train.epochs=1" in result.out
+
+
+def test_a_recipe_may_ask_for_packed_files(tna: Tna, recipe: Path, tmp_path: Path) -> None:
+    recipe.write_text("export: true\n" + recipe.read_text())
+    (run,) = tna("train", recipe, "--run", "tna_t_snn", "--out", tmp_path, "--json").json["runs"]
+    assert run["packed"]["accuracy"] == run["accuracy"]["base"]
+    assert Path(run["packed"]["path"]).stat().st_size == run["packed"]["size_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (["train", "nope"], 3, "no shipped recipe has that name"),
+        (["train", "quickstart", "--set", "train.epoch=3"], 3, "did you mean 'epochs'?"),
+        (["train", "quickstart", "--run", "baselin"], 2, "baseline"),
+        (["train", "quickstart", "--device", "cuda:9", "--seed", "0"], 5, "cuda:9 is not there"),
+        (["train", "table1_cifar100", "--with", "laptop", "--data-root", "/nowhere"], 4, "/nowhere"),
+        (["train", "quickstart", "--with", "smokey"], 3, "did you mean 'smoke'?"),
+        (["train"], 2, "Missing argument"),
+        (["evaluate", "missing.pt"], 8, "no such file"),
+        (["evaluate", __file__], 8, "test_commands.py"),
+        (["evaluate", "x", "--delta", "0.1"], 2, "--ternary"),
+        (["inspect", "missing"], 8, "no such file"),
+        (["export", "missing.pt"], 8, "no such file"),
+        (["data", "prepare", "cifar11"], 2, "cifar100"),
+        (["recipes", "tabel1_cifar10"], 3, "table1_cifar10"),
+        (["wrong"], 2, "No such command"),
+    ],
+)
+def test_mistakes_are_explained(tna: Tna, tmp_path: Path, arguments: list[str], code: int, expected: str) -> None:
+    if arguments[0] == "train":
+        arguments = [*arguments, "--out", str(tmp_path)]
+    result = tna(*arguments)
+    assert (result.code, expected in result.err, result.out) == (code, True, ""), result.err
+    assert "Traceback" not in result.err
+
+
+def test_ternary_evaluation_of_a_full_precision_checkpoint(tna: Tna, trained_full: Outcome) -> None:
+    full = tna("evaluate", trained_full.checkpoint, "--json").json
+    ternary = tna("evaluate", trained_full.checkpoint, "--ternary", "--delta", "0.05", "--json").json
+    assert (full["weights"], ternary["weights"]) == ("fp32", "ternary")
+    hopeless = tna("evaluate", trained_full.checkpoint, "--ternary", "--delta", "9")
+    assert hopeless.code == 7
+    assert "every weight of these layers becomes zero" in hopeless.err
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_splits(tna: Tna, trained_full: Outcome, split: str) -> None:
+    assert tna("evaluate", trained_full.checkpoint, "--split", split, "--json").json["samples"] == (
+        120 if split == "train" else 60
+    )
+
+
+def test_help_and_plans_need_no_torch() -> None:
+    """Not loading torch is what makes them answer at once."""
+    for arguments in (["--help"], ["train", "--help"], ["recipes"], ["train", "quickstart", "--dry-run"]):
+        code = (
+            f"import sys; sys.argv = ['tna', *{arguments}]\n"
+            "from tnacli.cli.app import main\n"
+            "try: main()\n"
+            "except SystemExit as end: print('loaded', 'torch' in sys.modules, end.code, file=sys.stderr)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True
+        )
+        assert "loaded False 0" in done.stderr
+
+
+def test_every_command_shows_examples(tna: Tna) -> None:
+    for command in ("train", "ternarize", "evaluate", "export", "inspect", "recipes", "data"):
+        result = tna(command, "--help")
+        assert result.code == 0
+        assert f"tna {command}" in result.out
+
+
+def on_a_terminal(arguments: list[str], **extra: str) -> tuple[int, str]:
+    """Exit code and everything that a terminal of 100 columns receives."""
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tnacli", *arguments],
+        stdin=child, stdout=child, stderr=child, env=environment(COLUMNS="100", LINES="40", **extra), close_fds=True,
+    )  # fmt: skip
+    os.close(child)
+    received = b""
+    while True:
+        try:
+            part = os.read(parent, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        received += part
+    os.close(parent)
+    return process.wait(60), received.decode(errors="replace")
+
+
+def test_a_terminal_gets_a_live_view_and_a_framed_table(recipe: Path, tmp_path: Path) -> None:
+    code, seen = on_a_terminal(["train", str(recipe), "--out", str(tmp_path / "runs")])
+    assert code == 0
+    assert "\x1b[" in seen
+    assert "epochs" in seen
+    assert "━" in seen or "─" in seen
+    assert "tna_t_snn" in seen
+
+
+def test_a_pipe_gets_plain_lines(recipe: Path, tmp_path: Path, shell) -> None:  # type: ignore[no-untyped-def]
+    done = shell("train", recipe, "--run", "baseline", "--out", tmp_path / "a-rather-long-folder-name" / ("x" * 120))
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "…" not in done.stdout + done.stderr
+    lines = done.stderr.splitlines()
+    assert [line.split(",")[0] for line in lines if "samples/s" in line] == [
+        f"baseline seed 0: epoch {number}/3" for number in (1, 2, 3)
+    ]
+    assert lines[-1].endswith("x" * 120 + "/tiny")
+    assert "baseline" in done.stdout
+    assert "epoch" not in done.stdout

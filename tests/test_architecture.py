@@ -1,0 +1,84 @@
+"""The rooms of the house and which may know of which, read from the imports themselves."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import tnacli
+
+PACKAGE = Path(tnacli.__file__).parent
+
+# A room may import the rooms listed for it, and itself. Files at the top of the package count as rooms of their own.
+ALLOWED = {
+    "errors": set(),
+    "version": set(),
+    "seeds": set(),
+    "storage": {"errors"},
+    "places": set(),
+    "recipe": {"errors", "version"},
+    "report": {"errors", "recipe", "storage", "version"},
+    "data": {"errors", "places", "recipe", "seeds", "storage", "version"},
+    "snn": {"errors", "places", "recipe"},
+    "quant": {"errors", "recipe", "snn"},
+    "objectives": {"errors", "recipe", "snn"},
+    "build": {"errors", "objectives", "recipe", "seeds", "snn"},
+    "evaluation": {"data", "errors", "packed", "quant", "recipe", "snn"},
+    "packed": {"errors", "quant", "recipe", "snn", "storage", "version"},
+    "training": {
+        "build", "data", "errors", "evaluation", "objectives", "quant", "recipe", "seeds", "snn", "storage", "version",
+    },
+    "fine_tuning": {"errors", "recipe", "training"},
+}  # fmt: skip
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports(path: Path) -> set[str]:
+    """The rooms that a file imports anywhere, lazily or not."""
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module] if node.module != "tnacli" else [f"tnacli.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        rooms |= {name.split(".")[1] for name in names if name.startswith("tnacli.")}
+    return rooms
+
+
+def loads_torch(path: Path) -> bool:
+    """Whether a file imports torch at module level, outside `if TYPE_CHECKING`."""
+    return any(
+        isinstance(node, ast.Import | ast.ImportFrom) and "torch" in ast.unparse(node).replace(",", " ").split()
+        for node in ast.parse(path.read_text()).body
+    )
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", [f for f in FILES if room_of(f) in ALLOWED], ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_a_room_knows_only_the_rooms_it_may(path: Path) -> None:
+    room = room_of(path)
+    assert imports(path) - {room, "__version__"} <= ALLOWED[room]
+
+
+def test_nothing_imports_the_command_line() -> None:
+    inside = {path for path in FILES if "cli" in imports(path)}
+    assert {room_of(path) for path in inside} <= {"cli", "__main__"}
+
+
+@pytest.mark.parametrize("room", ["recipe", "report", "cli"])
+def test_rooms_that_answer_at_once_load_no_torch(room: str) -> None:
+    offenders = [path.name for path in FILES if room_of(path) == room and loads_torch(path)]
+    assert offenders == []
+
+
+def test_files_stay_small() -> None:
+    long = {str(f.relative_to(PACKAGE)): n for f in FILES if (n := len(f.read_text().splitlines())) > 420}
+    assert long == {}
