@@ -182,6 +182,6 @@ def test_a_pipe_gets_plain_lines(recipe: Path, tmp_path: Path, shell) -> None:  
     assert [line.split(",")[0] for line in lines if "samples/s" in line] == [
         f"baseline seed 0: epoch {number}/3" for number in (1, 2, 3)
     ]
-    assert lines[-1].endswith("x" * 120 + "/tiny")
+    assert lines[-1].endswith("x" * 120 + "/tiny/*/last.pt")
     assert "baseline" in done.stdout
     assert "epoch" not in done.stdout

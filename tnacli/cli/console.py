@@ -58,21 +58,32 @@ class Output:
         self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()
     ) -> None:
         """A table; the columns named in `right` are numbers. In a pipe: no frame, two spaces between columns, nothing cut."""
-        terminal = self.stdout.is_terminal
+        cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+        headed = any(columns)
+        if not self.stdout.is_terminal:
+            self._plain_table(title, [list(columns), *cells] if headed else cells, [name in right for name in columns])
+            return
         table = Table(
             title=escape(title) if title else None,
             title_justify="left",
             title_style="bold",
-            box=box.SIMPLE_HEAD if terminal else None,
-            header_style="bold" if terminal else "",
+            box=box.SIMPLE_HEAD if headed else None,
+            show_header=headed,
             pad_edge=False,
-            padding=(0, 2, 0, 0) if not terminal else (0, 1),
         )
         for column in columns:
             table.add_column(escape(column), justify="right" if column in right else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
+        for row in cells:
+            table.add_row(*map(escape, row))
         self.stdout.print(table)
+
+    def _plain_table(self, title: str, rows: Sequence[Sequence[str]], right: Sequence[bool]) -> None:
+        widths = [max(len(row[i]) for row in rows) for i in range(len(right))] if rows else []
+        lines = [title] if title else []
+        for row in rows:
+            padded = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)]
+            lines.append("  ".join(padded).rstrip())
+        self.stdout.file.write("\n".join([*lines, ""]))
 
     def line(self, text: str) -> None:
         """One line of data."""

@@ -13,6 +13,8 @@ from tnacli.cli.console import Output, duration_text, size_text
 
 if TYPE_CHECKING:
     from tnacli.evaluation.accuracy import Evaluation
+    from tnacli.packed.document import Document
+    from tnacli.recipe.schema import Data
 
 
 def evaluate(
@@ -26,7 +28,7 @@ def evaluate(
     ] = False,
     delta: Annotated[
         float | None,
-        typer.Option("--delta", min=0, help="Delta of --ternary: weights within ± this become 0 [default: 0.1]."),
+        typer.Option("--delta", min=0, help="Delta of --ternary: weights within ± this become 0 (default: 0.1)."),
     ] = None,
     split: Annotated[str, typer.Option("--split", help="test, train or validation.")] = "test",
     samples: options.Limit = None,
@@ -133,12 +135,11 @@ def _packed(
     from tnacli.evaluation.samples import evaluation_batches
     from tnacli.packed.engine import PackedSNN
     from tnacli.packed.file import read_packed
-    from tnacli.recipe.schema import Data
 
     packed = read_packed(file)
     about = packed.about
     batches = evaluation_batches(
-        Data(name=about.origin.data_set, size=about.input.size), about.timesteps, classes=about.labels,
+        _data(file, about), about.timesteps, classes=about.labels,
         channels=about.input.channels, mean=about.input.mean, std=about.input.std, split=split, samples=samples,
         data_root=data_root, batch_size=batch_size,
     )  # fmt: skip
@@ -151,3 +152,23 @@ def _packed(
         "altered": list(about.origin.altered), "device": "cpu",
     }  # fmt: skip
     return facts, measure(engine, batches.epoch(0))
+
+
+def _data(file: Path, about: Document) -> Data:
+    """The samples that the run of a packed file was measured on."""
+    from pydantic import ValidationError
+
+    from tnacli.errors import FileFormatError
+    from tnacli.packed.document import explain
+    from tnacli.recipe.schema import Data
+
+    origin = about.origin
+    try:
+        return Data(
+            name=origin.data_set, size=about.input.size, format=origin.format, binning=origin.binning, sensor=origin.sensor,
+            test_samples=origin.test_samples,
+        )  # fmt: skip
+    except ValidationError as error:
+        raise FileFormatError(
+            f"{file}: does not say on which data to evaluate it: {explain(error)}. Use tnacli.load to run it on your own samples."
+        ) from None

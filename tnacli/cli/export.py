@@ -1,26 +1,48 @@
-"""`tna export`: a ternary or binary checkpoint as a packed file, verified before it is written."""
+"""`tna export`: a ternary or binary checkpoint as a packed file, NIR, ONNX or C, verified before it is written."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tnacli.cli import options
 from tnacli.cli.console import Output, size_text
 
+if TYPE_CHECKING:
+    from tnacli.deploy.formats import Deployed
+
+_NAMES = {"packed": "model.safetensors", "nir": "model.nir", "onnx": "model.onnx", "c": "tna_net"}
+
 
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint with ternary or binary weights.")],
-    to: Annotated[Path, typer.Option("--output", "-o", help="The packed file to write.")] = Path("model.safetensors"),
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The file to write; for c the name of both files without .h and .c, or a folder for them "
+            "(default: model.safetensors, model.nir, model.onnx, tna_net).",
+            show_default=False,
+        ),
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="packed: tnacli's own file. nir, onnx, c: for other programs and devices.")
+    ] = "packed",
     encoding: Annotated[
-        str, typer.Option("--encoding", help="2bit: four weights a byte. base3: five weights a byte (1.6 bits each).")
-    ] = "2bit",
+        str | None,
+        typer.Option(
+            "--encoding",
+            help="Of a packed file. 2bit (default): four weights a byte. base3: five weights a byte (1.6 bits each).",
+            show_default=False,
+        ),
+    ] = None,
     samples: Annotated[
         int | None,
         typer.Option(
-            "--samples", min=0, help="Compare predictions on this many test samples [default: all]; 0: weights alone."
+            "--samples", min=0, help="Compare predictions on this many test samples (default: all); 0: weights alone."
         ),
     ] = None,
     data_root: options.DataRoot = None,
@@ -28,29 +50,81 @@ def export(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Pack CHECKPOINT. Every weight, and the predictions on real samples, are compared before the file appears.
+    """Write CHECKPOINT in another form. Every weight, and the predictions on real samples, are compared before it appears.
 
     Examples:
 
       tna export runs/quickstart/tna_t_snn-seed0-0123456789/last.pt -o digits.safetensors
 
       tna export last.pt -o small.safetensors --encoding base3 --data-root ~/data
+
+      tna export last.pt --format c -o firmware/digits
+
+      tna export last.pt --format onnx -o digits.onnx --json
     """
     from tnacli.errors import UsageError
-    from tnacli.exporting import ENCODINGS, export_checkpoint
+    from tnacli.exporting import ENCODINGS, FORMATS, deploy_checkpoint, export_checkpoint
 
     output = Output(as_json, quiet)
-    if encoding not in ENCODINGS:
+    if form not in _NAMES:
+        raise UsageError(f"--format is one of {', '.join(_NAMES)}, not {form!r}")
+    if encoding is not None and form != "packed":
+        raise UsageError(f"--encoding applies to packed files; --format {form} stores weights in its own way")
+    if encoding is not None and encoding not in ENCODINGS:
         raise UsageError(f"--encoding is one of {', '.join(ENCODINGS)}, not {encoding!r}")
-    if to.exists() and not force:
-        raise UsageError(f"{to} is there already; choose another name with -o, or replace it with --force")
-    done = export_checkpoint(checkpoint, to, encoding=encoding, samples=samples, data_root=data_root)
+    destination = _destination(to, form)
+    _refuse_existing(destination, form, force)
+    if form in FORMATS:
+        deployed = deploy_checkpoint(checkpoint, destination, form, samples=samples, data_root=data_root)
+        if as_json:
+            facts = {"command": "export", "version": 1, "checkpoint": str(checkpoint), "format": form}
+            output.document({**facts, **deployed.as_json()})
+        else:
+            _show(output, deployed)
+        return
+    encoding = encoding or "2bit"
+    done = export_checkpoint(checkpoint, destination, encoding=encoding, samples=samples, data_root=data_root)
     if as_json:
-        output.document(
-            {"command": "export", "version": 1, "checkpoint": str(checkpoint), "encoding": encoding, **done.as_json()}
-        )
+        facts = {"command": "export", "version": 1, "checkpoint": str(checkpoint), "format": form, "encoding": encoding}
+        output.document({**facts, **done.as_json()})
         return
     compared = f"{done.weights:,} weights equal"
     if done.accuracy is not None:
         compared += f", {done.samples} of {done.samples} predictions equal, test accuracy {done.accuracy:.2f} %"
-    output.line(f"{to}: {size_text(done.size_bytes)}; verified: {compared}")
+    output.line(f"{destination}: {size_text(done.size_bytes)}; verified: {compared}")
+
+
+def _destination(to: Path | None, form: str) -> Path:
+    """Where to write; for c without an ending, as it stands for two files."""
+    name = Path(_NAMES[form])
+    if to is None:
+        return name
+    if form == "c":
+        return to / name if to.is_dir() else to.with_suffix("") if to.suffix in (".c", ".h") else to
+    return to
+
+
+def _refuse_existing(destination: Path, form: str, force: bool) -> None:
+    from tnacli.deploy.formats import destinations
+    from tnacli.errors import UsageError
+
+    there = [path for path in destinations(form, destination) if path.exists()]
+    if there and not force:
+        raise UsageError(f"{there[0]} is there already; choose another name with -o, or replace it with --force")
+
+
+def _show(output: Output, deployed: Deployed) -> None:
+    compared = f"{deployed.weights:,} weights equal"
+    if deployed.samples:
+        equal = "equal" if deployed.agreeing == deployed.samples else "equal (the others are a matter of rounding)"
+        compared += f", {deployed.agreeing} of {deployed.samples} predictions {equal} when run by {deployed.ran_on}"
+    files = ", ".join(map(str, deployed.paths))
+    output.line(f"{files}: {size_text(deployed.size_bytes)}; verified: {compared}")
+    if deployed.sizes:
+        meaning = {
+            "flash": "code and constants, compiled for this machine", "tables": "constants alone",
+            "ram": "static buffers", "stack": "stack at most",
+        }  # fmt: skip
+        output.line(
+            "memory: " + ", ".join(f"{meaning[key]} {deployed.sizes[key]:,} bytes" for key in meaning if key in deployed.sizes)
+        )

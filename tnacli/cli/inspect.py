@@ -30,7 +30,7 @@ def inspect(
     if as_json:
         output.document({"command": "inspect", "version": 1, "file": str(file), **facts, "layers": layers})
         return
-    output.table("", ["", ""], [[key.replace("_", " "), _shown(key, value)] for key, value in facts.items()])
+    output.table("", ["", ""], [[_label(key), _shown(key, value)] for key, value in facts.items()])
     columns = ["layer", "weights", "shape", "-1 %", "0 %", "+1 %", "stored", "as fp32"]
     rows = [
         [layer["name"], layer["encoding"], "x".join(map(str, layer["shape"])),
@@ -91,6 +91,10 @@ def _checkpoint(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
              "size_bytes": 4 * shape.weights, "fp32_bytes": 4 * shape.weights}
         )  # fmt: skip
     return facts, layers
+
+
+def _label(key: str) -> str:
+    return key.removesuffix("_bytes").replace("_", " ")
 
 
 def _shown(key: str, value: Any) -> str:

@@ -70,7 +70,7 @@ def show_results(
         right=("test accuracy %", "paper %", "sibling %", "packed file", "packed accuracy %", "training"),
     )  # fmt: skip
     if outcomes:
-        output.say(f"runs: {_common_folder(outcomes)}")
+        output.say(f"checkpoints: {_common_folder(outcomes)}/*/last.pt")
 
 
 def note(result: Mapping[str, Any]) -> str:

@@ -15,35 +15,35 @@ def ternarize(
     checkpoint: Annotated[Path, typer.Argument(help="A full-precision checkpoint of `tna train`.")],
     mode: Annotated[str, typer.Option("--mode", help="ternary or binary.")] = "ternary",
     delta: Annotated[
-        float | None, typer.Option("--delta", min=0, help="Weights within ± this become 0 (ternary) [default: 0.1].")
+        float | None, typer.Option("--delta", min=0, help="Weights within ± this become 0 (ternary) (default: 0.1).")
     ] = None,
     epochs: Annotated[
         int | None,
         typer.Option(
-            "--epochs", min=0, help="Epochs of fine-tuning; 0: compression alone [default: 2/3 of the checkpoint's]."
+            "--epochs", min=0, help="Epochs of fine-tuning; 0: compression alone (default: 2/3 of the checkpoint's)."
         ),
     ] = None,
     twin: Annotated[
         bool | None,
         typer.Option(
-            "--twin/--no-twin", help="Fine-tune beside a full-precision twin [default: if the checkpoint has one]."
+            "--twin/--no-twin", help="Fine-tune beside a full-precision twin (default: if the checkpoint has one)."
         ),
     ] = None,
     alpha: Annotated[
         float | None,
         typer.Option(
-            "--alpha", min=0, help="Weight of the matching loss with a twin [default: the checkpoint's, or 1e-4]."
+            "--alpha", min=0, help="Weight of the matching loss with a twin (default: the checkpoint's, or 1e-4)."
         ),
     ] = None,
     learning_rate: Annotated[
         float | None,
         typer.Option(
-            "--learning-rate", min=0, help="Initial rate [default: the checkpoint's schedule at 60 % of its epochs]."
+            "--learning-rate", min=0, help="Initial rate (default: the checkpoint's schedule at 60 % of its epochs)."
         ),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option("--seed", min=0, help="Seed of order, augmentation and a new twin [default: the checkpoint's]."),
+        typer.Option("--seed", min=0, help="Seed of order, augmentation and a new twin (default: the checkpoint's)."),
     ] = None,
     out: options.Out = Path("runs"),
     data_root: options.DataRoot = None,
