@@ -10,6 +10,7 @@ import torch
 from tnacli.recipe.layout import layer_shapes
 from tnacli.recipe.schema import Model, Neuron
 from tnacli.snn.fused import why_not
+from tnacli.snn.lif import LIF
 from tnacli.snn.native import native
 from tnacli.snn.network import SpikingLayer
 
@@ -102,3 +103,18 @@ def test_equal_inputs_give_equal_bits() -> None:
     first = [t.clone() for t in torch.autograd.grad(ours(x).square().sum(), list(ours.parameters()))]
     again = torch.autograd.grad(ours(x).square().sum(), list(ours.parameters()))
     assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+@pytest.mark.parametrize("shape", [(6, 5, 4), (33,)])
+def test_evaluation_gives_the_very_same_spikes(shape: tuple[int, ...], repeated: bool) -> None:
+    """Both round the product, the sum, the decayed potential and the new one, each once: no bit may differ."""
+    neurons = LIF(Neuron(decay=0.73, threshold=0.9), 5)
+    current = torch.randn(1 if repeated else 5, 7, *shape)
+    scale, shift = torch.rand(shape[0]) + 0.5, torch.randn(shape[0])
+    with torch.no_grad():
+        kernel = neurons(current, scale, shift)
+    plain = neurons(current.clone().requires_grad_(), scale, shift)
+    assert plain.requires_grad
+    assert torch.equal(kernel, plain.detach())
+    assert 0.02 < float(kernel.mean()) < 0.98

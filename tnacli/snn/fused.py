@@ -60,6 +60,21 @@ def norm_lif_pool(summed: Tensor, norm: nn.Module, constants: Constants, samples
     return spikes
 
 
+def scaled_lif(current: Tensor, scale: Tensor, shift: Tensor, neuron: Neuron, timesteps: int) -> Tensor:
+    """Spikes [T, N, ...] of `current * scale + shift`, `current` [T or 1, N, C, ...], without a gradient."""
+    x = _by_rows(current.flatten(0, 1))
+    constants = Constants(neuron, timesteps, 1, 0.0)
+    samples = current.shape[1]
+    facts, spikes = _facts(x, constants, samples), _empty_spikes(x, constants, samples)
+    scale, shift = scale.contiguous(), shift.contiguous()
+    check(
+        _library().lif_forward(
+            ctypes.byref(facts), address(x), address(scale), address(shift), address(spikes), None, torch.get_num_threads()
+        )
+    )
+    return spikes
+
+
 class _NormLIFPool(torch.autograd.Function):
     @staticmethod
     def forward(

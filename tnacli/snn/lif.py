@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tnacli.recipe.schema import Neuron
+from tnacli.snn.fused import scaled_lif, why_not
 from tnacli.snn.surrogate import spike
 
 _SPIKED, _INSIDE = 1, 2
@@ -101,14 +102,23 @@ def lif_fused(current: Tensor, timesteps: int, neuron: Neuron) -> Tensor:
 
 
 class LIF(nn.Module):
-    """A layer of leaky integrate-and-fire neurons: [T, N, ...] or [1, N, ...] currents to [T, N, ...] spikes."""
+    """A layer of leaky integrate-and-fire neurons: [T, N, ...] or [1, N, ...] currents to [T, N, ...] spikes.
+
+    With `scale` and `shift` [channels] the current is `current * scale + shift`: each is rounded once, as in a packed file,
+    whether the compiled kernel computes it (where no gradient is asked for) or PyTorch.
+    """
 
     def __init__(self, neuron: Neuron, timesteps: int) -> None:
         super().__init__()
         self.neuron = neuron
         self.timesteps = timesteps
 
-    def forward(self, current: Tensor) -> Tensor:
+    def forward(self, current: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        if scale is not None and shift is not None:
+            if not torch.is_grad_enabled() and why_not(current, self.neuron) is None:
+                return scaled_lif(current, scale, shift, self.neuron, self.timesteps)
+            places = (-1,) + (1,) * (current.dim() - 3)
+            current = current * scale.view(places) + shift.view(places)
         run = lif_fused if self.neuron.detach_reset else lif_reference
         return run(current, self.timesteps, self.neuron)
 

@@ -60,24 +60,22 @@ class SpikingLayer(nn.Module):
             if self.compiled and why_not(summed, self.neurons.neuron) is None:
                 constants = Constants(self.neurons.neuron, self.neurons.timesteps, self.pool, self.norm.eps)
                 return norm_lif_pool(summed, self.norm, constants, samples)
-            current = self.norm(summed)
+            spikes: Tensor = self.neurons(self.norm(summed).unflatten(0, (steps, samples)))
+        elif self.training:
+            spikes = self.neurons(self.synapse(x).unflatten(0, (steps, samples)))
         else:
-            current = self.synapse(x) if self.training else self._folded_current(x)
-        spikes: Tensor = self.neurons(current.unflatten(0, (steps, samples)))
+            # Evaluation uses the scale and shift that a packed file holds, in the same order of operations, so that both
+            # give the same spikes. Hidden sums over ternary weights are exact, which leaves no room for rounding before.
+            spikes = self.neurons(self._summed(x).unflatten(0, (steps, samples)), *self.folded())
         if self.pool > 1:
             spikes = F.avg_pool2d(spikes.flatten(0, 1), self.pool).unflatten(0, spikes.shape[:2])
         return spikes
 
-    def _folded_current(self, x: Tensor) -> Tensor:
-        # Evaluation uses the scale and shift that a packed file holds, in the same order of operations, so that both
-        # give the same spikes. Hidden sums over ternary weights are exact, which leaves no room for rounding before.
-        scale, shift = self.folded()
+    def _summed(self, x: Tensor) -> Tensor:
+        """The weighted sums of x, without a bias."""
         if isinstance(self.synapse, nn.Conv2d):
-            summed = F.conv2d(x, self.synapse.weight, padding=self.synapse.padding)
-            scale, shift = scale[:, None, None], shift[:, None, None]
-        else:
-            summed = F.linear(x, self.synapse.weight)
-        return summed * scale + shift
+            return F.conv2d(x, self.synapse.weight, padding=self.synapse.padding)
+        return F.linear(x, self.synapse.weight)
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Scale and shift [out], fp32, with which evaluation turns summed weights into currents.
