@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from tnacli.experiment import Experiment, Outcome
+from tnacli.recipe.data_section import Data
 from tnacli.recipe.identity import Run
-from tnacli.recipe.schema import Data, Model, Settings, Ternary, Train, Twin
+from tnacli.recipe.schema import Model, Settings, Ternary, Train, Twin
 
 
 @pytest.fixture(autouse=True)

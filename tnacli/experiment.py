@@ -5,6 +5,7 @@ The command line and scripts go through here; nothing is drawn and nothing print
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import platform
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from tnacli.build import build_objective
 from tnacli.data.batches import Batches
 from tnacli.data.load import load
 from tnacli.data.samples import Dataset, Samples
-from tnacli.errors import DataError, FileFormatError
+from tnacli.errors import DataError, FileFormatError, RunBusyError, Stopped, StorageError
 from tnacli.exporting import Exported, export_checkpoint
 from tnacli.quant.weights import load_latent_state
 from tnacli.recipe.identity import Run
@@ -27,6 +28,7 @@ from tnacli.report.store import RunFolder
 from tnacli.snn.network import SpikingNetwork
 from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network, save_checkpoint
 from tnacli.training.device import keep_freed_memory, resolve_device, resolve_precision
+from tnacli.training.distributed import Ranks, ranks, require_shares
 from tnacli.training.events import EpochDone, Event, Warned
 from tnacli.training.loop import Splits, Trainer
 from tnacli.training.stop import StopRequest
@@ -52,7 +54,8 @@ class Outcome:
 class Experiment:
     """Executes runs below the folder `out`, loading each data set once.
 
-    `emit` hears every event of every run. `initial` maps identities of checkpoints to start from to the checkpoints.
+    Under torchrun every process makes one; the first alone looks at folders, writes, and tells the others. `emit` hears every
+    event of every run, in the first process. `initial` maps identities of checkpoints to start from to the checkpoints.
     """
 
     def __init__(
@@ -68,6 +71,9 @@ class Experiment:
         self._emit, self._stop, self._on_data = emit, stop or StopRequest(), on_data
         self._initial = dict(initial or {})
         self._datasets: dict[str, Dataset] = {}
+        self._ranks = ranks()
+        if not self._ranks.first:
+            self._emit = lambda run, event: None
 
     def execute(self, run: Run, *, fresh: bool = False) -> Outcome:
         """The result of `run`: taken from its folder if finished, else trained, going on from its last checkpoint.
@@ -77,22 +83,40 @@ class Experiment:
         teacher = None
         if run.teacher is not None:
             # A teacher is shared by many runs; asking for them afresh does not train it again.
-            teacher = restore_network(load_checkpoint(self.execute(run.teacher).checkpoint))
+            taught = self.execute(run.teacher)
+            teacher = restore_network(self._ranks.told(lambda: load_checkpoint(taught.checkpoint)))
+        with contextlib.ExitStack() as held:
+            outcome = self._ranks.told(lambda: self._found(run, held, fresh))
+            if not outcome.trained:
+                return outcome
+            try:
+                return dataclasses.replace(outcome, result=self._train(run, outcome.folder, teacher))
+            except Stopped as error:
+                if fresh:
+                    error.args = (f"{error} Leave out --fresh then, which begins anew.",)
+                raise
+
+    def _found(self, run: Run, held: contextlib.ExitStack, fresh: bool) -> Outcome:
+        """A finished run as it was found, or one to be trained, with its folder locked until `held` is closed."""
         folder = RunFolder.of(self.out, run)
         if fresh:
             with folder.locked():
                 folder.set_aside()
         if folder.status == "finished" and folder.result is not None:
+            # Left by a killed export. Another process at it, or a place that is only read, is no reason to fail.
+            with contextlib.suppress(RunBusyError, StorageError), folder.locked():
+                folder.remove_leftovers()
             return Outcome(run, folder, folder.result, trained=False)
-        with folder.locked():
-            if folder.status == "finished" and folder.result is not None:  # by another process, just now
-                return Outcome(run, folder, folder.result, trained=False)
-            return Outcome(run, folder, self._train(run, folder, teacher), trained=True)
+        held.enter_context(folder.locked())
+        if folder.status == "finished" and folder.result is not None:  # by another process, just now
+            return Outcome(run, folder, folder.result, trained=False)
+        folder.remove_leftovers()
+        return Outcome(run, folder, {}, trained=True)
 
     def _train(self, run: Run, folder: RunFolder, teacher: SpikingNetwork | None) -> dict[str, Any]:
         settings = run.settings
         keep_freed_memory()
-        device = resolve_device(settings.runtime.device)
+        device = resolve_device(self._ranks.device(settings.runtime.device))
         precision = resolve_precision(settings.train.precision, device)
         dataset = self.dataset(run)
         objective = build_objective(
@@ -105,24 +129,23 @@ class Experiment:
         )
         if run.initial is not None:
             _start_from(objective.networks, self._initial[run.initial])
-        about = _about(run, dataset)
+        about = _about(run, dataset, self._ranks)
 
         def emit(event: Event) -> None:
-            if isinstance(event, EpochDone):
+            if isinstance(event, EpochDone) and self._ranks.first:
                 folder.append_metrics(dataclasses.asdict(event))
             self._emit(run, event)
 
         def save(checkpoint: Checkpoint) -> str:
-            new = folder.path / "new.pt"
-            save_checkpoint(new, checkpoint)
-            folder.promote(new)
+            save_checkpoint(folder.new, checkpoint)
+            folder.promote(folder.new)
             return str(folder.last)
 
         trainer = Trainer(
-            objective, settings, _splits(dataset, run, device), seed=run.seed, about=about, device=device,
-            precision=precision, save=save, emit=emit, stop=self._stop,
+            objective, settings, _splits(dataset, run, device, self._ranks), seed=run.seed, about=about, device=device,
+            precision=precision, save=save, emit=emit, stop=self._stop, ranks=self._ranks,
         )  # fmt: skip
-        resumed = self._newest(run, folder)
+        resumed = self._ranks.told(lambda: self._newest(run, folder))
         if resumed is not None:
             if resumed.about["data"]["fingerprint"] != dataset.fingerprint:
                 raise DataError(
@@ -131,8 +154,8 @@ class Experiment:
                     f"or train again with --fresh."
                 )
             trainer.restore(resumed)
-        folder.keep_metrics(0 if resumed is None else resumed.about["state"]["epoch"])
-        folder.write_json("run.json", {**about, "settings": as_json(settings), "seed": run.seed})
+        begun = {**about, "settings": as_json(settings), "seed": run.seed}
+        self._ranks.told(lambda: folder.begin(begun, 0 if resumed is None else resumed.about["state"]["epoch"]))
         finished = trainer.run()
         result = {
             **about,
@@ -142,22 +165,28 @@ class Experiment:
             "device": str(device),
             "precision": precision,
         }
-        folder.write_json("result.json", result)
-        folder.previous.unlink(missing_ok=True)
+        self._ranks.told(lambda: folder.finish(result))
         return result
 
     def export(self, outcome: Outcome) -> Exported:
         """A packed file beside the checkpoint of a compressed run, verified on its test samples."""
-        return export_checkpoint(
-            outcome.checkpoint, outcome.folder.path / "packed.safetensors", dataset=self.dataset(outcome.run)
-        )
+        dataset = self.dataset(outcome.run)
+        packed = outcome.folder.path / "packed.safetensors"
+
+        def write() -> Exported:
+            with outcome.folder.locked():
+                return export_checkpoint(outcome.checkpoint, packed, dataset=dataset)
+
+        return self._ranks.told(write)
 
     def dataset(self, run: Run) -> Dataset:
         """The data of a run, from memory if an earlier run had the same."""
         key = repr((run.settings.data, run.settings.model.timesteps))
         if key not in self._datasets:
             self._datasets.clear()  # one at a time: they can be large
-            self._datasets[key] = load(run.settings.data, run.settings.model.timesteps, on_progress=self._on_data)
+            self._datasets[key] = self._ranks.in_turn(
+                lambda: load(run.settings.data, run.settings.model.timesteps, on_progress=self._on_data)
+            )
         return self._datasets[key]
 
     def _newest(self, run: Run, folder: RunFolder) -> Checkpoint | None:
@@ -168,7 +197,11 @@ class Experiment:
                     return load_checkpoint(path)
                 except FileFormatError as error:
                     before = "using the one before it" if path == folder.last else "starting again"
-                    self._emit(run, Warned(f"{error}; {before}"))
+                    if path == folder.last and not folder.previous.exists():
+                        before = "there is none before it, starting again"
+                    # Aside, or it would soon take the place of the good one before it.
+                    aside = folder.set_damaged_aside(path)
+                    self._emit(run, Warned(f"{error}; {before}. The damaged file is kept as {aside.name}"))
         return None
 
 
@@ -179,12 +212,15 @@ def _start_from(networks: Any, initial: Checkpoint) -> None:
             load_latent_state(network, initial.under(f"networks/{name}"))
 
 
-def _about(run: Run, dataset: Dataset) -> dict[str, Any]:
+def _about(run: Run, dataset: Dataset, among: Ranks) -> dict[str, Any]:
+    altered = list(run.altered)
+    if not among.alone and not run.settings.runtime.sync_batch_norm:
+        altered.append(f"batch norm in each of {among.world} processes by itself")
     return {
         "recipe": run.recipe,
         "run": run.name,
         "identity": run.identity,
-        "altered": list(run.altered),
+        "altered": altered,
         "initial": run.initial,
         "data": {"name": dataset.name, "source": dataset.source, "fingerprint": dataset.fingerprint},
         "kind": dataset.kind,
@@ -197,12 +233,15 @@ def _about(run: Run, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _splits(dataset: Dataset, run: Run, device: torch.device) -> Splits:
+def _splits(dataset: Dataset, run: Run, device: torch.device, among: Ranks) -> Splits:
     size = run.settings.train.batch_size
+    require_shares(among, size, train=len(dataset.train), test=len(dataset.test))
 
     def batches(samples: Samples | None, training: bool) -> Batches:
         assert samples is not None
-        return Batches(samples, dataset, size, device, seed=run.seed, training=training)
+        return Batches(
+            samples, dataset, size, device, seed=run.seed, training=training, rank=among.rank, world=among.world
+        )
 
     return Splits(
         batches(dataset.train, True),

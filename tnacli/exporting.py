@@ -1,4 +1,4 @@
-"""From a checkpoint to a verified packed file."""
+"""From a checkpoint to a file that runs without the training framework, verified before it is reported."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import torch
 
 from tnacli.data.batches import Batches
 from tnacli.data.samples import Dataset
+from tnacli.deploy.formats import FORMATS, Deployed, deploy
 from tnacli.evaluation.accuracy import measure
 from tnacli.evaluation.samples import evaluation_batches
 from tnacli.packed.document import InputFacts, Origin
 from tnacli.packed.engine import PackedSNN
-from tnacli.packed.export import export, pack_network
-from tnacli.packed.file import read_packed
+from tnacli.packed.export import export, pack_network, verify
+from tnacli.packed.model import PackedNetwork
+from tnacli.snn.network import SpikingNetwork
 from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network
+
+__all__ = ["ENCODINGS", "FORMATS", "Exported", "checkpoint_batches", "deploy_checkpoint", "export_checkpoint"]
 
 ENCODINGS = {"2bit": "ternary2", "base3": "ternary5"}
 """What the command line calls the encodings of the packed format: four weights a byte, or five."""
@@ -27,7 +31,7 @@ ENCODINGS = {"2bit": "ternary2", "base3": "ternary5"}
 class Exported:
     """A packed file that has been written, and what was verified before.
 
-    `accuracy` in % is the file's own on `samples` test samples, None if none were looked at; `weights` hidden weights were
+    `accuracy` in % is that on `samples` test samples, None if none were looked at; `weights` hidden weights were
     compared one by one.
     """
 
@@ -57,11 +61,73 @@ def export_checkpoint(
     loading it. Raises UsageError if the checkpoint is not ternary or binary, FileFormatError or DataError if it or the
     data cannot be read.
     """
+    ready = _prepare(source, encoding, samples, data_root, dataset)
+    verified = export(destination, ready.network, ready.packed, ready.inputs)
+    return Exported(
+        destination,
+        destination.stat().st_size,
+        verified.weights,
+        verified.samples,
+        ready.accuracy,
+        verified.largest_difference,
+    )
+
+
+def deploy_checkpoint(
+    source: Path,
+    destination: Path,
+    form: str,
+    *,
+    samples: int | None = None,
+    data_root: str | None = None,
+    dataset: Dataset | None = None,
+) -> Deployed:
+    """Write the checkpoint `source` as "nir", "onnx" or "c" (`FORMATS`), verified on test samples before it is there.
+
+    The checkpoint is packed in memory and verified as `export_checkpoint` does; the other form is then run on the same
+    samples and its predictions compared. With `samples` 0 nothing is run. Raises what `export_checkpoint` raises, and
+    UsageError if a package or compiler that the form needs is missing.
+    """
+    ready = _prepare(source, "2bit", samples, data_root, dataset)
+    verified = verify(ready.network, ready.packed, ready.inputs)
+    deployed = deploy(ready.packed, form, destination, ready.inputs)
+    return dataclasses.replace(deployed, weights=verified.weights)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A checkpoint's network, its packed form, test samples [N, ...] to verify with, and the accuracy on them in %."""
+
+    network: SpikingNetwork
+    packed: PackedNetwork
+    inputs: torch.Tensor
+    accuracy: float | None
+
+
+def _prepare(
+    source: Path, encoding: str, samples: int | None, data_root: str | None, dataset: Dataset | None
+) -> _Ready:
     checkpoint = load_checkpoint(source)
     network = restore_network(checkpoint)
     about = checkpoint.about
+    packed = _packed(checkpoint, network, encoding, source)
+    if samples == 0:
+        frames = [] if about["kind"] == "images" else [network.timesteps]
+        return _Ready(network, packed, torch.empty(0, *frames, about["channels"], *about["size"]), None)
+    batches = checkpoint_batches(checkpoint, dataset=dataset, data_root=data_root, samples=samples)
+    inputs = torch.cat([batch.inputs for batch in batches.epoch(0)])
+    accuracy = measure(PackedSNN(packed), batches.epoch(0)).accuracy
+    if samples is None:
+        # The accuracy that a file states is that of all test samples, or none.
+        origin = packed.about.origin.model_copy(update={"accuracy": accuracy})
+        packed = dataclasses.replace(packed, about=packed.about.model_copy(update={"origin": origin}))
+    return _Ready(network, packed, inputs, accuracy)
+
+
+def _packed(checkpoint: Checkpoint, network: SpikingNetwork, encoding: str, source: Path) -> PackedNetwork:
+    about, data = checkpoint.about, checkpoint.settings.data
     normalised = about["mean"] is not None
-    packed = pack_network(
+    return pack_network(
         network,
         inputs=InputFacts(
             kind=about["kind"],
@@ -78,25 +144,13 @@ def export_checkpoint(
             seed=about["seed"],
             identity=about["identity"],
             altered=tuple(about["altered"]),
+            format=data.format,
+            binning=data.binning,
+            sensor=data.sensor,
+            test_samples=data.test_samples,
         ),
         encoding=ENCODINGS[encoding],
         source=str(source),
-    )
-    inputs = torch.empty(0, about["channels"], *about["size"])
-    batches = None
-    if samples != 0:
-        batches = checkpoint_batches(checkpoint, dataset=dataset, data_root=data_root, samples=samples)
-        inputs = torch.cat([batch.inputs for batch in batches.epoch(0)])
-    verified = export(destination, network, packed, inputs)
-    written = read_packed(destination)
-    accuracy = None if batches is None else measure(PackedSNN(written), batches.epoch(0)).accuracy
-    return Exported(
-        destination,
-        destination.stat().st_size,
-        verified.weights,
-        verified.samples,
-        accuracy,
-        verified.largest_difference,
     )
 
 

@@ -44,10 +44,10 @@ def write_atomically(path: Path, data: bytes | bytearray | memoryview) -> None:
         # Gone already after a rename; left over after any failure, Ctrl-C included.
         with contextlib.suppress(OSError):
             aside.unlink()
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the rename itself survive a power cut, where the system can sync a folder."""
     # By now the file is complete and in place, so failing here would report a loss that did not happen.
     with contextlib.suppress(OSError):

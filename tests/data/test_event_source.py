@@ -14,7 +14,7 @@ from tnacli.data.load import load
 from tnacli.data.locate import DVS_CLASSES
 from tnacli.data.recordings import read_recording
 from tnacli.errors import DataError
-from tnacli.recipe.schema import Data
+from tnacli.recipe.data_section import Data
 
 Write = Callable[..., Path]
 

@@ -15,7 +15,7 @@ from tnacli.data.image_folders import FASHION_CLASSES
 from tnacli.data.images import IMAGE_SUFFIXES
 from tnacli.data.load import load, statistics
 from tnacli.errors import DataError
-from tnacli.recipe.schema import Data
+from tnacli.recipe.data_section import Data
 
 Write = Callable[..., Path]
 

@@ -24,6 +24,7 @@ ORIGIN = Origin(
     identity="0123456789",
     altered=("with smoke",),
     accuracy=92.5,
+    test_samples=60,
 )
 
 

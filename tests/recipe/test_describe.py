@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from tnacli.recipe.data_section import Data
 from tnacli.recipe.describe import json_schema, resolved
 from tnacli.recipe.load import Loaded
 from tnacli.recipe.places import FILE, SETTINGS, setting_keys
-from tnacli.recipe.schema import Data, Model, Neuron, Recipe, Runtime, Schedule, Settings, Train, Twin
+from tnacli.recipe.schema import Model, Neuron, Recipe, Runtime, Schedule, Settings, Train, Twin
 
 Load = Callable[..., Loaded]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import random
 import zipfile
 from pathlib import Path
 
@@ -23,26 +22,6 @@ def test_round_trip(tmp_path: Path, trained: Outcome) -> None:
     assert again.digest == checkpoint.digest
     assert checkpoint.settings == trained.run.settings
     assert restore_network(again).timesteps == 3
-
-
-def test_every_damage_is_refused_or_harmless(tmp_path: Path, trained: Outcome) -> None:
-    """Random bytes changed and random truncations: a FileFormatError, or the very same contents (padding was hit)."""
-    whole = trained.checkpoint.read_bytes()
-    digest = load_checkpoint(trained.checkpoint).digest
-    path, generator, refused = tmp_path / "damaged.pt", random.Random(0), 0
-    for attempt in range(200):
-        data = bytearray(whole)
-        if attempt % 4 == 0:
-            del data[generator.randrange(len(data)) :]
-        else:
-            for _ in range(generator.choice([1, 1, 8])):
-                data[generator.randrange(len(data))] = generator.randrange(256)
-        path.write_bytes(data)
-        try:
-            assert load_checkpoint(path).digest == digest
-        except FileFormatError:
-            refused += 1
-    assert refused > 100
 
 
 class Evil:

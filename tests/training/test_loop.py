@@ -93,6 +93,32 @@ def test_resumed_equals_uninterrupted(out: Path, trained: Outcome, steps: int) -
     assert ours == theirs
 
 
+class SignalInEvaluation(StopRequest):
+    """A SIGTERM that comes while an epoch is evaluated, after so many of its batches."""
+
+    def __init__(self, batches: int) -> None:
+        super().__init__()
+        self.left = batches
+
+    @property
+    def signalled(self) -> bool:
+        self.left -= 1
+        if self.left < 0:
+            self._signal = 15
+        return self._signal is not None
+
+
+@pytest.mark.parametrize("batches", [0, 1, 4])
+def test_a_stop_within_an_evaluation_keeps_the_whole_epoch(out: Path, trained: Outcome, batches: int) -> None:
+    """Two batches an evaluation: 4 are those of two epochs, so the next one stands just behind compression."""
+    run = run_of(tiny_tna_t_snn())
+    with pytest.raises(Stopped, match=r"stopped by SIGTERM; saved .*step 4"):
+        Experiment(out, stop=SignalInEvaluation(batches)).execute(run)
+    resumed = Experiment(out).execute(run)
+    assert same(tensors(resumed), tensors(trained))
+    assert [row["epoch"] for row in resumed.folder.metrics()] == [1, 2, 3, 4]
+
+
 def test_stopping_again_and_again_changes_nothing(out: Path, trained: Outcome) -> None:
     run, stops = run_of(tiny_tna_t_snn()), 0
     while True:
@@ -122,7 +148,8 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(out: Pa
     events: list[Event] = []
     resumed = Experiment(out, emit=lambda run, event: events.append(event)).execute(run)
     (warning,) = [event for event in events if isinstance(event, Warned)]
-    assert "using the one before it" in warning.message
+    assert "using the one before it. The damaged file is kept as last.damaged" in warning.message
+    assert (folder.path / "last.damaged").exists()
     assert same(tensors(resumed), tensors(trained))
 
 
@@ -214,3 +241,53 @@ def test_no_epochs_at_all_is_compression_alone(out: Path, trained_full: Outcome)
     compressed = restore_network(load_checkpoint(outcome.checkpoint))
     latent = restore_network(checkpoint).hidden["fc1"].synapse.weight
     assert torch.equal(compressed.hidden["fc1"].synapse.weight, (latent > 0.05).float() - (latent < -0.05).float())
+
+
+def test_dead_layers_are_named_together_and_only_when_they_change(out: Path) -> None:
+    """No input reaches the threshold without batch norm: every layer is silent, in every epoch, and said once."""
+    neuron = TINY.model.neuron.model_copy(update={"threshold": 1e6})
+    model = TINY.model.model_copy(update={"norm": "none", "neuron": neuron})
+    events: list[Event] = []
+    Experiment(out, emit=lambda run, event: events.append(event)).execute(
+        run_of(TINY.model_copy(update={"model": model}))
+    )
+    (warning,) = [event for event in events if isinstance(event, Warned)]
+    assert warning.message.startswith("epoch 1: never spikes: conv1, conv2, fc1. ")
+    assert "lower model.neuron.threshold" in warning.message
+
+
+def test_a_saturated_layer_is_told_from_a_silent_one(out: Path) -> None:
+    neuron = TINY.model.neuron.model_copy(update={"threshold": 1e-6, "decay": 1.0})
+    model = TINY.model.model_copy(update={"norm": "none", "neuron": neuron, "layout": "4C3-AP2-6C3-AP2-12FC"})
+    events: list[Event] = []
+    experiment = Experiment(out, emit=lambda run, event: events.append(event))
+    train = TINY.train.model_copy(update={"epochs": 1, "learning_rate": 1e-9})
+    outcome = experiment.execute(run_of(TINY.model_copy(update={"model": model, "train": train})))
+    rates = outcome.folder.metrics()[0]["firing_rate"]
+    dead = [name for name, rate in rates.items() if rate == 0 or rate > 0.95]
+    said = " ".join(event.message for event in events if isinstance(event, Warned))
+    assert [name for name in rates if f" {name}" in said] == dead
+    assert ("raise" in said) == any(rate > 0.95 for rate in rates.values())
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_what_a_killed_process_was_writing_is_removed_by_the_next(out: Path, finished: bool) -> None:
+    run = run_of(TINY)
+    if finished:
+        Experiment(out).execute(run)
+    else:
+        with pytest.raises(Stopped):
+            Experiment(out, stop=StopAfter(5)).execute(run)
+    folder = RunFolder.of(out, run).path
+    for name in ("new.pt", ".new.pt.01234567.part", ".result.json.89abcdef.part"):
+        (folder / name).write_bytes(b"half")
+    (folder / "notes.txt").write_text("not ours")
+    Experiment(out).execute(run)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "last.pt", "lock", "metrics.jsonl", "notes.txt", "result.json", "run.json"
+    ]  # fmt: skip
+
+
+def test_a_stopped_fresh_run_says_that_fresh_begins_anew(out: Path) -> None:
+    with pytest.raises(Stopped, match="Leave out --fresh then"):
+        Experiment(out, stop=StopAfter(1)).execute(run_of(TINY), fresh=True)

@@ -5,18 +5,23 @@ No command's file imports torch at module level, so help and mistakes are answer
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TextIO
 
 import typer
 
+from tnacli.cli.compare_kd import compare_kd
+from tnacli.cli.console import coloured
 from tnacli.cli.data import app as data_app
+from tnacli.cli.doctor import doctor
 from tnacli.cli.evaluate import evaluate
 from tnacli.cli.export import export
 from tnacli.cli.inspect import inspect
 from tnacli.cli.recipes import recipes
+from tnacli.cli.report import report
 from tnacli.cli.ternarize import ternarize
 from tnacli.cli.train import train
 from tnacli.errors import TnaError
@@ -38,7 +43,10 @@ app.command("ternarize")(ternarize)
 app.command("evaluate")(evaluate)
 app.command("export")(export)
 app.command("inspect")(inspect)
+app.command("report")(report)
+app.command("compare-kd")(compare_kd)
 app.command("recipes")(recipes)
+app.command("doctor")(doctor)
 app.add_typer(data_app, name="data")
 
 
@@ -61,19 +69,39 @@ def main() -> NoReturn:
     """Run `tna` with the arguments of this process and exit with its code."""
     # Ctrl-C while nothing needs saving; training installs its own handler.
     signal.signal(signal.SIGINT, _interrupted)
+    told = sys.stderr
+    if _rank() > 0:
+        # Of several processes under torchrun one prints and draws; from the others only what ended them is heard.
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
     try:
         app()
     except TnaError as error:
-        _message(str(error))
+        _message(str(error), told)
         sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # Whoever read stdout has gone (`tna recipes | head`): nothing to tell, and nowhere to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     sys.exit(0)
 
 
+def _rank() -> int:
+    """Which of the processes that torchrun started this is; 0 without it."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
-    _message("interrupted")
+    # A second one ends the process even where Python code cannot (within a long import of compiled code, say).
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _message("interrupted", sys.stderr)
     sys.exit(130)
 
 
-def _message(text: str) -> None:
-    colour = sys.stderr.isatty()
-    typer.echo((typer.style("error: ", fg=typer.colors.RED, bold=True) if colour else "error: ") + text, err=True)
+def _message(text: str, stream: TextIO) -> None:
+    who = f"process {_rank()}: " if _rank() else ""
+    label = "error: "
+    if coloured(stream):
+        label = typer.style(label, fg=typer.colors.RED, bold=True)
+    # Written as it is: typer.echo would take the colour away again where FORCE_COLOR asks for it in a pipe.
+    stream.write(f"{who}{label}{text}\n")
+    stream.flush()

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from tnacli.recipe.schema import Data, Runtime
+from tnacli.recipe.data_section import Data
+from tnacli.recipe.schema import Runtime
 
 if TYPE_CHECKING:
     from tnacli.recipe.identity import Run

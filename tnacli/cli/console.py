@@ -90,6 +90,11 @@ class Output:
         self.stdout.print(escape(text))
 
 
+def coloured(stream: TextIO) -> bool:
+    """Whether `stream` gets colour, by rich's rules: terminals do unless NO_COLOR is set, others if FORCE_COLOR is."""
+    return _console(stream).color_system is not None and not _console(stream).no_color
+
+
 def size_text(size_bytes: float) -> str:
     """A file size for people, in decimal units: 11.3 MB."""
     for unit in ("B", "kB", "MB"):

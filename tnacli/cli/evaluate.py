@@ -12,9 +12,15 @@ from tnacli.cli import options
 from tnacli.cli.console import Output, duration_text, size_text
 
 if TYPE_CHECKING:
+    from tnacli.data.batches import Batches
     from tnacli.evaluation.accuracy import Evaluation
+    from tnacli.evaluation.activity import Activity, Prices
     from tnacli.packed.document import Document
-    from tnacli.recipe.schema import Data
+    from tnacli.packed.model import PackedNetwork
+    from tnacli.recipe.data_section import Data
+    from tnacli.snn.network import SpikingNetwork
+
+    Measured = tuple[dict[str, Any], Evaluation, SpikingNetwork | PackedNetwork, Batches]
 
 
 def evaluate(
@@ -35,6 +41,24 @@ def evaluate(
     network: Annotated[
         str, typer.Option("--network", help="Which network of a checkpoint: base, sibling1, ...")
     ] = "base",
+    activity: Annotated[
+        bool,
+        typer.Option(
+            "--activity", help="Also: silent and saturated channels, operations and energy by layer, beside an ANN."
+        ),
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", help="With --activity: draw it, and one sample's spikes, into this .png, .svg or .pdf."),
+    ] = None,
+    mac_pj: Annotated[
+        float | None,
+        typer.Option("--mac-pj", min=0, help="With --activity: energy of a multiply-accumulate in pJ (default: 4.6)."),
+    ] = None,
+    addition_pj: Annotated[
+        float | None,
+        typer.Option("--addition-pj", min=0, help="With --activity: energy of an addition in pJ (default: 0.9)."),
+    ] = None,
     data_root: options.DataRoot = None,
     device: options.Device = "auto",
     batch_size: options.BatchSize = 64,
@@ -50,6 +74,8 @@ def evaluate(
       tna evaluate model.safetensors --json
 
       tna evaluate last.pt --ternary --split test --data-root ~/data
+
+      tna evaluate model.safetensors --activity --plot activity.png
     """
     from tnacli.errors import UsageError
     from tnacli.evaluation.samples import SPLITS
@@ -60,19 +86,27 @@ def evaluate(
         raise UsageError(f"--split is one of {', '.join(SPLITS)}, not {split!r}")
     if delta is not None and not ternary:
         raise UsageError("--delta has no effect without --ternary")
+    prices = _prices(activity, plot, mac_pj, addition_pj)
     started = time.perf_counter()
     if file.is_file() and is_checkpoint(file):
-        about, result = _checkpoint(file, ternary, delta or 0.1, split, samples, network, data_root, device, batch_size)
+        about, result, measured, batches = _checkpoint(
+            file, ternary, delta or 0.1, split, samples, network, data_root, device, batch_size
+        )
     else:
         if network != "base":
             raise UsageError("a packed file holds one network; --network applies to checkpoints")
-        about, result = _packed(output, file, split, samples, data_root, batch_size)
+        about, result, measured, batches = _packed(output, file, split, samples, data_root, batch_size)
+    activities = None if prices is None else _activity(measured, batches, prices)
+    if plot is not None and activities is not None:
+        _draw(plot, activities, measured, batches, f"{file.name}, {about['data']}")
     seconds = time.perf_counter() - started
     record: dict[str, Any] = {
         "command": "evaluate", "version": 1, "file": str(file), **about, "split": split, "samples": result.samples,
         "accuracy": result.accuracy, "top5": result.top5, "loss": result.loss, "firing_rate": result.firing_rate,
         "seconds": seconds,
     }  # fmt: skip
+    if activities is not None:
+        record |= {"activity": activities.as_json()}
     if as_json:
         output.document(record)
         return
@@ -83,7 +117,9 @@ def evaluate(
           f"{result.accuracy:.2f}", f"{result.top5:.2f}", f"{result.loss:.4f}", duration_text(seconds)]],
         right=("size", "samples", "accuracy %", "top-5 %", "loss", "time"),
     )  # fmt: skip
-    if result.firing_rate:
+    if activities is not None:
+        _show(output, activities)
+    elif result.firing_rate:
         output.table(
             "",
             ["layer", "firing rate"],
@@ -97,7 +133,7 @@ def evaluate(
 def _checkpoint(
     file: Path, ternary: bool, delta: float, split: str, samples: int | None, name: str, data_root: str | None,
     device: str, batch_size: int,
-) -> tuple[dict[str, Any], Evaluation]:  # fmt: skip
+) -> Measured:  # fmt: skip
     from tnacli.errors import UsageError
     from tnacli.evaluation.accuracy import evaluate_network
     from tnacli.exporting import checkpoint_batches
@@ -125,12 +161,13 @@ def _checkpoint(
         "recipe": about["recipe"], "run": about["run"], "seed": about["seed"], "altered": about["altered"],
         "epoch": about["state"]["epoch"], "device": str(target),
     }  # fmt: skip
-    return facts, evaluate_network(restored.to(target), batches.epoch(0))
+    restored.to(target)
+    return facts, evaluate_network(restored, batches.epoch(0)), restored, batches
 
 
 def _packed(
     output: Output, file: Path, split: str, samples: int | None, data_root: str | None, batch_size: int
-) -> tuple[dict[str, Any], Evaluation]:
+) -> Measured:
     from tnacli.evaluation.accuracy import measure
     from tnacli.evaluation.samples import evaluation_batches
     from tnacli.packed.engine import PackedSNN
@@ -151,7 +188,7 @@ def _packed(
         "data": about.origin.data_set, "recipe": about.origin.recipe, "run": about.origin.run, "seed": about.origin.seed,
         "altered": list(about.origin.altered), "device": "cpu",
     }  # fmt: skip
-    return facts, measure(engine, batches.epoch(0))
+    return facts, measure(engine, batches.epoch(0)), packed, batches
 
 
 def _data(file: Path, about: Document) -> Data:
@@ -160,7 +197,7 @@ def _data(file: Path, about: Document) -> Data:
 
     from tnacli.errors import FileFormatError
     from tnacli.packed.document import explain
-    from tnacli.recipe.schema import Data
+    from tnacli.recipe.data_section import Data
 
     origin = about.origin
     try:
@@ -172,3 +209,71 @@ def _data(file: Path, about: Document) -> Data:
         raise FileFormatError(
             f"{file}: does not say on which data to evaluate it: {explain(error)}. Use tnacli.load to run it on your own samples."
         ) from None
+
+
+def _prices(activity: bool, plot: Path | None, mac_pj: float | None, addition_pj: float | None) -> Prices | None:
+    """What operations cost, or None if nobody asked; refuses options that would have no effect, and a plot that cannot be."""
+    from tnacli.errors import UsageError
+
+    given = {"--plot": plot, "--mac-pj": mac_pj, "--addition-pj": addition_pj}
+    idle = [name for name, value in given.items() if value is not None]
+    if not activity:
+        if idle:
+            raise UsageError(f"{idle[0]} has no effect without --activity")
+        return None
+    from tnacli.evaluation.activity import Prices
+    from tnacli.evaluation.activity_plot import PICTURES, require_matplotlib
+
+    if plot is not None:
+        if plot.suffix.lower()[1:] not in PICTURES:
+            raise UsageError(f"--plot writes .{', .'.join(PICTURES)} files, not {plot.name!r}")
+        require_matplotlib()
+    standard = Prices()
+    return Prices(
+        standard.mac_pj if mac_pj is None else mac_pj, standard.addition_pj if addition_pj is None else addition_pj
+    )
+
+
+def _activity(network: SpikingNetwork | PackedNetwork, batches: Batches, prices: Prices) -> Activity:
+    from tnacli.evaluation.activity import measure_activity
+
+    return measure_activity(network, batches.epoch(0), prices)
+
+
+def _draw(
+    plot: Path, activity: Activity, network: SpikingNetwork | PackedNetwork, batches: Batches, title: str
+) -> None:
+    from tnacli.evaluation.activity_plot import draw_activity
+    from tnacli.evaluation.trace import threshold_of, trace
+    from tnacli.storage import write_atomically
+
+    sample = next(iter(batches.epoch(0))).inputs[0]
+    picture = draw_activity(
+        activity, trace(network, sample), threshold_of(network), plot.suffix.lower()[1:], title=title
+    )
+    write_atomically(plot, picture)
+
+
+def _show(output: Output, activity: Activity) -> None:
+    def share(value: float | None) -> str:
+        return "" if value is None else f"{100 * value:.1f}"
+
+    rows = [
+        [layer.name, "" if layer.firing_rate is None else f"{layer.firing_rate:.4f}", share(layer.silent),
+         share(layer.saturated), f"{layer.macs:,.0f}", f"{layer.additions:,.0f}", f"{layer.additions_nonzero:,.0f}",
+         f"{layer.energy_pj(activity.prices) / 1000:,.2f}", f"{layer.ann_macs:,.0f}",
+         f"{layer.ann_macs * activity.prices.mac_pj / 1000:,.2f}"]
+        for layer in activity.layers
+    ]  # fmt: skip
+    totals = [f"{activity.total(of):,.0f}" for of in ("macs", "additions", "additions_nonzero")]
+    rows.append(
+        ["sum", "", "", "", *totals, f"{activity.energy_nj:,.2f}", f"{activity.total('ann_macs'):,.0f}",
+         f"{activity.ann_energy_nj:,.2f}"]
+    )  # fmt: skip
+    columns = ["layer", "firing rate", "silent %", "saturated %", "MACs", "additions", "of weights not 0", "energy nJ",
+               "ANN MACs", "ANN nJ"]  # fmt: skip
+    output.table("", columns, rows, right=columns[1:])
+    output.say(
+        f"operations and energy of one sample, on average over {activity.samples}; {activity.prices.mac_pj:g} pJ a MAC, "
+        f"{activity.prices.addition_pj:g} pJ an addition; arithmetic alone, no memory access"
+    )

@@ -77,7 +77,7 @@ def export(
     if form in FORMATS:
         deployed = deploy_checkpoint(checkpoint, destination, form, samples=samples, data_root=data_root)
         if as_json:
-            facts = {"command": "export", "version": 1, "checkpoint": str(checkpoint), "format": form}
+            facts = {"command": "export", "version": 1, "checkpoint": str(checkpoint)}
             output.document({**facts, **deployed.as_json()})
         else:
             _show(output, deployed)
@@ -120,11 +120,10 @@ def _show(output: Output, deployed: Deployed) -> None:
         compared += f", {deployed.agreeing} of {deployed.samples} predictions {equal} when run by {deployed.ran_on}"
     files = ", ".join(map(str, deployed.paths))
     output.line(f"{files}: {size_text(deployed.size_bytes)}; verified: {compared}")
-    if deployed.sizes:
-        meaning = {
-            "flash": "code and constants, compiled for this machine", "tables": "constants alone",
-            "ram": "static buffers", "stack": "stack at most",
-        }  # fmt: skip
-        output.line(
-            "memory: " + ", ".join(f"{meaning[key]} {deployed.sizes[key]:,} bytes" for key in meaning if key in deployed.sizes)
-        )
+    meaning = {
+        "flash": "code and constants, compiled for this machine", "tables": "constants alone", "ram": "static buffers",
+        "stack": "stack at most",
+    }  # fmt: skip
+    sizes = deployed.memory_bytes
+    if sizes:
+        output.line("memory: " + ", ".join(f"{meaning[key]} {sizes[key]:,} bytes" for key in meaning if key in sizes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +32,13 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be done, and where each value comes from.")
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", metavar="I/N", help="Only the I-th of N shares of the runs, to spread them over machines."),
+    ] = None,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Print a Slurm job-array script that does the same, a share a task.")
+    ] = False,
     fresh: options.Fresh = False,
     time_limit: options.TimeLimit = None,
     as_json: options.Json = False,
@@ -48,13 +56,29 @@ def train(
       tna train recipes/table1_cifar100.yaml --with laptop --seed 0
 
       tna train table2_cifar10 --run tna_t_snn --set train.epochs=100 --dry-run
+
+      tna train table2_cifar100 --out /shared/runs --slurm > job.sh
     """
     from tnacli.cli.common import with_place
+    from tnacli.errors import UsageError
     from tnacli.recipe.load import load, plan
 
     output = Output(as_json, quiet, verbose)
     loaded = load(recipe, overlays=overlays or (), overrides=overrides or ())
     runs = with_place(plan(loaded, runs=run or (), seeds=seed or ()), device=device, data_root=data_root)
+    if slurm:
+        from tnacli.cli.shards import slurm_script
+
+        if shard is not None:
+            raise UsageError("--slurm gives every task a share of its own; leave --shard out")
+        if fresh:
+            raise UsageError("a task that is queued again goes on with its runs, and --fresh would begin anew; leave it out")
+        typer.echo(slurm_script(runs, sys.argv[1:], loaded.recipe.name), nl=False)
+        return
+    if shard is not None:
+        from tnacli.cli.shards import shard as share
+
+        runs = share(runs, shard)
     if dry_run:
         from tnacli.cli.dry_run import show
 

@@ -20,8 +20,8 @@ from tnacli.data.samples import Dataset, Samples, empty_like, fingerprint
 from tnacli.data.source import OnProgress, Source, no_progress
 from tnacli.errors import DataError
 from tnacli.places import cache_folder
+from tnacli.recipe.data_section import Augmentation, Data
 from tnacli.recipe.datasets import DATASETS
-from tnacli.recipe.schema import Augmentation, Data
 
 logger = logging.getLogger(__name__)
 

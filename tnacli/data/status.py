@@ -12,8 +12,8 @@ from tnacli.data.images import IMAGE_SUFFIXES
 from tnacli.data.locate import files_folder, locate, missing_parts
 from tnacli.data.source import no_progress
 from tnacli.errors import DataError
+from tnacli.recipe.data_section import Data
 from tnacli.recipe.datasets import DATASETS
-from tnacli.recipe.schema import Data
 
 
 @dataclass(frozen=True)

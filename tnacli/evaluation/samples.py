@@ -11,7 +11,7 @@ from tnacli.data.batches import Batches
 from tnacli.data.load import load
 from tnacli.data.samples import Dataset
 from tnacli.errors import DataError
-from tnacli.recipe.schema import Data
+from tnacli.recipe.data_section import Data
 
 SPLITS = ("test", "train", "validation")
 

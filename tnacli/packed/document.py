@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from tnacli.packed.codec import ENCODINGS
 from tnacli.packed.container import parse_json
-from tnacli.recipe.schema import Section
+from tnacli.recipe.section import Section
 
 FORMAT: Literal["tnacli-packed"] = "tnacli-packed"
 VERSION: Literal[1] = 1
@@ -94,7 +94,9 @@ class Origin(Section):
     """Where a network came from. Nothing here changes what it computes.
 
     `identity` is that of the run (`tnacli.recipe.identity`), `altered` its overlays and overrides, `accuracy`
-    in % on the test samples at export.
+    in % on all of the run's test samples at export. `format`, `binning`, `sensor` and `test_samples` are the
+    run's own settings of its data (`tnacli.recipe.schema.Data`): with them the file is measured on the samples
+    that its checkpoint was.
     """
 
     data_set: str
@@ -104,6 +106,10 @@ class Origin(Section):
     identity: str
     altered: tuple[str, ...] = ()
     accuracy: Annotated[float, Field(ge=0, le=100)] | None = None
+    format: Literal["auto", "official", "folder", "generated"] = "auto"
+    binning: Literal["count", "time"] = "count"
+    sensor: tuple[Side, Side] | None = None
+    test_samples: Count | None = None
 
 
 class Document(Section):

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from tnacli.recipe.node import Node, suggest
-from tnacli.recipe.schema import Recipe, Section, Settings
+from tnacli.recipe.schema import Recipe, Settings
+from tnacli.recipe.section import Section
 
 SETTINGS = tuple(Settings.model_fields)
 """The settings that every run has: what a recipe file, an overlay and a run may say."""

@@ -12,18 +12,13 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from tnacli.recipe.data_section import Data
 from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.layout import NAMED_LAYOUTS, layer_shapes, notation
 from tnacli.recipe.misfit import Misfit, refuse
-
-
-class Section(BaseModel):
-    """A part of a recipe: immutable, strict about types, and with no key that is not listed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
+from tnacli.recipe.section import Positive, Section
 
 NAME = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
 DEVICE = r"^(auto|cpu|mps|cuda(:[0-9]+)?)$"
@@ -33,7 +28,6 @@ PATTERNS = {
 }
 """What each pattern means, in words for the user."""
 
-Positive = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -52,103 +46,6 @@ Epochs = Annotated[int | str, BeforeValidator(_epochs)]
 def in_epochs(amount: int | str, total: int) -> float:
     """`amount` in epochs; text such as "60%" is a share of `total`."""
     return float(amount[:-1]) / 100 * total if isinstance(amount, str) else float(amount)
-
-
-class Augmentation(Section):
-    """Random changes to training samples. Fields left out take the data set's own defaults."""
-
-    crop_padding: int | None = Field(
-        None, ge=0, description="pixels of zero padding before a random crop back to size (images)"
-    )
-    flip: float | None = Field(None, ge=0, le=1, description="probability of a horizontal flip (images)")
-    rotation: float | None = Field(
-        None, ge=0, le=180, description="random rotation within ± this many degrees (events)"
-    )
-    shear: float | None = Field(None, ge=0, lt=90, description="random shear within ± this many degrees (events)")
-
-
-class Data(Section):
-    """Which samples a run learns from and is measured on."""
-
-    name: str = Field("digits", description=f"the data set: {', '.join(DATASETS)}")
-    root: str | None = Field(None, description="folder that holds the data sets (default: $TNA_DATA, or ./data)")
-    format: Literal["auto", "official", "folder", "generated"] = Field(
-        "auto",
-        description="official files, {train,test}/<class>/ folders, or generated samples of the same shape; "
-        "auto takes the official files if they are there, else the folders",
-    )
-    download: bool = Field(False, description="fetch the data set if it is not there")
-    train_samples: Positive | None = Field(
-        None, description="use only this many training samples, balanced over classes"
-    )
-    test_samples: Positive | None = Field(None, description="use only this many test samples, balanced over classes")
-    validation_samples: int = Field(
-        0, ge=0, description="training samples held out for validation, balanced over classes"
-    )
-    size: tuple[int, int] | None = Field(
-        None, strict=False, description="[height, width] fed to the network (default: the data set's own)"
-    )
-    sensor: tuple[int, int] | None = Field(
-        None,
-        strict=False,
-        description="[height, width] of the camera, where recordings of one's own do not say (event_folder)",
-    )
-    binning: Literal["count", "time"] = Field(
-        "count",
-        description="open: how a recording becomes T frames: frames of equally many events, or equally long ones (events)",
-    )
-    normalise: Literal["auto", "measure", "none"] = Field(
-        "auto",
-        description="per-channel normalisation: the data set's known statistics, those of the training samples, or none",
-    )
-    augmentation: Augmentation = Field(Augmentation(), description="random changes to training samples")
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in DATASETS:
-            text = f"unknown data set {name!r}; known: {', '.join(DATASETS)}"
-            refuse([Misfit(text, got=name, among=tuple(DATASETS))])
-        return name
-
-    @model_validator(mode="after")
-    def _fits(self) -> Data:
-        refuse(self._misfits())
-        return self
-
-    def _misfits(self) -> Iterator[Misfit]:
-        facts, augmentation = DATASETS[self.name], self.augmentation
-        for key in ("crop_padding", "flip") if facts.is_events else ("rotation", "shear"):
-            if getattr(augmentation, key):
-                acts, holds = ("images", "events") if facts.is_events else ("events", "images")
-                yield Misfit(
-                    f"acts on {acts}, and {self.name} holds {holds}; leave it out, or set it to 0",
-                    (f"augmentation.{key}", "name"),
-                )
-        if facts.is_events and self.normalise == "measure":
-            yield Misfit("does not apply to events, which are counted; leave it at auto", ("normalise", "name"))
-        if self.name == "digits" and self.format != "generated":
-            for key in ("root", "download", "format"):
-                if getattr(self, key) not in (None, False, "auto"):
-                    yield Misfit("has no effect: digits are embedded", (key, "name"))
-        if self.name in ("folder", "event_folder"):
-            if self.format not in ("auto", "folder"):
-                yield Misfit(f"is {self.format}, and {self.name} reads class folders", ("format", "name"))
-            if self.download:
-                yield Misfit(f"has no effect: {self.name} stands for files of one's own", ("download", "name"))
-        for key, pair in (("size", self.size), ("sensor", self.sensor)):
-            if pair is not None and min(pair) < 1:
-                yield Misfit("must be [height, width], both at least 1", (key,))
-        if self.sensor is not None and self.name != "event_folder":
-            yield Misfit(f"belongs to event_folder; the camera of {self.name} is known", ("sensor", "name"))
-        if self.binning != "count" and not facts.is_events:
-            yield Misfit(f"makes frames of event recordings, and {self.name} holds images", ("binning", "name"))
-        sensor = self.sensor or (facts.sensor and (facts.sensor[1], facts.sensor[0]))
-        if sensor and self.size and (self.size[0] > sensor[0] or self.size[1] > sensor[1]):
-            yield Misfit(
-                f"may not be larger than the camera's {list(sensor)}: events can only be brought closer together",
-                ("size", "sensor"),
-            )
 
 
 class Neuron(Section):
@@ -318,10 +215,16 @@ class Train(Section):
 
 
 class Runtime(Section):
-    """Where and how a run is executed. Nothing here changes what is computed."""
+    """Where and how a run is executed. Nothing here changes what is computed.
+
+    But for `sync_batch_norm: false` with several processes, which results are marked with wherever they are shown.
+    """
 
     device: Annotated[str, Field(pattern=DEVICE)] = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     checkpoint_every: Positive = Field(1, description="epochs between two checkpoints")
+    sync_batch_norm: bool = Field(
+        True, description="batch norm over the samples of all processes (torchrun), or over each process's own"
+    )
 
 
 class Settings(Section):

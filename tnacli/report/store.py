@@ -3,7 +3,8 @@
     OUT/RECIPE/RUN-seedN-IDENTITY/
         run.json        what is computed, and by which versions
         metrics.jsonl   one line an epoch
-        last.pt         the newest checkpoint;  previous.pt  the one before it
+        last.pt         the newest checkpoint;  previous.pt  the one before it;  new.pt  one being written
+        last.damaged    a checkpoint that failed its checksum, kept for whoever wants to know why
         result.json     written last: the run is finished
 
 A run is looked up by its identity in all recipes' folders, so that one shared by several recipes is trained once.
@@ -17,11 +18,11 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tnacli.errors import RunBusyError, StorageError
 from tnacli.recipe.identity import Run
-from tnacli.storage import write_atomically
+from tnacli.storage import sync_folder, write_atomically
 
 if os.name == "posix":
     import fcntl
@@ -51,6 +52,11 @@ class RunFolder:
     @property
     def previous(self) -> Path:
         return self.path / "previous.pt"
+
+    @property
+    def new(self) -> Path:
+        """Where the next checkpoint is written before it becomes the newest."""
+        return self.path / "new.pt"
 
     @property
     def status(self) -> str:
@@ -88,7 +94,45 @@ class RunFolder:
                         f"{self.path}: another process is training this run; wait for it to end, then run the same "
                         f"command: finished runs are taken from disk"
                     ) from None
+            if not self._is_ours(lock):
+                raise RunBusyError(
+                    f"{self.path}: another process has just moved this run aside to train it afresh; wait for it to end, "
+                    f"then run the same command: finished runs are taken from disk"
+                )
             yield
+
+    def _is_ours(self, lock: IO[str]) -> bool:
+        """Whether `lock` still is the lock of this folder: it may have been moved between opening and locking."""
+        try:
+            return os.path.samestat(os.fstat(lock.fileno()), os.stat(self.path / "lock"))
+        except OSError:
+            return False
+
+    def remove_leftovers(self) -> None:
+        """Delete what a killed process was writing: new.pt and files of `write_atomically`. Only while `locked`."""
+        for path in (self.new, *self.path.glob(".*.part")):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+    def set_damaged_aside(self, path: Path) -> Path:
+        """Rename a damaged checkpoint, so that it is never taken for a good one again; its new path."""
+        aside = path.with_suffix(".damaged")
+        try:
+            os.replace(path, aside)
+        except OSError as error:
+            raise StorageError(f"{path}: a damaged checkpoint cannot be renamed: {error.strerror}") from None
+        return aside
+
+    def begin(self, facts: dict[str, Any], epochs: int) -> None:
+        """Make ready for training to start, or to go on after `epochs` whole epochs."""
+        self.keep_metrics(epochs)
+        self.write_json("run.json", facts)
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Store the result: from here on the run is finished."""
+        self.write_json("result.json", result)
+        with contextlib.suppress(OSError):
+            self.previous.unlink(missing_ok=True)
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         write_atomically(self.path / name, (json.dumps(value, indent=2) + "\n").encode())
@@ -118,7 +162,9 @@ class RunFolder:
         with contextlib.suppress(OSError):
             for line in (self.path / "metrics.jsonl").read_text().splitlines():
                 with contextlib.suppress(ValueError):
-                    rows.append(json.loads(line))
+                    row = json.loads(line)
+                    if isinstance(row, dict) and isinstance(row.get("epoch"), int):
+                        rows.append(row)
         return rows
 
     def keep_metrics(self, epochs: int) -> None:
@@ -127,7 +173,16 @@ class RunFolder:
         write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept).encode())
 
     def promote(self, new: Path) -> None:
-        """Make `new`, whole and on disk, the newest checkpoint; the newest so far stays as previous.pt."""
-        if self.last.exists():
-            os.replace(self.last, self.previous)
-        os.replace(new, self.last)
+        """Make `new`, whole and on disk, the newest checkpoint; the newest so far stays as previous.pt.
+
+        Between the two renames the newest is previous.pt, from which the run goes on if it is killed just then.
+        """
+        try:
+            if self.last.exists():
+                os.replace(self.last, self.previous)
+            os.replace(new, self.last)
+        except OSError as error:
+            raise StorageError(
+                f"{self.last}: the new checkpoint cannot take its place: {error.strerror}; the one before it is kept"
+            ) from None
+        sync_folder(self.path)

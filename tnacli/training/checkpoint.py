@@ -1,8 +1,9 @@
 """Checkpoint files: everything a run needs to go on, or a network needs to be used, in one checked file.
 
-A checkpoint is what `torch.save` makes of a dictionary of plain values and tensors, read back with `weights_only=True`,
-so no code in it is ever executed. It carries a SHA-256 over its description and tensors; a file that does not match it is
-refused. Weights are latent ones under plain names; the description says whether they are to be compressed, and how.
+A checkpoint is what `torch.save` makes of a dictionary of plain values and tensors. It is read without running the pickle
+in it (`tnacli.training.torch_file`), so no code in it is ever executed. It carries a SHA-256 over its description and
+tensors; a file that does not match it is refused, and so is a description that does not fit its tensors. Weights are latent
+ones under plain names; the description says whether they are to be compressed, and how.
 """
 
 from __future__ import annotations
@@ -10,20 +11,23 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from tnacli.build import build_network
 from tnacli.errors import FileFormatError
 from tnacli.quant.weights import compress, load_latent_state
+from tnacli.recipe.layout import layer_shapes
 from tnacli.recipe.schema import Model, Settings
 from tnacli.snn.network import SpikingNetwork
 from tnacli.storage import write_atomically
+from tnacli.training.description import Description
+from tnacli.training.torch_file import Malformed, read_torch_file
 
 FORMAT = "tnacli-checkpoint"
 VERSION = 1
@@ -98,36 +102,54 @@ def load_checkpoint(path: Path) -> Checkpoint:
     damaged = FileFormatError(f"{path}: damaged checkpoint: its contents do not match its checksum")
     if not isinstance(about, str) or not isinstance(tensors, dict):
         raise damaged
-    if not all(isinstance(n, str) and isinstance(t, Tensor) and t.layout == torch.strided for n, t in tensors.items()):
+    if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise damaged
     try:
-        checkpoint = Checkpoint(json.loads(about), tensors)
-        matches = checkpoint.digest == content.get("sha256")
-    except (ValueError, RuntimeError, TypeError):
+        described = json.loads(about)
+    except (ValueError, RecursionError):
         raise damaged from None
-    if not matches:
+    if not isinstance(described, dict):
         raise damaged
+    checkpoint = Checkpoint(described, tensors)
+    if checkpoint.digest != content.get("sha256"):
+        raise damaged
+    _check_description(path, checkpoint)
     return checkpoint
 
 
 def _read(path: Path) -> object:
     try:
-        with zipfile.ZipFile(path) as archive:
-            # torch does not compare the archive's checksums: a flipped bit would pass silently.
-            if any(item.file_size != item.compress_size for item in archive.infolist()):
-                raise FileFormatError(f"{path}: not a tnacli checkpoint; its parts are compressed")
-            broken = archive.testzip()
-        if broken is not None:
-            raise FileFormatError(f"{path}: damaged checkpoint: {broken} fails its checksum")
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileFormatError:
-        raise
+        return read_torch_file(path)
     except OSError as error:
         raise FileFormatError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception as error:
-        # torch and zipfile raise a dozen types for broken files; none of them is a bug of ours.
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FileFormatError(f"{path}: damaged, or not a tnacli checkpoint: {first}") from None
+    except Malformed as error:
+        raise FileFormatError(f"{path}: damaged, or not a tnacli checkpoint: {error}") from None
+
+
+def _check_description(path: Path, checkpoint: Checkpoint) -> None:
+    """Refuse a description that cannot be used, or whose networks are not those of the tensors: before any is built."""
+    try:
+        description = Description.model_validate_json(json.dumps(checkpoint.about))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise FileFormatError(f"{path}: its description cannot be used: {place}: {first['msg']}") from None
+    for name, model in description.networks.items():
+        try:
+            shapes = layer_shapes(
+                model.layout,
+                width=model.width,
+                channels=description.channels,
+                size=description.size,
+                classes=len(description.classes),
+            )
+        except ValueError as error:
+            raise FileFormatError(f"{path}: its description cannot be used: {error}") from None
+        for shape in shapes:
+            place = "readout.weight" if shape is shapes[-1] else f"layers.{shape.name}.synapse.weight"
+            stored = checkpoint.tensors.get(f"networks/{name}/{place}")
+            if stored is None or tuple(stored.shape) != tuple(shape.weight):
+                raise FileFormatError(f"{path}: its tensor {place} of {name} is not as its description says")
 
 
 def restore_network(checkpoint: Checkpoint, name: str = "base", *, compressed: bool = True) -> SpikingNetwork:

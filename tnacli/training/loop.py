@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,15 +17,17 @@ import torch
 from torch import Tensor, nn
 
 from tnacli.data.batches import Batch, Batches
-from tnacli.errors import DivergedError
+from tnacli.errors import DivergedError, FileFormatError
 from tnacli.evaluation.accuracy import Evaluation, evaluate_network
 from tnacli.objectives.objective import Losses, Objective
 from tnacli.quant.weights import compress, latent_parameters, latent_state, load_latent_state, weight_shares
 from tnacli.recipe.schema import Model, Settings, as_json
 from tnacli.seeds import derive
 from tnacli.snn.network import SpikingNetwork
+from tnacli.training.batch_norm import synchronise_batch_norm
 from tnacli.training.checkpoint import Checkpoint
 from tnacli.training.device import autocast, peak_memory_mb
+from tnacli.training.distributed import Ranks, dropout_by_sample, lost_processes_explained, share_of, wrapped
 from tnacli.training.events import Compressed, EpochDone, Event, Finished, Progress, Saved, Started, Warned
 from tnacli.training.schedule import compression_epoch, learning_rate
 from tnacli.training.stop import StopRequest
@@ -33,6 +35,7 @@ from tnacli.training.sums import EpochSums
 
 PROGRESS_SECONDS = 0.25
 SATURATED = 0.95
+"""Spikes a neuron and timestep above which a layer counts as saturated."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ class Trainer:
     """Trains the networks of one objective from a fresh start or a checkpoint to the end, or until asked to stop.
 
     `about` describes the run and its data in plain values; it is stored in every checkpoint. `save` makes a checkpoint
-    durable and returns where. Everything that happens is reported to `emit`.
+    durable and returns where. Everything that happens is reported to `emit`. With several `ranks`, each process has a
+    trainer, whose batches are its share; all reach the same weights, and only the first one's `save` is called.
     """
 
     def __init__(
@@ -82,12 +86,18 @@ class Trainer:
         save: Callable[[Checkpoint], str],
         emit: Callable[[Event], None],
         stop: StopRequest,
+        ranks: Ranks | None = None,
     ) -> None:
         self.settings, self.splits, self.seed = settings, splits, seed
         self.about, self.device, self.precision = about, device, precision
-        self._save, self._emit, self._stop = save, emit, stop
+        self._save, self._emit, self._stop, self._ranks = save, emit, stop, ranks or Ranks()
         # Channels-last convolutions and pooling are faster on CPUs and CUDA alike; weights keep their values.
         self.objective = objective.to(device).to(memory_format=torch.channels_last)
+        self._expect: Callable[[int], None] = lambda samples: None
+        if not self._ranks.alone:
+            if settings.runtime.sync_batch_norm:
+                synchronise_batch_norm(self.objective)
+            self._expect = dropout_by_sample(self.objective, self._ranks)
         self._compressed_at = compression_epoch(settings)
         self._parameters = latent_parameters(self.objective.networks)
         self._adam = torch.optim.Adam(
@@ -95,6 +105,8 @@ class Trainer:
         )
         self._state = _State()
         self._best: dict[str, Tensor] = {}
+        self._dead: dict[str, str] = {}
+        self._wrapped: nn.Module = self.objective
 
     @property
     def base(self) -> SpikingNetwork:
@@ -104,14 +116,24 @@ class Trainer:
 
     def run(self) -> Finished:
         """Train to the end. Raises Stopped after saving when asked to stop, DivergedError when nothing can be learned."""
+        with lost_processes_explained(self._ranks):
+            with self._stop.deferred():
+                self._train()
+            # All that remains is on disk: a signal may now end the process at once.
+            finished = self._finish()
+        self._emit(finished)
+        return finished
+
+    def _train(self) -> None:
         state, epochs = self._state, self.settings.train.epochs
         self._emit(
             Started(
-                epochs, len(self.splits.train), len(self.splits.train.samples.labels),
+                epochs, len(self.splits.train), self.splits.train.sample_count,
                 sum(p.numel() for p in self._parameters.values()), str(self.device), self.precision,
                 state.epoch, state.step,
             )
         )  # fmt: skip
+        self._wrapped = wrapped(self.objective, self._ranks, self.device)
         while state.epoch < epochs:
             if self._compressed_at == state.epoch and not state.compressed:
                 self._compress()
@@ -122,31 +144,36 @@ class Trainer:
         if self._compressed_at is not None and not state.compressed:
             self._compress()  # no epochs at all: compression alone
             self._save_checkpoint()
-        finished = self._finish()
-        self._emit(finished)
-        return finished
 
     # One epoch
 
     def _train_epoch(self) -> None:
         state, batches = self._state, self.splits.train
         self.objective.train()
-        sums = EpochSums(self.device, state.totals)
+        sums = self._resumed_sums()
         began = shown = time.perf_counter()
         before, already = state.epoch_seconds, sums.samples
         for batch in batches.epoch(state.epoch, state.step):
-            sums.add(self._step(batch), batch.labels)
+            sums.add(self._step(batch), batch.labels, batch.total)
             state.step += 1
             now = time.perf_counter()
-            if now - shown >= PROGRESS_SECONDS:
+            show, stop = self._ranks.any(now - shown >= PROGRESS_SECONDS, self._stop.asked)
+            if show:
                 shown = now
+                seen = EpochSums(self.device, self._ranks.sum(sums.totals()))
                 rate = (sums.samples - already) / (now - began)
-                self._require_finite(sums.loss)
-                self._emit(Progress(state.epoch, state.step, sums.loss, sums.parts, sums.accuracy["base"], rate))
-            if self._stop.asked:
-                state.totals, state.epoch_seconds = sums.totals(), before + now - began
+                self._require_finite(seen.loss)
+                self._emit(Progress(state.epoch, state.step, seen.loss, seen.parts, seen.accuracy["base"], rate))
+            if stop:
+                state.totals, state.epoch_seconds = self._ranks.sum(sums.totals()), before + now - began
                 raise self._stop.as_error(self._save_before_stopping())
-        state.totals, state.epoch_seconds = sums.totals(), before + time.perf_counter() - began
+        state.totals, state.epoch_seconds = self._ranks.sum(sums.totals()), before + time.perf_counter() - began
+
+    def _resumed_sums(self) -> EpochSums:
+        """What was summed up in this epoch so far; the first process stands for all that did it."""
+        totals = self._state.totals
+        mine = totals if self._ranks.first else {name: n if name == "samples" else 0.0 for name, n in totals.items()}
+        return EpochSums(self.device, mine)
 
     def _step(self, batch: Batch) -> Losses:
         state, train = self._state, self.settings.train
@@ -155,10 +182,13 @@ class Trainer:
         progress = state.epoch + state.step / len(self.splits.train)
         for group in self._adam.param_groups:
             group["lr"] = learning_rate(train, progress, self._compressed_at)
+        self._expect(batch.total)
         with autocast(self.device, self.precision):
-            losses: Losses = self.objective(batch.inputs, batch.labels)
+            losses: Losses = self._wrapped(batch.inputs, batch.labels)
+        losses = share_of(losses, self.settings, len(batch.labels), batch.total)
         self._adam.zero_grad(set_to_none=True)
-        losses.total.backward()
+        # The gradients of several processes are averaged, and their losses add up.
+        (losses.total if self._ranks.alone else losses.total * self._ranks.world).backward()
         self._adam.step()
         return losses
 
@@ -168,7 +198,8 @@ class Trainer:
         sums = EpochSums(self.device, state.totals)
         self._require_finite(sums.loss)
         split, batches = self.splits.watched
-        measured = evaluate_network(self.base, batches.epoch(0))
+        share = evaluate_network(self.base, self._until_stopped(batches.epoch(0)))
+        measured = self._ranks.merged(share)
         self._warn_of_dead_layers(measured.firing_rate)
         rate = learning_rate(self.settings.train, state.epoch, self._compressed_at)
         done = EpochDone(
@@ -194,11 +225,25 @@ class Trainer:
         self._emit(done)
         return measured
 
+    def _until_stopped(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches of an evaluation that hold any of this process's samples. Raises Stopped, after saving, on a signal.
+
+        Nothing of the evaluation is kept: training goes on from before it, at the end of the epoch. A time limit waits for
+        the next step, so that one shorter than an evaluation cannot stop the same run at the same place for ever.
+        """
+        for batch in batches:
+            if self._ranks.any(self._stop.signalled)[0]:
+                raise self._stop.as_error(self._save_before_stopping())
+            if len(batch.labels):
+                yield batch
+
     def _compress(self) -> None:
         compression = self.settings.compression
         assert compression is not None
         shares = compress(self.base, compression, refuse_silent=True)
         self._state.compressed = True
+        # The hooks by which gradients are added up go when a weight is put behind a parametrization.
+        self._wrapped = wrapped(self.objective, self._ranks, self.device)
         # Only compressed weights can be the result: what was best before no longer counts.
         self._state.best_epoch, self._state.best_accuracy, self._best = None, -1.0, {}
         self._emit(Compressed(self._state.epoch, compression.mode, shares))
@@ -216,12 +261,25 @@ class Trainer:
             )
 
     def _warn_of_dead_layers(self, rates: dict[str, float]) -> None:
-        for name, rate in rates.items():
-            if rate == 0 or rate > SATURATED:
-                what = "never spikes" if rate == 0 else f"spikes {100 * rate:.0f} % of the time"
-                remedy = "lower model.neuron.threshold" if rate == 0 else "raise model.neuron.threshold"
-                self._emit(Warned(f"epoch {self._state.epoch + 1}: {name} {what} and passes on nothing; "
-                                  f"try a smaller train.learning_rate, model.norm: batch, or {remedy}"))  # fmt: skip
+        """One warning that names every silent and saturated layer, given again only when they change."""
+        dead = {name: "silent" if rate == 0 else "saturated" for name, rate in rates.items()
+                if rate == 0 or rate > SATURATED}  # fmt: skip
+        if dead and dead != self._dead:
+            silent = ", ".join(name for name, what in dead.items() if what == "silent")
+            saturated = ", ".join(
+                f"{name} ({100 * rates[name]:.0f} %)" for name, what in dead.items() if what != "silent"
+            )
+            found = [f"never spikes: {silent}"] * bool(silent) + [f"spikes almost always: {saturated}"] * bool(
+                saturated
+            )
+            remedies = ["lower"] * bool(silent) + ["raise"] * bool(saturated)
+            self._emit(
+                Warned(
+                    f"epoch {self._state.epoch + 1}: {'; '.join(found)}. Such a layer passes on nothing; try a smaller "
+                    f"train.learning_rate, model.norm: batch, or to {' or '.join(remedies)} model.neuron.threshold"
+                )
+            )
+        self._dead = dead
 
     # Checkpoints
 
@@ -248,6 +306,12 @@ class Trainer:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from `checkpoint`, which must be of a run with the same settings and seed."""
         self._state = _State(**checkpoint.about["state"])
+        try:
+            self._restore(checkpoint)
+        except (RuntimeError, KeyError) as error:
+            raise FileFormatError(f"the checkpoint does not fit the run that it belongs to: {error}") from None
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
         if self._state.compressed:
             assert self.settings.compression is not None
             compress(self.base, self.settings.compression)
@@ -272,7 +336,7 @@ class Trainer:
                 f"{broken[0]} holds NaN or infinite values after epoch {self._state.epoch}; the checkpoint before is kept. "
                 f"Try a smaller train.learning_rate."
             )
-        path = self._save(checkpoint)
+        path = self._ranks.told(lambda: self._save(checkpoint))
         self._emit(Saved(path, self._state.epoch, self._state.step))
         return path
 
@@ -292,7 +356,8 @@ class Trainer:
         measured: dict[str, Evaluation] = {}
         for name, network in self.objective.networks.items():
             assert isinstance(network, SpikingNetwork)
-            measured[name] = evaluate_network(network, self.splits.test.epoch(0))
+            shares = (batch for batch in self.splits.test.epoch(0) if len(batch.labels))
+            measured[name] = self._ranks.merged(evaluate_network(network, shares))
         return Finished(
             accuracy={name: result.accuracy for name, result in measured.items()},
             loss={name: result.loss for name, result in measured.items()},

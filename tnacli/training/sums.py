@@ -9,7 +9,10 @@ from tnacli.objectives.objective import Losses
 
 
 class EpochSums:
-    """Loss, its parts and correct predictions, summed over the samples seen so far in an epoch."""
+    """Loss, its parts and correct predictions, summed over the samples seen so far in an epoch.
+
+    Where several processes share the work, each holds its share of the sums, but the number of samples over all.
+    """
 
     def __init__(self, device: torch.device, totals: dict[str, float] | None = None) -> None:
         self._dtype = torch.float32 if device.type == "mps" else torch.float64
@@ -18,12 +21,12 @@ class EpochSums:
         self._totals = {name: torch.tensor(v, dtype=self._dtype, device=device) for name, v in totals.items()}
 
     @torch.no_grad()
-    def add(self, losses: Losses, labels: Tensor) -> None:
-        count = len(labels)
-        self.samples += count
-        self._add("loss", losses.total * count)
+    def add(self, losses: Losses, labels: Tensor, samples: int) -> None:
+        """A batch of `samples` over all processes; `losses` and `labels` are this one's share of it."""
+        self.samples += samples
+        self._add("loss", losses.total * samples)
         for name, part in losses.parts.items():
-            self._add(f"part/{name}", part * count)
+            self._add(f"part/{name}", part * samples)
         for name, logits in losses.logits.items():
             self._add(f"correct/{name}", (logits.argmax(1) == labels).sum())
 

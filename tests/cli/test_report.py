@@ -1,0 +1,146 @@
+"""`tna report` over real runs of seconds."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import TINY_RECIPE, Tna
+from tnacli.report.store import RunFolder
+
+REPRODUCES = "reproduces: {tables: [1], figures: ['2'], accuracy: {baseline: %s, tna_t_snn: %s}, tolerance: 5}\n"
+
+
+@pytest.fixture(scope="module")
+def trained_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny recipe, trained for one of its two seeds."""
+    from tnacli.experiment import Experiment
+    from tnacli.recipe.load import load, plan
+
+    folder = tmp_path_factory.mktemp("report")
+    recipe = folder / "tiny.yaml"
+    recipe.write_text(TINY_RECIPE.replace("seeds: [0]", "seeds: [0, 1]"))
+    experiment = Experiment(folder / "runs")
+    for run in plan(load(recipe), seeds=[0]):
+        experiment.execute(run)
+    return folder
+
+
+def accuracy(folder: Path, name: str) -> float:
+    (path,) = (folder / "runs" / "tiny").glob(f"{name}-seed0-*")
+    result = RunFolder(path).result
+    assert result is not None
+    return float(result["accuracy"]["base"])
+
+
+def with_paper(folder: Path, baseline: float, tna: float) -> Path:
+    recipe = folder / "with_paper.yaml"
+    recipe.write_text(f"extends: tiny.yaml\nname: with_paper\n{REPRODUCES % (baseline, tna)}")
+    return recipe
+
+
+def test_unfinished_cells_say_how_many_seeds_there_are(tna: Tna, trained_runs: Path) -> None:
+    shown = tna("report", trained_runs / "tiny.yaml", "--out", trained_runs / "runs")
+    assert shown.code == 0
+    assert "1 of 2 seeds" in shown.out
+    assert f"{accuracy(trained_runs, 'baseline'):.2f}" in shown.out
+    whole = tna("report", trained_runs / "tiny.yaml", "--seed", 0, "--out", trained_runs / "runs")
+    assert "1 seed" in whole.out
+    assert "1 of 2" not in whole.out
+
+
+@pytest.mark.parametrize(("off", "code"), [(4.9, 0), (5.1, 6)])
+def test_check_judges_finished_cells(tna: Tna, trained_runs: Path, off: float, code: int) -> None:
+    recipe = with_paper(trained_runs, accuracy(trained_runs, "baseline") + off, accuracy(trained_runs, "tna_t_snn"))
+    common = ("report", recipe, "--out", trained_runs / "runs", "--check")
+    assert tna(*common).code == 0  # a seed is missing: nothing to judge yet
+    judged = tna(*common, "--seed", 0)
+    assert judged.code == code
+    assert ("baseline is -5.10 points from the paper's" in judged.err) == (code == 6)
+    assert "tna_t_snn is" not in judged.err
+    assert "not a shipped recipe" in judged.out
+
+
+def test_every_format_says_the_same(tna: Tna, trained_runs: Path) -> None:
+    common = ("report", with_paper(trained_runs, 50, 50), "--seed", 0, "--out", trained_runs / "runs", "--format")
+    document = tna(*common, "json").json
+    assert document["command"] == "report"
+    rows = {row["run"]: row for row in document["tables"][0]["rows"]}
+    assert rows["baseline"]["ours"] == {"mean": accuracy(trained_runs, "baseline"), "std": None, "count": 1}
+    table = tna(*common, "csv").out.split("\n\n")[0]
+    read = {row["run"]: row for row in csv.DictReader(io.StringIO(table))}
+    assert float(read["tna_t_snn"]["ours_mean"]) == rows["tna_t_snn"]["ours"]["mean"]
+    shown = f"{accuracy(trained_runs, 'tna_t_snn'):.2f}"
+    assert shown in tna(*common, "md").out
+    assert shown in tna(*common, "latex").out
+    assert shown in tna(*common, "rich").out
+    assert tna(*common, "html").code == 2
+
+
+def test_pictures_pages_and_tables_are_written(tna: Tna, trained_runs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    common = ("report", with_paper(trained_runs, 50, 50), "--out", trained_runs / "runs", "--save")
+    for name, start in [("a.png", b"\x89PNG"), ("a.svg", b"<?xml"), ("a.html", b"<!doctype html>"), ("a.md", b"**"),
+                        ("a.csv", b"data,run"), ("a.tex", b"\\begin{table}"), ("a.json", b"{")]:  # fmt: skip
+        done = tna(*common, tmp_path / name)
+        assert (done.code, done.out) == (0, ""), done.err
+        assert (tmp_path / name).read_bytes().startswith(start)
+    assert tna(*common, tmp_path / "fig2.png", "--figure", "2").code == 0
+    assert json.loads((tmp_path / "a.json").read_text())["command"] == "report"
+    assert "conv2" in (tmp_path / "a.html").read_text()
+    refused = tna(*common, tmp_path / "a.doc")
+    assert refused.code == 2
+    assert "known: .png" in refused.err
+    assert not (tmp_path / "a.doc").exists()
+
+
+def test_runs_under_an_overlay_must_be_asked_for(tna: Tna, tmp_path: Path, trained_runs: Path) -> None:
+    out = tmp_path / "runs"
+    recipe, common = trained_runs / "tiny.yaml", ("--set", "train.epochs=2", "--set", "seeds=[0]", "--out", out)
+    assert tna("train", recipe, "--run", "baseline", *common, "-q").code == 0
+    missed = tna("report", recipe, "--out", out)
+    assert "0 of 2 seeds" in missed.out
+    assert "set train.epochs=2, set seeds=[0]; give the same --with and --set" in missed.err
+    found = tna("report", recipe, *common)
+    assert "set train.epochs=2; set seeds=[0]" in found.out
+    assert "give the same" not in found.err
+
+
+def test_a_run_folder_is_reported_alone(tna: Tna, trained_runs: Path, tmp_path: Path) -> None:
+    (path,) = (trained_runs / "runs" / "tiny").glob("tna_t_snn-seed0-*")
+    assert f"{accuracy(trained_runs, 'tna_t_snn'):.2f}" in tna("report", path).out
+    assert tna("report", path, "--with", "laptop").code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--table", "4"], "no Table 4"),
+        (["--figure", "5"], "--figure 2, 3a, 3b"),
+        (["--table", "1", "--figure", "2"], "exclude each other"),
+        (["table1_cifar10", "--table", "2"], "does not say that it reproduces Table 2"),
+        (["--figure", "2", "--save", "x.png"], "nothing to draw"),
+        (["table1_cifar10", "--run", "tan"], "did you mean 'tna'"),
+    ],
+)
+def test_mistakes_are_explained(
+    tna: Tna, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = tna("report", *arguments)
+    assert refused.code == 2
+    assert said in refused.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_whole_paper_without_a_run(tna: Tna, tmp_path: Path) -> None:
+    shown = tna("report", "--out", tmp_path / "none", "--json").json
+    assert [len(table["rows"]) for table in shown["tables"]] == [8, 20]
+    assert all(row["seeds"] == "0 of 5 seeds" for table in shown["tables"] for row in table["rows"])
+    table3 = tna("report", "--table", 3, "--out", tmp_path / "none", "--json").json["tables"][0]
+    assert sum("not the paper's" in row["source"] for row in table3["rows"]) == 28
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,71 @@
+"""Runs spread over machines: every run in one share, and a job-array script that a shell understands."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.cli.conftest import Tna
+from tnacli.cli.shards import shard, slurm_script
+from tnacli.errors import UsageError
+from tnacli.recipe.load import load, plan
+
+RECIPES = ["table2_cifar10", "fig3a_cifar100_kd_alpha", "fig3b_cifar100_kd", "quickstart"]
+
+
+@given(st.sampled_from(RECIPES), st.integers(1, 30))
+def test_the_shares_are_all_runs_each_once(recipe: str, count: int) -> None:
+    runs = plan(load(recipe))
+    pieces = len({run.teacher.identity if run.teacher else run.folder_name for run in runs})
+    shares = [shard(runs, f"{number}/{count}") for number in range(1, min(count, pieces) + 1)]
+    for number in range(pieces + 1, count + 1):
+        with pytest.raises(UsageError, match="are empty"):
+            shard(runs, f"{number}/{count}")
+    assert sorted(run.folder_name for share in shares for run in share) == sorted(run.folder_name for run in runs)
+    assert shard(runs, f"1/{count}") == shard(plan(load(recipe)), f"1/{count}")
+    # A teacher is trained in one place only.
+    teachers = [{run.teacher.identity for run in share if run.teacher} for share in shares]
+    assert sum(map(len, teachers)) == len(set().union(*teachers))
+
+
+def test_positions_take_turns() -> None:
+    runs = plan(load("table2_cifar10"))
+    assert shard(runs, "2/3") == runs[1::3]
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "1/0", "a/b", "1/3/5", "-1/3", ""])
+def test_what_is_no_share_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="such as 1/4"):
+        shard(plan(load("quickstart")), text)
+
+
+def test_the_script_is_a_shell_script_that_asks_for_every_share(tna: Tna) -> None:
+    printed = tna("train", "fig3a_cifar100_kd_alpha", "--out", "/shared/my runs", "--slurm")
+    assert printed.code == 0
+    checked = subprocess.run(["bash", "-n"], input=printed.out, text=True, capture_output=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+    assert "#SBATCH --array=1-3\n" in printed.out
+    (command,) = [line for line in printed.out.splitlines() if line.startswith("srun ")]
+    words = shlex.split(command)
+    assert words[1:3] == ["tna", "train"]
+    assert words[words.index("--out") + 1] == "/shared/my runs"
+    assert words[-2:] == ["--shard", "$SLURM_ARRAY_TASK_ID/3"]
+    assert "--slurm" not in words
+
+
+def test_values_that_a_shell_would_obey_are_quoted() -> None:
+    script = slurm_script(plan(load("quickstart")), ["train", "$(touch x)", "a;b"], "quickstart")
+    (command,) = [line for line in script.splitlines() if line.startswith("srun ")]
+    assert shlex.split(command)[3:5] == ["$(touch x)", "a;b"]
+
+
+def test_a_share_is_planned_and_refused(tna: Tna) -> None:
+    planned = tna("train", "table1_cifar10", "--shard", "1/5", "--dry-run", "--json").json
+    assert [(run["run"], run["seed"]) for run in planned["runs"]] == [("baseline", 0), ("tna", 2)]
+    assert tna("train", "quickstart", "--shard", "9/9").code == 2
+    assert tna("train", "quickstart", "--shard", "1/2", "--slurm").code == 2
+    assert tna("train", "quickstart", "--fresh", "--slurm").code == 2

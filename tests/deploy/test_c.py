@@ -1,0 +1,151 @@
+"""The exported C, compiled and run: the packed engine's logits, within a microcontroller's memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.deploy.conftest import KINDS, Quickstart
+from tests.packed.networks import make_inputs, make_network, make_packed
+from tnacli.deploy import c_build, formats
+from tnacli.deploy.c import c_source
+from tnacli.errors import FileFormatError, UsageError
+from tnacli.packed.engine import PackedSNN
+
+COMPILER = c_build.compiler()
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler on this machine")
+CC = COMPILER or ""
+
+
+@pytest.mark.parametrize("events", [False, True], ids=["images", "events"])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.get("layout", "plain"))
+def test_logits_are_the_engines_to_the_last_bit(kind: dict[str, Any], events: bool) -> None:
+    network = make_network(**kind)
+    packed = make_packed(network, "ternary5", events=events)
+    # Inputs, first and last weights of few bits: every sum is exact in any order, so nothing is left to rounding.
+    inputs = make_inputs(network, 12, events=events)
+    expected = PackedSNN(packed)(inputs).numpy()
+    assert np.unique(expected, axis=0).shape[0] > 6
+    found = c_build.logits(c_source(packed), inputs.numpy(), expected.shape[1], program=CC)
+    np.testing.assert_array_equal(found, expected, strict=True)
+
+
+def test_every_digit_is_predicted_as_by_the_packed_file(quickstart: Quickstart) -> None:
+    found = c_build.logits(c_source(quickstart.packed), quickstart.inputs.numpy(), 10, program=CC)
+    assert found.shape == (360, 10)
+    assert np.array_equal(found.argmax(1), quickstart.expected.argmax(1).numpy())
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("-O0", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"), ("-O3", "-Wconversion", "-Wshadow")],
+    ids=["sanitizers", "optimised"],
+)
+def test_pixels_in_pixels_out_the_same(quickstart: Quickstart, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    program = c_build.build(c_source(quickstart.packed), tmp_path, *flags, program=CC)
+    from_pixels = c_build.run(program, quickstart.pixels.numpy(), 10)
+    from_floats = c_build.run(program, quickstart.inputs.numpy(), 10)
+    np.testing.assert_array_equal(from_pixels, from_floats)
+    assert np.array_equal(from_pixels.argmax(1), quickstart.expected.argmax(1).numpy())
+
+
+@pytest.mark.parametrize("kind", KINDS[:4], ids=lambda kind: kind.get("layout", "plain"))
+def test_sanitizers_find_nothing_at_the_borders(kind: dict[str, Any], tmp_path: Path) -> None:
+    network = make_network(**kind)
+    source = c_source(make_packed(network))
+    flags = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    program = c_build.build(source, tmp_path, *flags, program=CC)
+    assert c_build.run(program, make_inputs(network, 2).numpy(), 5).shape == (2, 5)
+
+
+def test_32_bit_machines_agree(quickstart: Quickstart, tmp_path: Path) -> None:
+    probe = tmp_path / "probe.c"
+    probe.write_text("#include <stdio.h>\nint main(void) { return 0; }\n")
+    if subprocess.run([CC, "-m32", "-o", tmp_path / "probe", probe], capture_output=True, check=False).returncode:
+        pytest.skip("this compiler has no 32-bit libraries (Debian: apt install gcc-multilib)")
+    program = c_build.build(c_source(quickstart.packed), tmp_path, "-m32", "-O2", program=CC)
+    found = c_build.run(program, quickstart.inputs.numpy(), 10)
+    assert np.array_equal(found.argmax(1), quickstart.expected.argmax(1).numpy())
+
+
+def test_the_quickstart_network_fits_a_microcontroller(quickstart: Quickstart) -> None:
+    source = c_source(quickstart.packed)
+    size = c_build.footprint(source, program=CC)
+    if size is None:
+        pytest.skip("no tool `size` on this machine")
+    assert source.table_bytes < size.flash_bytes < 64 << 10
+    assert size.static_bytes + (size.stack_bytes or 0) < 32 << 10
+    # What the header states is what the compiler lays out, but for alignment.
+    assert source.ram_bytes <= size.static_bytes < source.ram_bytes + 128
+    assert f"RAM_BYTES {source.ram_bytes} " in source.header
+
+
+def test_labels_survive_whatever_is_in_them(tmp_path: Path) -> None:
+    labels = ['say "cheese"', "back\\slash", "what??!", "crème 1", "*/"]
+    packed = make_packed(make_network())
+    about = packed.about.model_copy(update={"labels": tuple(labels)})
+    source = c_source(dataclasses.replace(packed, about=about), "net")
+    c_build.write(source, tmp_path)
+    main = '#include <stdio.h>\n#include "net.h"\nstatic const char *const names[] = NET_LABELS;\n'
+    main += "int main(void) { int k; for (k = 0; k < NET_CLASSES; k++) puts(names[k]); return 0; }\n"
+    (tmp_path / "main.c").write_text(main)
+    files = [tmp_path / "main.c", tmp_path / "net.c"]
+    subprocess.run([CC, *c_build.STRICT, "-o", tmp_path / "names", *files], check=True)
+    shown = subprocess.run([tmp_path / "names"], capture_output=True, check=True).stdout.decode()
+    assert shown.splitlines() == labels
+
+
+def test_two_networks_live_in_one_program(quickstart: Quickstart, tmp_path: Path) -> None:
+    for prefix in ("one", "two"):
+        c_build.write(c_source(quickstart.packed, prefix), tmp_path)
+    main = '#include "one.h"\n#include "two.h"\nint main(void) { static unsigned char p[ONE_INPUTS]; '
+    main += "static float l[TWO_CLASSES]; return one_classify(p, l) != two_classify(p, l); }\n"
+    (tmp_path / "main.c").write_text(main)
+    files = [tmp_path / name for name in ("main.c", "one.c", "two.c")]
+    subprocess.run([CC, *c_build.STRICT, "-o", tmp_path / "both", *files], check=True)
+    subprocess.run([tmp_path / "both"], check=True)
+
+
+@pytest.mark.parametrize("prefix", ["1st", "a-b", "", "with space", "x" * 42, "é"])
+def test_a_prefix_that_is_no_c_name_is_refused(prefix: str) -> None:
+    with pytest.raises(UsageError, match="choose another name with -o"):
+        c_source(make_packed(make_network()), prefix)
+
+
+def test_a_network_that_predicts_otherwise_is_not_written(
+    quickstart: Quickstart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = c_build.logits
+    monkeypatch.setattr(c_build, "logits", lambda *a, **k: np.roll(right(*a, **k), 1, axis=1))
+    with pytest.raises(FileFormatError, match="predicts 360 of 360 samples otherwise"):
+        formats.deploy(quickstart.packed, "c", tmp_path / "net", quickstart.inputs)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_check_that_would_take_hours_is_not_begun(quickstart: Quickstart, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(c_build, "PATIENCE_SECONDS", 1e-6)
+    with pytest.raises(UsageError, match=r"too long for 360 samples; ask for fewer with --samples 1$"):
+        c_build.logits(c_source(quickstart.packed), quickstart.inputs.numpy(), 10, program=CC)
+
+
+def test_a_compiler_that_cannot_be_run_is_named(quickstart: Quickstart, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="name a C compiler in CC"):
+        c_build.build(c_source(quickstart.packed), tmp_path, program=str(tmp_path / "no-compiler"))
+
+
+def test_without_a_compiler_nothing_is_claimed(
+    quickstart: Quickstart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(c_build, "compiler", lambda: None)
+    with pytest.raises(UsageError, match="no C compiler here"):
+        formats.deploy(quickstart.packed, "c", tmp_path / "net", quickstart.inputs)
+    deployed = formats.deploy(quickstart.packed, "c", tmp_path / "net", torch.empty(0, 1, 8, 8))
+    assert (deployed.samples, deployed.ran_on) == (0, None)
+    assert [path.name for path in deployed.paths] == ["net.h", "net.c"]
+    assert all(path.exists() for path in deployed.paths)

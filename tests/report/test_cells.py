@@ -1,0 +1,174 @@
+"""What a cell says of the runs it stands for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.report.conftest import Finish
+from tnacli.errors import DataError, UsageError
+from tnacli.recipe.load import load, plan
+from tnacli.report.cells import cell_of_folder, cells_of, is_run_folder, recipes_for
+from tnacli.report.published import kd_differences, table3
+from tnacli.report.store import RunFolder
+from tnacli.report.tables import NAMES, accuracy_table, alpha_text, table3_report, twin_table
+
+
+def test_unfinished_until_every_seed_is_there(out: Path, finish: Finish) -> None:
+    loaded = load("table1_cifar100")
+    runs = [run for run in plan(loaded) if run.name == "baseline"]
+    for count, run in enumerate(runs):
+        cell = cells_of(loaded, out)[0]
+        assert cell.seeds_text == f"{count} of 5 seeds"
+        assert cell.within is None
+        finish(run, 72.0 + count / 10)
+    cell = cells_of(loaded, out)[0]
+    assert cell.seeds_text == "5 seeds"
+    assert cell.difference == pytest.approx(72.2 - 72.6)
+    assert cell.within is True
+
+
+@pytest.mark.parametrize(("accuracy", "within"), [(73.6, True), (73.61, False), (71.6, True), (71.59, False)])
+def test_the_tolerance_itself_is_within(out: Path, finish: Finish, accuracy: float, within: bool) -> None:
+    loaded = load("table1_cifar100", overrides=["seeds=[0]"])
+    finish(plan(loaded)[0], accuracy)
+    assert cells_of(loaded, out)[0].within is within
+
+
+def test_a_run_of_one_recipe_is_found_for_all(out: Path, finish: Finish) -> None:
+    """Figure 2's run at alpha 1e-3 is Table 1's TNA, and Figure 3b's baseline is Table 1's."""
+    for run in plan(load("table1_cifar100")):
+        finish(run, 74.0)
+    found = {
+        (recipe, cell.name)
+        for recipe in ("table2_cifar100", "fig2_cifar100_alpha", "fig3b_cifar100_kd", "sec531_cifar100_three_networks")
+        for cell in cells_of(load(recipe), out)
+        if cell.finished
+    }
+    assert found == {
+        ("table2_cifar100", "baseline"), ("table2_cifar100", "tna"), ("fig2_cifar100_alpha", "alpha_1e-3"),
+        ("fig3b_cifar100_kd", "baseline"), ("sec531_cifar100_three_networks", "baseline"),
+        ("sec531_cifar100_three_networks", "tna"),
+    }  # fmt: skip
+
+
+def test_figures_share_their_runs() -> None:
+    def identities(recipe: str) -> dict[str, str]:
+        return {run.name: run.identity for run in plan(load(recipe), seeds=[0])}
+
+    fig2, fig3a, fig3b = (
+        identities(n) for n in ("fig2_cifar100_alpha", "fig3a_cifar100_kd_alpha", "fig3b_cifar100_kd")
+    )
+    assert fig2["alpha_1e-3"] == identities("table1_cifar100")["tna"]
+    assert fig2["alpha_1e-4"] == fig3b["tna"]
+    assert fig3a["kd_ce_1e-5"] == fig3b["kd_ce"]
+
+
+def test_what_is_not_as_in_the_paper_is_marked(out: Path, finish: Finish, tmp_path: Path) -> None:
+    loaded = load("table1_cifar10", overlays=["laptop"], overrides=["train.select=test", "seeds=[0]"])
+    finish(plan(loaded)[0], 60.0, source="folder")
+    marks = cells_of(loaded, out)[0].marks
+    assert marks[:2] == ("with laptop", "set train.select=test")
+    assert "epoch selected on the test set" in marks
+    assert "class folders, not the official files" in marks
+    plainly = load("table1_cifar10", overrides=["seeds=[0]"])
+    assert "generated data" not in marks
+    assert cells_of(plainly, out)[0].results == {}  # another run: what the overlay computed is not taken for it
+    own = tmp_path / "own.yaml"
+    own.write_text("extends: table1_cifar10\nname: own\n")
+    assert "not a shipped recipe" in cells_of(load(own), out)[0].marks
+
+
+def test_nothing_is_marked_without_a_reason(out: Path, finish: Finish) -> None:
+    loaded = load("table1_cifar10")
+    finish(plan(loaded)[0], 93.0)
+    assert all(cell.marks == () for cell in cells_of(loaded, out))
+
+
+def test_a_run_folder_is_read_alone(out: Path, finish: Finish) -> None:
+    run = plan(load("table2_cifar10"))[-1]
+    folder = finish(run, 92.5, sibling1=93.0)
+    assert is_run_folder(str(folder.path))
+    cell = cell_of_folder(folder.path)
+    assert (cell.settings, cell.seeds, cell.accuracies("sibling1")) == (run.settings, (run.seed,), {run.seed: 93.0})
+    (folder.path / "run.json").write_text('{"settings": {}}')
+    with pytest.raises(DataError, match="damaged"):
+        cell_of_folder(folder.path)
+
+
+def test_recipes_are_found_by_what_they_reproduce() -> None:
+    assert [one.recipe.name for one in recipes_for((), table=1)] == [
+        "table1_cifar10", "table1_cifar100", "table1_fashion_mnist", "table1_cifar10dvs",
+    ]  # fmt: skip
+    assert [one.recipe.name for one in recipes_for((), figure="3")] == ["fig3a_cifar100_kd_alpha", "fig3b_cifar100_kd"]
+    assert [one.recipe.name for one in recipes_for((), figure="3b")] == ["fig3b_cifar100_kd"]
+    with pytest.raises(UsageError, match=r"--table 1, 2; --figure 2, 3a, 3b; --section 5\.3\.1"):
+        recipes_for((), figure="9")
+    with pytest.raises(UsageError, match="does not say"):
+        recipes_for(("table1_cifar10",), table=2)
+
+
+def test_table_2_has_the_papers_rows(out: Path) -> None:
+    cells = [cell for one in recipes_for((), table=2) for cell in cells_of(one, out)]
+    rows = accuracy_table(cells, number=2).rows
+    assert [row[1] for row in rows[:5]] == ["FP-SNN", "B-SNN", "T-SNN", "TNA FP-SNN", "TNA T-SNN"]
+    assert len(rows) == 20
+    # Numbers of the paper, read off again for one column of the table.
+    assert [row[4] for row in rows[5:10]] == [72.6, 69.85, 70.52, 75.0, 72.03]
+    assert set(NAMES[2]) == {cell.name for cell in cells}
+
+
+def test_table_3_sets_ours_beside_the_papers_own_rows(out: Path, finish: Finish) -> None:
+    loaded = load("table2_cifar100", overrides=["seeds=[4]"])
+    for run in plan(loaded):
+        finish(run, 70.0)
+    cells = [cell for one in recipes_for((), table=2, overrides=["seeds=[4]"]) for cell in cells_of(one, out)]
+    table = table3_report(cells)
+    keys = [column.key for column in table.columns]
+    ours = [dict(zip(keys, row, strict=True)) for row in table.rows if row[keys.index("ours")] is not None]
+    assert [(row["data"], row["method"], row["published"]) for row in ours] == [
+        ("CIFAR-100", "TNA SNN", 75.0), ("CIFAR-100", "TNA T-SNN", 72.03)
+    ]  # fmt: skip
+    assert len(table.rows) == len(table3())
+
+
+def test_published_rows_say_where_they_are_from() -> None:
+    rows = table3()
+    assert sum(row.from_paper for row in rows) == 30
+    assert all("not the paper's" not in row.source for row in rows)
+    assert {row.ours for row in rows if row.method.startswith("TNA")} == {"tna", "tna_t_snn"}
+    # Table 3's rows of the authors are those of Table 2.
+    accuracy = {(d.recipe.runs["tna"].data.name, name): value for d in recipes_for((), table=2)
+                for name, value in d.recipe.reproduces.accuracy.items()}  # fmt: skip
+    assert all(accuracy[row.data, row.ours] == row.accuracy for row in rows if row.ours)
+    points = {(d.first, d.second): d.points for d in kd_differences()}
+    assert points["TNA", "baseline"] == pytest.approx(points["TNA", "KD + CE"] + points["KD + CE", "baseline"])
+    assert points["baseline", "KD"] == pytest.approx(points["TNA", "KD"] - points["TNA", "baseline"])
+
+
+def test_base_against_twin_is_paired_over_seeds(out: Path, finish: Finish) -> None:
+    loaded = load("sec531_cifar100_three_networks")
+    for run in plan(loaded, runs=["tna"]):
+        finish(run, 74.0 + run.seed, sibling1=73.5 + run.seed)
+    table = twin_table(cells_of(loaded, out))
+    assert table is not None
+    assert len(table.rows) == 1
+    row = dict(zip([column.key for column in table.columns], table.rows[0], strict=True))
+    assert (row["difference"].mean, row["difference"].std) == (0.5, 0.0)
+    assert row["p_signs"] == 2 / 2**5
+    assert twin_table(cells_of(load("fig3a_cifar100_kd_alpha"), out)) is None
+
+
+@pytest.mark.parametrize(
+    ("alpha", "text"), [(1e-2, "1e-2"), (1e-6, "1e-6"), (2.5e-4, "2.5e-4"), (0.1, "0.1"), (1.0, "1"), (None, None)]
+)
+def test_alpha_as_the_paper_writes_it(alpha: float | None, text: str | None) -> None:
+    assert alpha_text(alpha) == text
+
+
+def test_reading_changes_nothing(out: Path) -> None:
+    for one in recipes_for((), table=1):
+        cells_of(one, out)
+    assert not out.exists()
+    assert RunFolder(out / "x").result is None

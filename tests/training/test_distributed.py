@@ -1,0 +1,228 @@
+"""Two processes under torchrun compute what one does; what goes wrong in one ends both."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.cli.conftest import environment
+from tests.conftest import TINY
+from tnacli.errors import UsageError
+from tnacli.objectives.losses import matching_loss
+from tnacli.objectives.objective import Losses
+from tnacli.recipe.schema import Twin
+from tnacli.training.checkpoint import load_checkpoint
+from tnacli.training.distributed import Ranks, ranks, require_shares, share_of
+
+# Dropout, a summed matching loss, batches that two cannot share evenly, compression half way.
+RECIPE = """\
+name: two
+seeds: [0]
+data: {name: digits, train_samples: 120, test_samples: 61}
+model: {layout: 4C3-AP2-6C3-AP2-12FC, timesteps: 3, dropout: 0.2}
+train: {epochs: EPOCHS, batch_size: 33, precision: fp32}
+runs:
+  tna_t_snn:
+    objective: {kind: twin, alpha: 1e-3, reduction: sum}
+    compression: {mode: ternary, delta: 0.05, start: 50%}
+"""
+
+
+def start(folder: Path, out: str, processes: int, *options: str, epochs: int = 4) -> subprocess.Popen[str]:
+    recipe = folder / "two.yaml"
+    recipe.write_text(RECIPE.replace("EPOCHS", str(epochs)))
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)] if processes > 1 else []
+    return subprocess.Popen(
+        [sys.executable, *launcher, "-m", "tnacli", "train", str(recipe), "--out", str(folder / out), *options],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def metrics(folder: Path, out: str) -> list[dict[str, Any]]:
+    (path,) = folder.glob(f"{out}/two/*/metrics.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def checkpoint(folder: Path, out: str) -> Path:
+    (path,) = folder.glob(f"{out}/two/*/last.pt")
+    return path
+
+
+def check_equal(folder: Path, one: str, other: str) -> None:
+    """The same losses and weights to float rounding, and the same accuracies."""
+    for ours, theirs in zip(metrics(folder, one), metrics(folder, other), strict=True):
+        for key in ("train_loss", "train_parts", "train_accuracy", "loss", "accuracy", "firing_rate"):
+            assert ours[key] == pytest.approx(theirs[key], rel=1e-5), key
+        assert ours["shares"] == theirs["shares"]
+    ours, theirs = (load_checkpoint(checkpoint(folder, name)).tensors for name in (one, other))
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_compute_what_one_does_and_go_on_where_the_other_stopped(tmp_path: Path) -> None:
+    code, out, err = finish(start(tmp_path, "one", 1))
+    assert code == 0, err
+    code, out, err = finish(start(tmp_path, "two", 2, "--json"))
+    assert code == 0, err
+    assert json.loads(out)["runs"][0]["trained"], "more than one document, or none"
+    assert len(re.findall("epoch 1/4, loss", err)) == 1, "progress by more than one process"
+    check_equal(tmp_path, "one", "two")
+
+    # Stopped after one step in two processes, gone on in one; the other way round with both changed.
+    for first, second in ((2, 1), (1, 2)):
+        name = f"from{first}to{second}"
+        code, _, err = finish(start(tmp_path, name, first, "--time-limit", "0"))
+        assert "time limit reached; saved" in err
+        assert code in (75, 1)  # torchrun has its own exit code
+        assert load_checkpoint(checkpoint(tmp_path, name)).about["state"]["step"] == 1
+        code, _, err = finish(start(tmp_path, name, second))
+        assert code == 0, err
+        assert "going on from epoch 1, step 1" in err
+        check_equal(tmp_path, "one", name)
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_other_with_a_message(tmp_path: Path) -> None:
+    process = start(tmp_path, "runs", 2, epochs=100_000)
+    until = time.monotonic() + 90
+    while not list(tmp_path.glob("runs/*/*/last.pt")):
+        assert time.monotonic() < until, "training has not begun"
+        time.sleep(0.05)
+    children = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert len(children) == 2
+    began = time.monotonic()
+    os.kill(int(children[1]), signal.SIGKILL)
+    code, _, err = finish(process)
+    assert code != 0
+    assert time.monotonic() - began < 60
+    assert re.search(r"error: .*(lost the others|stopped by SIGTERM)", err), err
+    load_checkpoint(checkpoint(tmp_path, "runs"))
+
+
+@pytest.mark.slow
+def test_a_mistake_is_told_once(tmp_path: Path) -> None:
+    code, out, err = finish(start(tmp_path, "runs", 2, "--set", "train.batch_size=3"))
+    assert (code, out) == (1, "")
+    assert "train.batch_size 3 is too small for 2 processes" in err
+    assert "Traceback" not in err.partition("torch/distributed")[0]
+
+
+@given(
+    st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    st.sampled_from(["sum", "batch_mean", "mean"]),
+    st.integers(0, 9),
+)
+def test_the_losses_of_all_shares_add_up_to_the_batch(counts: list[int], reduction: Any, seed: int) -> None:
+    """Gradients too: each share's is that of its own samples in the whole batch's loss."""
+    objective = Twin(alpha=0.3, reduction=reduction)
+    settings = TINY.model_copy(update={"objective": objective})
+    generator = torch.Generator().manual_seed(seed)
+    total = sum(counts)
+    logits = torch.randn(2, total, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(0, 3, (total,), generator=generator)
+
+    def losses(rows: slice) -> Losses:
+        base, sibling = logits[0, rows], logits[1, rows]
+        own, theirs = (torch.nn.functional.cross_entropy(one, labels[rows]) for one in (base, sibling))
+        match = matching_loss(base, sibling, objective)
+        parts = {"cross_entropy": own, "sibling_cross_entropy": theirs, "matching": match}
+        return Losses(own + theirs + objective.alpha * match, parts, {})
+
+    whole = losses(slice(None))
+    ends = [sum(counts[:n]) for n in range(len(counts) + 1)]
+    shares = [
+        share_of(losses(slice(begin, end)), settings, end - begin, total)
+        for begin, end in itertools.pairwise(ends)
+    ]
+    assert math.isclose(
+        sum(float(share.total.detach()) for share in shares), float(whole.total.detach()), rel_tol=1e-12
+    )
+    for name, part in whole.parts.items():
+        assert math.isclose(
+            sum(float(share.parts[name].detach()) for share in shares), float(part.detach()), rel_tol=1e-12
+        )
+    (expected,) = torch.autograd.grad(whole.total, logits)
+    (found,) = torch.autograd.grad(torch.stack([share.total for share in shares]).sum(), logits)
+    torch.testing.assert_close(found, expected)
+
+
+def test_without_torchrun_there_is_one_process() -> None:
+    assert ranks() == Ranks(0, 1, 0)
+    assert ranks().any(True, False) == (True, False)
+    assert ranks().told(lambda: 3) == ranks().in_turn(lambda: 3) == 3
+
+
+def test_too_few_samples_for_so_many_processes() -> None:
+    require_shares(Ranks(), 1, test=1)
+    with pytest.raises(UsageError, match=r"raise train\.batch_size to 8"):
+        require_shares(Ranks(1, 4), 7)
+    with pytest.raises(UsageError, match="3 test samples are too few for 4"):
+        require_shares(Ranks(1, 4), 8, test=3)
+
+
+NORM = """
+import sys, torch, torch.distributed as dist
+from torch import nn
+from tnacli.training.batch_norm import SynchronisedBatchNorm
+dist.init_process_group("gloo")
+rank, world = dist.get_rank(), dist.get_world_size()
+for make, shape in ((nn.BatchNorm2d, (9, 5, 3, 4)), (nn.BatchNorm1d, (9, 5))):
+    torch.manual_seed(0)
+    plain, synced = make(5).double(), make(5).double()
+    with torch.no_grad():
+        plain.weight.uniform_(0.5, 2); plain.bias.uniform_(-1, 1)
+    synced.load_state_dict(plain.state_dict())
+    synced = SynchronisedBatchNorm.instead_of(synced)
+    x, outward = torch.randn(2, *shape, dtype=torch.float64) * 3 + 7
+    whole, mine = x.clone().requires_grad_(), x[rank::world].clone().requires_grad_()
+    for _ in range(2):
+        expected, found = plain(whole), synced(mine)
+    expected.backward(outward); found.backward(outward[rank::world])
+    for parameter in synced.parameters():
+        dist.all_reduce(parameter.grad)
+    close = lambda a, b: torch.testing.assert_close(a, b, rtol=2e-5, atol=2e-5)
+    close(found, expected[rank::world]); close(mine.grad, whole.grad[rank::world])
+    close(synced.weight.grad, plain.weight.grad); close(synced.bias.grad, plain.bias.grad)
+    assert synced.state_dict().keys() == plain.state_dict().keys()
+    for name, value in plain.state_dict().items():
+        close(synced.state_dict()[name], value)
+    plain.eval(); synced.eval()
+    close(synced(mine), plain(whole)[rank::world])
+dist.destroy_process_group()
+print("equal", rank)
+"""
+
+
+@pytest.mark.slow
+def test_synchronised_batch_norm_equals_pytorchs_over_the_whole_batch(tmp_path: Path) -> None:
+    """Nine samples in two shares of five and four; forward, backward, statistics and evaluation."""
+    script = tmp_path / "norm.py"
+    script.write_text(NORM)
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", script],
+        capture_output=True, text=True, env=environment(), timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert sorted(re.findall(r"equal \d", done.stdout)) == ["equal 0", "equal 1"]

@@ -1,0 +1,181 @@
+"""`tna compare-kd`: TNA against knowledge distillation, trained and set side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tnacli.cli import options
+from tnacli.cli.console import Output
+
+if TYPE_CHECKING:
+    from tnacli.recipe.schema import Settings
+    from tnacli.report.distillation import Method
+    from tnacli.report.table import Table
+
+
+def compare_kd(
+    recipe: Annotated[str, typer.Argument(help="A recipe with a baseline: fig3b_cifar100_kd, or any other.")],
+    alpha: Annotated[
+        list[float] | None,
+        typer.Option("--alpha", help="An alpha of KD + CE; repeatable (default: 1e-2 to 1e-6, as in Figure 3a)."),
+    ] = None,
+    tna_alpha: Annotated[
+        float | None, typer.Option("--tna-alpha", help="Alpha of TNA (default: the recipe's, or 1e-4).")
+    ] = None,
+    match: Annotated[
+        str | None,
+        typer.Option(
+            "--match",
+            help="mse, or kl (KL divergence of softened outputs), for all methods (default: the recipe's, or mse).",
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", help="Softens the outputs of --match kl (default: 4).")
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option("--seed", min=0, help="This seed instead of the recipe's. Repeatable.")
+    ] = None,
+    overlays: options.With = None,
+    overrides: options.Set = None,
+    out: options.Out = Path("runs"),
+    data_root: options.DataRoot = None,
+    device: options.Device = "auto",
+    time_limit: options.TimeLimit = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Train a baseline, a teacher, KD, KD + CE and TNA of RECIPE, and compare accuracy and cost (section 5.3.3).
+
+    KD has only the matching loss to a frozen teacher; KD + CE has cross-entropy as well, for each alpha of a sweep. The
+    teacher is a baseline from another seed. Finished runs, of any recipe, are taken from --out. With --match kl the default
+    alphas are ours: 1, 0.1 and 0.01 for KD + CE, 0.1 for TNA.
+
+    Examples:
+
+      tna compare-kd fig3b_cifar100_kd
+
+      tna compare-kd quickstart --alpha 1e-4 --alpha 1e-5 --seed 0 --seed 1 --seed 2
+
+      tna compare-kd fig3b_cifar100_kd --with laptop --match kl --json
+    """
+    from tnacli.cli.common import with_place
+    from tnacli.errors import UsageError
+    from tnacli.recipe.load import load
+    from tnacli.report.distillation import Method, Outcomes, comparison_table, differences_table, methods
+
+    output = Output(as_json, quiet, verbose)
+    if match not in (None, "mse", "kl"):
+        raise UsageError(f"--match is mse or kl, not {match!r}")
+    if temperature is not None and match != "kl":
+        raise UsageError("--temperature has no effect without --match kl")
+    for name, value in [
+        ("--tna-alpha", tna_alpha),
+        ("--temperature", temperature),
+        *(("--alpha", a) for a in alpha or ()),
+    ]:
+        if value is not None and not 0 < value < float("inf"):
+            raise UsageError(f"{name} must be above 0, not {value:g}")
+    if len(set(alpha or ())) != len(alpha or ()):
+        raise UsageError("an --alpha is given twice; give each once")
+    loaded = load(recipe, overlays=overlays or (), overrides=overrides or ())
+    compared = [
+        Method(m.kind, m.alpha, with_place(m.runs, device=device, data_root=data_root))
+        for m in methods(
+            loaded, alphas=alpha or (), tna_alpha=tna_alpha, match=match, temperature=temperature, seeds=seed or ()
+        )
+    ]
+    results, here = _train(output, compared, out, time_limit)
+    outcomes = [
+        Outcomes(m, {run.seed: results[run.identity] for run in m.runs}, all(run.identity in here for run in m.runs))
+        for m in compared
+    ]
+    tables = [comparison_table(outcomes, _extra_parameters(compared)), differences_table(outcomes)]
+    _show(output, loaded.recipe.name, tables)
+
+
+def _train(
+    output: Output, compared: list[Method], out: Path, time_limit: float | None
+) -> tuple[dict[str, dict[str, object]], set[str]]:
+    """Results by identity of the run, and the identities of those trained just now."""
+    from tnacli.cli.progress import TrainingView
+    from tnacli.experiment import Experiment
+    from tnacli.training.stop import StopRequest, stop_on_signals
+
+    stop = StopRequest(None if time_limit is None else 60 * time_limit)
+    runs = list({run.identity: run for method in compared for run in method.runs}.values())
+    results: dict[str, dict[str, object]] = {}
+    here: set[str] = set()
+    with stop_on_signals(stop), TrainingView(output, runs) as view:
+        experiment = Experiment(out, emit=view.emit, stop=stop, on_data=view.show_data)
+        for number, run in enumerate(runs, 1):
+            output.detail(f"run {number} of {len(runs)}: {run.name}, seed {run.seed}")
+            _forget_peak_memory()
+            outcome = experiment.execute(run)
+            if outcome.trained:
+                here.add(run.identity)
+            else:
+                output.say(f"{run.name} seed {run.seed}: finished before, taken from {outcome.folder.path}")
+                view.skip(run, outcome.result)
+            results[run.identity] = outcome.result
+    return results, here
+
+
+def _forget_peak_memory() -> None:
+    """Begin the peak of memory anew, so that a run's is its own and not that of a larger one before it.
+
+    On Linux the kernel resets the peak of a process that asks for it; elsewhere it stays that of the whole process.
+    """
+    import contextlib
+    import ctypes
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _extra_parameters(compared: list[Method]) -> dict[str, int | None]:
+    """Parameters held besides those of the base while a method trains, by its label."""
+    from tnacli.cli.dry_run import sizes
+
+    def parameters(settings: Settings) -> int | None:
+        found = sizes(settings)
+        return None if found is None else found["parameters"]
+
+    base = parameters(compared[0].runs[0].settings)
+    extra: dict[str, int | None] = {}
+    for method in compared:
+        run = method.runs[0]
+        mine = parameters(run.settings)
+        teacher = 0 if run.teacher is None else parameters(run.teacher.settings)
+        extra[method.label] = None if base is None or mine is None or teacher is None else mine - base + teacher
+    return extra
+
+
+def _show(output: Output, recipe: str, tables: list[Table]) -> None:
+    from tnacli.report.table import document
+
+    if output.as_json:
+        comparison, differences = map(document, tables)
+        output.document(
+            {"command": "compare-kd", "version": 1, "recipe": recipe, "methods": comparison["rows"],
+             "differences": differences["rows"]}
+        )  # fmt: skip
+        return
+    for table in tables:
+        shown = table.for_people()
+        output.table(
+            f"{recipe}: {shown.title}", [column.title for column in shown.columns], shown.texts(),
+            right=[column.title for column in shown.columns if column.number],
+        )  # fmt: skip
+        for note in shown.notes:
+            output.say(note, style="dim")

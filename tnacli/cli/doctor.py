@@ -1,0 +1,50 @@
+"""`tna doctor`: what this machine can do, and what is in the way."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tnacli.cli import options
+from tnacli.cli.console import Output
+
+
+def doctor(
+    out: Annotated[Path, typer.Option("--out", help="Folder that is to hold the runs.")] = Path("runs"),
+    data_root: options.DataRoot = None,
+    as_json: options.Json = False,
+) -> None:
+    """Check versions, devices, the compiler, data sets, disk space and write access; each problem with its fix.
+
+    Exits with 0 if training can work, warnings or not, and with 5 if something prevents it.
+
+    Examples:
+
+      tna doctor
+
+      tna doctor --data-root ~/data --json
+    """
+    from tnacli.health import examine
+
+    output = Output(as_json)
+    found = examine(out, data_root)
+    counts = {status: sum(one.status == status for one in found) for status in ("ok", "warning", "problem")}
+    if as_json:
+        output.document(
+            {
+                "command": "doctor",
+                "version": 1,
+                "warnings": counts["warning"],
+                "problems": counts["problem"],
+                "checks": [dataclasses.asdict(one) for one in found],
+            }
+        )
+    else:
+        rows = [[one.name, one.status, one.found, one.fix] for one in found]
+        output.table("", ["check", "", "found", "what to do"], rows)
+        output.say(f"{counts['problem']} problems, {counts['warning']} warnings, {counts['ok']} checks in order")
+    if counts["problem"]:
+        raise typer.Exit(5)

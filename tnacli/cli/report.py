@@ -1,0 +1,253 @@
+"""`tna report`: the paper's tables and figures with ours beside, from the run folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from tnacli.cli import options
+from tnacli.cli.console import Output
+
+if TYPE_CHECKING:
+    from tnacli.report.cells import Cell
+    from tnacli.report.table import Table
+
+_SUFFIXES = {".md": "md", ".csv": "csv", ".tex": "latex", ".json": "json"}
+
+
+def report(
+    recipes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RECIPE", help="Recipes, or run folders; without any, all shipped ones that answer."),
+    ] = None,
+    table: Annotated[int | None, typer.Option("--table", help="A table of the paper: 1, 2 or 3.")] = None,
+    figure: Annotated[
+        str | None, typer.Option("--figure", help="A figure of the paper: 2, 3, 3a or 3b; --save draws it.")
+    ] = None,
+    section: Annotated[str | None, typer.Option("--section", help="A section of the paper: 5.3.1 or 5.3.3.")] = None,
+    run: Annotated[list[str] | None, typer.Option("--run", help="Only this run of the recipes. Repeatable.")] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option("--seed", min=0, help="This seed instead of the recipes'. Repeatable.")
+    ] = None,
+    overlays: options.With = None,
+    overrides: options.Set = None,
+    out: options.Out = Path("runs"),
+    format: Annotated[str, typer.Option("--format", help="rich, md, csv, latex or json.")] = "rich",
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            "--save",
+            metavar="FILE",
+            help="Write a picture (.png, .svg, .pdf), a page (.html) or tables (.md, .csv, .tex, .json).",
+        ),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 6 if a finished number is outside its tolerance.")
+    ] = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Set the paper's numbers and ours side by side; without arguments, Tables 1 and 2. Nothing is trained.
+
+    Runs are looked up by what they compute: give the same --with and --set as in training.
+
+    Examples:
+
+      tna report --table 1
+
+      tna report table2_cifar100 --with laptop --format md --check
+
+      tna report --figure 2 --save fig2.png
+
+      tna report quickstart --save quickstart.html
+    """
+    from tnacli.errors import ToleranceError, UsageError
+    from tnacli.report.table import FORMATS
+
+    format = "json" if as_json else format
+    output = Output(format == "json", quiet)
+    if format not in FORMATS:
+        raise UsageError(f"--format is one of {', '.join(FORMATS)}, not {format!r}")
+    if sum(asked is not None for asked in (table, figure, section)) > 1:
+        raise UsageError("--table, --figure and --section exclude each other; give one")
+    if table not in (None, 1, 2, 3):
+        raise UsageError(f"the paper has tables 1, 2 and 3; there is no Table {table}")
+    groups = _groups(recipes or [], table, figure, section, overlays or [], overrides or [], run or [], seed or [], out)
+    cells = [cell for group in groups for cell in group.cells]
+    tables = _tables(groups, figure)
+    if save is not None:
+        _save(save, groups, tables, figure)
+        output.say(f"wrote {save}")
+    if save is None or check:
+        _print(output, format, tables)
+    for hint in _hints(groups, out):
+        output.say(hint)
+    judged = [cell for cell in cells if cell.within is not None]
+    outside = [cell for cell in judged if not cell.within]
+    if check and outside:
+        lines = [
+            f"{cell.recipe}: {cell.name} is {cell.difference:+.2f} points from the paper's {cell.paper:g} %, allowed are "
+            f"±{cell.tolerance:g}" + (f" ({'; '.join(cell.marks)})" if cell.marks else "")
+            for cell in outside
+        ]
+        title = f"{len(outside)} of {len(judged)} finished numbers lie outside their tolerance:"
+        raise ToleranceError("\n".join([title, *lines]))
+    if check:
+        with_paper = sum(cell.paper is not None for cell in cells)
+        verdict = ", all within tolerance" if judged else "; nothing to check"
+        output.say(f"{len(judged)} of {with_paper} numbers are finished{verdict}")
+
+
+class Group(NamedTuple):
+    """The cells of a recipe, and the table of the paper in which they are shown, if any."""
+
+    name: str
+    description: str
+    cells: list[Cell]
+    table: int | None = None
+
+
+def _groups(
+    references: Sequence[str], table: int | None, figure: str | None, section: str | None, overlays: Sequence[str],
+    overrides: Sequence[str], runs: Sequence[str], seeds: Sequence[int], out: Path,
+) -> list[Group]:  # fmt: skip
+    from tnacli.errors import UsageError
+    from tnacli.report.cells import cell_of_folder, cells_of, is_run_folder, recipes_for
+
+    folders = [Path(reference) for reference in references if is_run_folder(reference)]
+    named = [reference for reference in references if not is_run_folder(reference)]
+    if folders and any((table, figure, section, overlays, overrides, runs, seeds)):
+        raise UsageError(
+            f"{folders[0]} is one run with settings of its own; options that choose runs belong to recipes"
+        )
+    groups: list[Group] = []
+    for path in folders:
+        cell = cell_of_folder(path)
+        groups.append(Group(f"{cell.recipe}: {cell.name}, seed {cell.seeds[0]}", "", [cell]))
+    if folders and not named:
+        return groups
+    numbers = [table]
+    if not named and table is None and figure is None and section is None:
+        numbers = [1, 2]
+    for number in numbers:
+        # Table 3 is other people's; ours in it come from the runs of Table 2.
+        loaded = recipes_for(
+            named,
+            table=2 if number == 3 else number,
+            figure=figure,
+            section=section,
+            overlays=overlays,
+            overrides=overrides,
+        )
+        for one in loaded:
+            cells = list(cells_of(one, out, runs=runs, seeds=seeds))
+            groups.append(Group(one.recipe.name, one.recipe.description, cells, number))
+    return groups
+
+
+def _tables(groups: Sequence[Group], figure: str | None) -> list[Table]:
+    from tnacli.report.curves import last_epoch_table
+    from tnacli.report.tables import accuracy_table, table3_report, twin_table
+
+    if figure is not None:
+        return [last_epoch_table(group.cells, f"Figure {figure}: {group.name}") for group in groups]
+    numbers = list(dict.fromkeys(group.table for group in groups if group.table is not None))
+    tables = []
+    for number in numbers:
+        cells = [cell for group in groups if group.table == number for cell in group.cells]
+        tables.append(table3_report(cells) if number == 3 else accuracy_table(cells, number=number))
+    for group in groups:
+        if group.table is None:
+            title = f"{group.name}: {group.description}" if group.description else group.name
+            tables.append(accuracy_table(group.cells, title=title))
+            if (twins := twin_table(group.cells)) is not None:
+                tables.append(twins)
+    return tables
+
+
+def _hints(groups: Sequence[Group], out: Path) -> list[str]:
+    """Where a recipe has no result but runs of its own under overlays or overrides: that these must be asked for."""
+    from tnacli.report.store import RunFolder
+
+    hints = []
+    for group in groups:
+        if any(cell.results for cell in group.cells):
+            continue
+        recipe = group.cells[0].recipe
+        results = [RunFolder(path.parent).result for path in sorted(out.glob(f"{recipe}/*/result.json"))]
+        ways = list(dict.fromkeys(", ".join(map(str, r["altered"])) for r in results if r and r.get("altered")))
+        if ways:
+            hints.append(f"{recipe}: none of these runs is finished, but others are, below {out / recipe}: "
+                         f"{' | '.join(ways)}; give the same --with and --set to see them")  # fmt: skip
+    return hints
+
+
+def _print(output: Output, format: str, tables: Sequence[Table]) -> None:
+    if format == "json":
+        output.document(_document(tables))
+    elif format != "rich":
+        output.stdout.file.write(_text(format, tables))
+    for table in tables if format == "rich" else ():
+        shown = table.for_people()
+        output.table(
+            shown.title, [column.title for column in shown.columns], shown.texts(),
+            right=[column.title for column in shown.columns if column.number],
+        )  # fmt: skip
+        for note in shown.notes:
+            output.say(note, style="dim")
+
+
+def _document(tables: Sequence[Table]) -> dict[str, object]:
+    from tnacli.report.table import document
+
+    return {"command": "report", "version": 1, "tables": [document(table) for table in tables]}
+
+
+def _text(format: str, tables: Sequence[Table]) -> str:
+    from tnacli.report.table import csv, latex, markdown
+
+    return "\n".join({"md": markdown, "csv": csv, "latex": latex}[format](table) for table in tables)
+
+
+def _save(path: Path, groups: Sequence[Group], tables: Sequence[Table], figure: str | None) -> None:
+    import json
+
+    from tnacli.errors import UsageError
+    from tnacli.report.curves import METRICS, curves
+    from tnacli.report.plots import PICTURES, save_figure, save_panels
+    from tnacli.storage import write_atomically
+
+    suffix, cells = path.suffix.lower(), [cell for group in groups for cell in group.cells]
+    if suffix in PICTURES:
+        if figure is not None and figure.startswith("3"):
+            panels = [(_what(group), curves(group.cells)) for group in groups]
+            save_panels(path, panels, "val_accuracy", title=f"Figure {figure}")
+        else:
+            title = f"Figure {figure}" if figure else ", ".join(group.name for group in groups)
+            save_figure(path, curves(cells), list(METRICS), title=title)
+    elif suffix == ".html":
+        from tnacli.report.page import page
+        from tnacli.version import __version__
+
+        title, description = groups[0][:2] if len(groups) == 1 else ("tna report", "")
+        write_atomically(path, page(title, description, cells, f"written by tnacli {__version__}").encode())
+    elif suffix == ".json":
+        write_atomically(path, (json.dumps(_document(tables), indent=2, allow_nan=False) + "\n").encode())
+    elif suffix in _SUFFIXES:
+        write_atomically(path, _text(_SUFFIXES[suffix], tables).encode())
+    else:
+        known = ", ".join([*PICTURES, ".html", *_SUFFIXES])
+        raise UsageError(
+            f"--save {path}: the ending says what to write, and {suffix or 'none'} is not known; known: {known}"
+        )
+
+
+def _what(group: Group) -> str:
+    """The heading of a panel of Figure 3: one method by alpha, or several methods."""
+    from tnacli.report.cells import method
+
+    methods = list(dict.fromkeys(method(cell.settings) for cell in group.cells))
+    return f"(a) {methods[0]} by α" if len(methods) == 1 else "(b) methods compared"

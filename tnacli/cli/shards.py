@@ -1,0 +1,70 @@
+"""Runs spread over machines: the i-th of n shares of them, and a Slurm job array that asks for each share."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+
+from tnacli.errors import UsageError
+from tnacli.recipe.identity import Run
+
+
+def shard(runs: Sequence[Run], text: str) -> tuple[Run, ...]:
+    """The share `text`, `i/n` with i from 1 to n, of `runs`, by position: together the n shares are all runs, each once.
+
+    Runs with the same teacher stay together, so that two machines never wait for the same one to be trained.
+    Raises UsageError for text that is no share, or one that nothing is left for.
+    """
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise UsageError(f"--shard {text!r} is no share; write I/N with I from 1 to N, such as 1/4")
+    number, of, groups = int(match[1]), int(match[2]), _groups(runs)
+    mine = groups[number - 1 :: of]
+    if not mine:
+        raise UsageError(
+            f"--shard {text}: there are {len(groups)} pieces of work, so shares beyond {len(groups)} are empty"
+        )
+    chosen = {id(run) for group in mine for run in group}
+    return tuple(run for run in runs if id(run) in chosen)
+
+
+def _groups(runs: Sequence[Run]) -> list[list[Run]]:
+    groups: dict[str, list[Run]] = {}
+    for number, run in enumerate(runs):
+        groups.setdefault(f"run {number}" if run.teacher is None else run.teacher.identity, []).append(run)
+    return list(groups.values())
+
+
+def slurm_script(runs: Sequence[Run], arguments: Sequence[str], name: str) -> str:
+    """A job-array script that runs `tna ARGUMENTS` with one share a task.
+
+    `arguments` are those of the command line as given; `--slurm` is left out of them.
+    """
+    count = len(_groups(runs))
+    command = shlex.join(["tna", *(argument for argument in arguments if argument != "--slurm")])
+    return f"""\
+#!/bin/bash
+# {len(runs)} runs in {count} tasks, written by:
+#   {command} --slurm
+# Submit it with sbatch from the folder that the command was given in. --out and --data-root must be on a disk that all
+# nodes share. Adjust the resources first.
+#SBATCH --job-name=tna-{name}
+#SBATCH --array=1-{count}
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=8
+#SBATCH --gres=gpu:1
+#SBATCH --time=24:00:00
+#SBATCH --requeue
+#SBATCH --output=tna-{name}-%a.log
+#SBATCH --open-mode=append
+# Five minutes before the time is up tna is asked to stop; it saves and exits with 75, and the task is queued again.
+#SBATCH --signal=TERM@300
+
+srun {command} --shard "$SLURM_ARRAY_TASK_ID/{count}"
+code=$?
+if [ "$code" -eq 75 ]; then
+    scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
+fi
+exit "$code"
+"""

@@ -1,0 +1,128 @@
+"""Compiles an exported C network with the machine's own compiler: to check its predictions, and to measure its size."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tnacli.deploy.c import CSource, harness
+from tnacli.errors import FileFormatError, UsageError
+
+STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
+PATIENCE_SECONDS = 300.0
+"""How long the samples of a verification may run."""
+
+_SECONDS = 4 * PATIENCE_SECONDS  # for one call of the compiler or of the program, stuck ones included
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of the compiled network on this machine: `flash_bytes` code and constants, `static_bytes` buffers.
+
+    `stack_bytes` adds the frames of all functions, more than any chain of calls can use; None if the compiler does not say.
+    """
+
+    flash_bytes: int
+    static_bytes: int
+    stack_bytes: int | None
+
+
+def compiler() -> str | None:
+    """The C compiler of this machine: $CC, cc, gcc or clang; None if there is none."""
+    named = os.environ.get("CC")
+    return next(filter(None, map(shutil.which, [*([named] if named else []), "cc", "gcc", "clang"])), None)
+
+
+def build(source: CSource, folder: Path, *flags: str, program: str) -> Path:
+    """Write `source` and its harness into `folder` and compile them with `program`; the executable comes back.
+
+    Raises FileFormatError with the compiler's words if it does not compile.
+    """
+    write(source, folder)
+    (folder / "harness.c").write_text(harness(source.prefix), encoding="ascii")
+    executable = folder / "run"
+    _call(
+        [program, *STRICT, *flags, "-o", str(executable), str(folder / f"{source.prefix}.c"), str(folder / "harness.c")]
+    )
+    return executable
+
+
+def write(source: CSource, folder: Path) -> None:
+    """The two files of `source` in `folder`."""
+    (folder / f"{source.prefix}.h").write_text(source.header, encoding="ascii")
+    (folder / f"{source.prefix}.c").write_text(source.source, encoding="ascii")
+
+
+def run(executable: Path, inputs: NDArray[np.float32] | NDArray[np.uint8], classes: int) -> NDArray[np.float32]:
+    """Logits [N, classes] of inputs [N, ...]: float32, or uint8 pixels. Raises FileFormatError if the program fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        fed, given = Path(folder, "inputs"), Path(folder, "logits")
+        fed.write_bytes(np.ascontiguousarray(inputs).tobytes())
+        _call([str(executable), str(fed), str(given), *(["pixels"] if inputs.dtype == np.uint8 else [])])
+        return np.frombuffer(given.read_bytes(), np.float32).reshape(-1, classes)
+
+
+def logits(source: CSource, inputs: NDArray[np.float32], classes: int, *, program: str) -> NDArray[np.float32]:
+    """Logits [N, classes] of `inputs` [N, ...]: compile and run in one go, in a folder that is gone afterwards.
+
+    Raises UsageError, after the first sample, if all of them would take more than `PATIENCE_SECONDS`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        executable = build(source, Path(folder), "-O2", program=program)
+        started = time.perf_counter()
+        first = run(executable, inputs[:1], classes)
+        each = time.perf_counter() - started
+        if each * len(inputs) > PATIENCE_SECONDS:
+            raise UsageError(
+                f"checking the C export takes about {each:.2g} s a sample, too long for {len(inputs)} samples; ask for fewer "
+                f"with --samples {max(1, int(PATIENCE_SECONDS / each))}"
+            )
+        return np.concatenate([first, run(executable, inputs[1:], classes)])
+
+
+def footprint(source: CSource, *, program: str) -> Footprint | None:
+    """What the network alone takes when compiled for size on this machine; None without the tool `size`."""
+    tool = shutil.which("size")
+    if tool is None:
+        return None
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write(source, folder)
+        compiled = folder / "network.o"
+        lean = ("-Os", "-fno-pie", "-fno-asynchronous-unwind-tables", "-fstack-usage")
+        flags: Sequence[str] = lean
+        try:
+            _call([program, *STRICT, *flags, "-c", "-o", str(compiled), str(folder / f"{source.prefix}.c")])
+        except FileFormatError:  # an older clang has no -fstack-usage
+            _call([program, *STRICT, *lean[:-1], "-c", "-o", str(compiled), str(folder / f"{source.prefix}.c")])
+        text, data, bss = map(int, _call([tool, str(compiled)]).splitlines()[1].split()[:3])
+        frames = [int(n) for file in folder.glob("*.su") for n in re.findall(r"\t(\d+)\t", file.read_text())]
+        return Footprint(text + data, data + bss, sum(frames) if frames else None)
+
+
+def _call(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise UsageError(
+            f"`{Path(command[0]).name}` did not finish within {_SECONDS / 60:.0f} minutes; ask for fewer samples with --samples"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"`{command[0]}` cannot be run: {error.strerror or error}; name a C compiler in CC") from None
+    if done.returncode:
+        said = "\n".join((done.stderr or done.stdout).splitlines()[:20])
+        raise FileFormatError(
+            f"the exported C network failed in `{Path(command[0]).name}` (exit {done.returncode}):\n{said}\n"
+            f"Please report this, with the compiler's version."
+        )
+    return done.stdout

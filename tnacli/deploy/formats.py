@@ -1,0 +1,164 @@
+"""The forms besides the packed file in which a network leaves: each written only after its predictions were compared.
+
+A form is written from the packed network, turned back into something that runs, and run on real samples. The first layer's
+and the readout's sums are rounded in another order there than here, which may tip a neuron that is a rounding error away
+from its threshold; so a few predictions in many may differ, and how many do is said. More than that is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tnacli.deploy import c_build
+from tnacli.deploy.c import c_source
+from tnacli.deploy.nir import nir_graph, nir_logits, nir_read, nir_write
+from tnacli.deploy.onnx import onnx_bytes, onnx_logits
+from tnacli.errors import FileFormatError, UsageError
+from tnacli.packed.engine import PackedSNN
+from tnacli.packed.model import PackedNetwork
+from tnacli.storage import write_atomically
+
+TOLERATED = 0.01
+"""The largest share of predictions that may differ; one sample always may."""
+
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A network that has been written in another form, and what was verified before.
+
+    Of `samples` predictions `agreeing` were those of the packed network, logits within `largest_difference`. `memory_bytes`
+    has what the form can say of it: C its "flash", "ram" (static) and "stack".
+    """
+
+    form: str
+    paths: tuple[Path, ...]
+    size_bytes: int
+    weights: int
+    samples: int
+    agreeing: int
+    largest_difference: float
+    ran_on: str | None
+    memory_bytes: dict[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, `form` under the name that the command line has for it."""
+        facts = dataclasses.asdict(self)
+        return {"format": facts.pop("form"), **facts, "paths": [str(path) for path in self.paths]}
+
+
+@dataclass(frozen=True)
+class _Written:
+    """Files by what is added to the destination's name; `logits` runs what was made of them, [N, ...] to [N, classes]."""
+
+    files: dict[str, bytes]
+    logits: Callable[[Tensor], Tensor]
+    ran_on: str
+    sizes: dict[str, int]
+
+
+def deploy(packed: PackedNetwork, form: str, destination: Path, inputs: Tensor) -> Deployed:
+    """Write `packed` in `form` to `destination` if it predicts `inputs` (normalised, float32 [N, ...], N may be 0) alike.
+
+    Raises UsageError for an unknown form or a missing package or compiler, FileFormatError if more than `TOLERATED` of the
+    predictions differ, StorageError if it cannot be written.
+    """
+    if form not in FORMATS:
+        raise UsageError(f"--format is packed, {', '.join(FORMATS)}, not {form!r}")
+    written = FORMATS[form](packed, destination, bool(len(inputs)))
+    agreeing, largest = _compare(packed, written.logits, inputs)
+    differing = len(inputs) - agreeing
+    if differing > max(1, TOLERATED * len(inputs)):
+        raise FileFormatError(
+            f"the network as {form} predicts {differing} of {len(inputs)} samples otherwise than the checkpoint when run by "
+            f"{written.ran_on} (logits differ by up to {largest:.3g}); nothing was written; please report this"
+        )
+    paths = [destination.with_name(destination.name + ending) for ending in written.files]
+    for path, data in zip(paths, written.files.values(), strict=True):
+        write_atomically(path, data)
+    return Deployed(
+        form=form,
+        paths=tuple(paths),
+        size_bytes=sum(map(len, written.files.values())),
+        weights=0,
+        samples=len(inputs),
+        agreeing=agreeing,
+        largest_difference=largest,
+        ran_on=written.ran_on if len(inputs) else None,
+        memory_bytes=written.sizes,
+    )
+
+
+def destinations(form: str, destination: Path) -> list[Path]:
+    """The files that `deploy` would write."""
+    endings = (".h", ".c") if form == "c" else ("",)
+    return [destination.with_name(destination.name + ending) for ending in endings]
+
+
+def _compare(packed: PackedNetwork, logits: Callable[[Tensor], Tensor], inputs: Tensor) -> tuple[int, float]:
+    if not len(inputs):
+        return 0, 0.0
+    engine = PackedSNN(packed)
+    expected = torch.cat([engine(part) for part in inputs.split(_AT_ONCE)])
+    found = logits(inputs)
+    if found.shape != expected.shape or not bool(torch.isfinite(found).all()):
+        raise FileFormatError(
+            "the exported network gives no logits for every sample; nothing was written; please report this"
+        )
+    agreeing = int((found.argmax(1) == expected.argmax(1)).sum())
+    return agreeing, float((found - expected).abs().max())
+
+
+def _nir(packed: PackedNetwork, destination: Path, running: bool) -> _Written:
+    with tempfile.TemporaryDirectory() as folder:
+        aside = Path(folder, "network.nir")
+        nir_write(aside, nir_graph(packed))
+        graph, data = nir_read(aside), aside.read_bytes()
+
+    def logits(inputs: Tensor) -> Tensor:
+        parts = [nir_logits(graph, part, packed.about.timesteps) for part in inputs.split(_AT_ONCE)]
+        return torch.cat(parts)
+
+    return _Written({"": data}, logits, "Euler steps over the file's nodes", {})
+
+
+def _onnx(packed: PackedNetwork, destination: Path, running: bool) -> _Written:
+    data = onnx_bytes(packed)
+    return _Written({"": data}, lambda inputs: torch.from_numpy(onnx_logits(data, inputs.numpy())), "ONNX Runtime", {})
+
+
+def _c(packed: PackedNetwork, destination: Path, running: bool) -> _Written:
+    source, program = c_source(packed, destination.name), c_build.compiler()
+    if program is None and running:
+        raise UsageError(
+            "the C export is compiled and run before it is written, and there is no C compiler here (Debian: apt install gcc; "
+            "or name one in CC). `--samples 0` writes it unverified."
+        )
+    sizes = {"tables": source.table_bytes, "ram": source.ram_bytes}
+    compiled = None if program is None else c_build.footprint(source, program=program)
+    if compiled is not None:
+        sizes |= {"flash": compiled.flash_bytes} | (
+            {} if compiled.stack_bytes is None else {"stack": compiled.stack_bytes}
+        )
+
+    def logits(inputs: Tensor) -> Tensor:
+        assert program is not None
+        found = c_build.logits(source, inputs.numpy(), len(packed.about.labels), program=program)
+        return torch.from_numpy(np.array(found))
+
+    files = {".h": source.header.encode("ascii"), ".c": source.source.encode("ascii")}
+    return _Written(files, logits, f"a program compiled by {Path(program or 'cc').name}", sizes)
+
+
+FORMATS: dict[str, Callable[[PackedNetwork, Path, bool], _Written]] = {"nir": _nir, "onnx": _onnx, "c": _c}
+"""The forms by what `tna export --format` calls them."""

@@ -1,0 +1,99 @@
+"""Trained networks as plain functions of images: `model = tnacli.load("model.safetensors"); model(images)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tnacli.errors import DataError
+from tnacli.packed.document import InputFacts
+from tnacli.packed.engine import PackedSNN
+from tnacli.packed.file import read_packed
+from tnacli.quant.weights import compression_mode
+from tnacli.training.checkpoint import is_checkpoint, load_checkpoint, restore_network
+
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained spiking network on the CPU: samples in, logits out.
+
+    `labels` names the classes in the order of the logits, `input` says what is taken, `timesteps` is T, `weights` is "fp32",
+    "ternary" or "binary".
+    """
+
+    labels: tuple[str, ...]
+    input: InputFacts
+    timesteps: int
+    weights: str
+    run: Callable[[Tensor], Tensor]
+
+    def __call__(self, samples: Tensor | NDArray[Any], *, normalised: bool = False) -> Tensor:
+        """Logits, float32 [N, classes], of images [N, C, H, W] or event frames [N, T, C, H, W].
+
+        Images are uint8 pixels from 0 to 255; the network's own mean and std are applied to them. Floats have to be marked
+        `normalised`: they are taken as they are. Frames are numbers of events, of any type. Raises DataError for samples of
+        another shape or type.
+        """
+        given = torch.from_numpy(np.ascontiguousarray(samples)) if isinstance(samples, np.ndarray) else samples
+        inputs = self._inputs(given, normalised)
+        with torch.inference_mode():
+            parts = [self.run(part) for part in inputs.split(_AT_ONCE)]
+        return torch.cat(parts).clone() if parts else torch.empty(0, len(self.labels))
+
+    def predict(self, samples: Tensor | NDArray[Any], *, normalised: bool = False) -> list[str]:
+        """The label of each sample, a list of N; samples and errors as for a call."""
+        return [self.labels[best] for best in self(samples, normalised=normalised).argmax(1).tolist()]
+
+    def _inputs(self, samples: Tensor, normalised: bool) -> Tensor:
+        facts = self.input
+        expected = [*([] if facts.kind == "images" else [self.timesteps]), facts.channels, *facts.size]
+        if list(samples.shape[1:]) != expected:
+            taken, given = ("x".join(map(str, shape)) for shape in (["N", *expected], samples.shape))
+            raise DataError(f"the network takes {facts.kind} of {taken}; these are {given or 'a single number'}")
+        if facts.kind == "events" or normalised:
+            return samples.to(torch.float32)
+        if samples.dtype != torch.uint8:
+            raise DataError(
+                f"images are uint8 pixels from 0 to 255, not {str(samples.dtype).removeprefix('torch.')}; convert them, or say "
+                f"normalised=True if the network's mean and std have been applied already"
+            )
+        return normalise(samples, facts)
+
+
+def normalise(pixels: Tensor, facts: InputFacts) -> Tensor:
+    """Float32 inputs from uint8 pixels [N, C, H, W]: (x / 255 - mean) / std, by channel."""
+    x = pixels.to(torch.float32) / 255
+    if facts.mean is None or facts.std is None:
+        return x
+    mean, std = (torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (facts.mean, facts.std))
+    return (x - mean) / std
+
+
+def load_model(path: str | Path) -> Model:
+    """The network in a packed file or a checkpoint. Raises FileFormatError if it is neither, or damaged."""
+    file = Path(path)
+    return _from_checkpoint(file) if file.is_file() and is_checkpoint(file) else _from_packed(file)
+
+
+def _from_packed(path: Path) -> Model:
+    packed = read_packed(path)
+    about = packed.about
+    weights = "binary" if any(layer.binary for layer in about.layers) else "ternary"
+    return Model(about.labels, about.input, about.timesteps, weights, PackedSNN(packed))
+
+
+def _from_checkpoint(path: Path) -> Model:
+    checkpoint = load_checkpoint(path)
+    about, network = checkpoint.about, restore_network(checkpoint)
+    mean, std = (None if about[key] is None else tuple(about[key]) for key in ("mean", "std"))
+    facts = InputFacts(kind=about["kind"], channels=about["channels"], size=tuple(about["size"]), mean=mean, std=std)
+    return Model(tuple(about["classes"]), facts, network.timesteps, compression_mode(network) or "fp32", network)

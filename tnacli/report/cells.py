@@ -1,0 +1,214 @@
+"""What the runs of a recipe came to, read from their folders: one cell for each run of the recipe, over its seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from tnacli.errors import DataError, UsageError
+from tnacli.recipe.find import find_recipe, list_recipes, shipped_folder
+from tnacli.recipe.identity import Run
+from tnacli.recipe.load import Loaded, load, plan
+from tnacli.recipe.schema import Distill, Settings, Solo, Twin
+from tnacli.report.statistics import Spread, spread
+from tnacli.report.store import RunFolder
+
+DATA_ORDER = ("cifar10", "cifar100", "fashion_mnist", "cifar10dvs")
+"""The columns of the paper's tables, from left to right."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a recipe over the seeds that were asked for: the paper's accuracy in % if it gives one, and ours.
+
+    `folders` maps every seed to its folder, begun or not; `results` the finished ones to what is stored of them.
+    """
+
+    recipe: str
+    name: str
+    settings: Settings
+    folders: Mapping[int, RunFolder]
+    results: Mapping[int, Mapping[str, Any]]
+    paper: float | None = None
+    tolerance: float = 1.0
+    altered: tuple[str, ...] = ()
+    own_recipe: bool = False
+    identities: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(self.folders)
+
+    @property
+    def finished(self) -> bool:
+        return len(self.results) == len(self.folders)
+
+    @property
+    def seeds_text(self) -> str:
+        """ "5 seeds", or "2 of 5 seeds" while some are missing."""
+        done, all_ = len(self.results), len(self.folders)
+        return f"{done} seed{'s' * (done != 1)}" if self.finished else f"{done} of {all_} seed{'s' * (all_ != 1)}"
+
+    def accuracies(self, network: str = "base") -> dict[int, float]:
+        """Test accuracy in % by seed; empty for a network that the run does not have."""
+        return {seed: r["accuracy"][network] for seed, r in self.results.items() if network in r["accuracy"]}
+
+    @property
+    def accuracy(self) -> Spread | None:
+        values = list(self.accuracies().values())
+        return spread(values) if values else None
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the paper's, in percentage points."""
+        return None if self.accuracy is None or self.paper is None else self.accuracy.mean - self.paper
+
+    @property
+    def within(self) -> bool | None:
+        """Whether our mean lies within the tolerance; None while seeds are missing or where the paper has no number."""
+        if not self.finished or self.difference is None:
+            return None
+        # A difference that prints as the tolerance is within it.
+        return round(abs(self.difference), 6) <= self.tolerance
+
+    @property
+    def alpha(self) -> float | None:
+        """Weight of the matching loss, where there is one."""
+        return None if isinstance(self.settings.objective, Solo) else self.settings.objective.alpha
+
+    @property
+    def weights(self) -> str:
+        return self.settings.compression.mode if self.settings.compression else "full"
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What must be said wherever the numbers are shown: how they came about otherwise than the paper's."""
+        marks = list(self.altered)
+        # An overlay that a finished run was trained under and that changed nothing of it is no longer worth a word; how it
+        # was executed is.
+        executed = [text for result in self.results.values() for text in result["altered"]]
+        marks += dict.fromkeys(text for text in executed if not text.startswith(("with ", "set ")))
+        if self.own_recipe and self.paper is not None:
+            marks.append("not a shipped recipe")
+        if self.settings.train.select == "test":
+            marks.append("epoch selected on the test set")
+        for source in sorted({result["data"]["source"] for result in self.results.values()}):
+            if source == "generated":
+                marks.append("generated data")
+            elif source == "folder" and self.settings.data.name not in ("folder", "event_folder"):
+                marks.append("class folders, not the official files")
+        if any(result.get("initial") for result in self.results.values()):
+            marks.append("from the weights of a checkpoint")
+        return tuple(marks)
+
+
+def cells_of(loaded: Loaded, out: Path, *, runs: Sequence[str] = (), seeds: Sequence[int] = ()) -> tuple[Cell, ...]:
+    """The cells of a recipe from the run folders below `out`. Raises UsageError for a run that it does not have."""
+    by_name: dict[str, list[Run]] = {}
+    for run in plan(loaded, runs=runs, seeds=seeds):
+        by_name.setdefault(run.name, []).append(run)
+    reproduces = loaded.recipe.reproduces
+    own = loaded.path.resolve().parent != shipped_folder().resolve()
+    return tuple(
+        collect(group, out, paper=reproduces.accuracy.get(name), tolerance=reproduces.tolerance, own_recipe=own)
+        for name, group in by_name.items()
+    )
+
+
+def collect(
+    runs: Sequence[Run], out: Path, *, paper: float | None = None, tolerance: float = 1.0, own_recipe: bool = False
+) -> Cell:
+    """The cell of `runs`, which differ in nothing but their seeds."""
+    folders = {run.seed: RunFolder.of(out, run) for run in runs}
+    results = {seed: result for seed, folder in folders.items() if (result := folder.result) is not None}
+    first = runs[0]
+    return Cell(
+        first.recipe, first.name, first.settings, folders, results, paper, tolerance, first.altered, own_recipe,
+        tuple(run.identity for run in runs),
+    )  # fmt: skip
+
+
+def is_run_folder(reference: str) -> bool:
+    return (Path(reference) / "run.json").is_file()
+
+
+def cell_of_folder(path: Path) -> Cell:
+    """The cell of a single run folder, whichever recipe it came from. Raises DataError if it cannot be read."""
+    folder = RunFolder(path)
+    about = folder.read_json("run.json")
+    try:
+        # JSON has no tuples; strict models take lists for them only when they read JSON.
+        settings = Settings.model_validate_json(json.dumps(about["settings"]))
+        name, recipe, seed = str(about["run"]), str(about["recipe"]), int(about["seed"])
+        altered, identity = tuple(map(str, about["altered"])), str(about["identity"])
+    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        raise DataError(
+            f"{path / 'run.json'}: is damaged or of another version of tnacli ({type(error).__name__}); name the recipe "
+            f"instead, or train again with --fresh"
+        ) from None
+    result = folder.result
+    return Cell(recipe, name, settings, {seed: folder}, {} if result is None else {seed: result}, altered=altered,
+                identities=(identity,))  # fmt: skip
+
+
+def recipes_for(
+    references: Sequence[str],
+    *,
+    table: int | None = None,
+    figure: str | None = None,
+    section: str | None = None,
+    overlays: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+) -> tuple[Loaded, ...]:
+    """The recipes that answer to a table, figure or section of the paper, from `references` or all that are shipped.
+
+    Figure "3" stands for "3a" and "3b". Raises UsageError where none answers, or one that was named does not.
+    """
+    chosen = [find_recipe(reference) for reference in references] or [entry.path for entry in list_recipes()]
+    loaded, plain = [], []
+    for path in chosen:
+        # Which table it answers to is known without overrides, and only those that do must be able to take them.
+        one = load(path)
+        plain.append(one.recipe.reproduces)
+        if _answers(one, table, figure, section):
+            loaded.append(load(path, overlays=overlays, overrides=overrides) if overlays or overrides else one)
+        elif references:
+            what = f"Table {table}" if table else f"Figure {figure}" if figure else f"section {section}"
+            raise UsageError(f"{one.recipe.name} does not say that it reproduces {what}; leave one of the two out, or add it "
+                             f"to `reproduces` of the recipe")  # fmt: skip
+    if not loaded:
+        known = {
+            "--table": sorted({str(n) for r in plain for n in r.tables}),
+            "--figure": sorted({f for r in plain for f in r.figures}),
+            "--section": sorted({s for r in plain for s in r.sections}),
+        }
+        options = "; ".join(f"{option} {', '.join(numbers)}" for option, numbers in known.items() if numbers)
+        raise UsageError(f"no shipped recipe reproduces that; there are: {options}")
+    order = {name: number for number, name in enumerate(DATA_ORDER)}
+    if not references:
+        loaded.sort(key=lambda one: order.get(next(iter(one.recipe.runs.values())).data.name, len(order)))
+    return tuple(loaded)
+
+
+def _answers(loaded: Loaded, table: int | None, figure: str | None, section: str | None) -> bool:
+    reproduces = loaded.recipe.reproduces
+    return (
+        (table is None or table in reproduces.tables)
+        and (figure is None or any(f == figure or f[:-1] == figure for f in reproduces.figures))
+        and (section is None or section in reproduces.sections)
+    )
+
+
+def method(settings: Settings) -> str:
+    """What is minimised, as the paper calls it: baseline, TNA, KD or KD + CE."""
+    match settings.objective:
+        case Twin(siblings=siblings):
+            return "TNA" if len(siblings) == 1 else f"TNA, {len(siblings) + 1} networks"
+        case Distill(cross_entropy=cross_entropy):
+            return "KD + CE" if cross_entropy else "KD"
+    return "baseline"

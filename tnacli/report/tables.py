@@ -1,0 +1,144 @@
+"""The tables of the paper with ours beside, from the cells of recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tnacli.recipe.datasets import DATASETS
+from tnacli.report.cells import Cell
+from tnacli.report.published import Published, table3
+from tnacli.report.statistics import Spread, paired, spread
+from tnacli.report.table import Column, Table, Value
+
+NAMES: dict[int, dict[str, str]] = {
+    1: {"baseline": "baseline", "tna": "TNA"},
+    2: {"baseline": "FP-SNN", "b_snn": "B-SNN", "t_snn": "T-SNN", "tna": "TNA FP-SNN", "tna_t_snn": "TNA T-SNN"},
+}
+"""The rows of the paper's tables by run of the recipes."""
+
+TITLES = {
+    1: "Table 1: test accuracy of the baseline and of TNA, full precision",
+    2: "Table 2: test accuracy with full-precision, binary and ternary weights",
+    3: "Table 3: published results and ours",
+}
+
+_OURS = (
+    Column("paper", "paper %", number=True),
+    Column("ours", "ours %", number=True),
+    Column("seeds", "seeds"),
+    Column("difference", "difference", signed=True, number=True),
+    Column("verdict", "tolerance"),
+)
+_NOTES = Column("notes", "notes")
+
+
+def accuracy_table(cells: Sequence[Cell], *, number: int | None = None, title: str | None = None) -> Table:
+    """A row for each cell: the paper's accuracy, ours, the difference, and whether it is within the tolerance.
+
+    `number` is the paper's table whose names of rows are used; without it, rows have the names of the runs.
+    """
+    columns = (
+        Column("data", "data set"), Column("run", "network"), Column("weights", "weights"), Column("alpha", "α", number=True),
+        *_OURS, _NOTES,
+    )  # fmt: skip
+    names = NAMES.get(number or 0, {})
+    if names:
+        # As in the paper: its rows within a data set; runs that it does not have come after them.
+        place, sets = list(names), list(dict.fromkeys(cell.settings.data.name for cell in cells))
+        cells = sorted(cells, key=lambda cell: (
+            sets.index(cell.settings.data.name), place.index(cell.name) if cell.name in place else len(place)
+        ))  # fmt: skip
+    rows = [
+        (
+            DATASETS[cell.settings.data.name].title, names.get(cell.name, cell.name), cell.weights, alpha_text(cell.alpha),
+            *_ours(cell), "; ".join(cell.marks),
+        )
+        for cell in cells
+    ]  # fmt: skip
+    return Table(title or TITLES.get(number or 0, ""), columns, tuple(rows), tuple(legend(cells)))
+
+
+def table3_report(cells: Iterable[Cell]) -> Table:
+    """The published rows of Table 3 and those from elsewhere; ours beside the rows that the cells reproduce."""
+    ours = {(cell.settings.data.name, cell.name): cell for cell in cells}
+    columns = (
+        Column("data", "data set"), Column("weights", "weights"), Column("method", "method"), Column("network", "network"),
+        Column("timesteps", "T", number=True), Column("published", "published %", number=True), *_OURS[1:],
+        Column("source", "source"), _NOTES,
+    )  # fmt: skip
+    order = list(dict.fromkeys(row.data for row in table3()))
+    rows: list[tuple[Value, ...]] = []
+    for row in sorted(table3(), key=lambda row: order.index(row.data)):
+        cell = ours.get((row.data, row.ours)) if row.ours else None
+        rows.append((
+            DATASETS[row.data].title, row.weights, row.method, row.network, row.timesteps, row.accuracy,
+            *(_ours(cell)[1:] if cell else (None,) * 4), row.source if row.from_paper else f"{row.source} (not the paper's)",
+            "; ".join(cell.marks) if cell else "",
+        ))  # fmt: skip
+    used = [cell for (data, name), cell in ours.items() if any(_is(row, data, name) for row in table3())]
+    notes = (*legend(used), "binary: which rows of the paper are binary follows the titles of the works it cites")
+    return Table(TITLES[3], columns, tuple(rows), notes)
+
+
+def _is(row: Published, data: str, name: str) -> bool:
+    return (row.data, row.ours) == (data, name)
+
+
+def _ours(cell: Cell) -> tuple[Value, ...]:
+    verdict = None
+    if cell.within is not None:
+        verdict = f"{'within' if cell.within else 'OUTSIDE'} ±{cell.tolerance:g}"
+    return cell.paper, cell.accuracy, cell.seeds_text, cell.difference, verdict
+
+
+def legend(cells: Sequence[Cell]) -> list[str]:
+    """What the numbers are, and what remains to be done."""
+    notes = ["ours: mean ± sample standard deviation over the finished seeds; difference: ours minus the paper's"]
+    missing = [cell for cell in cells if not cell.finished]
+    if missing:
+        runs = sum(len(cell.seeds) - len(cell.results) for cell in missing)
+        notes.append(f"{len(missing)} of {len(cells)} cells are unfinished: {runs} runs are missing; tolerance is judged "
+                     f"when all seeds are there")  # fmt: skip
+    return notes
+
+
+def twin_table(cells: Iterable[Cell]) -> Table | None:
+    """Base against its twins (section 5.3.1): accuracies, and p of the paired difference; None if no run has a twin."""
+    columns = (
+        Column("recipe", "recipe"), Column("run", "run"), Column("sibling", "twin"),
+        Column("base_accuracy", "base %", number=True), Column("sibling_accuracy", "twin %", number=True),
+        Column("seeds", "seeds"), Column("difference", "base - twin", signed=True, number=True),
+        Column("p_t", "p (paired t)", 3, number=True), Column("p_signs", "p (sign flips)", 3, number=True), _NOTES,
+    )  # fmt: skip
+    rows: list[tuple[Value, ...]] = []
+    for cell in cells:
+        siblings = sorted({name for result in cell.results.values() for name in result["accuracy"]} - {"base"})
+        for sibling in siblings:
+            base, twin = cell.accuracies(), cell.accuracies(sibling)
+            compared = paired(base, twin)
+            assert compared is not None
+            rows.append((
+                cell.recipe, cell.name, sibling, cell.accuracy, _spread(twin.values()), cell.seeds_text, compared.difference,
+                compared.p_t, compared.p_signs, "; ".join(cell.marks),
+            ))  # fmt: skip
+    if not rows:
+        return None
+    notes = (
+        "p: two-sided, over the seeds; the paper finds no significant difference",
+        "with n seeds the test of sign flips cannot give less than 2 / 2^n",
+    )
+    return Table("Base against twin: test accuracy (section 5.3.1)", columns, tuple(rows), notes)
+
+
+def _spread(values: Iterable[float]) -> Spread | None:
+    found = list(values)
+    return spread(found) if found else None
+
+
+def alpha_text(alpha: float | None) -> str | None:
+    """1e-3 as the paper writes it, 0.05 and 1 as they are."""
+    if alpha is None:
+        return None
+    digits, _, exponent = f"{alpha:e}".partition("e")
+    mantissa = digits.rstrip("0").rstrip(".")
+    return f"{mantissa}e{int(exponent)}" if int(exponent) < -1 else f"{alpha:g}"

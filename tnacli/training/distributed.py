@@ -1,0 +1,232 @@
+"""Several processes that train one run together, as `torchrun` starts them.
+
+Each takes its share of every batch (`tnacli.data.batches`), and PyTorch's DistributedDataParallel adds the gradients up. With
+batch norm synchronised, which is the default, the run computes what one process would with the same recipe, but for the
+order in which floats are added. The first process alone writes, shows and decides; what it decides, or why it failed, the
+others are told.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import dataclasses
+import datetime
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from tnacli.errors import Stopped, TnaError, UsageError
+from tnacli.evaluation.accuracy import Evaluation
+from tnacli.objectives.objective import Losses, Objective
+from tnacli.recipe.schema import Settings, Solo
+
+T = TypeVar("T")
+_PATIENCE = datetime.timedelta(hours=2)  # of those that wait while the first decodes a data set or exports
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together: number `rank` of `world`, `local` on its machine."""
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def alone(self) -> bool:
+        return self.world == 1
+
+    def device(self, wanted: str) -> str:
+        """`wanted`, or this process's own CUDA device where each takes one."""
+        if self.alone or wanted not in ("auto", "cuda"):
+            return wanted
+        return f"cuda:{self.local}" if wanted == "cuda" or torch.cuda.is_available() else "cpu"
+
+    def told(self, decide: Callable[[], T]) -> T:
+        """What `decide` returns in the first process, in every process. Raises its TnaError there, and ends the others."""
+        if self.alone:
+            return decide()
+        outcome: list[object] = [None, None]
+        if self.first:
+            try:
+                outcome[0] = decide()
+            except TnaError as error:
+                outcome[1] = error.exit_code
+                self._share(outcome)
+                raise
+        self._share(outcome)
+        if isinstance(outcome[1], int):
+            raise SystemExit(outcome[1])  # the first process says why
+        return outcome[0]  # type: ignore[return-value]
+
+    def in_turn(self, work: Callable[[], T]) -> T:
+        """Do `work` in every process, one of each machine before the others: those find what it has prepared.
+
+        Raises a TnaError where it happens, and ends the others.
+        """
+        if self.alone:
+            return work()
+        done: T | None = None
+        for mine in (self.local == 0, self.local != 0):
+            failed: TnaError | None = None
+            try:
+                if mine:
+                    done = work()
+            except TnaError as error:
+                failed = error
+            codes: list[int | None] = [None] * self.world
+            with lost_processes_explained(self):
+                dist.all_gather_object(codes, None if failed is None else failed.exit_code)
+            if failed is not None:
+                raise failed
+            if code := next((code for code in codes if code is not None), None):
+                raise SystemExit(code)
+        assert done is not None
+        return done
+
+    def any(self, *asked: bool) -> tuple[bool, ...]:
+        """Of each question, whether any process says yes."""
+        if self.alone:
+            return asked
+        flags = torch.tensor([float(one) for one in asked])
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        return tuple(bool(flag) for flag in flags)
+
+    def sum(self, totals: dict[str, float]) -> dict[str, float]:
+        """The totals of all processes, added by name but for `samples`, which each counts over all."""
+        if self.alone:
+            return totals
+        names = [name for name in totals if name != "samples"]
+        values = torch.tensor([totals[name] for name in names], dtype=torch.float64)
+        dist.all_reduce(values)
+        return {"samples": totals["samples"], **dict(zip(names, values.tolist(), strict=True))}
+
+    def merged(self, share: Evaluation) -> Evaluation:
+        """The evaluation of all samples, from each process's evaluation of its share."""
+        if self.alone:
+            return share
+        names = list(share.firing_rate)
+        mine = [share.accuracy, share.top5, share.loss, *share.firing_rate.values()]
+        values = torch.tensor([1.0, *mine], dtype=torch.float64) * share.samples
+        dist.all_reduce(values)
+        samples, means = round(float(values[0])), values[1:] / values[0]
+        # A percentage of hits: a whole number of them, whatever the division has left of it.
+        hits, hits5 = (round(float(mean) / 100 * samples) for mean in means[:2])
+        rates = dict(zip(names, means[3:].tolist(), strict=True))
+        return Evaluation(100 * hits / samples, 100 * hits5 / samples, float(means[2]), samples, rates)
+
+    def _share(self, outcome: list[object]) -> None:
+        with lost_processes_explained(self):
+            dist.broadcast_object_list(outcome, src=0, device=torch.device("cpu"))
+
+
+def ranks() -> Ranks:
+    """This process's place among those that torchrun started; alone without it. Joins them on the first call."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return Ranks()
+    found = Ranks(int(os.environ["RANK"]), world, int(os.environ.get("LOCAL_RANK", "0")))
+    with lost_processes_explained(found):
+        _join()
+    return found
+
+
+@cache
+def _join() -> None:
+    cuda = torch.cuda.is_available() and dist.is_nccl_available()
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_PATIENCE)
+    atexit.register(dist.destroy_process_group)
+
+
+@contextlib.contextmanager
+def lost_processes_explained(found: Ranks) -> Iterator[None]:
+    """Turns the errors of a broken connection into one that says that another process has ended."""
+    try:
+        yield
+    except (RuntimeError, dist.DistError) as error:
+        if found.alone or not _about_connections(error):
+            raise
+        raise Stopped(
+            f"process {found.rank} of {found.world} lost the others: one has ended, or its machine cannot be reached; its "
+            f"own message says why. The last checkpoint is whole. The same command goes on from there."
+        ) from None
+
+
+def _about_connections(error: Exception) -> bool:
+    words = ("connection", "gloo", "nccl", "timed out", "timeout", "broken pipe", "socket", "peer")
+    return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in words)
+
+
+def require_shares(found: Ranks, batch_size: int, **samples: int) -> None:
+    """Raises UsageError unless every batch has two samples, and every split one, for each process."""
+    if not found.alone and batch_size < 2 * found.world:
+        raise UsageError(
+            f"train.batch_size {batch_size} is too small for {found.world} processes: batch norm needs 2 samples in each. "
+            f"Start fewer processes, or raise train.batch_size to {2 * found.world}."
+        )
+    for split, count in samples.items():
+        if count < found.world:
+            raise UsageError(f"{count} {split} samples are too few for {found.world} processes; start fewer")
+
+
+def wrapped(objective: Objective, found: Ranks, device: torch.device) -> nn.Module:
+    """`objective` as every process calls it: itself if alone, else within DistributedDataParallel.
+
+    Statistics of batch norm are the first process's everywhere: all evaluate the same network, synchronised or not.
+    """
+    if found.alone:
+        return objective
+    return nn.parallel.DistributedDataParallel(objective, device_ids=[device.index] if device.type == "cuda" else None)
+
+
+def share_of(losses: Losses, settings: Settings, count: int, total: int) -> Losses:
+    """The losses of `count` samples of a batch of `total`, scaled so that those of all shares add up to the batch's.
+
+    A mean over samples counts by its share of them, however uneven; a sum counts as it is.
+    """
+    if count == total:
+        return losses
+    share, objective = count / total, settings.objective
+    summed = not isinstance(objective, Solo) and objective.reduction == "sum"
+    parts = {
+        name: part if summed and name == "matching" else share * part for name, part in losses.parts.items()
+    }  # fmt: skip
+    whole = share * losses.total
+    if summed and not isinstance(objective, Solo):
+        whole = whole + (1 - share) * objective.alpha * losses.parts["matching"]
+    return dataclasses.replace(losses, total=whole, parts=parts)
+
+
+def dropout_by_sample(objective: Objective, found: Ranks) -> Callable[[int], None]:
+    """Have every process draw the dropout of the whole batch and keep its samples', as one process would.
+
+    Returns a function that is to be told the size of each batch before it goes through.
+    """
+    batch = [0]
+
+    def masked(probability: float) -> Callable[[nn.Module, object, Tensor], Tensor | None]:
+        def hook(module: nn.Module, inputs: object, spikes: Tensor) -> Tensor | None:
+            if not module.training:
+                return None
+            every = torch.ones((batch[0], *spikes.shape[2:]), dtype=spikes.dtype, device=spikes.device)
+            return spikes * nn.functional.dropout(every, probability)[found.rank :: found.world]
+
+        return hook
+
+    for network in objective.networks.values():
+        for layer in network.spiking.values():  # type: ignore[operator]
+            if layer.dropout:
+                layer.register_forward_hook(masked(layer.dropout))
+                layer.dropout = 0.0
+    return lambda total: batch.__setitem__(0, total)
