@@ -67,6 +67,7 @@ def test_every_document_fits_its_schema(tna: Tna, recipe: Path, tmp_path: Path) 
     documents += [("evaluate", tna("evaluate", packed, "--samples", 9, "--json").json)]
     documents += [("inspect", tna("inspect", file, "--json").json) for file in (packed, baseline["checkpoint"])]
     documents += [(name, tna(name, "--json").json) for name in ("recipes", "data", "doctor")]
+    documents += [("report", tna("report", recipe, "--out", out, "--json").json)]
     for name, document in documents:
         check(name, document)
         assert undocumented(SCHEMAS[name], document) == set(), name

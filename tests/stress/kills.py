@@ -76,7 +76,9 @@ def forked(recipe: Path, out: Path) -> int:
 
 def spawned(recipe: Path, out: Path) -> int:
     """Start `tna train` in a new interpreter; its process id."""
-    return subprocess.Popen([sys.executable, "-m", "tnacli", *arguments(recipe, out)]).pid
+    with open(out.parent / "log.txt", "a") as log:
+        command = [sys.executable, "-m", "tnacli", *arguments(recipe, out)]
+        return subprocess.Popen(command, stdout=log, stderr=log).pid
 
 
 def load_everything(folder: Path) -> None:

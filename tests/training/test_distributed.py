@@ -153,8 +153,7 @@ def test_the_losses_of_all_shares_add_up_to_the_batch(counts: list[int], reducti
     whole = losses(slice(None))
     ends = [sum(counts[:n]) for n in range(len(counts) + 1)]
     shares = [
-        share_of(losses(slice(begin, end)), settings, end - begin, total)
-        for begin, end in itertools.pairwise(ends)
+        share_of(losses(slice(begin, end)), settings, end - begin, total) for begin, end in itertools.pairwise(ends)
     ]
     assert math.isclose(
         sum(float(share.total.detach()) for share in shares), float(whole.total.detach()), rel_tol=1e-12

@@ -26,6 +26,7 @@ from tnacli.seeds import derive
 from tnacli.snn.network import SpikingNetwork
 from tnacli.training.batch_norm import synchronise_batch_norm
 from tnacli.training.checkpoint import Checkpoint
+from tnacli.training.dead_layers import dead_layers, in_words
 from tnacli.training.device import autocast, peak_memory_mb
 from tnacli.training.distributed import Ranks, dropout_by_sample, lost_processes_explained, share_of, wrapped
 from tnacli.training.events import Compressed, EpochDone, Event, Finished, Progress, Saved, Started, Warned
@@ -34,8 +35,6 @@ from tnacli.training.stop import StopRequest
 from tnacli.training.sums import EpochSums
 
 PROGRESS_SECONDS = 0.25
-SATURATED = 0.95
-"""Spikes a neuron and timestep above which a layer counts as saturated."""
 
 
 @dataclass(frozen=True)
@@ -262,23 +261,9 @@ class Trainer:
 
     def _warn_of_dead_layers(self, rates: dict[str, float]) -> None:
         """One warning that names every silent and saturated layer, given again only when they change."""
-        dead = {name: "silent" if rate == 0 else "saturated" for name, rate in rates.items()
-                if rate == 0 or rate > SATURATED}  # fmt: skip
+        dead = dead_layers(rates)
         if dead and dead != self._dead:
-            silent = ", ".join(name for name, what in dead.items() if what == "silent")
-            saturated = ", ".join(
-                f"{name} ({100 * rates[name]:.0f} %)" for name, what in dead.items() if what != "silent"
-            )
-            found = [f"never spikes: {silent}"] * bool(silent) + [f"spikes almost always: {saturated}"] * bool(
-                saturated
-            )
-            remedies = ["lower"] * bool(silent) + ["raise"] * bool(saturated)
-            self._emit(
-                Warned(
-                    f"epoch {self._state.epoch + 1}: {'; '.join(found)}. Such a layer passes on nothing; try a smaller "
-                    f"train.learning_rate, model.norm: batch, or to {' or '.join(remedies)} model.neuron.threshold"
-                )
-            )
+            self._emit(Warned(f"epoch {self._state.epoch + 1}: {in_words(dead, rates)}"))
         self._dead = dead
 
     # Checkpoints
