@@ -19,12 +19,12 @@ from rich.text import Text
 COLUMNS, LINES = 112, 32
 
 
-def last_screen(command: list[str]) -> pyte.Screen:
-    """What the terminal shows when the command has ended."""
+def last_screen(command: list[str], folder: str) -> pyte.Screen:
+    """What the terminal shows when the command, run in `folder`, has ended."""
     parent, child = pty.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
     environment = {**os.environ, "TERM": "xterm-256color", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdin=child, stdout=child, stderr=child, env=environment)
+    process = subprocess.Popen(command, stdin=child, stdout=child, stderr=child, env=environment, cwd=folder)
     os.close(child)
     screen = pyte.Screen(COLUMNS, LINES)
     stream = pyte.ByteStream(screen)
@@ -64,7 +64,7 @@ def _is_hex(name: str) -> bool:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        final = last_screen([sys.executable, "-m", "tnacli", "train", "quickstart", "--out", f"{folder}/runs"])
+        final = last_screen([sys.executable, "-m", "tnacli", "train", "quickstart"], folder)
     with open(os.devnull, "w") as nowhere:
         console = Console(record=True, width=COLUMNS, file=nowhere)
         console.print(Text("$ tna train quickstart", style="bold"))

@@ -46,7 +46,9 @@ def test_the_twin_loss_is_equation_5(siblings: int) -> None:
     expected = F.cross_entropy(logits["base"], LABELS)
     for number in range(1, siblings + 1):
         sibling = logits[f"sibling{number}"]
-        expected = expected + F.cross_entropy(sibling, LABELS) + 0.01 * (logits["base"] - sibling).square().sum(1).mean()
+        expected = (
+            expected + F.cross_entropy(sibling, LABELS) + 0.01 * (logits["base"] - sibling).square().sum(1).mean()
+        )
     torch.testing.assert_close(losses.total, expected)
 
 

@@ -75,14 +75,10 @@ def make_inputs(network: SpikingNetwork, count: int, *, events: bool = False, se
     return torch.randint(-16, 17, (count, *network.input_shape), generator=generator) / 8
 
 
-def make_packed(
-    network: SpikingNetwork, encoding: str = "ternary2", *, events: bool = False
-) -> PackedNetwork:
+def make_packed(network: SpikingNetwork, encoding: str = "ternary2", *, events: bool = False) -> PackedNetwork:
     channels, height, width = network.input_shape
     statistics = {} if events else {"mean": (0.4,) * channels, "std": (0.3,) * channels}
-    facts = InputFacts(
-        kind="events" if events else "images", channels=channels, size=(height, width), **statistics
-    )
+    facts = InputFacts(kind="events" if events else "images", channels=channels, size=(height, width), **statistics)
     labels = [f"class {n} é" for n in range(network.readout.out_features)]
     return pack_network(network, inputs=facts, labels=labels, origin=ORIGIN, encoding=encoding)
 
@@ -93,8 +89,5 @@ def same(one: PackedNetwork, other: PackedNetwork) -> bool:
     return (
         one.about == other.about
         and ours.keys() == theirs.keys()
-        and all(
-            ours[name].dtype == theirs[name].dtype and np.array_equal(ours[name], theirs[name])
-            for name in ours
-        )
+        and all(ours[name].dtype == theirs[name].dtype and np.array_equal(ours[name], theirs[name]) for name in ours)
     )

@@ -117,9 +117,7 @@ def test_a_header_is_utf8() -> None:
 
 
 def test_files_of_other_kinds_are_told_apart() -> None:
-    with pytest.raises(
-        FileFormatError, match=r"checkpoint or another zip archive.*`tna export net.tna -o FILE`"
-    ):
+    with pytest.raises(FileFormatError, match=r"checkpoint or another zip archive.*`tna export net.tna -o FILE`"):
         read(b"PK\x03\x04" + bytes(100))
     for other in (
         b"",

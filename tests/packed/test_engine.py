@@ -46,9 +46,7 @@ def _without_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def spikes_of_network(network: SpikingNetwork, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     spikes: dict[str, Tensor] = {}
     hooks = [
-        layer.neurons.register_forward_hook(
-            lambda module, args, out, name=name: spikes.__setitem__(name, out)
-        )
+        layer.neurons.register_forward_hook(lambda module, args, out, name=name: spikes.__setitem__(name, out))
         for name, layer in network.spiking.items()
     ]
     try:
@@ -68,9 +66,7 @@ def spikes_of_engine(engine: PackedSNN, inputs: Tensor) -> tuple[Tensor, dict[st
 @networks
 @pytest.mark.parametrize("events", [False, True], ids=["images", "events"])
 @pytest.mark.parametrize("integer", [True, False], ids=["integer", "fp32"])
-def test_spikes_and_logits_are_those_of_the_network(
-    given: dict[str, Any], events: bool, integer: bool
-) -> None:
+def test_spikes_and_logits_are_those_of_the_network(given: dict[str, Any], events: bool, integer: bool) -> None:
     network = make_network(**given)
     # Inputs without few bits: the first layer's and the readout's sums are rounded here, and have to be
     # equally so.
@@ -91,9 +87,7 @@ def test_both_encodings_give_the_same_logits(network: SpikingNetwork) -> None:
     assert torch.equal(two, five)
 
 
-def test_spikes_do_not_depend_on_how_a_batch_is_worked_through(
-    packed: PackedNetwork, network: SpikingNetwork
-) -> None:
+def test_spikes_do_not_depend_on_how_a_batch_is_worked_through(packed: PackedNetwork, network: SpikingNetwork) -> None:
     inputs, engine = make_inputs(network, 11), PackedSNN(packed)
     whole = spikes_of_engine(engine, inputs)
     for at_once in (1, 3):
@@ -141,9 +135,7 @@ def test_layers_whose_sums_are_not_exact_are_not_summed_in_integers() -> None:
 
 
 @pytest.mark.usefixtures("_without_kernels")
-def test_without_kernels_the_same_result_comes_from_fp32(
-    network: SpikingNetwork, packed: PackedNetwork
-) -> None:
+def test_without_kernels_the_same_result_comes_from_fp32(network: SpikingNetwork, packed: PackedNetwork) -> None:
     engine = PackedSNN(packed)
     assert list(engine.fallbacks) == ["conv2", "fc1", "fc2"]
     assert "no usable int8 kernels for this CPU: no operator" in engine.fallbacks["fc1"]
@@ -194,9 +186,7 @@ def test_event_counts_stay_counts(network: SpikingNetwork) -> None:
         (torch.zeros(2, 4, 2, 9, 8), True, "takes events of 3x2x9x8 in float32; these are 4x2x9x8"),
     ],
 )
-def test_inputs_of_another_shape_are_refused(
-    network: SpikingNetwork, inputs: Tensor, events: bool, what: str
-) -> None:
+def test_inputs_of_another_shape_are_refused(network: SpikingNetwork, inputs: Tensor, events: bool, what: str) -> None:
     with pytest.raises(DataError, match=what):
         PackedSNN(make_packed(network, events=events))(inputs)
 

@@ -44,9 +44,7 @@ def test_packed_weights_are_the_networks(mode: str, encoding: str) -> None:
 
 def test_a_full_precision_network_is_refused_with_the_command_that_helps() -> None:
     network = build_network(Model(layout="4C3-6C3-8FC"), channels=2, size=(9, 8), classes=5, seed=0)
-    with pytest.raises(
-        UsageError, match=r"full-precision weights: conv2, fc1\..*`tna ternarize runs/x/last.pt`"
-    ):
+    with pytest.raises(UsageError, match=r"full-precision weights: conv2, fc1\..*`tna ternarize runs/x/last.pt`"):
         pack(network)
 
 
@@ -102,9 +100,7 @@ def test_verification_notices_any_difference(network: SpikingNetwork, tmp_path: 
             changed = getattr(layer, part).copy()
             changed.reshape(-1)[0] = changed.reshape(-1)[0] ^ 1 if changed.dtype == np.uint8 else 7.0
             other = _with_layer(packed, number, dataclasses.replace(layer, **{part: changed}))
-            with pytest.raises(
-                FileFormatError, match=f"numbers of layer {layer.facts.name} are not the checkpoint's"
-            ):
+            with pytest.raises(FileFormatError, match=f"numbers of layer {layer.facts.name} are not the checkpoint's"):
                 verify(network, other, samples)
     for part in ("readout_weight", "readout_bias"):
         other = dataclasses.replace(packed, **{part: getattr(packed, part) + 1})
@@ -132,9 +128,7 @@ def test_verification_notices_another_pooling(network: SpikingNetwork) -> None:
         verify(network, _with_layer(packed, 1, other), make_inputs(network, 0))
 
 
-def test_verification_notices_other_predictions(
-    network: SpikingNetwork, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_verification_notices_other_predictions(network: SpikingNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
     right = PackedSNN.__call__
     monkeypatch.setattr(PackedSNN, "__call__", lambda engine, inputs: right(engine, inputs).roll(1, dims=1))
     with pytest.raises(FileFormatError, match=r"predicts 40 of 40 samples otherwise than the checkpoint"):

@@ -30,9 +30,7 @@ def test_the_same_network_gives_the_same_bytes(packed: PackedNetwork) -> None:
     assert len({to_bytes(packed) for _ in range(8)}) == 1
 
 
-@pytest.mark.parametrize(
-    "old", ["threshold:1.0", "decay:0.5", "leak:0.5", "seed:0", "accuracy:92.5", "class 1"]
-)
+@pytest.mark.parametrize("old", ["threshold:1.0", "decay:0.5", "leak:0.5", "seed:0", "accuracy:92.5", "class 1"])
 def test_an_altered_document_is_noticed(packed_bytes: bytes, old: str) -> None:
     escaped = old.replace(":", '\\":').encode()
     assert escaped in packed_bytes
@@ -60,9 +58,7 @@ def test_tensors_cannot_change_places(packed_bytes: bytes) -> None:
         from_bytes(swapped)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"format": "tnacli-packed", "version": 1}', '"\ud800"']
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": "tnacli-packed", "version": 1}', '"\ud800"'])
 def test_other_texts_are_no_documents(text: str) -> None:
     raw = json.dumps({"__metadata__": {"tnacli": text}}).encode()
     with pytest.raises(FileFormatError, match="its description cannot be read"):
@@ -105,17 +101,14 @@ def test_reading_takes_little_more_memory_than_the_file(packed: PackedNetwork) -
     assert peak < 6 * len(data)
 
 
-@pytest.mark.parametrize(
-    ("encoding", "zeros", "most_mb"), [("ternary2", 0b01010101, 11.4), ("ternary5", 121, 9.2)]
-)
+@pytest.mark.parametrize(("encoding", "zeros", "most_mb"), [("ternary2", 0b01010101, 11.4), ("ternary5", 121, 9.2)])
 def test_a_full_width_cifarnet_is_small(
     packed: PackedNetwork, encoding: str, zeros: int, most_mb: float, tmp_path: Path
 ) -> None:
     shapes = layer_shapes("cifarnet", width=1.0, channels=3, size=(32, 32), classes=10)
     about = packed.about.model_dump()
     about["layers"] = [
-        {"name": s.name, "kind": s.kind, "weight": s.weight, "pool": s.pool, "encoding": encoding}
-        for s in shapes[:-1]
+        {"name": s.name, "kind": s.kind, "weight": s.weight, "pool": s.pool, "encoding": encoding} for s in shapes[:-1]
     ]
     about["layers"][0]["encoding"] = "fp32"
     about["readout"]["weight"] = shapes[-1].weight
@@ -134,9 +127,7 @@ def test_a_full_width_cifarnet_is_small(
         fp32 = facts.encoding == "fp32"
         stored = np.full(facts.stored, 0 if fp32 else zeros, dtype=np.float32 if fp32 else np.uint8)
         layers.append(
-            dataclasses.replace(
-                packed.layers[0], facts=facts, stored=stored, scale=constants, shift=constants
-            )
+            dataclasses.replace(packed.layers[0], facts=facts, stored=stored, scale=constants, shift=constants)
         )
     network = dataclasses.replace(network, layers=tuple(layers))
     write_packed(tmp_path / "full.tna", network)

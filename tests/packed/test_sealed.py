@@ -58,9 +58,7 @@ def _invalid_codes(document: dict[str, Any], arrays: container.Arrays) -> None:
 
 
 def _filled_padding(document: dict[str, Any], arrays: container.Arrays) -> None:
-    arrays["conv2.weight"][3, -1] = (
-        0b00101010  # 54 weights: the upper two of the last byte's digits are left over
-    )
+    arrays["conv2.weight"][3, -1] = 0b00101010  # 54 weights: the upper two of the last byte's digits are left over
 
 
 def _not_a_number(document: dict[str, Any], arrays: container.Arrays) -> None:

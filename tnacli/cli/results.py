@@ -42,7 +42,10 @@ def show_results(
         columns.append("sibling %")
     if packed:
         columns += ["packed file", "packed accuracy %"]
-    columns += ["training", "note"]
+    columns.append("training")
+    notes = {name: note(group[0].result) for name, group in groups.items()}
+    if any(notes.values()):
+        columns.append("note")
     rows = []
     for name, group in groups.items():
         row: list[object] = [
@@ -63,7 +66,9 @@ def show_results(
                 if files
                 else ["", ""]
             )
-        row += [duration_text(sum(o.result["seconds"] for o in group)), note(group[0].result)]
+        row.append(duration_text(sum(o.result["seconds"] for o in group)))
+        if any(notes.values()):
+            row.append(notes[name])
         rows.append(row)
     output.table(
         outcomes[0].run.recipe if outcomes else "", columns, rows,

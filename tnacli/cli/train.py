@@ -34,7 +34,9 @@ def train(
     ] = False,
     shard: Annotated[
         str | None,
-        typer.Option("--shard", metavar="I/N", help="Only the I-th of N shares of the runs, to spread them over machines."),
+        typer.Option(
+            "--shard", metavar="I/N", help="Only the I-th of N shares of the runs, to spread them over machines."
+        ),
     ] = None,
     slurm: Annotated[
         bool, typer.Option("--slurm", help="Print a Slurm job-array script that does the same, a share a task.")
@@ -72,7 +74,9 @@ def train(
         if shard is not None:
             raise UsageError("--slurm gives every task a share of its own; leave --shard out")
         if fresh:
-            raise UsageError("a task that is queued again goes on with its runs, and --fresh would begin anew; leave it out")
+            raise UsageError(
+                "a task that is queued again goes on with its runs, and --fresh would begin anew; leave it out"
+            )
         typer.echo(slurm_script(runs, sys.argv[1:], loaded.recipe.name), nl=False)
         return
     if shard is not None:

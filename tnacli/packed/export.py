@@ -69,9 +69,7 @@ def pack_network(
         )
     except ValidationError as error:
         raise UsageError(f"{source} cannot be packed: {explain(error)}") from None
-    packed = PackedNetwork(
-        about, tuple(layers), _floats(network.readout.weight), _floats(network.readout.bias)
-    )
+    packed = PackedNetwork(about, tuple(layers), _floats(network.readout.weight), _floats(network.readout.bias))
     odd = [name for name, array in packed.arrays().items() if not np.isfinite(array).all()]
     if odd:
         raise UsageError(f"{source} cannot be packed: NaN or infinity in {', '.join(odd)}; train it again")
@@ -98,14 +96,16 @@ def _quantiser(layer: SpikingLayer) -> TernaryWeight | BinaryWeight | None:
 
 def _packed_layer(name: str, layer: SpikingLayer, encoding: str) -> PackedLayer:
     weight = layer.synapse.weight
-    facts = LayerFacts.model_validate({
-        "name": name,
-        "kind": "conv" if weight.dim() == 4 else "fc",
-        "weight": tuple(weight.shape),
-        "pool": layer.pool,
-        "encoding": encoding,
-        "binary": isinstance(_quantiser(layer), BinaryWeight),
-    })
+    facts = LayerFacts.model_validate(
+        {
+            "name": name,
+            "kind": "conv" if weight.dim() == 4 else "fc",
+            "weight": tuple(weight.shape),
+            "pool": layer.pool,
+            "encoding": encoding,
+            "binary": isinstance(_quantiser(layer), BinaryWeight),
+        }
+    )
     stored = _floats(weight) if encoding == "fp32" else pack(_rows(weight), ENCODINGS[encoding])
     scale, shift = layer.folded()
     return PackedLayer(facts, stored, _floats(scale), _floats(shift))
@@ -143,7 +143,10 @@ def verify(network: SpikingNetwork, packed: PackedNetwork, samples: Tensor) -> V
     """
     neuron, about = network.model.neuron, packed.about
     if (network.timesteps, neuron.decay, neuron.threshold, network.readout.leak) != (
-        about.timesteps, about.neuron.decay, about.neuron.threshold, about.readout.leak
+        about.timesteps,
+        about.neuron.decay,
+        about.neuron.threshold,
+        about.readout.leak,
     ):
         raise FileFormatError(f"the packed neurons are not the checkpoint's; {_REPORT}")
     weights = 0

@@ -69,7 +69,13 @@ def scaled_lif(current: Tensor, scale: Tensor, shift: Tensor, neuron: Neuron, ti
     scale, shift = scale.contiguous(), shift.contiguous()
     check(
         _library().lif_forward(
-            ctypes.byref(facts), address(x), address(scale), address(shift), address(spikes), None, torch.get_num_threads()
+            ctypes.byref(facts),
+            address(x),
+            address(scale),
+            address(shift),
+            address(spikes),
+            None,
+            torch.get_num_threads(),
         )
     )
     return spikes
