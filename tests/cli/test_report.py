@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,11 @@ def test_a_run_folder_is_reported_alone(tna: Tna, trained_runs: Path, tmp_path: 
     assert tna("report", path, "--with", "laptop").code == 2
 
 
+needs_matplotlib = pytest.mark.skipif(
+    find_spec("matplotlib") is None, reason="matplotlib (extra: plots) is not installed"
+)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -123,7 +129,7 @@ def test_a_run_folder_is_reported_alone(tna: Tna, trained_runs: Path, tmp_path: 
         (["--figure", "5"], "--figure 2, 3a, 3b"),
         (["--table", "1", "--figure", "2"], "exclude each other"),
         (["table1_cifar10", "--table", "2"], "does not say that it reproduces Table 2"),
-        (["--figure", "2", "--save", "x.png"], "nothing to draw"),
+        pytest.param(["--figure", "2", "--save", "x.png"], "nothing to draw", marks=needs_matplotlib),
         (["table1_cifar10", "--run", "tan"], "did you mean 'tna'"),
     ],
 )
