@@ -11,6 +11,7 @@ from tnacli.recipe.schema import Runtime
 
 if TYPE_CHECKING:
     from tnacli.recipe.identity import Run
+    from tnacli.recipe.schema import Settings
 
 
 def with_place(runs: Iterable[Run], *, device: str, data_root: str | None) -> tuple[Run, ...]:
@@ -18,7 +19,7 @@ def with_place(runs: Iterable[Run], *, device: str, data_root: str | None) -> tu
     return tuple(dataclasses.replace(run, settings=_placed(run, device, data_root)) for run in runs)
 
 
-def _placed(run: Run, device: str, data_root: str | None):  # type: ignore[no-untyped-def]
+def _placed(run: Run, device: str, data_root: str | None) -> Settings:
     update: dict[str, Data | Runtime] = {}
     if device != "auto":
         update["runtime"] = Runtime.model_validate({**run.settings.runtime.model_dump(), "device": device})

@@ -35,9 +35,7 @@ def compare_kd(
     temperature: Annotated[
         float | None, typer.Option("--temperature", help="Softens the outputs of --match kl (default: 4).")
     ] = None,
-    seed: Annotated[
-        list[int] | None, typer.Option("--seed", min=0, help="This seed instead of the recipe's. Repeatable.")
-    ] = None,
+    seed: options.Seed = None,
     overlays: options.With = None,
     overrides: options.Set = None,
     out: options.Out = Path("runs"),

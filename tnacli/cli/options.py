@@ -27,6 +27,10 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one value, such as train.epochs=20. Repeatable."),
 ]
+Seed = Annotated[
+    list[int] | None,
+    typer.Option("--seed", min=0, help="This seed instead of the recipe's. Repeatable."),
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Train again; what was there is moved aside.")]
 TimeLimit = Annotated[
     float | None,

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one (see `tna recipes`).")],
     run: Annotated[list[str] | None, typer.Option("--run", help="Only this run of the recipe. Repeatable.")] = None,
-    seed: Annotated[
-        list[int] | None, typer.Option("--seed", min=0, help="This seed instead of the recipe's. Repeatable.")
-    ] = None,
+    seed: options.Seed = None,
     overlays: options.With = None,
     overrides: options.Set = None,
     out: options.Out = Path("runs"),
