@@ -15,7 +15,9 @@ from torch.nn import functional as F
 
 from tnacli.build import build_network, build_objective
 from tnacli.recipe.layout import layer_shapes
-from tnacli.recipe.schema import Model, Settings, Twin
+from tnacli.recipe.model_section import Model
+from tnacli.recipe.objective_section import Twin
+from tnacli.recipe.schema import Settings
 
 Step = Callable[[], None]
 CLASSES = 100

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from tnacli.experiment import Experiment
 from tnacli.exporting import export_checkpoint
+from tnacli.recipe.compression_section import Ternary
 from tnacli.recipe.data_section import Data
 from tnacli.recipe.identity import Run
-from tnacli.recipe.schema import Model, Settings, Ternary, Train
+from tnacli.recipe.model_section import Model
+from tnacli.recipe.schema import Settings, Train
 
 root = Path(sys.argv[1])
 settings = Settings(

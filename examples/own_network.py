@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 from tnacli.experiment import Experiment
+from tnacli.recipe.compression_section import Ternary
 from tnacli.recipe.data_section import Data
 from tnacli.recipe.identity import Run
-from tnacli.recipe.schema import Model, Neuron, Settings, Ternary, Train, Twin
+from tnacli.recipe.model_section import Model, Neuron
+from tnacli.recipe.objective_section import Twin
+from tnacli.recipe.schema import Settings, Train
 
 LAYOUT = "12C5-AP2-24C3-48FC-24FC"  # 12 maps of a 5x5 convolution, 2x2 pooling, 24 maps of 3x3, two hidden layers
 

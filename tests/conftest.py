@@ -9,9 +9,12 @@ import pytest
 import torch
 
 from tnacli.experiment import Experiment, Outcome
+from tnacli.recipe.compression_section import Ternary
 from tnacli.recipe.data_section import Data
 from tnacli.recipe.identity import Run
-from tnacli.recipe.schema import Model, Settings, Ternary, Train, Twin
+from tnacli.recipe.model_section import Model
+from tnacli.recipe.objective_section import Twin
+from tnacli.recipe.schema import Settings, Train
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from tnacli.objectives.objective import DistillObjective, Objective, SoloObjective, TwinObjective
-from tnacli.recipe.schema import Distill, Model, Settings, Twin
+from tnacli.recipe.model_section import Model
+from tnacli.recipe.objective_section import Distill, Twin
+from tnacli.recipe.schema import Settings
 from tnacli.seeds import derive
 from tnacli.snn.network import SpikingNetwork
 

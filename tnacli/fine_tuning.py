@@ -5,8 +5,11 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from tnacli.errors import UsageError
+from tnacli.recipe.compression_section import Binary, Ternary
+from tnacli.recipe.epochs import in_epochs
 from tnacli.recipe.identity import Run
-from tnacli.recipe.schema import Binary, Schedule, Settings, Solo, Ternary, Train, Twin, in_epochs
+from tnacli.recipe.objective_section import Solo, Twin
+from tnacli.recipe.schema import Schedule, Settings, Train
 from tnacli.training.checkpoint import Checkpoint
 from tnacli.training.schedule import learning_rate as rate_at
 

@@ -15,9 +15,11 @@ from tnacli.exporting import export_checkpoint
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import read_packed
 from tnacli.packed.model import PackedNetwork
+from tnacli.recipe.compression_section import Ternary
 from tnacli.recipe.data_section import Data
 from tnacli.recipe.identity import Run
-from tnacli.recipe.schema import Model, Settings, Ternary, Train
+from tnacli.recipe.model_section import Model
+from tnacli.recipe.schema import Settings, Train
 
 SETTINGS = Settings(
     data=Data(name="digits"),

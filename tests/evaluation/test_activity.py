@@ -17,7 +17,7 @@ from tnacli.data.batches import Batch
 from tnacli.evaluation.activity import Prices, measure_activity
 from tnacli.evaluation.activity_plot import draw_activity
 from tnacli.evaluation.trace import trace
-from tnacli.recipe.schema import Model
+from tnacli.recipe.model_section import Model
 from tnacli.snn.network import SpikingNetwork
 
 LAYOUTS = [

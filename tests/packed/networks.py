@@ -13,7 +13,8 @@ from tnacli.packed.document import InputFacts, Origin
 from tnacli.packed.export import pack_network
 from tnacli.packed.model import PackedNetwork
 from tnacli.quant.weights import compress
-from tnacli.recipe.schema import Binary, Model, Neuron, Ternary
+from tnacli.recipe.compression_section import Binary, Ternary
+from tnacli.recipe.model_section import Model, Neuron
 from tnacli.snn.network import SpikingNetwork
 
 ORIGIN = Origin(

@@ -18,7 +18,7 @@ from tnacli.packed.engine import PackedSNN
 from tnacli.packed.export import export, pack_network, verify
 from tnacli.packed.file import read_packed
 from tnacli.packed.model import PackedLayer, PackedNetwork, layer_sizes
-from tnacli.recipe.schema import Model
+from tnacli.recipe.model_section import Model
 from tnacli.snn.network import SpikingNetwork
 
 FACTS = InputFacts(kind="images", channels=2, size=(9, 8))

@@ -11,8 +11,10 @@ import pytest
 from tnacli.recipe.data_section import Data
 from tnacli.recipe.describe import json_schema, resolved
 from tnacli.recipe.load import Loaded
+from tnacli.recipe.model_section import Model, Neuron
+from tnacli.recipe.objective_section import Twin
 from tnacli.recipe.places import FILE, SETTINGS, setting_keys
-from tnacli.recipe.schema import Model, Neuron, Recipe, Runtime, Schedule, Settings, Train, Twin
+from tnacli.recipe.schema import Recipe, Runtime, Schedule, Settings, Train
 
 Load = Callable[..., Loaded]
 

@@ -12,10 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tnacli.errors import RecipeError, UsageError
+from tnacli.recipe.compression_section import Binary, Ternary
 from tnacli.recipe.find import list_overlays, list_recipes
 from tnacli.recipe.load import Loaded, load, plan
 from tnacli.recipe.node import Origin
-from tnacli.recipe.schema import Binary, Distill, Settings, Solo, Ternary, Twin, as_json
+from tnacli.recipe.objective_section import Distill, Solo, Twin
+from tnacli.recipe.schema import Settings, as_json
 
 Load = Callable[..., Loaded]
 

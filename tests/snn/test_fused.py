@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tnacli.recipe.layout import layer_shapes
-from tnacli.recipe.schema import Model, Neuron
+from tnacli.recipe.model_section import Model, Neuron
 from tnacli.snn.fused import why_not
 from tnacli.snn.lif import LIF
 from tnacli.snn.native import native

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from tnacli.build import build_network
 from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.layout import layer_shapes
-from tnacli.recipe.schema import Model, Neuron
+from tnacli.recipe.model_section import Model, Neuron
 from tnacli.snn.network import SpikingNetwork
 from tnacli.snn.readout import Readout
 

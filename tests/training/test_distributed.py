@@ -24,7 +24,7 @@ from tests.conftest import TINY
 from tnacli.errors import UsageError
 from tnacli.objectives.losses import matching_loss
 from tnacli.objectives.objective import Losses
-from tnacli.recipe.schema import Twin
+from tnacli.recipe.objective_section import Twin
 from tnacli.training.checkpoint import load_checkpoint
 from tnacli.training.distributed import Ranks, ranks, require_shares, share_of
 

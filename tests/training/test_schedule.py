@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tnacli.recipe.schema import Schedule, Settings, Ternary, Train
+from tnacli.recipe.compression_section import Ternary
+from tnacli.recipe.schema import Schedule, Settings, Train
 from tnacli.training.schedule import compression_epoch, learning_rate
 
 

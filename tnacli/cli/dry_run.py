@@ -12,7 +12,8 @@ from tnacli.recipe.describe import resolved
 from tnacli.recipe.identity import Run
 from tnacli.recipe.layout import LayerShape, layer_shapes
 from tnacli.recipe.load import Loaded
-from tnacli.recipe.schema import Settings, Twin
+from tnacli.recipe.objective_section import Twin
+from tnacli.recipe.schema import Settings
 from tnacli.report.store import RunFolder
 
 

@@ -138,7 +138,7 @@ def _checkpoint(
     from tnacli.evaluation.accuracy import evaluate_network
     from tnacli.exporting import checkpoint_batches
     from tnacli.quant.weights import compress, compression_mode
-    from tnacli.recipe.schema import Ternary
+    from tnacli.recipe.compression_section import Ternary
     from tnacli.training.checkpoint import load_checkpoint, restore_network
     from tnacli.training.device import resolve_device
 

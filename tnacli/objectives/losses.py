@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from tnacli.recipe.schema import Matching
+from tnacli.recipe.objective_section import Matching
 
 DEFAULT_TEMPERATURE = 4.0
 

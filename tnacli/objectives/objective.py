@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tnacli.objectives.losses import matching_loss
-from tnacli.recipe.schema import Distill, Matching
+from tnacli.recipe.objective_section import Distill, Matching
 
 
 @dataclass(frozen=True)

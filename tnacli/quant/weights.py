@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from tnacli.errors import DivergedError
-from tnacli.recipe.schema import Binary, Ternary
+from tnacli.recipe.compression_section import Binary, Ternary
 from tnacli.snn.network import SpikingNetwork
 
 

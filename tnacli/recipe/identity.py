@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tnacli.recipe.layout import notation
-from tnacli.recipe.schema import Distill, Settings, Solo
+from tnacli.recipe.objective_section import Distill, Solo
+from tnacli.recipe.schema import Settings
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,19 @@ result is computed but not which, and is left out of a run's identity.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from tnacli.recipe.compression_section import Compression
 from tnacli.recipe.data_section import Data
 from tnacli.recipe.datasets import DATASETS
-from tnacli.recipe.layout import NAMED_LAYOUTS, layer_shapes, notation
+from tnacli.recipe.epochs import Epochs, in_epochs
+from tnacli.recipe.layout import layer_shapes
 from tnacli.recipe.misfit import Misfit, refuse
+from tnacli.recipe.model_section import Model
+from tnacli.recipe.objective_section import Objective, Solo
 from tnacli.recipe.section import Positive, Section
 
 NAME = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
@@ -27,155 +30,6 @@ PATTERNS = {
     DEVICE: "auto, cpu, mps, cuda, or cuda:1 and so on",
 }
 """What each pattern means, in words for the user."""
-
-Probability = Annotated[float, Field(ge=0, lt=1)]
-
-
-def _epochs(value: Any) -> Any:
-    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    share = isinstance(value, str) and re.fullmatch(r"(100|[0-9]{1,2}(\.[0-9]+)?)%", value)
-    if not whole and not share:
-        raise ValueError("must be a whole number of epochs, 0 or more, or a share of all epochs from 0% to 100%")
-    return value
-
-
-Epochs = Annotated[int | str, BeforeValidator(_epochs)]
-"""A number of epochs, or text such as "60%"."""
-
-
-def in_epochs(amount: int | str, total: int) -> float:
-    """`amount` in epochs; text such as "60%" is a share of `total`."""
-    return float(amount[:-1]) / 100 * total if isinstance(amount, str) else float(amount)
-
-
-class Neuron(Section):
-    """The leaky integrate-and-fire neuron (Eq. 1) and its surrogate gradient (Eq. 4)."""
-
-    decay: float = Field(0.5, ge=0, le=1, description="open: share of the membrane potential kept from step to step")
-    threshold: float = Field(1.0, gt=0, description="open: membrane potential at which a neuron spikes")
-    detach_reset: bool = Field(True, description="open: whether gradients stop at the reset")
-    surrogate_height: float = Field(0.5, gt=0, description="ds/du inside the window (Eq. 4: 0.5)")
-    surrogate_window: float = Field(0.5, gt=0, description="half-width of the window around the threshold (Eq. 4: 0.5)")
-
-
-class Model(Section):
-    """The spiking network."""
-
-    layout: str = Field("cifarnet", description="a named layout (cifarnet) or one spelled out: 128C3-AP2-512FC")
-    width: float = Field(1.0, gt=0, le=16, description="multiplies the feature maps and neurons of every hidden layer")
-    timesteps: int = Field(5, ge=1, le=1000, description="T, the simulation steps of a sample")
-    neuron: Neuron = Field(Neuron(), description="the neuron of every hidden layer")
-    norm: Literal["batch", "none"] = Field("batch", description="open: batch norm behind every hidden layer's weights")
-    readout: Literal["leaky", "sum"] = Field(
-        "leaky", description="open: whether output neurons leak like neurons that never spike, or only sum their input"
-    )
-    dropout: Probability = Field(0.2, description="dropout on the fully connected layers (paper: 0.2; CIFAR10-DVS 0.5)")
-
-    @field_validator("layout")
-    @classmethod
-    def _readable(cls, layout: str) -> str:
-        try:
-            layer_shapes(layout, width=1.0, channels=3, size=(1 << 12, 1 << 12), classes=10)
-        except ValueError as error:
-            refuse([Misfit(str(error), got=layout, among=tuple(NAMED_LAYOUTS))])
-        return layout
-
-    @model_validator(mode="after")
-    def _effective(self) -> Model:
-        # The default passes, so that settings stored with all their values can be read again.
-        default = type(self).model_fields["dropout"].default
-        if self.dropout not in (0, default) and "FC" not in notation(self.layout):
-            text = "acts on fully connected hidden layers, and this layout has none; leave it out, or set it to 0"
-            refuse([Misfit(text, ("dropout", "layout"))])
-        return self
-
-
-class Solo(Section):
-    """One network, cross-entropy."""
-
-    kind: Literal["solo"] = "solo"
-
-
-Match = Literal["mse", "kl"]
-Reduction = Literal["sum", "batch_mean", "mean"]
-
-
-class Matching(Section):
-    """How the logits of two networks are pulled together."""
-
-    alpha: float = Field(gt=0, description="weight of the matching loss (Eq. 5)")
-    match: Match = Field(
-        "mse", description="squared difference of logits, or temperature-scaled KL divergence (Hinton 2015)"
-    )
-    reduction: Reduction = Field(
-        "batch_mean",
-        description="open: matching summed over batch and classes, summed over classes and averaged over the batch, "
-        "or averaged over both",
-    )
-    temperature: float | None = Field(None, gt=0, description="softens the logits of match: kl (default 4)")
-
-    @model_validator(mode="after")
-    def _temperature(self) -> Matching:
-        if self.temperature is not None and self.match != "kl":
-            refuse(
-                [Misfit("has no effect with match: mse; it softens the logits of match: kl", ("temperature", "match"))]
-            )
-        return self
-
-
-class Sibling(Section):
-    """One co-trained network beside the base; what is left out is as in the base."""
-
-    width: float | None = Field(None, gt=0, le=16, description="width of the sibling (default: the base's)")
-
-
-class Twin(Matching):
-    """Twin Network Augmentation: the base and its siblings train together, each matched to the base (Eq. 5)."""
-
-    kind: Literal["twin"] = "twin"
-    siblings: tuple[Sibling, ...] = Field(
-        (Sibling(),),
-        min_length=1,
-        strict=False,
-        description="the co-trained networks; two make section 5.3.1's three networks",
-    )
-
-
-class Distill(Matching):
-    """Knowledge distillation from a frozen, trained network of the same architecture (section 5.3.3)."""
-
-    kind: Literal["distill"] = "distill"
-    cross_entropy: bool = Field(True, description="KD + CE if true; the matching loss alone if false")
-    teacher_seed: int = Field(
-        1000, ge=1, description="the teacher is the solo run whose seed is this much above the run's own"
-    )
-
-
-Objective = Annotated[Solo | Twin | Distill, Field(discriminator="kind")]
-
-
-class _Compression(Section):
-    start: Epochs = Field(
-        "60%",
-        description="epochs of full-precision training before the base is compressed, or a share of all epochs "
-        "(paper: 150 of 250)",
-    )
-
-
-class Ternary(_Compression):
-    """Weights in {-1, 0, +1} (Eq. 6) on every layer but the first and the last."""
-
-    mode: Literal["ternary"] = "ternary"
-    delta: float = Field(0.1, gt=0, description="Delta: weights within ± this become 0")
-
-
-class Binary(_Compression):
-    """Weights in {-1, +1}, their sign, on every layer but the first and the last."""
-
-    mode: Literal["binary"] = "binary"
-
-
-Compression = Annotated[Ternary | Binary, Field(discriminator="mode")]
 
 
 class Schedule(Section):

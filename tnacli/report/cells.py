@@ -14,7 +14,8 @@ from tnacli.errors import DataError, UsageError
 from tnacli.recipe.find import find_recipe, list_recipes, shipped_folder
 from tnacli.recipe.identity import Run
 from tnacli.recipe.load import Loaded, load, plan
-from tnacli.recipe.schema import Distill, Settings, Solo, Twin
+from tnacli.recipe.objective_section import Distill, Solo, Twin
+from tnacli.recipe.schema import Settings
 from tnacli.report.statistics import Spread, spread
 from tnacli.report.store import RunFolder
 

@@ -9,7 +9,8 @@ from typing import Any
 from tnacli.errors import UsageError
 from tnacli.recipe.identity import Run
 from tnacli.recipe.load import Loaded, plan
-from tnacli.recipe.schema import Distill, Matching, Settings, Solo, Twin
+from tnacli.recipe.objective_section import Distill, Matching, Solo, Twin
+from tnacli.recipe.schema import Settings
 from tnacli.report.published import kd_differences
 from tnacli.report.statistics import paired, spread
 from tnacli.report.table import Column, Table, Value

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tnacli.recipe.schema import Neuron
+from tnacli.recipe.model_section import Neuron
 from tnacli.snn.native import LayerFacts, address, check, native
 
 _LARGEST_POOL = 8

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tnacli.recipe.layout import LayerShape, layer_shapes
-from tnacli.recipe.schema import Model
+from tnacli.recipe.model_section import Model
 from tnacli.snn.fused import Constants, norm_lif_pool, why_not
 from tnacli.snn.lif import LIF
 from tnacli.snn.readout import Readout, readout_leak

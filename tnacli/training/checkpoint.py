@@ -23,7 +23,8 @@ from tnacli.build import build_network
 from tnacli.errors import FileFormatError
 from tnacli.quant.weights import compress, load_latent_state
 from tnacli.recipe.layout import layer_shapes
-from tnacli.recipe.schema import Model, Settings
+from tnacli.recipe.model_section import Model
+from tnacli.recipe.schema import Settings
 from tnacli.snn.network import SpikingNetwork
 from tnacli.storage import write_atomically
 from tnacli.training.description import Description

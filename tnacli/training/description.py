@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tnacli.recipe.schema import Model, Settings
+from tnacli.recipe.model_section import Model
+from tnacli.recipe.schema import Settings
 
 _Count = Annotated[int, Field(ge=0)]
 _Side = Annotated[int, Field(ge=1, le=1 << 14)]

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from tnacli.errors import Stopped, TnaError, UsageError
 from tnacli.evaluation.accuracy import Evaluation
 from tnacli.objectives.objective import Losses, Objective
-from tnacli.recipe.schema import Settings, Solo
+from tnacli.recipe.objective_section import Solo
+from tnacli.recipe.schema import Settings
 
 T = TypeVar("T")
 _PATIENCE = datetime.timedelta(hours=2)  # of those that wait while the first decodes a data set or exports

@@ -21,7 +21,8 @@ from tnacli.errors import DivergedError, FileFormatError
 from tnacli.evaluation.accuracy import Evaluation, evaluate_network
 from tnacli.objectives.objective import Losses, Objective
 from tnacli.quant.weights import compress, latent_parameters, latent_state, load_latent_state, weight_shares
-from tnacli.recipe.schema import Model, Settings, as_json
+from tnacli.recipe.model_section import Model
+from tnacli.recipe.schema import Settings, as_json
 from tnacli.seeds import derive
 from tnacli.snn.network import SpikingNetwork
 from tnacli.training.batch_norm import synchronise_batch_norm

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from math import floor
 
-from tnacli.recipe.schema import Settings, Train, in_epochs
+from tnacli.recipe.epochs import in_epochs
+from tnacli.recipe.schema import Settings, Train
 
 
 def compression_epoch(settings: Settings) -> int | None:
