@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,18 @@ from tnacli.build import build_objective
 from tnacli.data.batches import Batches
 from tnacli.data.load import load
 from tnacli.data.samples import Dataset, Samples
-from tnacli.errors import DataError, FileFormatError, RunBusyError, Stopped, StorageError
+from tnacli.errors import DataError, FileFormatError, RunBusyError, Stopped, StorageError, TnaError
 from tnacli.exporting import Exported, export_checkpoint
 from tnacli.quant.weights import load_latent_state
 from tnacli.recipe.identity import Run
 from tnacli.recipe.schema import as_json
 from tnacli.report.store import RunFolder
 from tnacli.snn.network import SpikingNetwork
+from tnacli.stems import keep, kept_at, stem_of, wanted_epochs
 from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network, save_checkpoint
 from tnacli.training.device import keep_freed_memory, resolve_device, resolve_precision
 from tnacli.training.distributed import Ranks, ranks, require_shares
-from tnacli.training.events import EpochDone, Event, Warned
+from tnacli.training.events import Branched, EpochDone, Event, Warned
 from tnacli.training.loop import Splits, Trainer
 from tnacli.training.stop import StopRequest
 from tnacli.version import __version__
@@ -56,6 +57,7 @@ class Experiment:
 
     Under torchrun every process makes one; the first alone looks at folders, writes, and tells the others. `emit` hears every
     event of every run, in the first process. `initial` maps identities of checkpoints to start from to the checkpoints.
+    `coming` are the runs that are to be executed: a full-precision one keeps the checkpoints that they branch off from.
     """
 
     def __init__(
@@ -66,8 +68,10 @@ class Experiment:
         stop: StopRequest | None = None,
         on_data: Callable[[str, int, int], None] | None = None,
         initial: Mapping[str, Checkpoint] | None = None,
+        coming: Iterable[Run] = (),
     ) -> None:
         self.out = out
+        self._wanted = wanted_epochs(coming)
         self._emit, self._stop, self._on_data = emit, stop or StopRequest(), on_data
         self._initial = dict(initial or {})
         self._datasets: dict[str, Dataset] = {}
@@ -139,13 +143,16 @@ class Experiment:
         def save(checkpoint: Checkpoint) -> str:
             save_checkpoint(folder.new, checkpoint)
             folder.promote(folder.new)
+            state = checkpoint.about["state"]
+            if state["step"] == 0 and state["epoch"] in self._wanted.get(run.identity, ()):
+                keep(folder, state["epoch"])
             return str(folder.last)
 
         trainer = Trainer(
             objective, settings, _splits(dataset, run, device, self._ranks), seed=run.seed, about=about, device=device,
             precision=precision, save=save, emit=emit, stop=self._stop, ranks=self._ranks,
         )  # fmt: skip
-        resumed = self._ranks.told(lambda: self._newest(run, folder))
+        resumed = self._ranks.told(lambda: self._newest(run, folder) or self._branched(run, folder, dataset))
         if resumed is not None:
             if resumed.about["data"]["fingerprint"] != dataset.fingerprint:
                 raise DataError(
@@ -203,6 +210,22 @@ class Experiment:
                     aside = folder.set_damaged_aside(path)
                     self._emit(run, Warned(f"{error}; {before}. The damaged file is kept as {aside.name}"))
         return None
+
+    def _branched(self, run: Run, folder: RunFolder, dataset: Dataset) -> Checkpoint | None:
+        """The checkpoint that the run's stem kept where they part, with the stem's metrics up to there; None if it has none."""
+        found = stem_of(run)
+        if found is None:
+            return None
+        stem, epoch = RunFolder.of(self.out, found[0]), found[1]
+        try:
+            checkpoint = load_checkpoint(kept_at(stem, epoch))
+        except TnaError:
+            return None
+        if checkpoint.about["data"]["fingerprint"] != dataset.fingerprint:
+            return None
+        folder.take_metrics(stem)
+        self._emit(run, Branched(epoch, str(stem.path)))
+        return checkpoint
 
 
 def _start_from(networks: Any, initial: Checkpoint) -> None:

@@ -89,6 +89,8 @@ class TrainingView:
                 )
                 for note in event.notes:
                     self._output.detail(f"{label}: {note}")
+            case ev.Branched():
+                self._output.say(f"{label}: its first {event.epochs} epochs are those of {event.stem}, taken from there")
             case ev.Progress():
                 self._show_progress(label, row, event)
             case ev.Compressed():

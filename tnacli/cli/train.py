@@ -118,7 +118,7 @@ def execute(
     stop = StopRequest(None if time_limit is None else 60 * time_limit)
     outcomes, packed = [], {}
     with stop_on_signals(stop), TrainingView(output, runs) as view:
-        experiment = Experiment(out, emit=view.emit, stop=stop, on_data=view.show_data, initial=initial)
+        experiment = Experiment(out, emit=view.emit, stop=stop, on_data=view.show_data, initial=initial, coming=runs)
         for number, one in enumerate(runs, 1):
             output.detail(f"run {number} of {len(runs)}: {one.name}, seed {one.seed}")
             outcome = experiment.execute(one, fresh=fresh)

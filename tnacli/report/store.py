@@ -4,6 +4,7 @@
         run.json        what is computed, and by which versions
         metrics.jsonl   one line an epoch
         last.pt         the newest checkpoint;  previous.pt  the one before it;  new.pt  one being written
+        epoch-N.pt      a checkpoint kept for runs that branch off behind epoch N (tnacli/stems.py)
         last.damaged    a checkpoint that failed its checksum, kept for whoever wants to know why
         result.json     written last: the run is finished
 
@@ -171,6 +172,10 @@ class RunFolder:
         """Drop what was written past the first `epochs` epochs: they are about to be trained again."""
         kept = [row for row in self.metrics() if row["epoch"] <= epochs]
         write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept).encode())
+
+    def take_metrics(self, other: RunFolder) -> None:
+        """Begin with the metrics of `other`, of which this run is a branch."""
+        write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in other.metrics()).encode())
 
     def promote(self, new: Path) -> None:
         """Make `new`, whole and on disk, the newest checkpoint; the newest so far stays as previous.pt.

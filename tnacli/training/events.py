@@ -23,6 +23,14 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Branched:
+    """A compressed run begins behind the first `epochs` epochs of the full-precision run in the folder `stem`."""
+
+    epochs: int
+    stem: str
+
+
+@dataclass(frozen=True)
 class Progress:
     """Now and then within an epoch: means over the epoch so far."""
 
@@ -92,4 +100,4 @@ class Finished:
     firing_rate: dict[str, float] = field(default_factory=dict)
 
 
-Event = Started | Progress | Compressed | EpochDone | Saved | Warned | Finished
+Event = Branched | Started | Progress | Compressed | EpochDone | Saved | Warned | Finished
