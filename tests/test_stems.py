@@ -48,7 +48,8 @@ def test_a_branch_equals_the_run_alone(tmp_path: Path, branch: Run) -> None:
     assert [event.epochs for event in events if isinstance(event, Branched)] == [2]
     assert [event.epoch for event in events if isinstance(event, EpochDone)] == [3, 4]
     one, two = learned(alone), learned(shared)
-    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
     assert shared.result["accuracy"] == alone.result["accuracy"]
     timed = ("seconds", "samples_per_second")
     plain = [[{k: v for k, v in row.items() if k not in timed} for row in o.folder.metrics()] for o in (alone, shared)]
