@@ -1,76 +1,151 @@
-"""`python -m benchmarks [--width 0.25] [--batch 64] [--rounds 10] [--json FILE]`: training steps side by side.
+"""`python -m benchmarks`: tnacli beside other libraries and beside the hardware's limit.
 
-The contenders take turns, A B C A B C, in one process, so that a drifting machine slows all of them; minimum and median
-of each are shown with their ratio to tnacli's. Peak memory is measured in a process of its own for each.
+Contenders take turns in one process, A B A B, so that a drifting machine slows both; ratios are medians over neighbouring
+turns. Peak memory is measured in a process of its own. A peer that is not installed is left out with its reason
+(the extra `bench` brings them), and one that fails costs its own row alone. With --json, results are kept after
+every measurement; a whole suite begins the file anew, and with --only or --match what is measured again takes the place of the
+old results there.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import json
-import platform
+import os
+import sys
+import tempfile
 import time
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import torch
+from rich.console import Console
+from rich.table import Table
 
-from benchmarks.memory import peak_memory_mb
-from benchmarks.networks import CONTENDERS, Work
-from tnacli.training.device import keep_freed_memory
+from benchmarks.measure import Measurement, Record, measured, prepare
+from benchmarks.results import Results, read
+from benchmarks.suites import KINDS, SUITES, evaluated, plan
+from benchmarks.worker import Worker
+
+_PIPE_WIDTH = 200
+SLOW_BF16 = "this device has no bf16 arithmetic that is faster than fp32; ask with --precision bf16"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--suite", choices=SUITES, default="quick", help="quick: two minutes; full: twelve, on two quiet cores"
+    )
+    parser.add_argument("--only", nargs="+", choices=KINDS, metavar="KIND", help=f"only these of: {', '.join(KINDS)}")
+    parser.add_argument("--match", default="", metavar="TEXT", help="only contenders whose name holds TEXT")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:1")
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        choices=("fp32", "bf16"),
+        help="default: fp32, and bf16 where the device is good at it",
+    )
+    parser.add_argument("--json", type=Path, help="keep results here; docs/performance/cpu.json is what the page shows")
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--width", type=float, default=0.25)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    work = Work(arguments.width, arguments.batch)
+    arguments, began = _arguments(), time.monotonic()
+    console = Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)  # rich cuts tables to 80 in a pipe
+    with Worker() as worker:
+        machine = worker.call("machine", arguments.device)
+    results = _begun(arguments, machine)
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = _chosen(arguments, machine, Path(folder), results)
+        if any(what.key["kind"] in ("evaluation", "memory", "process") for what in chosen):
+            prepare([evaluated(arguments.suite, arguments.device, Path(folder))], console.log)
+        for number, what in enumerate(chosen, 1):
+            record = measured(what)
+            results.add(record)
+            results.about["load"][1] = os.getloadavg()[0]
+            if arguments.json:
+                results.write(arguments.json)
+            place = f"[{number}/{len(chosen)}, {time.monotonic() - began:.0f} s] "
+            console.print(place + _line(record), markup=False, soft_wrap=True)
+    _show(console, results, [what.key for what in chosen])
 
-    memory = {name: peak for name in CONTENDERS if (peak := peak_memory_mb(name, work)) is not None}
-    keep_freed_memory()  # for all alike: `tna train` does it, and it would be unfair not to give it to the others
-    steps, skipped = {}, {}
-    for name, build in CONTENDERS.items():
-        try:
-            steps[name] = build(work)
-        except ImportError as error:
-            skipped[name] = f"not installed: {error.name}"
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(arguments.rounds + 2):
-        for name, step in steps.items():
-            started = time.perf_counter()
-            step()
-            if number >= 2:
-                seconds[name].append(time.perf_counter() - started)
-    reference = seconds["tnacli"]
-    rows = [
-        {
-            "name": name,
-            "min_ms": 1e3 * min(times),
-            "median_ms": 1e3 * median(times),
-            "ratio": median(a / b for a, b in zip(times, reference, strict=True)),
-            "memory_mb": memory.get(name),
-        }
-        for name, times in seconds.items()
+
+def _begun(arguments: argparse.Namespace, machine: dict[str, Any]) -> Results:
+    """The results that this run adds to: those of the file if it measures a part again, else none."""
+    file, load, results = arguments.json, os.getloadavg()[0], Results({})
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if (arguments.only or arguments.match) and file.exists():
+            results = read(file)
+    if results.about and results.about["machine"] != machine:
+        sys.exit(f"{file} holds results of another machine or other versions; give another file, or move it away")
+    results.about = {
+        "date": datetime.date.today().isoformat(), "suite": results.about.get("suite", arguments.suite), "machine": machine,
+        "load": [load, load],
+    }  # fmt: skip
+    return results
+
+
+def _chosen(
+    arguments: argparse.Namespace, machine: dict[str, Any], folder: Path, results: Results
+) -> list[Measurement]:
+    """What is to be measured; bf16 that nobody asked for and the device is slow at is noted in `results` as skipped."""
+    precisions = arguments.precision or (["fp32", "bf16"] if machine["fast_bf16"] else ["fp32"])
+    if not arguments.precision and "bf16" not in precisions:
+        for what in plan(arguments.suite, arguments.device, ["bf16"], folder):
+            if what.key.get("precision") == "bf16" and what.key["kind"] in ("training", "evaluation"):
+                results.add({**what.key, "skipped": SLOW_BF16})
+    return [
+        what
+        for what in plan(arguments.suite, arguments.device, precisions, folder)
+        if (not arguments.only or what.key["kind"] in arguments.only) and arguments.match in what.key["name"]
     ]
-    print(f"width {work.width}, batch {work.batch}, T = {work.timesteps}, fp32, {torch.get_num_threads()} threads")
-    print(f"{'':28} {'min ms':>9} {'median ms':>10} {'x tnacli':>9} {'memory MB':>10}")
-    for row in rows:
-        mb = "" if row["memory_mb"] is None else f"{row['memory_mb']:.0f}"
-        print(f"{row['name']:28} {row['min_ms']:9.1f} {row['median_ms']:10.1f} {row['ratio']:9.2f} {mb:>10}")
-    for name, reason in skipped.items():
-        print(f"{name:28} skipped: {reason}")
-    if arguments.json:
-        document: dict[str, Any] = {
-            "date": datetime.date.today().isoformat(), "torch": torch.__version__, "python": platform.python_version(),
-            "capability": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads(),
-            "width": work.width, "batch": work.batch, "rounds": arguments.rounds, "rows": rows,
-        }  # fmt: skip
-        arguments.json.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _size(record: Record) -> str:
+    if "width" not in record:
+        return ""
+    return f"width {record['width']:g}, batch {record['batch']}, {record['precision']}, {record['device']}"
+
+
+def _answer(record: Record) -> str:
+    if "skipped" in record:
+        return f"skipped: {record['skipped']}"
+    if "failed" in record:
+        return f"failed: {record['failed']}"
+    kind = record["kind"]
+    if kind == "memory":
+        return f"{record['mb']:.0f} MB"
+    if kind == "agreement":
+        return f"logits differ by {record['logits']:.1e}, gradients by {record['gradient']:.1e}"
+    if kind == "profile":
+        return ", ".join(f"{name} {share:.0f} %" for name, share in list(record["parts"].items())[:4])
+    if kind == "process":
+        return f"{record['min_ms'] / 1000:.2f} s, median {record['median_ms'] / 1000:.2f} s"
+    same = f", {record['equal_predictions']} of {record['samples']} predictions the same" if "samples" in record else ""
+    return f"{record['ratio']:.2f} times the time of {record['against']}{same}"
+
+
+def _line(record: Record) -> str:
+    return " | ".join(part for part in (record["kind"], record["name"], _size(record), _answer(record)) if part)
+
+
+def _show(console: Console, results: Results, keys: list[Record]) -> None:
+    """A table for each kind and size, in the order of measuring."""
+    tables: dict[str, Table] = {}
+    for key in keys:
+        for record in results.find(**key):
+            title = ", ".join(part for part in (record["kind"], _size(record)) if part)
+            if title not in tables:
+                tables[title] = Table(title=title, title_justify="left")
+                for column in ("", "min ms", "median ms", "result"):
+                    tables[title].add_column(column, justify="right" if column.endswith("ms") else "left")
+            times: dict[str, Any] = record.get("theirs", record)
+            shown = [f"{times[name]:.1f}" if name in times else "" for name in ("min_ms", "median_ms")]
+            tables[title].add_row(record["name"], *shown, _answer(record))
+    for table in tables.values():
+        console.print(table)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,43 @@
-"""The peak memory of a contender's training step, each measured in a process of its own."""
+"""What a process holds, and the most that it held since it was last asked."""
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import resource
-import subprocess
 import sys
+from pathlib import Path
 
-from benchmarks.networks import CONTENDERS, Work
+import torch
 
-
-def peak_memory_mb(name: str, work: Work) -> float | None:
-    """Peak memory in MB (1e6 bytes) of three steps beyond what the process held before; None where it is not installed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.memory", name, str(work.width), str(work.batch)],
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    return float(done.stdout) if done.returncode == 0 else None
+_PROC = Path("/proc/self")
 
 
-if __name__ == "__main__":
-    step = CONTENDERS[sys.argv[1]](Work(float(sys.argv[2]), int(sys.argv[3])))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(3):
-        step()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e6)
+def held_mb(device: str) -> float:
+    """Memory held now in MB (1e6 bytes), from here on also the peak: of the CUDA device, else of this process."""
+    gc.collect()
+    if device != "cpu":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() / 1e6
+    with contextlib.suppress(OSError):
+        (_PROC / "clear_refs").write_text("5")  # Linux: the peak begins anew (proc(5))
+        return _status_mb("VmRSS")
+    return peak_mb(device)
+
+
+def peak_mb(device: str) -> float:
+    """The most held since `held_mb`; where the system cannot begin anew, since the process began."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() / 1e6
+    with contextlib.suppress(OSError):
+        return _status_mb("VmHWM")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def _status_mb(key: str) -> float:
+    for line in (_PROC / "status").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise OSError(f"{key} is not in {_PROC}/status")

@@ -1,0 +1,146 @@
+"""Evaluation of one ternary network by several engines, each from files that `prepare` writes.
+
+Reading its file is part of making a contender, so that the peak memory of one is its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.layerwise import Layerwise
+from benchmarks.peers import PEERS
+from benchmarks.reference import inputs, network
+from benchmarks.work import CLASSES, IMAGE, PACKED, SkippedError, Step, Work
+from tnacli.deploy.onnx import onnx_bytes
+from tnacli.packed.document import InputFacts, Origin
+from tnacli.packed.engine import PackedSNN
+from tnacli.packed.export import pack_network
+from tnacli.packed.file import read_packed, write_packed
+from tnacli.packed.model import PackedNetwork
+from tnacli.recipe.datasets import DATASETS
+
+DENSE, INTEGERS, FLOATS = "dense.pt", "integers.onnx", "floats.onnx"
+
+
+def prepare(work: Work) -> None:
+    """Write a ternary network with random latent weights into `work.folder`, in every form that is evaluated."""
+    folder = Path(work.folder)
+    ternary = network(work, ternary=True).eval()
+    packed = _packed(ternary)
+    write_packed(folder / PACKED, packed)
+    module = _plain(work, "plain PyTorch loop").copy_from(ternary).to(memory_format=torch.channels_last)
+    torch.save(module.state_dict(), folder / DENSE)
+    try:
+        data = onnx_bytes(packed)
+        (folder / INTEGERS).write_bytes(data)
+        (folder / FLOATS).write_bytes(_in_floats(data))
+    except Exception as error:
+        # Whatever ONNX lacks here costs its own rows alone; the rows tell why.
+        (folder / "onnx.txt").write_text(f"{error}")
+
+
+def _packed(ternary: Any) -> PackedNetwork:
+    """Packed as a run on ten samples made up in CIFAR-100's shape, so that `tna evaluate` needs no data either."""
+    facts = DATASETS["cifar100"]
+    origin = Origin(
+        data_set="cifar100",
+        recipe="benchmark",
+        run="ternary",
+        seed=0,
+        identity="0" * 10,
+        format="generated",
+        test_samples=10,
+    )
+    about = InputFacts(kind="images", channels=IMAGE[0], size=IMAGE[1:], mean=facts.mean, std=facts.std)
+    return pack_network(ternary, inputs=about, labels=[str(n) for n in range(CLASSES)], origin=origin)
+
+
+def _in_floats(data: bytes) -> bytes:
+    """The exported graph with its integer convolutions and products in fp32: the same numbers, as all are exact."""
+    onnx: Any = importlib.import_module("onnx")
+    model = onnx.load_from_string(data)
+    for node in model.graph.node:
+        node.op_type = {"ConvInteger": "Conv", "MatMulInteger": "MatMul"}.get(node.op_type, node.op_type)
+        for attribute in node.attribute if node.op_type == "Cast" else ():
+            attribute.i = onnx.TensorProto.FLOAT if attribute.i == onnx.TensorProto.UINT8 else attribute.i
+    for weight in model.graph.initializer:
+        if weight.data_type == onnx.TensorProto.INT8:
+            floats = onnx.numpy_helper.to_array(weight).astype(np.float32)
+            weight.CopyFrom(onnx.numpy_helper.from_array(floats, weight.name))
+    bytes_: bytes = model.SerializeToString()
+    return bytes_
+
+
+def _plain(work: Work, peer: str) -> Layerwise:
+    about = PEERS[peer]
+    return Layerwise(work, about.neurons, time_axis=about.time_axis)
+
+
+def _step(run: Callable[[Tensor], Tensor], images: Tensor) -> Step:
+    def step() -> Tensor:
+        with torch.inference_mode():
+            return run(images)
+
+    return step
+
+
+def tnacli_packed(work: Work) -> Step:
+    """The packed file as `tna evaluate` and `tnacli.load` run it."""
+    engine = PackedSNN(read_packed(Path(work.folder) / PACKED))
+    return _step(engine, inputs(work)[0])
+
+
+def dense(peer: str, *, channels_last: bool = True) -> Callable[[Work], Step]:
+    """The same weights as floats in PyTorch, with the neurons of `peer`; bf16 by autocast."""
+
+    def build(work: Work) -> Step:
+        with torch.device("meta"):
+            module = _plain(work, peer)
+        # Weights are in memory once, as they come from the file.
+        module.load_state_dict(torch.load(Path(work.folder) / DENSE, weights_only=True), assign=True)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        module = module.to(work.device).to(memory_format=layout).eval()
+        images = inputs(work)[0].to(work.device, memory_format=layout)
+
+        def run(x: Tensor) -> Tensor:
+            with torch.autocast(work.device, torch.bfloat16, enabled=work.precision == "bf16"):
+                logits: Tensor = module(x)
+            return logits
+
+        return _step(run, images)
+
+    return build
+
+
+def onnxruntime(file: str) -> Callable[[Work], Step]:
+    def build(work: Work) -> Step:
+        runtime: Any = importlib.import_module("onnxruntime")
+        why = Path(work.folder) / "onnx.txt"
+        if why.exists():
+            raise SkippedError(why.read_text())
+        if work.device != "cpu":
+            raise SkippedError("measured on the CPU")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = runtime.InferenceSession(str(Path(work.folder) / file), options, providers=["CPUExecutionProvider"])
+        images = inputs(work)[0].numpy()
+        return lambda: torch.from_numpy(session.run(["logits"], {"input": images})[0])
+
+    return build
+
+
+CONTENDERS: dict[str, Callable[[Work], Step]] = {
+    "tnacli, packed": tnacli_packed,
+    "dense PyTorch": dense("plain PyTorch loop"),
+    "SpikingJelly": dense("SpikingJelly", channels_last=False),
+    "SpikingJelly, channels last": dense("SpikingJelly"),
+    "ONNX Runtime fp32": onnxruntime(FLOATS),
+    "ONNX Runtime int8": onnxruntime(INTEGERS),
+}

@@ -1,0 +1,172 @@
+"""The targets on two CPU cores, what was measured of each, and whether it was met."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.measure import Record
+from benchmarks.results import Results, measured
+from benchmarks.suites import LIMIT
+
+_STEP = {"width": 0.25, "batch": 64}
+_WIDE = {"width": 1.0, "batch": 8}
+_PEER = "SpikingJelly"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was measured of a target; `met` is None where nothing was, and `remark` says why, or what else there is to say."""
+
+    text: str
+    met: bool | None
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Target:
+    what: str
+    wanted: str
+    judge: Callable[[Results], Finding]
+
+
+def _nothing(results: Results, kind: str, **key: Any) -> Finding:
+    records = results.find(kind, **key)
+    reasons = {r["skipped"] for r in records if "skipped" in r} | {
+        f"failed: {r['failed']}" for r in records if "failed" in r
+    }
+    return Finding("-", None, "; ".join(sorted(reasons)) or f"not part of suite `{results.about.get('suite', '')}`")
+
+
+def _peers(results: Results, kind: str, **key: Any) -> list[Record]:
+    found = measured(results.find(kind, **key))
+    return [r for r in found if r["name"].startswith(_PEER) and "default" not in r["name"]]
+
+
+def _step(precision: str, target: float) -> Callable[[Results], Finding]:
+    def judge(results: Results) -> Finding:
+        key = {**_STEP, "precision": precision}
+        peers = _peers(results, "training", **key)
+        if not peers:
+            return _nothing(results, "training", **key)
+        best = min(peers, key=lambda r: float(r["ratio"]))
+        ratio = best["ratio"]
+        remark = f"best peer: {best['name']}"
+        if limit := results.one("training", name=LIMIT, **key):
+            remark += f"; the limit, convolutions and matrix products alone, is at {ratio / limit['ratio']:.2f} times"
+        return Finding(f"{ratio:.2f} times", ratio >= target, remark)
+
+    return judge
+
+
+def _default(results: Results) -> Finding:
+    found = results.one("default")
+    if found is None:
+        return _nothing(results, "default")
+    return Finding(f"{found['ratio']:.2f} times", found["ratio"] >= 4, "each in its own process, as its users get it")
+
+
+def _share(precision: str, target: float) -> Callable[[Results], Finding]:
+    def judge(results: Results) -> Finding:
+        key = {**_WIDE, "precision": precision}
+        limit = results.one("training", name=LIMIT, **key)
+        if limit is None:
+            return _nothing(results, "training", **key)
+        share = 100 * limit["ratio"]
+        peers = _peers(results, "training", **key)
+        remark = f"SpikingJelly: {share / min(r['ratio'] for r in peers):.0f} %" if peers else ""
+        return Finding(f"{share:.0f} %", share >= target, remark)
+
+    return judge
+
+
+def _memory(name: str, target: float, slowdown: float | None = None) -> Callable[[Results], Finding]:
+    def judge(results: Results) -> Finding:
+        key = {**_STEP, "precision": "fp32"}
+        ours, peers = results.one("memory", task="training", name=name, **key), _peers(results, "memory", **key)
+        if ours is None or not peers:
+            return _nothing(results, "memory", task="training", name=name, **key)
+        best = min(peers, key=lambda r: float(r["mb"]))
+        ratio = ours["mb"] / best["mb"]
+        text, met = f"{ratio:.2f}", ratio <= target
+        if slowdown is not None:
+            pair = results.one("training", name=name, **key)
+            text += f", {pair['ratio']:.2f} times the time" if pair else ", time not measured"
+            met = met and pair is not None and pair["ratio"] <= slowdown
+        return Finding(text, met, f"{ours['mb']:.0f} MB against {best['mb']:.0f} MB ({best['name']})")
+
+    return judge
+
+
+def _evaluation(results: Results) -> Finding:
+    key = {"width": 1.0, "precision": "fp32"}
+    peers = _peers(results, "evaluation", **key)
+    if not peers:
+        return _nothing(results, "evaluation", **key)
+    best = min(peers, key=lambda r: float(r["ratio"]))
+    same = best["equal_predictions"] == best["samples"]
+    remark = f"best peer: {best['name']}; {best['equal_predictions']} of {best['samples']} predictions the same"
+    return Finding(f"{best['ratio']:.2f} times", best["ratio"] >= 4 and same, remark)
+
+
+def _evaluation_memory(results: Results) -> Finding:
+    key = {"task": "evaluation", "width": 1.0}
+    ours = results.one("memory", name="tnacli, packed", **key)
+    dense = results.one("memory", name="dense PyTorch", **key)
+    if ours is None or dense is None:
+        return _nothing(results, "memory", **key)
+    ratio = ours["mb"] / dense["mb"]
+    return Finding(f"{ratio:.2f}", ratio <= 0.35, f"{ours['mb']:.0f} MB against {dense['mb']:.0f} MB, weights included")
+
+
+def _twin(results: Results) -> Finding:
+    key = {**_STEP, "precision": "fp32"}
+    found = results.one("co-training", **key)
+    if found is None:
+        return _nothing(results, "co-training", **key)
+    return Finding(f"{found['ratio']:.2f} times", found["ratio"] <= 2.0)
+
+
+def _data(results: Results) -> Finding:
+    found = results.one("data", width=0.125)
+    if found is None:
+        return _nothing(results, "data")
+    share = 100 * found["ratio"] / (1 + found["ratio"])
+    times = (
+        f"{found['theirs']['median_ms']:.1f} ms a batch of {found['batch']}, {found['ours']['median_ms']:.0f} ms a step"
+    )
+    return Finding(f"{share:.1f} %", share < 3, times)
+
+
+def _process(name: str, target: float) -> Callable[[Results], Finding]:
+    def judge(results: Results) -> Finding:
+        found = results.one("process", name=name)
+        if found is None:
+            return _nothing(results, "process", name=name)
+        seconds = found["median_ms"] / 1000
+        return Finding(
+            f"{seconds:.2f} s", seconds < target, f"shortest of {found['rounds']}: {found['min_ms'] / 1000:.2f} s"
+        )
+
+    return judge
+
+
+TARGETS = (
+    Target("training step, width 1/4, batch 64, fp32, against the best peer", "1.7 times as fast", _step("fp32", 1.7)),
+    Target("the same in bf16", "2.0 times", _step("bf16", 2.0)),
+    Target("default settings of both", "4 times", _default),
+    Target("training step, full width, batch 8, fp32: share of the limit", "at least 90 %", _share("fp32", 90)),
+    Target("the same in bf16", "at least 85 %", _share("bf16", 85)),
+    Target("peak memory of a training step, width 1/4, batch 64, fp32, against the best peer", "at most 0.5",
+           _memory("tnacli", 0.5)),
+    Target("the same with the low-memory option", "at most 0.25, at most 1.35 times the time",
+           _memory("tnacli, low memory", 0.25, 1.35)),
+    Target("evaluation of a packed ternary file, full width, against the best peer in fp32", "4 times, same predictions",
+           _evaluation),
+    Target("its peak memory, against the fp32 model's", "at most 0.35", _evaluation_memory),
+    Target("TNA training step against a solo step", "at most 2.0 times", _twin),
+    Target("data pipeline, share of a training epoch at width 1/8", "under 3 %", _data),
+    Target("`tna --help`", "under 0.3 s", _process("tna --help", 0.3)),
+    Target("`tna evaluate packed` on 10 images", "under 3 s", _process("tna evaluate packed", 3.0)),
+)  # fmt: skip

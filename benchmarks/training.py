@@ -1,0 +1,233 @@
+"""Training steps to be timed: forward, cross-entropy, backward, Adam, on one batch of random images with fixed labels.
+
+tnacli's are the training loop's own step. The peers get the same weights to start from, the same fused Adam and the same
+autocast; `default_step` is a peer as its documentation sets it up.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from itertools import cycle
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.layerwise import Layerwise
+from benchmarks.peers import PEERS, spikingjelly
+from benchmarks.reference import inputs, network
+from benchmarks.work import CLASSES, IMAGE, Step, Work
+from tnacli.build import build_objective
+from tnacli.data.batches import Batch, Batches
+from tnacli.data.samples import Dataset, Samples
+from tnacli.recipe.data_section import Augmentation
+from tnacli.recipe.datasets import DATASETS
+from tnacli.recipe.layout import layer_shapes
+from tnacli.recipe.model_section import Model
+from tnacli.recipe.objective_section import Twin
+from tnacli.recipe.schema import Settings
+from tnacli.snn.network import SpikingNetwork
+from tnacli.training.device import autocast, resolve_precision
+from tnacli.training.loop import Splits, Trainer
+from tnacli.training.stop import StopRequest
+
+_SAMPLES = 2048  # enough that the data pipeline reads from memory, not from the processor's caches
+
+
+def batches(work: Work) -> Batches:
+    """Random pixels in CIFAR-100's shape, with its augmentation, in batches as `tna train` makes them."""
+    facts = DATASETS["cifar100"]
+    generator = torch.Generator().manual_seed(0)
+    count = max(_SAMPLES, 2 * work.batch)
+    samples = Samples(
+        torch.randint(0, 256, (count, *IMAGE), generator=generator, dtype=torch.uint8),
+        torch.randint(0, CLASSES, (count,), generator=generator),
+    )
+    dataset = Dataset(
+        name="cifar100", kind="images", classes=tuple(map(str, range(CLASSES))), train=samples, validation=None, test=samples,
+        mean=facts.mean, std=facts.std, augmentation=Augmentation(crop_padding=facts.crop_padding, flip=facts.flip),
+        source="generated", fingerprint="",
+    )  # fmt: skip
+    return Batches(samples, dataset, work.batch, work.device, training=True)
+
+
+def trainer(work: Work, settings: Settings, precision: str) -> Trainer:
+    """The training loop of a run with these settings, before its first step."""
+    objective = build_objective(settings, channels=IMAGE[0], size=IMAGE[1:], classes=CLASSES, seed=0)
+    data = batches(work)
+    made = Trainer(
+        objective, settings, Splits(data, data), seed=0, about={}, device=torch.device(work.device), precision=precision,
+        save=lambda checkpoint: "", emit=lambda event: None, stop=StopRequest(),
+    )  # fmt: skip
+    made.objective.train()
+    return made
+
+
+def _ours(
+    work: Work,
+    settings: Settings | None = None,
+    *,
+    compiled: bool = True,
+    low_memory: bool = False,
+    precision: str = "",
+) -> Step:
+    made = trainer(work, settings or Settings(model=_model(work)), precision or work.precision)
+    for part in made.objective.networks.values():
+        assert isinstance(part, SpikingNetwork)
+        if low_memory:
+            part.keep_small()
+        for layer in part.spiking.values():
+            layer.compiled = layer.compiled and compiled
+    images, labels = (x.to(work.device) for x in inputs(work))
+    batch = Batch(images, labels, work.batch)
+    return lambda: made._step(batch)  # not a public name, but the very step that is to be timed
+
+
+def _model(work: Work) -> Model:
+    return Model(width=work.width, timesteps=work.timesteps)
+
+
+def tnacli(work: Work) -> Step:
+    """The training loop's step, solo."""
+    return _ours(work)
+
+
+def tnacli_plain(work: Work) -> Step:
+    """The same without compiled kernels."""
+    return _ours(work, compiled=False)
+
+
+def tnacli_twin(work: Work) -> Step:
+    """A TNA step: base and twin, Eq. 5."""
+    return _ours(work, Settings(model=_model(work), objective=Twin(alpha=1e-3)))
+
+
+def tnacli_low_memory(work: Work) -> Step:
+    """The step with the low-memory option."""
+    return _ours(work, low_memory=True)
+
+
+def tnacli_default(work: Work) -> Step:
+    """The step in the precision that `tna train` chooses by itself."""
+    return _ours(work, precision=resolve_precision("auto", torch.device(work.device)))
+
+
+def data_pipeline(work: Work) -> Step:
+    """One batch read, augmented and normalised."""
+    data = batches(work)
+    stream = (batch for epoch in cycle(range(1 << 16)) for batch in data.epoch(epoch))
+    return lambda: next(stream)
+
+
+def _step(module: nn.Module, images: Tensor, labels: Tensor, work: Work, *, fused: bool = True) -> Step:
+    adam = torch.optim.Adam(module.parameters(), lr=0.01, fused=fused or None)
+
+    def step() -> None:
+        with autocast(torch.device(work.device), work.precision):
+            loss = F.cross_entropy(module(images), labels)
+        adam.zero_grad()
+        torch.autograd.backward(loss)
+        adam.step()
+
+    return step
+
+
+def peer_step(name: str, *, channels_last: bool = False, compiled: bool = False) -> Callable[[Work], Step]:
+    """The step of a peer, with channels last in memory or compiled as a whole by `torch.compile` if so wished."""
+
+    def build(work: Work) -> Step:
+        about = PEERS[name]
+        module: nn.Module = Layerwise(work, about.neurons, time_axis=about.time_axis).copy_from(network(work, seen=0))
+        module = module.to(work.device).train()
+        images, labels = (x.to(work.device) for x in inputs(work))
+        if channels_last:
+            module = module.to(memory_format=torch.channels_last)
+            images = images.contiguous(memory_format=torch.channels_last)
+        if compiled:
+            module.compile()
+        return _step(module, images, labels, work)
+
+    return build
+
+
+def spikingjelly_default(work: Work) -> Step:
+    """SpikingJelly as its tutorials set it up: its own layers, the image repeated over time, plain Adam, fp32."""
+    layer: Any = importlib.import_module("spikingjelly.activation_based.layer")
+    functional: Any = importlib.import_module("spikingjelly.activation_based.functional")
+    model = _model(work)
+    parts: list[nn.Module] = []
+    for shape in layer_shapes(model.layout, width=work.width, channels=IMAGE[0], size=IMAGE[1:], classes=CLASSES)[:-1]:
+        out, fan_in = shape.weight[:2]
+        if shape.kind == "conv":
+            parts += [layer.Conv2d(fan_in, out, 3, padding=1, bias=False), layer.BatchNorm2d(out)]
+        else:
+            parts += [] if any(isinstance(part, layer.Flatten) for part in parts) else [layer.Flatten()]
+            parts += [layer.Linear(fan_in, out, bias=False), layer.BatchNorm1d(out)]
+        parts.append(spikingjelly(model))
+        parts += [layer.Dropout(model.dropout)] if shape.kind == "fc" else []
+        parts += [layer.AvgPool2d(shape.pool)] if shape.pool > 1 else []
+    hidden = nn.Sequential(*parts, layer.Linear(out, CLASSES)).to(work.device).train()
+    functional.set_step_mode(hidden, "m")
+    images, labels = (x.to(work.device) for x in inputs(work))
+
+    class Summed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden = hidden
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.hidden(x.unsqueeze(0).repeat(work.timesteps, 1, 1, 1, 1)).sum(0)
+            return logits
+
+    return _step(Summed(), images, labels, Work(work.width, work.batch, "fp32", work.device), fused=False)
+
+
+def limit(work: Work) -> Step:
+    """The network's convolutions and matrix products alone, forward and backward: no neurons, norms, pooling or Adam."""
+    dtype = torch.bfloat16 if work.precision == "bf16" else torch.float32
+    shapes = layer_shapes(_model(work).layout, width=work.width, channels=IMAGE[0], size=IMAGE[1:], classes=CLASSES)
+    calls = []
+    size: tuple[int, ...] = IMAGE[1:]
+    for number, shape in enumerate(shapes):
+        count = work.batch if number == 0 else work.batch * work.timesteps
+        out, fan_in = shape.weight[:2]
+        layout = torch.channels_last if shape.kind == "conv" else torch.contiguous_format
+        if shape.kind == "conv":
+            module: nn.Module = nn.Conv2d(fan_in, out, 3, padding=1, bias=False)
+            x = torch.rand(count, fan_in, *size, device=work.device)
+            size = tuple(side // shape.pool for side in size)
+        else:
+            module = nn.Linear(fan_in, out, bias=False)
+            x = torch.rand(count, fan_in, device=work.device)
+        module = module.to(work.device, dtype).to(memory_format=layout)
+        x = (x < 0.15).to(dtype).contiguous(memory_format=layout).requires_grad_(number > 0)
+        calls.append((module, x, torch.randn_like(module(x).detach())))
+
+    def step() -> None:
+        for module, x, outward in calls:
+            wanted = [x, *module.parameters()] if x.requires_grad else list(module.parameters())
+            torch.autograd.grad(module(x), wanted, outward)
+
+    return step
+
+
+CONTENDERS: dict[str, Callable[[Work], Step]] = {
+    "tnacli": tnacli,
+    "tnacli, plain PyTorch layers": tnacli_plain,
+    "tnacli, low memory": tnacli_low_memory,
+    "tnacli, TNA": tnacli_twin,
+    "tnacli, default settings": tnacli_default,
+    "data pipeline": data_pipeline,
+    "convolutions and matrix products alone": limit,
+    "plain PyTorch loop": peer_step("plain PyTorch loop", channels_last=True),
+    "SpikingJelly": peer_step("SpikingJelly"),
+    "SpikingJelly, channels last": peer_step("SpikingJelly", channels_last=True),
+    "SpikingJelly, ATan": peer_step("SpikingJelly, ATan"),
+    "SpikingJelly, torch.compile": peer_step("SpikingJelly", compiled=True),
+    "SpikingJelly, default settings": spikingjelly_default,
+    "snnTorch": peer_step("snnTorch", channels_last=True),
+    "sinabs": peer_step("sinabs", channels_last=True),
+    "norse": peer_step("norse", channels_last=True),
+}
