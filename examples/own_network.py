@@ -1,28 +1,61 @@
-"""Your own network: any layout of convolutions, average pooling and fully connected layers, with and without a twin.
+"""Your own network, with and without a twin: a layout that a function puts together, and what no layout can say.
 
 python examples/own_network.py FOLDER
+
+A recipe asks for the same with `model: {build: "own_network:narrowing", args: {maps: 16}}`, run where this file lies.
 """
 
 import sys
 from pathlib import Path
+
+from torch import nn
 
 from tnacli.experiment import Experiment
 from tnacli.recipe.compression_section import Ternary
 from tnacli.recipe.data_section import Data
 from tnacli.recipe.identity import Run
 from tnacli.recipe.model_section import Model, Neuron
-from tnacli.recipe.objective_section import Twin
+from tnacli.recipe.objective_section import Solo, Twin
 from tnacli.recipe.schema import Settings, Train
+from tnacli.snn.lif import LIF
+from tnacli.snn.network import SpikingNetwork
+from tnacli.snn.own import OverTime, TimeFirst
+from tnacli.snn.readout import Readout
 
-LAYOUT = "12C5-AP2-24C3-48FC-24FC"  # 12 maps of a 5x5 convolution, 2x2 pooling, 24 maps of 3x3, two hidden layers
 
-settings = Settings(
-    data=Data(name="digits"),
-    model=Model(layout=LAYOUT, timesteps=3, neuron=Neuron(decay=0.75)),
-    train=Train(epochs=6, batch_size=64),
-    compression=Ternary(start="60%"),
-)
-runs = {"alone": settings, "with a twin": settings.model_copy(update={"objective": Twin(alpha=1e-3)})}
-for name, chosen in runs.items():
-    outcome = Experiment(Path(sys.argv[1])).execute(Run("own_network", name.replace(" ", "_"), 0, chosen))
-    print(f"{name}: {outcome.result['accuracy']['base']:.2f} %")
+def narrowing(model: Model, *, channels: int, size: tuple[int, int], classes: int, maps: int) -> nn.Module:
+    """A layout: 5x5 convolution, pooling, a residual block at half the size, a hidden layer. It can be exported."""
+    layout = f"{maps // 2}C5-AP2-R{maps}/2-{2 * maps}FC"
+    chosen = model.model_copy(update={"layout": layout})
+    return SpikingNetwork(chosen, channels=channels, size=size, classes=classes)
+
+
+def largest(model: Model, *, channels: int, size: tuple[int, int], classes: int, maps: int) -> nn.Module:
+    """Maximum pooling, which no layout has: this is trained, compressed and evaluated, and no export can express it."""
+    neurons = (model.neuron, model.timesteps)
+    return nn.Sequential(
+        TimeFirst(),
+        OverTime(nn.Conv2d(channels, maps, 3, padding=1, bias=False), nn.BatchNorm2d(maps)),
+        LIF(*neurons),
+        OverTime(nn.MaxPool2d(2), nn.Conv2d(maps, maps, 3, padding=1, bias=False), nn.BatchNorm2d(maps)),
+        LIF(*neurons),
+        OverTime(nn.Flatten()),
+        Readout(maps * (size[0] // 2) * (size[1] // 2), classes, model.neuron.decay),
+    )
+
+
+if __name__ == "__main__":
+    for function in (narrowing, largest):
+        model = Model(
+            build=f"own_network:{function.__name__}", args={"maps": 16}, timesteps=3, neuron=Neuron(decay=0.75)
+        )
+        settings = Settings(
+            data=Data(name="digits"),
+            model=model,
+            train=Train(epochs=4, batch_size=64),
+            compression=Ternary(start="60%"),
+        )
+        for name, objective in (("alone", Solo()), ("with_a_twin", Twin(alpha=1e-3))):
+            chosen = settings.model_copy(update={"objective": objective})
+            outcome = Experiment(Path(sys.argv[1])).execute(Run(function.__name__, name, 0, chosen))
+            print(f"{function.__name__}, {name.replace('_', ' ')}: {outcome.result['accuracy']['base']:.2f} %")

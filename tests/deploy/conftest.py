@@ -28,13 +28,16 @@ SETTINGS = Settings(
     compression=Ternary(start="60%"),
 )
 
-# Networks of every kind: pooling or none, images or events, one layer or many, odd sizes that pooling cuts.
+# Networks of every kind: pooling or none, images or events, one layer or many, odd sizes that pooling cuts,
+# strides and shortcuts.
 KINDS = [
     {},
     {"layout": "5C3-7C5-AP4-3C1-11FC", "size": (16, 13), "mode": "binary", "decay": 0.3},
     {"layout": "9FC-8FC-7FC", "readout": "sum", "timesteps": 5},
     {"layout": "3C3-AP8-4C3-AP2-6C3", "size": (34, 35), "norm": "none"},
     {"layout": "4C3-3C3-5FC", "timesteps": 1, "decay": 1.0},
+    {"layout": "5C3-R5-AP2-R7x2/2-11FC", "size": (16, 13)},
+    {"layout": "4C3/2-R6x2-6C5/2", "size": (13, 10), "mode": "binary"},
 ]
 
 

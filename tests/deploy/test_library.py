@@ -113,7 +113,9 @@ def test_example_own_images(
 def test_example_own_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)  # as Python does for a script
     run("own_network.py", tmp_path, monkeypatch=monkeypatch)
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["alone", "with a twin"]
+    names = [f"{function}, {how}" for function in ("narrowing", "largest") for how in ("alone", "with a twin")]
+    assert [line.split(":")[0] for line in lines] == names
     assert all(float(line.split(": ")[1].removesuffix(" %")) > 60 for line in lines)

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from tests.packed.networks import make_inputs, make_network, make_packed
 from tnacli.build import build_network
 from tnacli.data.batches import Batch
-from tnacli.evaluation.activity import Prices, measure_activity
+from tnacli.evaluation.activity import measure_activity
 from tnacli.evaluation.activity_plot import draw_activity
+from tnacli.evaluation.energy import Prices
 from tnacli.evaluation.trace import trace
 from tnacli.recipe.model_section import Model
 from tnacli.snn.network import SpikingNetwork
@@ -24,6 +25,7 @@ LAYOUTS = [
     {},
     {"layout": "4C3-3C5-AP2-5C1-6FC", "size": (5, 7), "mode": "binary"},
     {"layout": "9FC-8FC-7FC", "timesteps": 5},
+    {"layout": "4C3/2-R4-AP2-R5x2/2-6FC", "size": (12, 13)},
 ]
 
 
@@ -47,15 +49,33 @@ def spikes_of(network: SpikingNetwork, inputs: Tensor) -> dict[str, Tensor]:
 
 def inputs_of(network: SpikingNetwork, inputs: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Name, weight and inputs [T * N, ...] of every hidden layer."""
-    spikes = spikes_of(network, inputs)
-    for (before, layer), (name, following) in itertools.pairwise(network.spiking.items()):
-        x = spikes[before].flatten(0, 1)
-        if layer.pool > 1:
-            x = nn.functional.avg_pool2d(x, layer.pool)
-        yield name, following.synapse.weight.detach(), x
+    behind = behind_pooling(network, inputs)
+    for before, (name, following) in zip(behind, list(network.spiking.items())[1:], strict=False):
+        yield name, following.synapse.weight.detach(), behind[before]
 
 
-def met_one_by_one(x: np.ndarray, weight: np.ndarray, nonzero: bool) -> int:
+def behind_pooling(network: SpikingNetwork, inputs: Tensor) -> dict[str, Tensor]:
+    """What leaves every layer, [T * N, ...]."""
+    spikes, behind = spikes_of(network, inputs), {}
+    for name, layer in network.spiking.items():
+        x = spikes[name].flatten(0, 1)
+        behind[name] = nn.functional.avg_pool2d(x, layer.pool) if layer.pool > 1 else x
+    return behind
+
+
+def met_by_shortcut(network: SpikingNetwork, inputs: Tensor, name: str, nonzero: bool) -> int:
+    """Additions that the shortcut of layer `name` causes: each spike is one, or meets the weights of a convolution."""
+    layer = network.spiking[name]
+    if layer.source is None:
+        return 0
+    x = behind_pooling(network, inputs)[layer.source].numpy()
+    if layer.shortcut is None:
+        return int((x != 0).sum())
+    weight = layer.shortcut.synapse.weight.detach().numpy()
+    return met_one_by_one(x, weight, nonzero, stride=2)
+
+
+def met_one_by_one(x: np.ndarray, weight: np.ndarray, nonzero: bool, stride: int = 1) -> int:
     """Pairs of a non-zero input and a weight, looked at one after the other."""
     if weight.ndim == 2:
         x = x.reshape(len(x), -1)
@@ -66,7 +86,7 @@ def met_one_by_one(x: np.ndarray, weight: np.ndarray, nonzero: bool) -> int:
     for _, c, row, column in zip(*x.nonzero(), strict=True):
         for i, j in itertools.product(range(k), range(k)):
             y, z = row - i + k // 2, column - j + k // 2
-            if 0 <= y < x.shape[2] and 0 <= z < x.shape[3]:
+            if 0 <= y < x.shape[2] and 0 <= z < x.shape[3] and y % stride == z % stride == 0:
                 pairs += int((weight[:, c, i, j] != 0).sum()) if nonzero else out
     return pairs
 
@@ -79,12 +99,15 @@ def test_operations_are_those_counted_one_by_one(settings: dict[str, Any], event
     activity = measure_activity(network, batches(inputs))
     rows = {layer.name: layer for layer in activity.layers}
     for name, weight, x in inputs_of(network, inputs):
+        stride = network.spiking[name].stride
         for nonzero, counted in ((False, rows[name].additions), (True, rows[name].additions_nonzero)):
-            assert 6 * counted == pytest.approx(met_one_by_one(x.numpy(), weight.numpy(), nonzero))
+            own = met_one_by_one(x.numpy(), weight.numpy(), nonzero, stride)
+            assert 6 * counted == pytest.approx(own + met_by_shortcut(network, inputs, name, nonzero))
         assert rows[name].macs == 0
     first, readout = activity.layers[0], activity.layers[-1]
     weight = next(iter(network.spiking.values())).synapse.weight.detach().numpy()
-    once = met_one_by_one(np.ones((1, *network.input_shape)), weight, False)
+    stride = network.shapes[0].stride
+    once = met_one_by_one(np.ones((1, *network.input_shape)), weight, False, stride)
     assert first.macs == once * (network.timesteps if events else 1)
     assert (first.ann_macs, first.additions) == (once, 0)
     assert readout.macs == network.timesteps * network.readout.weight.numel()

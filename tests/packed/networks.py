@@ -46,6 +46,7 @@ def make_network(
     """
     settings = Model(layout=layout, neuron=Neuron(decay=decay), **{"timesteps": 3, **model})
     network = build_network(settings, channels=channels, size=size, classes=classes, seed=seed)
+    assert isinstance(network, SpikingNetwork)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for synapse in [next(iter(network.spiking.values())).synapse, network.readout]:
@@ -54,7 +55,7 @@ def make_network(
         for layer in network.hidden.values():
             layer.synapse.weight.copy_(0.15 * torch.randn(layer.synapse.weight.shape, generator=generator))
     compress(network, Ternary() if mode == "ternary" else Binary())
-    for layer in network.spiking.values():
+    for layer in network.weighted.values():
         lively = layer.synapse.bias if layer.norm is None else layer.norm.bias
         assert lively is not None
         lively.data.uniform_(0, 1, generator=generator)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,11 @@ NETWORKS: list[dict[str, Any]] = [
     {"layout": "4C3-9FC", "norm": "none", "readout": "sum"},
     {"layout": "33C3-70C3-AP2-1C3-64C3", "timesteps": 1},
     {"decay": 1.0, "timesteps": 6, "channels": 1},
+    {"layout": "5C3/2-7C5/2-AP2-6C3", "size": (17, 14)},
+    {"layout": "5C1/2-6C1/2-7FC", "size": (17, 14)},
+    {"layout": "6C3-R6x2-R9/2-AP2-7FC", "size": (9, 8)},
+    {"layout": "4C3-AP2-R4-AP2-R6x2/2-GAP-8FC", "size": (16, 16), "mode": "binary"},
+    {"layout": "4C3/2-R6-GAP", "size": (8, 8), "norm": "none"},
 ]
 networks = pytest.mark.parametrize("given", NETWORKS, ids=lambda given: given.get("layout", "small"))
 
@@ -38,9 +43,22 @@ def _without_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             raise AttributeError(f"no operator {name}")
 
     monkeypatch.setattr(torch.ops, "onednn", NoOperators())
+    monkeypatch.setattr(sums, "_lookups_fail", lambda: "not wanted")
     sums._kernels_fail.cache_clear()
     yield
     sums._kernels_fail.cache_clear()
+
+
+@pytest.fixture(params=["lookups", "int8 products", "fp32"])
+def integer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Each way of summing in turn; whether it is one in integers."""
+    if request.param == "lookups" and (reason := sums._lookups_fail()):
+        pytest.skip(reason)
+    if request.param == "int8 products":
+        monkeypatch.setattr(sums, "_lookups_fail", lambda: "not wanted")
+        if reason := sums._kernels_fail():
+            pytest.skip(reason)
+    return bool(request.param != "fp32")
 
 
 def spikes_of_network(network: SpikingNetwork, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -65,7 +83,6 @@ def spikes_of_engine(engine: PackedSNN, inputs: Tensor) -> tuple[Tensor, dict[st
 
 @networks
 @pytest.mark.parametrize("events", [False, True], ids=["images", "events"])
-@pytest.mark.parametrize("integer", [True, False], ids=["integer", "fp32"])
 def test_spikes_and_logits_are_those_of_the_network(given: dict[str, Any], events: bool, integer: bool) -> None:
     network = make_network(**given)
     # Inputs without few bits: the first layer's and the readout's sums are rounded here, and have to be
@@ -102,12 +119,13 @@ def test_spikes_do_not_depend_on_how_a_batch_is_worked_through(packed: PackedNet
     out=st.integers(1, 40),
     into=st.integers(1, 70),
     kernel=st.sampled_from([0, 1, 3, 5]),
-    side=st.integers(1, 6),
+    side=st.integers(1, 9),
+    stride=st.sampled_from([1, 1, 2, 3]),
     pool=st.sampled_from([1, 2, 4, 8]),
     seed=st.integers(0, 1000),
 )
-def test_both_ways_of_summing_equal_sums_in_64_bit_integers(
-    out: int, into: int, kernel: int, side: int, pool: int, seed: int
+def test_all_ways_of_summing_equal_sums_in_64_bit_integers(
+    out: int, into: int, kernel: int, side: int, stride: int, pool: int, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     weight = rng.integers(-1, 2, (out, into, kernel, kernel) if kernel else (out, into), dtype=np.int8)
@@ -117,21 +135,32 @@ def test_both_ways_of_summing_equal_sums_in_64_bit_integers(
     if kernel:
         padded = np.pad(counts.astype(np.int64), ((0, 0), (kernel // 2,) * 2, (kernel // 2,) * 2, (0, 0)))
         windows = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(1, 2))
-        expected = np.einsum("nhwcij,ocij->nhwo", windows, weight.astype(np.int64))
+        expected = np.einsum("nhwcij,ocij->nhwo", windows[:, ::stride, ::stride], weight.astype(np.int64))
     else:
         expected = counts.astype(np.int64) @ weight.astype(np.int64).T
-    for integer in (True, False):
-        summed, reason = hidden_sums(torch.from_numpy(weight), pool * pool, integer=integer)
-        assert (reason is None) == (integer and sums._kernels_fail() is None)
-        found = summed(torch.from_numpy(counts))
+    ways: dict[Callable[[Tensor, int, int], sums.Sums], str | None] = {
+        sums.LookupSums: sums._lookups_fail(),
+        sums._integer_sums: sums._kernels_fail(),
+        sums._fp32_sums: None,
+    }
+    for way in (way for way, reason in ways.items() if reason is None):
+        found = way(torch.from_numpy(weight), pool * pool, stride)(torch.from_numpy(counts))
         assert found.is_contiguous()
         np.testing.assert_array_equal(found.numpy(), (expected / pool**2).astype(np.float32), strict=True)
+
+
+def test_integers_are_chosen_where_they_can_be_had() -> None:
+    weight = torch.ones(3, 5, dtype=torch.int8)
+    for integer, expected in ((True, sums.why_not_integers(5, 4)), (False, "fp32 was asked for")):
+        way, reason = hidden_sums(weight, 4, integer=integer)
+        assert reason == expected
+        assert isinstance(way, sums.LookupSums) == (integer and sums._lookups_fail() is None)
 
 
 def test_layers_whose_sums_are_not_exact_are_not_summed_in_integers() -> None:
     assert "do not add up exactly" in str(sums.why_not_integers(1 << 24, 1))
     assert "do not add up exactly" in str(sums.why_not_integers(1 << 18, 64))
-    assert sums.why_not_integers((1 << 18) - 1, 64) == sums._kernels_fail()
+    assert sums.why_not_integers((1 << 18) - 1, 64) == sums.why_not_integers(1, 1)
 
 
 @pytest.mark.usefixtures("_without_kernels")
@@ -144,21 +173,25 @@ def test_without_kernels_the_same_result_comes_from_fp32(network: SpikingNetwork
         assert torch.equal(engine(inputs), network(inputs))
 
 
-def test_kernels_that_give_wrong_sums_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = sums._fp32_sums
+@pytest.mark.parametrize(("way", "fail"), [("_integer_sums", "_kernels_fail"), ("LookupSums", "_lookups_fail")])
+def test_kernels_that_give_wrong_sums_are_not_used(way: str, fail: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right, tried = sums._fp32_sums, getattr(sums, fail).__wrapped__
+    if (reason := tried()) is not None:
+        pytest.skip(reason)
 
-    def saturating(weight: Tensor, counts_to: int) -> sums.Sums:
-        return lambda counts: right(weight, counts_to)(counts).clamp(-500, 500)
+    def saturating(weight: Tensor, counts_to: int, stride: int) -> sums.Sums:
+        return lambda counts: right(weight, counts_to, stride)(counts).clamp(-500, 500)
 
-    monkeypatch.setattr(sums, "_integer_sums", saturating)
-    assert "wrong sums" in str(sums._kernels_fail.__wrapped__())
-    monkeypatch.setattr(sums, "_integer_sums", right)
-    assert sums._kernels_fail.__wrapped__() is None
+    monkeypatch.setattr(sums, way, saturating)
+    assert "wrong sums" in tried()
+    monkeypatch.setattr(sums, way, right)
+    assert tried() is None
 
 
 def test_running_and_building_touch_no_random_state(packed: PackedNetwork, network: SpikingNetwork) -> None:
     inputs, before = make_inputs(network, 2), torch.get_rng_state()
     sums._kernels_fail.cache_clear()
+    sums._lookups_fail.cache_clear()
     PackedSNN(packed)(inputs)
     assert torch.equal(torch.get_rng_state(), before)
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.packed.networks import ORIGIN, make_network, make_packed, same
 from tnacli.errors import FileFormatError
-from tnacli.packed.document import Document
+from tnacli.packed.document import Document, body_of
 from tnacli.packed.file import digest, from_bytes, read_packed, to_bytes, write_packed
 from tnacli.packed.model import PackedNetwork
 from tnacli.recipe.layout import layer_shapes
@@ -24,6 +24,17 @@ def test_what_was_written_is_read(packed: PackedNetwork, tmp_path: Path) -> None
     assert digest(again) == digest(packed)
     assert again.about.origin == ORIGIN
     assert again.about.labels[0] == "class 0 é"
+
+
+def test_version_2_is_written_only_where_something_of_it_is_needed(packed: PackedNetwork) -> None:
+    in_version_1 = {"name", "kind", "weight", "pool", "encoding", "binary"}
+    plain = json.loads(body_of(packed.about) + "}")
+    assert plain["version"] == 1
+    assert all(layer.keys() == in_version_1 for layer in plain["layers"])
+    for layout in ("6C3/2-5C3-7FC", "6C3-R6-7FC"):
+        newer = json.loads(body_of(make_packed(make_network(layout)).about) + "}")
+        assert newer["version"] == 2
+        assert all(layer.keys() == in_version_1 | {"stride", "shortcut"} for layer in newer["layers"])
 
 
 def test_the_same_network_gives_the_same_bytes(packed: PackedNetwork) -> None:

@@ -15,7 +15,16 @@ import torch
 from pydantic import BaseModel
 
 from tests.packed.networks import make_inputs, make_network, make_packed
-from tnacli.packed.document import Document, InputFacts, LayerFacts, NeuronFacts, Origin, ReadoutFacts
+from tnacli.packed.document import (
+    ConvolutionFacts,
+    Document,
+    InputFacts,
+    LayerFacts,
+    NeuronFacts,
+    Origin,
+    ReadoutFacts,
+    ShortcutFacts,
+)
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import write_packed
 
@@ -51,6 +60,8 @@ def test_the_reader_needs_numpy_alone(source: str) -> None:
         {"layout": "5C3-7C5-AP4-3C1-11FC", "size": (16, 13), "mode": "binary", "decay": 0.3},
         {"layout": "9FC-8FC-7FC", "readout": "sum", "timesteps": 5},
         {"layout": "3C3-AP8-4C3-AP2-6C3", "size": (34, 35), "norm": "none"},
+        {"layout": "5C3-R5-AP2-R7x2/2-11FC", "size": (16, 13)},
+        {"layout": "4C3/2-R6x2-6C5/2", "size": (13, 10), "mode": "binary"},
     ],
 )
 @pytest.mark.parametrize("events", [False, True], ids=["images", "events"])
@@ -103,7 +114,8 @@ def test_every_key_is_documented() -> None:
     for prefix, model in prefixed.items():
         missing = {prefix + key for key in model.model_fields if key not in nested} - documented
         assert not missing
-    assert {*LayerFacts.model_fields, *Origin.model_fields, "sha256"} <= documented
+    whole = [LayerFacts, ShortcutFacts, ConvolutionFacts, Origin]
+    assert {*(key for model in whole for key in model.model_fields), "sha256"} <= documented
 
 
 def test_inspecting_and_reading_need_no_torch(packed_file: Path) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.packed.networks import same
+from tests.packed.networks import make_network, make_packed, same
 from tnacli.errors import FileFormatError
 from tnacli.packed import container
 from tnacli.packed.document import seal
-from tnacli.packed.file import digest_of, from_bytes
+from tnacli.packed.file import digest_of, from_bytes, to_bytes
 from tnacli.packed.model import PackedNetwork
 
 Change = Callable[[dict[str, Any], container.Arrays], object]
@@ -85,7 +85,11 @@ def _other_type(document: dict[str, Any], arrays: container.Arrays) -> None:
     ("change", "what"),
     [
         (_set("format", to="other"), "its format is not tnacli-packed"),
-        (_set("version", to=2), "packed file of version 2; this tnacli reads version 1"),
+        (_set("version", to=3), "packed file of version 3; this tnacli reads versions 1 and 2"),
+        (_set("version", to=2), "its layers are those of version 1, not 2"),
+        (_set("layers", 1, "stride", to=1), "layers have no shortcut and no stride in version 1"),
+        (_set("layers", 1, "shortcut", to=None), "layers have no shortcut and no stride in version 1"),
+        (_set("layers", 1, "stride", to=2), "its layers are those of version 2, not 1"),
         (_set("version", to=True), "packed file of version True"),
         (_set("timesteps", to=0), "timesteps: "),
         (_set("timesteps", to=1.5), "timesteps: "),
@@ -138,3 +142,55 @@ def _other_type(document: dict[str, Any], arrays: container.Arrays) -> None:
 def test_a_sealed_file_must_make_sense_too(packed_bytes: bytes, change: Change, what: str) -> None:
     with pytest.raises(FileFormatError, match=f"^net.tna: .*{what}"):
         from_bytes(resealed(packed_bytes, change), "net.tna")
+
+
+CONVOLUTION = {"weight": [9, 6, 1, 1], "stride": 2, "encoding": "ternary2", "binary": False}
+
+
+@pytest.fixture(scope="module")
+def residual() -> bytes:
+    """Layers conv1, conv2, conv3 (identity from conv1), conv4, conv5 (convolution from conv3), fc1."""
+    return to_bytes(make_packed(make_network("6C3-R6-R9/2-7FC")))
+
+
+def _no_scale(document: dict[str, Any], arrays: container.Arrays) -> None:
+    del arrays["conv5.shortcut.scale"]
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (_set("version", to=1), "its layers are those of version 2, not 1"),
+        (_set("layers", 3, "stride", to=3), "layers.3.stride: "),
+        (
+            _set("layers", 3, "stride", to=1),
+            "layer conv5, shortcut: gives .9, 5, 4., which does not fit neurons of .9, 9, 8.",
+        ),
+        (_set("layers", 5, "stride", to=2), "layer fc1: fully connected neurons have no stride"),
+        (
+            _set("layers", 2, "shortcut", "source", to="conv3"),
+            "layer conv3, shortcut: there is no layer conv3 before it",
+        ),
+        (
+            _set("layers", 2, "shortcut", "source", to="conv9"),
+            "layer conv3, shortcut: there is no layer conv9 before it",
+        ),
+        (_set("layers", 2, "shortcut", to={"source": "conv1"}), "layers.2.shortcut.convolution: Field required"),
+        (
+            _set("layers", 4, "shortcut", "convolution", to=None),
+            "layer conv5, shortcut: gives .6, 9, 8., which does not",
+        ),
+        (_set("layers", 4, "shortcut", "convolution", "stride", to=1), "layer conv5, shortcut: gives .9, 9, 8."),
+        (_set("layers", 4, "shortcut", "convolution", "encoding", to="fp32"), "layers.4.shortcut.convolution.encoding"),
+        (_set("layers", 4, "shortcut", "convolution", "weight", to=[9, 5, 1, 1]), "layer conv5, shortcut: weight"),
+        (_set("layers", 4, "shortcut", "convolution", "weight", to=[9, 6, 2, 2]), "a kernel of 2x2"),
+        (_set("layers", 4, "shortcut", "convolution", "binary", to=True), "layer conv5.shortcut: .* weights are zero"),
+        (_set("layers", 5, "shortcut", to={"source": "conv5", "convolution": None}), "layer fc1, shortcut: gives"),
+        (_set("layers", 2, "shortcut", "convolution", to=CONVOLUTION), "layer conv3, shortcut: gives .9, 5, 4."),
+        (_no_scale, "tensor 'conv5.shortcut.scale' is missing"),
+    ],
+)
+def test_a_residual_network_must_fit_together(residual: bytes, change: Change, what: str) -> None:
+    assert from_bytes(resealed(residual, lambda document, arrays: None)).about.version == 2
+    with pytest.raises(FileFormatError, match=f"^net.tna: .*{what}"):
+        from_bytes(resealed(residual, change), "net.tna")

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tnacli.recipe.data_section import Data
 from tnacli.recipe.describe import json_schema, resolved
+from tnacli.recipe.find import shipped_folder
 from tnacli.recipe.load import Loaded
 from tnacli.recipe.model_section import Model, Neuron
+from tnacli.recipe.node import plain
 from tnacli.recipe.objective_section import Twin
 from tnacli.recipe.places import FILE, SETTINGS, setting_keys
 from tnacli.recipe.schema import Recipe, Runtime, Schedule, Settings, Train
+from tnacli.recipe.yaml_strict import read_yaml
 
 Load = Callable[..., Loaded]
 
@@ -76,7 +80,27 @@ def test_the_json_schema_takes_partial_settings() -> None:
     assert not accepts({"runs": {"a": {"trian": {}}}})
     assert not accepts({"runs": {"A": None}})
     assert not accepts({"train": {"epochs": "x"}, "runs": {"a": None}})
-    assert not accepts({"seeds": [0]})
+
+
+FILES = [*shipped_folder().glob("*.yaml"), *shipped_folder().glob("overlays/*.yaml")]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_json_schema_takes_every_shipped_file_and_none_with_a_slip(path: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="checks instances against the JSON Schema")
+    schema = json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    written, problems = read_yaml(path, path.name)
+    assert problems == []
+    value = plain(written)
+    assert [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)] == []
+    for key, inside in value.items():
+        assert not validator.is_valid({**value, f"{key}s": inside}), key
+        if isinstance(inside, dict) and key in SETTINGS:
+            assert not validator.is_valid({**value, key: {**inside, "nothing": 1}}), key
+    for name, run in value.get("runs", {}).items():
+        assert not validator.is_valid({**value, "runs": {**value["runs"], name: {**(run or {}), "nothing": 1}}}), name
 
 
 @pytest.mark.parametrize("section", [Data, Model, Neuron, Recipe, Runtime, Schedule, Settings, Train, Twin])

@@ -105,6 +105,15 @@ def test_equal_inputs_give_equal_bits() -> None:
     assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
 
 
+def test_a_graph_is_used_once() -> None:
+    """Gradients are written over what the graph kept: a second backward pass would give nonsense, and is refused."""
+    ours, _ = layers(Model(layout="6C3-AP2-7FC", timesteps=5), 0, (8, 8))
+    loss = ours(torch.randn(5, 2, 3, 8, 8)).square().sum()
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="used once"):
+        loss.backward()
+
+
 @pytest.mark.parametrize("repeated", [False, True])
 @pytest.mark.parametrize("shape", [(6, 5, 4), (33,)])
 def test_evaluation_gives_the_very_same_spikes(shape: tuple[int, ...], repeated: bool) -> None:

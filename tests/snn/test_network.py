@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from tnacli.build import build_network
 from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.layout import layer_shapes
 from tnacli.recipe.model_section import Model, Neuron
+from tnacli.snn.lif import lif_reference
 from tnacli.snn.network import SpikingNetwork
 from tnacli.snn.readout import Readout
 
@@ -131,3 +133,81 @@ def test_initial_weights_depend_on_seed_and_stream_alone() -> None:
     assert torch.equal(weights(1, "base"), weights(1, "base"))
     assert not torch.equal(weights(1, "base"), weights(2, "base"))
     assert not torch.equal(weights(1, "base"), weights(1, "sibling1"))
+
+
+# ResNet-18 and VGG-11 as the field's own CIFAR code has them: 11,173,962 and, with the 1x1 map's readout of 512 features and
+# no biases before batch norm, 9,228,362 parameters for ten classes.
+@pytest.mark.parametrize(("name", "parameters"), [("resnet18", 11_173_962), ("vgg11", 9_228_362)])
+def test_named_networks_are_as_large_as_elsewhere(name: str, parameters: int) -> None:
+    with torch.device("meta"):
+        network = SpikingNetwork(Model(layout=name), channels=3, size=(32, 32), classes=10)
+    assert sum(p.numel() for p in network.parameters()) == parameters
+
+
+class _Block(nn.Module):
+    """A residual block written out with PyTorch's own modules, and its neurons as the equation reads."""
+
+    def __init__(self, into: int, out: int, stride: int, neuron: Neuron) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(into, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out))
+        self.second = nn.Sequential(nn.Conv2d(out, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out))
+        same = into == out and stride == 1
+        shortcut = nn.Sequential(nn.Conv2d(into, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+        self.shortcut: nn.Module = nn.Identity() if same else shortcut
+        self.neuron = neuron
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        steps, flat = x.shape[:2], x.flatten(0, 1)
+        inner = lif_reference(self.first(flat).unflatten(0, steps), steps[0], self.neuron)
+        current = self.second(inner.flatten(0, 1)) + self.shortcut(flat)
+        return lif_reference(current.unflatten(0, steps), steps[0], self.neuron)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_residual_blocks_add_currents_before_the_neurons(compiled: bool) -> None:
+    """Spikes, gradients and running statistics against blocks that know nothing of `SpikingLayer`."""
+    model = Model(layout="5C3-R5-R7/2-AP2", timesteps=4, dropout=0.0, neuron=Neuron(decay=0.7, threshold=0.6))
+    network = SpikingNetwork(model, channels=3, size=(9, 8), classes=4).train()
+    for layer in network.spiking.values():
+        layer.compiled = compiled
+    blocks = [_Block(5, 5, 1, model.neuron), _Block(5, 7, 2, model.neuron)]
+    ours = [[network.spiking[name] for name in names] for names in (("conv2", "conv3"), ("conv4", "conv5"))]
+    for block, (one, two) in zip(blocks, ours, strict=True):
+        pairs = [(block.first, one), (block.second, two)]
+        if two.shortcut is not None:
+            pairs.append((block.shortcut, two.shortcut))
+        for theirs, weights in pairs:
+            assert weights.norm is not None
+            theirs[0].load_state_dict(weights.synapse.state_dict())
+            theirs[1].load_state_dict(weights.norm.state_dict())
+    images = torch.randn(6, 3, 9, 8)
+    x = network.spiking["conv1"](images.unsqueeze(0))
+    for block in blocks:
+        x = block(x)
+    expected = network.readout(torch.nn.functional.avg_pool2d(x.flatten(0, 1), 2).flatten(1).unflatten(0, (4, 6)))
+    theirs = torch.autograd.grad(expected.square().sum(), [p for block in blocks for p in block.parameters()])
+    logits = network(images)
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+    found = torch.autograd.grad(
+        logits.square().sum(), [p for pair in ours for layer in pair for p in layer.parameters()]
+    )
+    assert len(found) == len(theirs)
+    for one, two in zip(found, theirs, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4 * float(two.abs().max()))
+    for block, pair in zip(blocks, ours, strict=True):
+        norm = pair[1].norm
+        assert norm is not None
+        torch.testing.assert_close(norm.running_var, block.second[1].running_var, rtol=1e-4, atol=1e-5)
+
+
+def test_small_maps_and_few_channels_do_not_break_the_gradient_of_a_strided_shortcut() -> None:
+    """oneDNN's own gradient of a 1x1 convolution with a stride writes beyond its memory here (oneDNN issue 6035)."""
+    network = SpikingNetwork(Model(layout="3C3-R5/2", timesteps=2), channels=3, size=(8, 8), classes=4).train()
+    network = network.to(memory_format=torch.channels_last)
+    for _ in range(20):
+        network(torch.randn(20, 3, 8, 8)).square().sum().backward()
+    shortcut = network.spiking["conv3"].shortcut
+    assert shortcut is not None
+    x = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(shortcut.summed(x), F.conv2d(x, shortcut.synapse.weight, stride=2))
+    assert torch.isfinite(next(network.parameters()).grad.sum())  # type: ignore[union-attr]

@@ -18,12 +18,26 @@ import numpy as np
 from tnacli.errors import UsageError
 from tnacli.packed.codec import ENCODINGS, pack
 from tnacli.packed.document import Document
-from tnacli.packed.model import Floats, PackedLayer, PackedNetwork
+from tnacli.packed.model import Floats, PackedNetwork, PackedWeights
 from tnacli.version import __version__
 
 _HERE = Path(__file__).parent
 _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,40}")
-_LAYER_BYTES = 8 + 2 * 8 + 8 * 4  # three pointers, seven integers and a float where pointers have eight bytes
+_LAYER_BYTES = 8 + 2 * 8 + 10 * 4  # three pointers, eight integers, a float and padding where pointers have eight bytes
+_SKIP_BYTES = 3 * 8
+_LAYER = """typedef struct {
+    const uint8_t *codes; /* two bits a weight, the lowest first: the weight + 1 */
+    const float *scale, *shift;
+    int32_t in, out, height, width, kernel, stride, pool, row_bytes; /* height and width of its input */
+    float share; /* of a spike in its input */
+} layer;
+"""
+_SKIP = """typedef struct {
+    int32_t source; /* the layer whose spikes go into the neurons besides; -1: none */
+    const layer *convolution; /* that they go through; 0: none */
+    float share; /* of a spike of theirs */
+} skip;
+"""
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,13 @@ def c_source(network: PackedNetwork, prefix: str = "tna_net") -> CSource:
             raise UsageError(
                 f"layer {facts.name} has {facts.fan_in} inputs: their sum does not fit the C export's 32 bits"
             )
+    names = [facts.name for facts in about.layers]
+    for number, facts in enumerate(about.layers):
+        if facts.shortcut is not None and number - names.index(facts.shortcut.source) > 2:
+            raise UsageError(
+                f"layer {facts.name} has a shortcut from {facts.shortcut.source}, over more than one layer; the C export keeps "
+                f"the spikes of three layers. Use --format packed, onnx or nir"
+            )
     tables, table_bytes = _tables(network, shares)
     buffers, ram_bytes = _buffers(about)
     parts = [_preamble(prefix), _constants(about, shares[-1]), buffers, tables, _template("network.c", prefix)]
@@ -89,7 +110,8 @@ def _constants(about: Document, readout_share: int) -> str:
     lines = [
         "/* images are the same at every timestep: one frame */",
         f"enum {{ T = {about.timesteps}, FRAMES = {1 if facts.kind == 'images' else about.timesteps}, "
-        f"LAYERS = {len(about.layers)}, FEATURES = {about.readout.weight[1]} }};",
+        f"LAYERS = {len(about.layers)}, BUFFERS = {_buffer_count(about)}, FEATURES = {about.readout.weight[1]} }};",
+        f"#define SHORTCUTS {int(_has_shortcuts(about))}",
         f"#define DECAY {_literal(about.neuron.decay)}",
         f"#define THRESHOLD {_literal(about.neuron.threshold)}",
         f"#define READOUT_LEAK {_literal(about.readout.leak)}",
@@ -108,12 +130,13 @@ def _constants(about: Document, readout_share: int) -> str:
 
 
 def _buffers(about: Document) -> tuple[str, int]:
-    """The static buffers, and their bytes: what two neighbouring layers give, and one neuron's sums and currents."""
-    given = [prod(shape) * about.timesteps for shape in about.out_shapes()]
-    pair = [max(given[0::2]), max(given[1::2], default=1)]
-    lines = [f"static uint8_t buffers_{n}[{size}]; /* spike counts */" for n, size in enumerate(pair)]
+    """The static buffers, and their bytes: what neighbouring layers give, and one neuron's sums and currents."""
+    given, count = [prod(shape) * about.timesteps for shape in about.out_shapes()], _buffer_count(about)
+    sizes = [max(given[n::count], default=1) for n in range(count)]
+    lines = [f"static uint8_t buffers_{n}[{size}]; /* spike counts */" for n, size in enumerate(sizes)]
+    lines.append(f"static uint8_t *const buffers[BUFFERS] = {{{', '.join(f'buffers_{n}' for n in range(count))}}};")
     lines += ["static float current[T];", "static int32_t sums[T];"]
-    ram_bytes = sum(pair) + 8 * about.timesteps
+    ram_bytes = sum(sizes) + 8 * about.timesteps
     if about.input.kind == "images":
         values = about.input.channels * prod(about.input.size)
         lines.append(f"static float normalised[{values}];")
@@ -121,47 +144,74 @@ def _buffers(about: Document) -> tuple[str, int]:
     return "\n".join(lines) + "\n\n", ram_bytes
 
 
+def _has_shortcuts(about: Document) -> bool:
+    return any(facts.shortcut is not None for facts in about.layers)
+
+
+def _buffer_count(about: Document) -> int:
+    """Layers whose spikes are held at a time: a shortcut begins one layer earlier."""
+    return 3 if _has_shortcuts(about) else 2
+
+
 def _tables(network: PackedNetwork, shares: list[int]) -> tuple[str, int]:
     """The weights, constants and layers as C arrays, and their bytes."""
     about = network.about
-    lines, rows, size_bytes = [], [], 0
-    shape: tuple[int, ...] = (about.input.channels, *about.input.size)
-    for number, (layer, behind) in enumerate(zip(network.layers, about.out_shapes(), strict=True)):
-        facts, codes, row_bytes = layer.facts, "0", 0
-        if number:
-            rows_of_codes = _codes(layer)
-            codes, row_bytes = f"codes_{number}", rows_of_codes.shape[1]
-            size_bytes += rows_of_codes.nbytes
-            lines.append(_bytes(codes, rows_of_codes))
-        else:
-            lines.append(_floats("first_weights", layer.stored))
-            size_bytes += layer.stored.nbytes
-        for name, values in (("scale", layer.scale), ("shift", layer.shift)):
-            lines.append(_floats(f"{name}_{number}", values))
-            size_bytes += values.nbytes
-        inputs, height, width = (facts.weight[1], 1, 1) if facts.kind == "fc" else (shape[0], shape[1], shape[2])
-        kernel = 1 if facts.kind == "fc" else facts.weight[-1]
-        numbers = [inputs, facts.weight[0], height, width, kernel, facts.pool, row_bytes]
-        share = _literal(1 / shares[number - 1] if number else 1)
-        rows.append(f"    {{{codes}, scale_{number}, shift_{number}, {', '.join(map(str, numbers))}, {share}}},")
-        shape = behind
+    lines: list[str] = []
+    rows: list[str] = []
+    skips: list[str] = []
+    shapes: list[tuple[int, ...]] = [(about.input.channels, *about.input.size), *about.out_shapes()]
+    names = [facts.name for facts in about.layers]
+    size_bytes = 0
+    for number, layer in enumerate(network.layers):
+        share = shares[number - 1] if number else 1
+        row, row_bytes = _row(lines, str(number), layer, shapes[number], layer.facts.pool, share)
+        rows.append(f"    {row},")
+        size_bytes += row_bytes
+        source, pointer, share = -1, "0", 1
+        if layer.facts.shortcut is not None:
+            source = names.index(layer.facts.shortcut.source)
+            share = shares[source]
+        if layer.shortcut is not None:
+            row, row_bytes = _row(lines, f"{number}_shortcut", layer.shortcut, shapes[source + 1], 1, share)
+            lines.append(f"static const layer convolution_{number} = {row};")
+            pointer = f"&convolution_{number}"
+            size_bytes += row_bytes + _LAYER_BYTES
+        skips.append(f"    {{{source}, {pointer}, {_literal(1 / share)}}},")
     for name, values in (("readout_weights", network.readout_weight), ("readout_bias", network.readout_bias)):
         lines.append(_floats(name, values))
         size_bytes += values.nbytes
-    fields = "int32_t in, out, height, width, kernel, pool, row_bytes;\n    float share; /* of a spike in its input */"
-    lines += [
-        "typedef struct {\n    const uint8_t *codes; /* two bits a weight, the lowest first: the weight + 1 */",
-        f"    const float *scale, *shift;\n    {fields}\n}} layer;\n",
-        "static const layer layers[LAYERS] = {",
-        *rows,
-        "};\n\n",
-    ]
-    return "\n".join(lines), size_bytes + _LAYER_BYTES * len(rows)
+    table = ["static const layer layers[LAYERS] = {", *rows, "};\n"]
+    if _has_shortcuts(about):
+        size_bytes += _SKIP_BYTES * len(rows)
+        table += [_SKIP, "static const skip skips[LAYERS] = {", *skips, "};\n"]
+    return "\n".join([_LAYER, *lines, *table, "\n"]), size_bytes + _LAYER_BYTES * len(rows)
 
 
-def _codes(layer: PackedLayer) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    weights = layer.ternary()
-    return pack(weights.reshape(len(weights), -1), ENCODINGS["ternary2"])
+def _row(
+    lines: list[str], name: str, weights: PackedWeights, shape: tuple[int, ...], pool: int, share: int
+) -> tuple[str, int]:
+    """The entry of `layers` for weights on inputs of `shape`, whose arrays are added to `lines`, and the arrays' bytes."""
+    facts, codes, row_bytes = weights.facts, "0", 0
+    if facts.encoding == "fp32":
+        lines.append(_floats("first_weights", weights.stored))
+        size_bytes = weights.stored.nbytes
+    else:
+        rows_of_codes = _codes(weights)
+        codes, row_bytes, size_bytes = f"codes_{name}", rows_of_codes.shape[1], rows_of_codes.nbytes
+        lines.append(_bytes(codes, rows_of_codes))
+    for constants, values in (("scale", weights.scale), ("shift", weights.shift)):
+        lines.append(_floats(f"{constants}_{name}", values))
+        size_bytes += values.nbytes
+    is_fc = len(facts.weight) == 2
+    inputs, height, width = (facts.weight[1], 1, 1) if is_fc else (shape[0], shape[1], shape[2])
+    kernel = 1 if is_fc else facts.weight[-1]
+    numbers = [inputs, facts.weight[0], height, width, kernel, facts.stride, pool, row_bytes]
+    return f"{{{codes}, scale_{name}, shift_{name}, {', '.join(map(str, numbers))}, {_literal(1 / share)}}}", size_bytes
+
+
+def _codes(weights: PackedWeights) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    ternary = weights.ternary()
+    return pack(ternary.reshape(len(ternary), -1), ENCODINGS["ternary2"])
 
 
 def _literal(value: float | np.float32) -> str:

@@ -67,8 +67,12 @@ class _Written:
     sizes: dict[str, int]
 
 
-def deploy(packed: PackedNetwork, form: str, destination: Path, inputs: Tensor) -> Deployed:
+def deploy(
+    packed: PackedNetwork, form: str, destination: Path, inputs: Tensor, expected: Tensor | None = None
+) -> Deployed:
     """Write `packed` in `form` to `destination` if it predicts `inputs` (normalised, float32 [N, ...], N may be 0) alike.
+
+    `expected` are the packed network's logits of them, [N, classes], where they are known already.
 
     Raises UsageError for an unknown form or a missing package or compiler, FileFormatError if more than `TOLERATED` of the
     predictions differ, StorageError if it cannot be written.
@@ -76,7 +80,7 @@ def deploy(packed: PackedNetwork, form: str, destination: Path, inputs: Tensor) 
     if form not in FORMATS:
         raise UsageError(f"--format is packed, {', '.join(FORMATS)}, not {form!r}")
     written = FORMATS[form](packed, destination, bool(len(inputs)))
-    agreeing, largest = _compare(packed, written.logits, inputs)
+    agreeing, largest = _compare(packed, written.logits, inputs, expected)
     differing = len(inputs) - agreeing
     if differing > max(1, TOLERATED * len(inputs)):
         raise FileFormatError(
@@ -105,11 +109,14 @@ def destinations(form: str, destination: Path) -> list[Path]:
     return [destination.with_name(destination.name + ending) for ending in endings]
 
 
-def _compare(packed: PackedNetwork, logits: Callable[[Tensor], Tensor], inputs: Tensor) -> tuple[int, float]:
+def _compare(
+    packed: PackedNetwork, logits: Callable[[Tensor], Tensor], inputs: Tensor, expected: Tensor | None
+) -> tuple[int, float]:
     if not len(inputs):
         return 0, 0.0
-    engine = PackedSNN(packed)
-    expected = torch.cat([engine(part) for part in inputs.split(_AT_ONCE)])
+    if expected is None:
+        engine = PackedSNN(packed)
+        expected = torch.cat([engine(part) for part in inputs.split(_AT_ONCE)])
     found = logits(inputs)
     if found.shape != expected.shape or not bool(torch.isfinite(found).all()):
         raise FileFormatError(

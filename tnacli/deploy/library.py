@@ -78,10 +78,15 @@ def normalise(pixels: Tensor, facts: InputFacts) -> Tensor:
     return (x - mean) / std
 
 
-def load_model(path: str | Path) -> Model:
-    """The network in a packed file or a checkpoint. Raises FileFormatError if it is neither, or damaged."""
+def load_model(path: str | Path, *, trust_build: str | None = None) -> Model:
+    """The network in a packed file or a checkpoint.
+
+    `trust_build` names the function of someone's own, "package.module:function", that may be imported and called to make
+    the network of a checkpoint that needs it. Raises FileFormatError if the file is neither, or damaged, UsageError if it
+    needs another function than `trust_build`, RecipeError if that cannot be imported or called.
+    """
     file = Path(path)
-    return _from_checkpoint(file) if file.is_file() and is_checkpoint(file) else _from_packed(file)
+    return _from_checkpoint(file, trust_build) if file.is_file() and is_checkpoint(file) else _from_packed(file)
 
 
 def _from_packed(path: Path) -> Model:
@@ -91,9 +96,9 @@ def _from_packed(path: Path) -> Model:
     return Model(about.labels, about.input, about.timesteps, weights, PackedSNN(packed))
 
 
-def _from_checkpoint(path: Path) -> Model:
+def _from_checkpoint(path: Path, trust_build: str | None) -> Model:
     checkpoint = load_checkpoint(path)
-    about, network = checkpoint.about, restore_network(checkpoint)
+    about, network = checkpoint.about, restore_network(checkpoint, trusted=trust_build, source=str(path))
     mean, std = (None if about[key] is None else tuple(about[key]) for key in ("mean", "std"))
     facts = InputFacts(kind=about["kind"], channels=about["channels"], size=tuple(about["size"]), mean=mean, std=std)
     return Model(tuple(about["classes"]), facts, network.timesteps, compression_mode(network) or "fp32", network)

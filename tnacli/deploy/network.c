@@ -31,8 +31,9 @@ static void fire(uint8_t *cell)
 static void encode(const layer *l, const float *input, int32_t o, int32_t y, int32_t x)
 {
     const int32_t side = l->kernel, half = side / 2, plane = l->height * l->width;
-    const int32_t top = at_least(half - y, 0), bottom = at_most(l->height + half - y, side);
-    const int32_t left = at_least(half - x, 0), right = at_most(l->width + half - x, side);
+    const int32_t cy = y * l->stride, cx = x * l->stride;
+    const int32_t top = at_least(half - cy, 0), bottom = at_most(l->height + half - cy, side);
+    const int32_t left = at_least(half - cx, 0), right = at_most(l->width + half - cx, side);
     int32_t t, c, i, j;
     for (t = 0; t < FRAMES; t++) {
         float sum = 0.0f;
@@ -41,7 +42,7 @@ static void encode(const layer *l, const float *input, int32_t o, int32_t y, int
             const float *weights = first_weights + (o * l->in + c) * side * side;
             for (i = top; i < bottom; i++) {
                 for (j = left; j < right; j++) {
-                    const float product = values[(y + i - half) * l->width + x + j - half] * weights[i * side + j];
+                    const float product = values[(cy + i - half) * l->width + cx + j - half] * weights[i * side + j];
                     sum = sum + product;
                 }
             }
@@ -56,12 +57,14 @@ static void encode(const layer *l, const float *input, int32_t o, int32_t y, int
     }
 }
 
-/* The currents of one neuron of a hidden layer: spike counts added where the weight is +1, taken away where it is -1. */
-static void add_up(const layer *l, const uint8_t *counts, int32_t o, int32_t y, int32_t x)
+/* The currents of one neuron of a hidden layer: spike counts added where the weight is +1, taken away where it is -1.
+ * They are added to those that are there already where `besides` is set. */
+static void add_up(const layer *l, const uint8_t *counts, int32_t o, int32_t y, int32_t x, int besides)
 {
     const int32_t side = l->kernel, half = side / 2;
-    const int32_t top = at_least(half - y, 0), bottom = at_most(l->height + half - y, side);
-    const int32_t left = at_least(half - x, 0), right = at_most(l->width + half - x, side);
+    const int32_t cy = y * l->stride, cx = x * l->stride;
+    const int32_t top = at_least(half - cy, 0), bottom = at_most(l->height + half - cy, side);
+    const int32_t left = at_least(half - cx, 0), right = at_most(l->width + half - cx, side);
     const uint8_t *row = l->codes + o * l->row_bytes;
     int32_t t, c, i, j;
     for (t = 0; t < T; t++) {
@@ -72,7 +75,7 @@ static void add_up(const layer *l, const uint8_t *counts, int32_t o, int32_t y, 
             for (j = left; j < right; j++) {
                 const int32_t place = (c * side + i) * side + j;
                 const uint8_t code = (uint8_t)((row[place / 4] >> (2 * (place % 4))) & 3); /* weight + 1 */
-                const uint8_t *spikes = counts + ((c * l->height + y + i - half) * l->width + x + j - half) * T;
+                const uint8_t *spikes = counts + ((c * l->height + cy + i - half) * l->width + cx + j - half) * T;
                 if (code == 2) {
                     for (t = 0; t < T; t++) {
                         sums[t] += spikes[t];
@@ -88,14 +91,38 @@ static void add_up(const layer *l, const uint8_t *counts, int32_t o, int32_t y, 
     for (t = 0; t < T; t++) {
         const float sum = (float)sums[t] * l->share; /* a power of two: exact */
         const float scaled = sum * l->scale[o];
-        current[t] = scaled + l->shift[o];
+        const float driven = scaled + l->shift[o];
+        current[t] = besides ? current[t] + driven : driven;
     }
 }
 
-/* One layer of spiking neurons; `input` feeds the first, `counts` every other. */
-static void spiking(const layer *l, const float *input, const uint8_t *counts, uint8_t *out)
+#if SHORTCUTS
+/* Adds what comes through the shortcut of layer n, if it has one, to the currents of one neuron. */
+static void add_shortcut(int32_t n, int32_t rows, int32_t columns, int32_t o, int32_t y, int32_t x)
 {
-    const int32_t height = l->height / l->pool, width = l->width / l->pool;
+    const skip *s = &skips[n];
+    int32_t t;
+    if (s->source < 0) {
+        return;
+    }
+    if (s->convolution) {
+        add_up(s->convolution, buffers[s->source % BUFFERS], o, y, x, 1);
+        return;
+    }
+    for (t = 0; t < T; t++) {
+        const float spikes = (float)buffers[s->source % BUFFERS][((o * rows + y) * columns + x) * T + t] * s->share;
+        current[t] = current[t] + spikes;
+    }
+}
+#endif
+
+/* Layer n of spiking neurons; `input` feeds the first, the spikes of the layer before every other. */
+static void spiking(int32_t n, const float *input)
+{
+    const layer *l = &layers[n];
+    const int32_t rows = (l->height - 1) / l->stride + 1, columns = (l->width - 1) / l->stride + 1;
+    const int32_t height = rows / l->pool, width = columns / l->pool;
+    uint8_t *out = buffers[n % BUFFERS];
     int32_t o, y, x, i;
     for (i = 0; i < l->out * height * width * T; i++) {
         out[i] = 0;
@@ -103,11 +130,14 @@ static void spiking(const layer *l, const float *input, const uint8_t *counts, u
     for (o = 0; o < l->out; o++) {
         for (y = 0; y < height * l->pool; y++) { /* neurons that the pooling drops are left out */
             for (x = 0; x < width * l->pool; x++) {
-                if (counts == 0) {
+                if (n == 0) {
                     encode(l, input, o, y, x);
                 } else {
-                    add_up(l, counts, o, y, x);
+                    add_up(l, buffers[(n - 1) % BUFFERS], o, y, x, 0);
                 }
+#if SHORTCUTS
+                add_shortcut(n, rows, columns, o, y, x);
+#endif
                 fire(out + ((o * height + y / l->pool) * width + x / l->pool) * T);
             }
         }
@@ -154,10 +184,9 @@ static int largest(const float *logits)
 int @PREFIX@_run(const float *input, float *logits)
 {
     int32_t n;
-    spiking(&layers[0], input, 0, buffers_0);
-    for (n = 1; n < LAYERS; n++) {
-        spiking(&layers[n], 0, n % 2 ? buffers_0 : buffers_1, n % 2 ? buffers_1 : buffers_0);
+    for (n = 0; n < LAYERS; n++) {
+        spiking(n, input);
     }
-    read_out(LAYERS % 2 ? buffers_0 : buffers_1, logits);
+    read_out(buffers[(LAYERS - 1) % BUFFERS], logits);
     return largest(logits);
 }

@@ -7,8 +7,9 @@ NIR's neurons are differential equations; a consumer turns them into steps of `D
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+import functools
+import graphlib
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tnacli.errors import UsageError
-from tnacli.packed.model import PackedLayer, PackedNetwork
+from tnacli.packed.model import PackedNetwork, PackedWeights
+from tnacli.recipe.layout import strided
 
 DT = 1e-4
 """Seconds of a timestep: what NIR's consumers take where nothing else is said."""
@@ -36,26 +38,41 @@ def nir_graph(network: PackedNetwork) -> Any:
     nir = _nir()
     about = network.about
     shape: tuple[int, ...] = (about.input.channels, *about.input.size)
+    shapes = dict(zip((layer.facts.name for layer in network.layers), about.out_shapes(), strict=True))
     nodes: dict[str, Any] = {"input": nir.Input(input_type=np.array(shape))}
-    for layer, behind in zip(network.layers, about.out_shapes(), strict=True):
-        name = layer.facts.name
+    edges: list[tuple[str, str]] = []
+    behind: dict[str, str] = {}  # by layer, the node that its spikes leave
+
+    def add(name: str, node: Any, *sources: str) -> str:
+        nodes[name] = node
+        edges.extend((source, name) for source in sources)
+        return name
+
+    last = "input"
+    for layer, out in zip(network.layers, about.out_shapes(), strict=True):
+        name, pool = layer.facts.name, layer.facts.pool
         if layer.facts.kind == "fc" and len(shape) == 3:
-            nodes[f"{name}_flatten"] = _flatten(nir, shape)
+            last = add(f"{name}_flatten", _flatten(nir, shape), last)
             shape = (prod(shape),)
-        nodes[name] = _weights(nir, layer, shape)
-        shape = behind if layer.facts.kind == "fc" else (behind[0], *shape[1:])
-        nodes[f"{name}_neurons"] = _neurons(nir, shape, about.neuron.decay, about.neuron.threshold)
-        if layer.facts.pool > 1:
-            side = np.array([layer.facts.pool] * 2)
-            nodes[f"{name}_pool"] = nir.AvgPool2d(kernel_size=side, stride=side, padding=np.array([0, 0]))
-        shape = behind
+        currents = [add(name, _weights(nir, layer, shape), last)]
+        if layer.facts.shortcut is not None:
+            # What leads into a node is added up: a shortcut is an edge more.
+            currents.append(behind[layer.facts.shortcut.source])
+            if layer.shortcut is not None:
+                before = shapes[layer.facts.shortcut.source]
+                currents[1] = add(f"{name}_shortcut", _weights(nir, layer.shortcut, before), currents[1])
+        shape = out if layer.facts.kind == "fc" else (out[0], *strided(shape[1:], layer.facts.stride))
+        last = add(f"{name}_neurons", _neurons(nir, shape, about.neuron.decay, about.neuron.threshold), *currents)
+        if pool > 1:
+            side = np.array([pool] * 2)
+            last = add(f"{name}_pool", nir.AvgPool2d(kernel_size=side, stride=side, padding=np.array([0, 0])), last)
+        behind[name], shape = last, out
     if len(shape) == 3:
-        nodes["readout_flatten"] = _flatten(nir, shape)
-    nodes["readout"] = nir.Affine(weight=network.readout_weight, bias=network.readout_bias)
-    nodes["readout_neurons"] = _integrators(nir, len(about.labels), about.readout.leak)
-    nodes["output"] = nir.Output(output_type=np.array([len(about.labels)]))
-    names = list(nodes)
-    graph = nir.NIRGraph(nodes=nodes, edges=list(itertools.pairwise(names)))
+        last = add("readout_flatten", _flatten(nir, shape), last)
+    last = add("readout", nir.Affine(weight=network.readout_weight, bias=network.readout_bias), last)
+    last = add("readout_neurons", _integrators(nir, len(about.labels), about.readout.leak), last)
+    add("output", nir.Output(output_type=np.array([len(about.labels)])), last)
+    graph = nir.NIRGraph(nodes=nodes, edges=edges)
     graph.metadata = {
         "tnacli_timesteps": about.timesteps,
         "tnacli_dt": DT,
@@ -77,19 +94,22 @@ def nir_read(path: Path) -> Any:
 
 @torch.inference_mode()
 def nir_logits(graph: Any, inputs: Tensor, timesteps: int, dt: float = DT) -> Tensor:
-    """Logits [N, classes] of a chain of NIR nodes, stepped by Euler's method: what a consumer of the file computes.
+    """Logits [N, classes] of a graph of NIR nodes, stepped by Euler's method: what a consumer of the file computes.
 
     `inputs` are images [N, C, H, W], the same at every step, or frames [N, T, C, H, W]. Neurons fire at `v >= v_threshold`,
-    as ours do. Raises ValueError for a graph that is no chain or has nodes that `nir_graph` does not make.
+    as ours do; what leads into a node is added up. Raises ValueError for a graph with a cycle or with nodes that `nir_graph`
+    does not make.
     """
-    chain = list(_chain(graph))
-    states: list[Tensor | float] = [0.0] * len(chain)
+    sources = _in_order(graph)
+    states: dict[str, Tensor | float] = dict.fromkeys(sources, 0.0)
     logits = None
     for t in range(timesteps):
-        x = inputs[:, t] if inputs.dim() == 5 else inputs
-        for place, node in enumerate(chain):
-            x, states[place] = _step(node, x, states[place], dt)
-        logits = x if logits is None else logits + x
+        given: dict[str, Tensor] = {}
+        for name, leading in sources.items():
+            frame = inputs[:, t] if inputs.dim() == 5 else inputs
+            x = functools.reduce(torch.add, (given[source] for source in leading)) if leading else frame
+            given[name], states[name] = _step(graph.nodes[name], x, states[name], dt)
+        logits = given["output"] if logits is None else logits + given["output"]
     if logits is None:
         raise ValueError("at least one timestep is needed")
     return logits
@@ -100,7 +120,8 @@ def _step(node: Any, x: Tensor, state: Tensor | float, dt: float) -> tuple[Tenso
     if kind in ("Input", "Output"):
         return x, state
     if kind == "Conv2d":
-        return F.conv2d(x, _tensor(node.weight), _tensor(node.bias), padding=tuple(int(p) for p in node.padding)), state
+        stride, padding = (tuple(int(side) for side in sides) for sides in (node.stride, node.padding))
+        return F.conv2d(x, _tensor(node.weight), _tensor(node.bias), stride, padding), state
     if kind == "Affine":
         return F.linear(x, _tensor(node.weight), _tensor(node.bias)), state
     if kind == "AvgPool2d":
@@ -121,14 +142,15 @@ def _step(node: Any, x: Tensor, state: Tensor | float, dt: float) -> tuple[Tenso
     return spikes.float(), torch.where(spikes, _tensor(node.v_reset), potential)
 
 
-def _chain(graph: Any) -> Iterator[Any]:
-    following = dict(graph.edges)
-    if len(following) != len(graph.edges):
-        raise ValueError("the graph branches")
-    name: str | None = "input"
-    while name is not None:
-        yield graph.nodes[name]
-        name = following.get(name)
+def _in_order(graph: Any) -> dict[str, list[str]]:
+    """The nodes from input to output, each behind those that lead into it, which are listed."""
+    leading: dict[str, list[str]] = {name: [] for name in graph.nodes}
+    for source, target in graph.edges:
+        leading[target].append(source)
+    try:
+        return {name: leading[name] for name in graphlib.TopologicalSorter(leading).static_order()}
+    except graphlib.CycleError:
+        raise ValueError("the graph has a cycle") from None
 
 
 def _tensor(value: NDArray[Any] | float) -> Tensor:
@@ -147,15 +169,16 @@ def _flatten(nir: Any, shape: Sequence[int]) -> Any:
     return nir.Flatten(input_type={"input": np.array(shape)}, start_dim=0, end_dim=-1)
 
 
-def _weights(nir: Any, layer: PackedLayer, shape: tuple[int, ...]) -> Any:
+def _weights(nir: Any, layer: PackedWeights, shape: tuple[int, ...]) -> Any:
     weight = layer.stored if layer.facts.encoding == "fp32" else layer.ternary().astype(np.float32)
     scaled = weight * layer.scale.reshape(-1, *[1] * (weight.ndim - 1))
-    if layer.facts.kind == "fc":
+    if weight.ndim == 2:
         node = nir.Affine(weight=scaled, bias=layer.shift)
     else:
-        half = layer.facts.weight[-1] // 2
+        half, stride = layer.facts.weight[-1] // 2, layer.facts.stride
         node = nir.Conv2d(
-            input_shape=(shape[1], shape[2]), weight=scaled, bias=layer.shift, stride=(1, 1), padding=(half, half),
+            input_shape=(shape[1], shape[2]), weight=scaled, bias=layer.shift, stride=(stride, stride),
+            padding=(half, half),
             dilation=(1, 1), groups=1,
         )  # fmt: skip
     node.metadata = {

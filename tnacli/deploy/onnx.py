@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tnacli.errors import FileFormatError, UsageError
-from tnacli.packed.model import PackedLayer, PackedNetwork
+from tnacli.packed.model import PackedLayer, PackedNetwork, PackedWeights
 from tnacli.version import __version__
 
 OPSET = 13
@@ -34,8 +34,9 @@ def onnx_bytes(network: PackedNetwork) -> bytes:
     shape = ["N", *([] if images else [about.timesteps]), about.input.channels, *about.input.size]
     frames = [INPUT] if images else graph.frames(about.timesteps)
     values = _first_layer(graph, network, frames)
+    behind = {network.layers[0].facts.name: values}
     for layer, before in zip(network.layers[1:], network.layers, strict=False):
-        values = _hidden_layer(graph, network, layer, before, values)
+        values = behind[layer.facts.name] = _hidden_layer(graph, network, layer, before, behind)
     graph.node("Identity", [_readout(graph, network, values)], out=OUTPUT)
     helper, kind = onnx.helper, onnx.TensorProto
     proto = helper.make_graph(
@@ -124,10 +125,10 @@ def _first_layer(graph: _Graph, network: PackedNetwork, frames: Sequence[str]) -
     facts = layer.facts
     currents = []
     weight = graph.constant(f"{facts.name}.weight", layer.stored if facts.kind == "conv" else layer.stored.T)
-    scale, shift = _by_channel(graph, layer)
+    scale, shift = _by_channel(graph, facts.name, layer)
     for frame in frames:
         if facts.kind == "conv":
-            summed = graph.node("Conv", [frame, weight], pads=[facts.weight[-1] // 2] * 4)
+            summed = graph.node("Conv", [frame, weight], **_geometry(layer))
         else:
             summed = graph.node("MatMul", [graph.node("Flatten", [frame], axis=1), weight])
         currents.append(_driven(graph, summed, scale, shift))
@@ -135,29 +136,47 @@ def _first_layer(graph: _Graph, network: PackedNetwork, frames: Sequence[str]) -
 
 
 def _hidden_layer(
-    graph: _Graph, network: PackedNetwork, layer: PackedLayer, before: PackedLayer, counts: Sequence[str]
+    graph: _Graph, network: PackedNetwork, layer: PackedLayer, before: PackedLayer, behind: dict[str, list[str]]
 ) -> list[str]:
-    facts, ternary = layer.facts, layer.ternary()
-    weight = graph.constant(f"{facts.name}.weight", ternary if facts.kind == "conv" else ternary.T)
-    scale, shift = _by_channel(graph, layer, divisor=before.facts.pool**2)
-    currents = []
-    for value in counts:
-        if facts.kind == "conv":
-            summed = graph.node("ConvInteger", [value, weight], pads=[facts.weight[-1] // 2] * 4)
+    counts, shortcut = behind[before.facts.name], layer.facts.shortcut
+    if layer.facts.kind == "fc" and before.facts.kind == "conv":
+        counts = [graph.node("Flatten", [value], axis=1) for value in counts]
+    currents = _currents(graph, layer.facts.name, layer, before.facts.pool**2, counts)
+    if shortcut is not None:
+        pool = next(one.facts.pool for one in network.layers if one.facts.name == shortcut.source)
+        name, skipped = f"{layer.facts.name}.shortcut", behind[shortcut.source]
+        if layer.shortcut is not None:
+            added = _currents(graph, name, layer.shortcut, pool**2, skipped)
         else:
-            flat = graph.node("Flatten", [value], axis=1) if before.facts.kind == "conv" else value
-            summed = graph.node("MatMulInteger", [flat, weight])
-        currents.append(_driven(graph, graph.cast(summed, "FLOAT"), scale, shift))
+            share = graph.constant(f"{name}.share", np.array(1 / pool**2, np.float32))
+            added = [graph.node("Mul", [graph.cast(value, "FLOAT"), share]) for value in skipped]
+        currents = [graph.node("Add", list(pair)) for pair in zip(currents, added, strict=True)]
     return _neurons(graph, network, layer, currents)
 
 
-def _by_channel(graph: _Graph, layer: PackedLayer, divisor: int = 1) -> tuple[str, str]:
-    shape = (1, -1, 1, 1) if layer.facts.kind == "conv" else (1, -1)
-    scale = (layer.scale / np.float32(divisor)).reshape(shape)
-    return (
-        graph.constant(f"{layer.facts.name}.scale", scale),
-        graph.constant(f"{layer.facts.name}.shift", layer.shift.reshape(shape)),
-    )
+def _currents(graph: _Graph, name: str, weights: PackedWeights, counts_to: int, counts: Sequence[str]) -> list[str]:
+    """What ternary weights make of spike counts up to `counts_to`, a name for each timestep."""
+    ternary, is_conv = weights.ternary(), len(weights.facts.weight) == 4
+    stored = graph.constant(f"{name}.weight", ternary if is_conv else ternary.T)
+    scale, shift = _by_channel(graph, name, weights, divisor=counts_to)
+    currents = []
+    for value in counts:
+        if is_conv:
+            summed = graph.node("ConvInteger", [value, stored], **_geometry(weights))
+        else:
+            summed = graph.node("MatMulInteger", [value, stored])
+        currents.append(_driven(graph, graph.cast(summed, "FLOAT"), scale, shift))
+    return currents
+
+
+def _geometry(weights: PackedWeights) -> dict[str, Any]:
+    return {"pads": [weights.facts.weight[-1] // 2] * 4, "strides": [weights.facts.stride] * 2}
+
+
+def _by_channel(graph: _Graph, name: str, weights: PackedWeights, divisor: int = 1) -> tuple[str, str]:
+    shape = (1, -1, 1, 1) if len(weights.facts.weight) == 4 else (1, -1)
+    scale = (weights.scale / np.float32(divisor)).reshape(shape)
+    return graph.constant(f"{name}.scale", scale), graph.constant(f"{name}.shift", weights.shift.reshape(shape))
 
 
 def _driven(graph: _Graph, summed: str, scale: str, shift: str) -> str:

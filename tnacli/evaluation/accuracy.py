@@ -11,12 +11,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tnacli.data.batches import Batch
-from tnacli.snn.network import SpikingNetwork
+from tnacli.snn.network import Network
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`accuracy` and `top5` in %, `loss` the mean cross-entropy, `firing_rate` in spikes a neuron and timestep by layer."""
+    """`accuracy` and `top5` in %, `loss` the mean cross-entropy, `firing_rate` in spikes a neuron and timestep by layer.
+
+    In an artificial network the rate is the share of values above 0.
+    """
 
     accuracy: float
     top5: float
@@ -40,7 +43,7 @@ def measure(predict: Callable[[Tensor], Tensor], batches: Iterable[Batch]) -> Ev
     return Evaluation(100 * hits / samples, 100 * hits5 / samples, loss / samples, samples, {})
 
 
-def evaluate_network(network: SpikingNetwork, batches: Iterable[Batch]) -> Evaluation:
+def evaluate_network(network: Network, batches: Iterable[Batch]) -> Evaluation:
     """Evaluate in evaluation mode and full precision, with firing rates; training mode is restored."""
     training = network.training
     network.eval()
@@ -69,14 +72,14 @@ class SpikeCounts:
 
 
 @contextlib.contextmanager
-def counting_spikes(network: SpikingNetwork) -> Iterator[SpikeCounts]:
+def counting_spikes(network: Network) -> Iterator[SpikeCounts]:
     """While inside, every spike of every layer of `network` is counted."""
     counts = SpikeCounts()
 
     def watch(name: str) -> Callable[[object, object, Tensor], None]:
         return lambda module, inputs, spikes: counts.add(name, spikes)
 
-    hooks = [layer.neurons.register_forward_hook(watch(name)) for name, layer in network.spiking.items()]
+    hooks = [neurons.register_forward_hook(watch(name)) for name, neurons in network.neurons.items()]
     try:
         yield counts
     finally:

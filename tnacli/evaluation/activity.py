@@ -17,114 +17,51 @@ Beside it stands the same layout as a network without spikes: each layer once, i
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from tnacli.data.batches import Batch
+from tnacli.errors import UsageError
+from tnacli.evaluation.energy import SATURATED, Activity, LayerActivity, Prices
+from tnacli.evaluation.own_activity import own_activity, pairs
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.model import PackedNetwork
-from tnacli.snn.network import SpikingNetwork
-
-SATURATED = 0.99
-"""The firing rate from which a channel counts as saturated."""
+from tnacli.snn.network import Network, SpikingNetwork
 
 
 @dataclass(frozen=True)
-class Prices:
-    """Energy of one operation in pJ: 32-bit floats in 45 nm at 0.9 V (Horowitz, ISSCC 2014, figure 1.1.9).
+class _Way:
+    """Weights [out, in, k, k] or [out, in] that inputs of `shape` (C, H, W) meet, from the layer `source` or the input ("").
 
-    A multiplication is 3.7 pJ and an addition 0.9 pJ, so that a MAC is 4.6 pJ. Additions of small integers, which are what
-    a ternary layer makes, would be 0.03 to 0.1 pJ; the field's custom is to price them as floats, and so does this.
+    None where spikes are a current as they are, each of them one addition.
     """
 
-    mac_pj: float = 4.6
-    addition_pj: float = 0.9
+    source: str
+    weight: Tensor | None
+    shape: tuple[int, ...]
+    stride: int = 1
 
-
-@dataclass(frozen=True)
-class LayerActivity:
-    """One layer, for one sample on average. Rates and shares are None for the readout, which does not spike.
-
-    `firing_rate` is in spikes a neuron and timestep; `silent` and `saturated` are the shares of channels (feature maps, or
-    neurons of a fully connected layer) that never spiked on any sample, and that did so at a rate of `SATURATED` or more.
-    `ann_macs` are the layer's MACs in a network without spikes.
-    """
-
-    name: str
-    firing_rate: float | None
-    silent: float | None
-    saturated: float | None
-    macs: float
-    additions: float
-    additions_nonzero: float
-    ann_macs: float
-
-    def energy_pj(self, prices: Prices) -> float:
-        """Energy of a sample in pJ, weights that are 0 left out."""
-        return self.macs * prices.mac_pj + self.additions_nonzero * prices.addition_pj
-
-
-@dataclass(frozen=True)
-class Activity:
-    """The layers of a network, first to readout, and what their operations cost."""
-
-    layers: tuple[LayerActivity, ...]
-    samples: int
-    timesteps: int
-    prices: Prices
-
-    def total(self, of: str) -> float:
-        """The sum over the layers of "macs", "additions", "additions_nonzero" or "ann_macs"."""
-        return float(sum(getattr(layer, of) for layer in self.layers))
-
-    @property
-    def energy_nj(self) -> float:
-        """Energy of a sample in nJ, weights that are 0 left out."""
-        return sum(layer.energy_pj(self.prices) for layer in self.layers) / 1000
-
-    @property
-    def energy_dense_nj(self) -> float:
-        """The same with an addition for weights that are 0 as well."""
-        return (self.total("macs") * self.prices.mac_pj + self.total("additions") * self.prices.addition_pj) / 1000
-
-    @property
-    def ann_energy_nj(self) -> float:
-        """Energy in nJ of the same layout without spikes."""
-        return self.total("ann_macs") * self.prices.mac_pj / 1000
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values; counts and energies are those of one sample on average."""
-        totals = {key: self.total(key) for key in ("macs", "additions", "additions_nonzero", "ann_macs")}
-        layers = [{**dataclasses.asdict(n), "energy_nj": n.energy_pj(self.prices) / 1000} for n in self.layers]
-        energy = {
-            "energy_nj": self.energy_nj, "energy_dense_nj": self.energy_dense_nj, "ann_energy_nj": self.ann_energy_nj,
-        }  # fmt: skip
-        return {
-            "samples": self.samples,
-            "prices": dataclasses.asdict(self.prices),
-            **totals,
-            **energy,
-            "layers": layers,
-        }
+    def met(self, inputs: Tensor, *, nonzero: bool) -> float:
+        """Pairs of an input [n, ...] that is not zero and a weight that it meets; with `nonzero`, weights that are not 0."""
+        active = (inputs != 0).float()
+        if self.weight is None:
+            return float(active.sum(dtype=torch.float64))
+        if self.weight.dim() == 2:
+            return pairs(active.flatten(1), self.weight, nonzero=nonzero)
+        return pairs(active, self.weight, nonzero=nonzero, stride=self.stride, padding=self.weight.shape[-1] // 2)
 
 
 @dataclass
 class _Layer:
-    """A layer's weights, and what has been seen of it so far.
-
-    `weight` is [out, in, k, k] or [out, in]; `places` are the neurons of a channel, `shape` its input (C, H, W).
-    """
+    """A layer of neurons, the ways into it, and what has been seen of it so far; `pool` is the side of its pooling."""
 
     name: str
-    weight: Tensor
-    shape: tuple[int, ...]
+    ways: tuple[_Way, ...]
     pool: int
     spikes: Tensor = field(default_factory=lambda: torch.zeros(()))
     chances: int = 0
@@ -133,12 +70,15 @@ class _Layer:
 
     def dense(self) -> int:
         """MACs of one pass over an input without zeros; what lies beyond the border is not met."""
-        return round(_met(torch.ones(1, *self.shape), self.weight, nonzero=False))
+        weighted = [way for way in self.ways if way.weight is not None]
+        return round(sum(way.met(torch.ones(1, *way.shape), nonzero=False) for way in weighted))
 
-    def take(self, counts: Tensor) -> None:
-        """Add up the operations that inputs [n, ...], zero or not, cause."""
-        self.additions += _met(counts, self.weight, nonzero=False)
-        self.additions_nonzero += _met(counts, self.weight, nonzero=True)
+    def take(self, source: str, counts: Tensor) -> None:
+        """Add up the operations that outputs [n, ...] of `source`, zero or not, cause."""
+        for way in self.ways:
+            if way.source == source:
+                self.additions += way.met(counts, nonzero=False)
+                self.additions_nonzero += way.met(counts, nonzero=True)
 
     def give(self, spikes: Tensor) -> Tensor:
         """Note spikes [T, N, C, ...] of the layer; what comes out of its pooling [T * N, ...] is returned."""
@@ -163,26 +103,20 @@ class _Layer:
         )
 
 
-def _met(inputs: Tensor, weight: Tensor, *, nonzero: bool) -> float:
-    """Pairs of an input [n, ...] that is not zero and a weight that it meets; with `nonzero`, weights that are not zero."""
-    meeting = (weight != 0).float() if nonzero else torch.ones_like(weight, dtype=torch.float32)
-    # Summed over the output channels first: how many weights each input meets, by channel and offset.
-    each = meeting.sum(0, keepdim=True)
-    active = (inputs != 0).float()
-    is_conv = weight.dim() == 4
-    pairs = F.conv2d(active, each, padding=weight.shape[-1] // 2) if is_conv else F.linear(active.flatten(1), each)
-    return float(pairs.sum(dtype=torch.float64))
-
-
 @torch.inference_mode()
 def measure_activity(
-    network: SpikingNetwork | PackedNetwork, batches: Iterable[Batch], prices: Prices | None = None
+    network: Network | PackedNetwork, batches: Iterable[Batch], prices: Prices | None = None
 ) -> Activity:
     """Spikes, operations and energy of `network` on all samples of `batches`, at `prices` (45 nm by default).
 
     A network from a checkpoint runs where it is, in evaluation mode; a packed one on the CPU. Both give the same counts.
+    Raises UsageError if it has no spiking neurons.
     """
+    if isinstance(network, Network) and not isinstance(network, SpikingNetwork):
+        return own_activity(network, batches, prices or Prices())
     if isinstance(network, SpikingNetwork):
+        if not network.model.spiking:
+            raise UsageError("the network is an artificial one (model.spiking: false): it has no spikes to count")
         layers, run, readout, timesteps = *_of_network(network), network.readout.weight.shape, network.timesteps
     else:
         layers, run, readout = *_of_packed(network), torch.Size(network.readout_weight.shape)
@@ -192,8 +126,8 @@ def measure_activity(
     def observe(name: str, spikes: Tensor) -> None:
         number = by_name[name]
         given = layers[number].give(spikes.cpu())
-        if number + 1 < len(layers):
-            layers[number + 1].take(given)
+        for later in layers[number + 1 :]:
+            later.take(name, given)
 
     samples, frames = 0, 1
     for batch in batches:
@@ -213,17 +147,23 @@ _Run = Callable[[Tensor, _Observer], None]
 
 
 def _of_network(network: SpikingNetwork) -> tuple[list[_Layer], _Run]:
-    layers = []
-    shape: tuple[int, ...] = network.input_shape
+    layers: list[_Layer] = []
+    shapes: dict[str, tuple[int, ...]] = {"": network.input_shape}
     for facts, (name, layer) in zip(network.shapes, network.spiking.items(), strict=False):
-        layers.append(_Layer(name, layer.synapse.weight.detach().cpu(), shape, facts.pool))
-        shape = facts.pooled
+        before = next(reversed(shapes))
+        ways = [_Way(before, layer.synapse.weight.detach().cpu(), shapes[before], facts.stride)]
+        if facts.shortcut is not None:
+            weight = None if layer.shortcut is None else layer.shortcut.synapse.weight.detach().cpu()
+            source = facts.shortcut.source
+            ways.append(_Way(source, weight, shapes[source], facts.shortcut.stride))
+        layers.append(_Layer(name, tuple(ways), facts.pool))
+        shapes[name] = facts.pooled
 
     def run(inputs: Tensor, observe: _Observer) -> None:
         def watch(name: str) -> Callable[[object, object, Tensor], None]:
             return lambda module, given, spikes: observe(name, spikes)
 
-        hooks = [layer.neurons.register_forward_hook(watch(name)) for name, layer in network.spiking.items()]
+        hooks = [neurons.register_forward_hook(watch(name)) for name, neurons in network.neurons.items()]
         training = network.training
         network.eval()
         try:
@@ -237,12 +177,20 @@ def _of_network(network: SpikingNetwork) -> tuple[list[_Layer], _Run]:
 
 
 def _of_packed(network: PackedNetwork) -> tuple[list[_Layer], _Run]:
-    about, layers = network.about, []
-    shape: tuple[int, ...] = (about.input.channels, *about.input.size)
+    about = network.about
+    layers: list[_Layer] = []
+    shapes: dict[str, tuple[int, ...]] = {"": (about.input.channels, *about.input.size)}
     for layer, behind in zip(network.layers, about.out_shapes(), strict=True):
-        weight = layer.stored.copy() if layer.facts.encoding == "fp32" else layer.ternary()
-        layers.append(_Layer(layer.facts.name, torch.from_numpy(weight), shape, layer.facts.pool))
-        shape = behind
+        facts, before = layer.facts, next(reversed(shapes))
+        weight = layer.stored.copy() if facts.encoding == "fp32" else layer.ternary()
+        ways = [_Way(before, torch.from_numpy(weight), shapes[before], facts.stride)]
+        if facts.shortcut is not None:
+            source, skipped = facts.shortcut.source, layer.shortcut
+            added = None if skipped is None else torch.from_numpy(skipped.ternary())
+            stride = 1 if skipped is None else skipped.facts.stride
+            ways.append(_Way(source, added, shapes[source], stride))
+        layers.append(_Layer(facts.name, tuple(ways), facts.pool))
+        shapes[facts.name] = behind
     engine = PackedSNN(network)
 
     def run(inputs: Tensor, observe: _Observer) -> None:

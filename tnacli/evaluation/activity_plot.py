@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from tnacli.errors import UsageError
-from tnacli.evaluation.activity import Activity, LayerActivity
+from tnacli.evaluation.energy import Activity, LayerActivity
 from tnacli.evaluation.trace import Trace
 
 PICTURES = ("png", "svg", "pdf")

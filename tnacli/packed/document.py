@@ -7,6 +7,7 @@ key.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from math import prod
 from typing import Annotated, Literal
 
@@ -14,10 +15,14 @@ from pydantic import Field, ValidationError, model_validator
 
 from tnacli.packed.codec import ENCODINGS
 from tnacli.packed.container import parse_json
+from tnacli.recipe.layout import strided
 from tnacli.recipe.section import Section
 
 FORMAT: Literal["tnacli-packed"] = "tnacli-packed"
-VERSION: Literal[1] = 1
+VERSIONS = (1, 2)
+"""The versions that are read. A network that needs nothing of version 2 is written as version 1."""
+
+_IN_VERSION_2 = {"stride", "shortcut"}
 
 Count = Annotated[int, Field(ge=1, le=1 << 32)]
 Side = Annotated[int, Field(ge=1, le=1 << 14)]
@@ -59,8 +64,39 @@ class NeuronFacts(Section):
     threshold: Positive32
 
 
+class ConvolutionFacts(Section):
+    """The ternary convolution of a shortcut; `weight` is (out, in, kernel, kernel)."""
+
+    weight: tuple[Count, Count, Count, Count]
+    stride: Literal[1, 2]
+    encoding: Literal["ternary2", "ternary5"]
+    binary: bool
+
+    @property
+    def fan_in(self) -> int:
+        return prod(self.weight[1:])
+
+    @property
+    def stored(self) -> tuple[int, ...]:
+        """The shape of its weights as stored: rows of bytes."""
+        return self.weight[0], ENCODINGS[self.encoding].row_bytes(self.fan_in)
+
+
+class ShortcutFacts(Section):
+    """What a layer's neurons receive besides: the spikes behind the pooling of the earlier layer `source`.
+
+    They are a current as they are, or go through a convolution.
+    """
+
+    source: Name
+    convolution: ConvolutionFacts | None
+
+
 class LayerFacts(Section):
-    """One layer of weights and spiking neurons; `weight` is (out, in, kernel, kernel) or (out, in)."""
+    """One layer of weights and spiking neurons; `weight` is (out, in, kernel, kernel) or (out, in).
+
+    `stride` and `shortcut` are in version 2 alone.
+    """
 
     name: Name
     kind: Literal["conv", "fc"]
@@ -68,6 +104,8 @@ class LayerFacts(Section):
     pool: Literal[1, 2, 4, 8] = 1
     encoding: Literal["fp32", "ternary2", "ternary5"]
     binary: bool = False
+    stride: Literal[1, 2] = 1
+    shortcut: ShortcutFacts | None = None
 
     @property
     def fan_in(self) -> int:
@@ -112,11 +150,16 @@ class Origin(Section):
     test_samples: Count | None = None
 
 
+def version_for(layers: Iterable[LayerFacts]) -> Literal[1, 2]:
+    """The version of a document with these layers: 2 if any has a stride or a shortcut."""
+    return 2 if any(layer.stride != 1 or layer.shortcut is not None for layer in layers) else 1
+
+
 class Document(Section):
     """Everything in a packed file but its tensors."""
 
     format: Literal["tnacli-packed"] = FORMAT
-    version: Literal[1] = VERSION
+    version: Literal[1, 2] = 1
     created_by: str
     input: InputFacts
     labels: tuple[str, ...] = Field(min_length=1)
@@ -128,6 +171,8 @@ class Document(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Document:
+        if self.version != version_for(self.layers):
+            raise ValueError(f"its layers are those of version {version_for(self.layers)}, not {self.version}")
         names = [layer.name for layer in self.layers]
         if len({*names, "readout"}) != len(names) + 1:
             raise ValueError("two layers have the same name")
@@ -144,37 +189,63 @@ class Document(Section):
 
         Raises ValueError where a layer does not fit the one before it.
         """
-        shapes: list[tuple[int, ...]] = []
+        shapes: dict[str, tuple[int, ...]] = {}
         shape: tuple[int, ...] = (self.input.channels, *self.input.size)
         for number, layer in enumerate(self.layers):
             if (layer.encoding == "fp32") != (number == 0):
                 raise ValueError(f"layer {layer.name}: the first layer is fp32, the others are ternary")
             if layer.binary and layer.encoding == "fp32":
                 raise ValueError(f"layer {layer.name}: fp32 weights are not binary")
-            shape = _behind(layer, shape)
-            shapes.append(shape)
-        return shapes
+            out = _neurons(layer, shape)
+            if layer.shortcut is not None:
+                _check_shortcut(layer, layer.shortcut, shapes, out)
+            shape = _pooled(layer, out)
+            shapes[layer.name] = shape
+        return list(shapes.values())
 
 
-def _behind(layer: LayerFacts, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape behind `layer` and its pooling, of inputs of `shape`. Raises ValueError if the two do not
-    fit.
-    """
-    weight = layer.weight
-    if layer.kind == "fc":
-        if len(weight) != 2 or weight[1] != prod(shape):
-            raise ValueError(f"layer {layer.name}: weight {weight} does not fit inputs of {shape}")
-        if layer.pool != 1:
-            raise ValueError(f"layer {layer.name}: fully connected neurons are not pooled")
-        return (weight[0],)
+def _neurons(layer: LayerFacts, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the neurons of `layer` on inputs of `shape`. Raises ValueError if the two do not fit."""
+    if layer.kind == "conv":
+        return _convolved(f"layer {layer.name}", layer.weight, layer.stride, shape)
+    if len(layer.weight) != 2 or layer.weight[1] != prod(shape):
+        raise ValueError(f"layer {layer.name}: weight {layer.weight} does not fit inputs of {shape}")
+    if layer.pool != 1:
+        raise ValueError(f"layer {layer.name}: fully connected neurons are not pooled")
+    if layer.stride != 1:
+        raise ValueError(f"layer {layer.name}: fully connected neurons have no stride")
+    return (layer.weight[0],)
+
+
+def _convolved(what: str, weight: tuple[int, ...], stride: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     if len(weight) != 4 or len(shape) != 3 or weight[1] != shape[0]:
-        raise ValueError(f"layer {layer.name}: weight {weight} does not fit inputs of {shape}")
+        raise ValueError(f"{what}: weight {weight} does not fit inputs of {shape}")
     if weight[2] != weight[3] or weight[2] % 2 == 0:
-        raise ValueError(f"layer {layer.name}: a kernel of {weight[2]}x{weight[3]}, not square and odd")
+        raise ValueError(f"{what}: a kernel of {weight[2]}x{weight[3]}, not square and odd")
+    return weight[0], *strided(shape[1:], stride)
+
+
+def _check_shortcut(
+    layer: LayerFacts, shortcut: ShortcutFacts, before: dict[str, tuple[int, ...]], out: tuple[int, ...]
+) -> None:
+    """Raise ValueError unless what comes through the shortcut has the shape `out` of the layer's neurons."""
+    what = f"layer {layer.name}, shortcut"
+    if shortcut.source not in before:
+        raise ValueError(f"{what}: there is no layer {shortcut.source} before it")
+    found, convolution = before[shortcut.source], shortcut.convolution
+    if convolution is not None:
+        found = _convolved(what, convolution.weight, convolution.stride, found)
+    if found != out or layer.kind != "conv":
+        raise ValueError(f"{what}: gives {found}, which does not fit neurons of {out}")
+
+
+def _pooled(layer: LayerFacts, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if layer.kind != "conv":
+        return shape
     height, width = shape[1] // layer.pool, shape[2] // layer.pool
     if not height or not width:
         raise ValueError(f"layer {layer.name}: pool {layer.pool} leaves nothing of {shape[1]}x{shape[2]}")
-    return weight[0], height, width
+    return shape[0], height, width
 
 
 class WrongVersionError(ValueError):
@@ -191,7 +262,8 @@ def seal(body: str, sha256: str) -> str:
 
 def body_of(document: Document) -> str:
     """The JSON of `document` without its closing brace: the part that the digest covers."""
-    return document.model_dump_json()[:-1]
+    left_out = {"layers": {"__all__": _IN_VERSION_2}} if document.version == 1 else None
+    return document.model_dump_json(exclude=left_out)[:-1]
 
 
 def unseal(text: str) -> tuple[str, str]:
@@ -202,7 +274,7 @@ def unseal(text: str) -> tuple[str, str]:
     found = parse_json(text)
     if found.get("format") != FORMAT:
         raise ValueError(f"its format is not {FORMAT}")
-    if found.get("version") != VERSION or isinstance(found["version"], bool):
+    if found.get("version") not in VERSIONS or isinstance(found["version"], bool):
         raise WrongVersionError(str(found.get("version"))[:20])
     match = _SEAL.search(text)
     if match is None:
@@ -213,9 +285,12 @@ def unseal(text: str) -> tuple[str, str]:
 def parse(body: str) -> Document:
     """The document with `body`. Raises ValueError that names every key that is wrong."""
     try:
-        return Document.model_validate_json(body + "}")
+        document = Document.model_validate_json(body + "}")
     except ValidationError as error:
         raise ValueError(explain(error)) from None
+    if document.version == 1 and any(_IN_VERSION_2 & layer.model_fields_set for layer in document.layers):
+        raise ValueError(f"layers have no {' and no '.join(sorted(_IN_VERSION_2))} in version 1")
+    return document
 
 
 def explain(error: ValidationError) -> str:

@@ -5,15 +5,16 @@ layers between sum spikes with weights in {-1, 0, +1}, which is exact (tnacli.pa
 the sums is element by element in fp32 in a fixed order of operations. So spikes and logits are bit-identical
 to the network's own on the same machine.
 
-Memory: weights are held once as int8, a quarter of fp32 and the form that the kernels want. Unpacking 2-bit
-codes for every batch would save another 3/16 of fp32, at the price of unpacking and rearranging all weights
-each time. Activations are spike counts of one byte, all timesteps of one layer at a time, and convolutions
-take a few images at a time, so that their sums and potentials stay near the processor's caches.
+Memory: weights are held once, in the form that sums want: four in a byte where they are table lookups, a
+sixteenth of fp32, else int8. Activations are spike counts of one byte, all timesteps of one layer at a time, and
+convolutions take a few images at a time. Behind table lookups, sums and potentials of a convolution exist only
+for the places at hand, in the processor's caches.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -24,7 +25,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tnacli.errors import DataError
-from tnacli.packed.model import PackedLayer, PackedNetwork
+from tnacli.packed.compiled import LookupSums, compiled_engine, lif_spikes, pooled_counts
+from tnacli.packed.model import PackedLayer, PackedNetwork, PackedWeights
 from tnacli.packed.sums import Sums, hidden_sums
 
 Observer = Callable[[str, Tensor], None]
@@ -39,7 +41,10 @@ _WORKING_SET = 1 << 21
 
 @dataclass(frozen=True)
 class _Hidden:
-    """A layer behind the first, ready to run."""
+    """A layer behind the first, ready to run.
+
+    `shortcut` makes currents of the counts behind the layer `source`, which are added to the layer's own.
+    """
 
     name: str
     is_conv: bool
@@ -47,10 +52,26 @@ class _Hidden:
     scale: Tensor
     shift: Tensor
     pool: int
+    source: str | None = None
+    shortcut: Callable[[Tensor], Tensor] | None = None
 
     def current(self, counts: Tensor) -> Tensor:
         """Currents from one or more timesteps' counts, in the two rounded steps of SpikingNetwork."""
-        return self.sums(counts).mul_(self.scale).add_(self.shift)
+        return _currents(self.sums, self.scale, self.shift, counts)
+
+    def current_at(self, t: int, counts: Tensor, skipped: Tensor | None) -> Tensor:
+        """A convolution's currents at one timestep, from counts [T, n, H, W, in]: large, so computed when due."""
+        current = self.current(counts[t])
+        return current if self.shortcut is None or skipped is None else current.add_(self.shortcut(skipped[t]))
+
+
+def _currents(sums: Sums, scale: Tensor, shift: Tensor, counts: Tensor) -> Tensor:
+    return sums(counts).mul_(scale).add_(shift)
+
+
+def _as_current(divisor: int, counts: Tensor) -> Tensor:
+    """The averaged spikes themselves."""
+    return counts.float().div_(divisor)
 
 
 class PackedSNN:
@@ -69,11 +90,12 @@ class PackedSNN:
         self._first_weight = _tensor(first.stored)
         self._first_scale, self._first_shift = _tensor(first.scale), _tensor(first.shift)
         self._hidden: list[_Hidden] = []
-        pool = first.facts.pool
-        for layer in network.layers[1:]:
-            self._hidden.append(self._prepare(layer, pool, integer))
-            pool = layer.facts.pool
-        self._readout_divisor = pool * pool
+        self._compiled = integer and compiled_engine().library is not None
+        counts_to = {layer.facts.name: layer.facts.pool**2 for layer in network.layers}
+        for before, layer in itertools.pairwise(network.layers):
+            self._hidden.append(self._prepare(layer, before.facts.name, counts_to, integer))
+        self._sources = {layer.source for layer in self._hidden}
+        self._readout_divisor = network.layers[-1].facts.pool ** 2
         self._readout_weight = _tensor(network.readout_weight)
         self._readout_bias = _tensor(network.readout_bias)
         # Neurons of each layer: what is behind its pooling, times the square that each is the mean of.
@@ -81,13 +103,32 @@ class PackedSNN:
         neurons = max(prod(shape) * layer.pool**2 for layer, shape in shapes)
         self._images_at_once = max(1, _WORKING_SET // neurons)
 
-    def _prepare(self, layer: PackedLayer, pool_before: int, integer: bool) -> _Hidden:
-        facts = layer.facts
-        sums, reason = hidden_sums(torch.from_numpy(layer.ternary()), pool_before**2, integer=integer)
+    def _prepare(self, layer: PackedLayer, before: str, counts_to: dict[str, int], integer: bool) -> _Hidden:
+        facts, shortcut = layer.facts, None
+        if facts.shortcut is not None:
+            source = facts.shortcut.source
+            shortcut = functools.partial(_as_current, counts_to[source])
+            if layer.shortcut is not None:
+                sums = self._sums(f"{facts.name}.shortcut", layer.shortcut, counts_to[source], integer)
+                scale, shift = _tensor(layer.shortcut.scale), _tensor(layer.shortcut.shift)
+                shortcut = functools.partial(_currents, sums, scale, shift)
+        return _Hidden(
+            facts.name,
+            facts.kind == "conv",
+            self._sums(facts.name, layer, counts_to[before], integer),
+            _tensor(layer.scale),
+            _tensor(layer.shift),
+            facts.pool,
+            None if facts.shortcut is None else facts.shortcut.source,
+            shortcut,
+        )
+
+    def _sums(self, name: str, weights: PackedWeights, counts_to: int, integer: bool) -> Sums:
+        ternary = torch.from_numpy(weights.ternary())
+        sums, reason = hidden_sums(ternary, counts_to, stride=weights.facts.stride, integer=integer)
         if reason is not None:
-            self.fallbacks[facts.name] = reason
-        scale, shift = _tensor(layer.scale), _tensor(layer.shift)
-        return _Hidden(facts.name, facts.kind == "conv", sums, scale, shift, facts.pool)
+            self.fallbacks[name] = reason
+        return sums
 
     @torch.inference_mode()
     def normalise(self, inputs: Tensor) -> Tensor:
@@ -122,10 +163,10 @@ class PackedSNN:
             maps = torch.cat([self._maps(part, convs, observe) for part in parts], dim=1)
             spikes = maps.permute(0, 1, 4, 2, 3).flatten(2)  # weights behind it count in the order C, H, W
         else:
-            spikes = self._fire(self._first.name, lambda t: current[min(t, len(current) - 1)], observe)
+            spikes = self._fire_at_once(self._first.name, current, observe)
         for layer in self._hidden[len(convs) :]:
             driven = layer.current(spikes.flatten(0, 1)).view(*spikes.shape[:2], len(layer.scale))
-            spikes = self._fire(layer.name, driven.__getitem__, observe)
+            spikes = self._fire_at_once(layer.name, driven, observe)
         return self._logits(spikes)
 
     def _check(self, inputs: Tensor) -> None:
@@ -147,8 +188,10 @@ class PackedSNN:
         """
         rows = x.flatten(0, 1)
         if self._first.kind == "conv":
-            padding = self._first_weight.shape[-1] // 2
-            summed = F.conv2d(rows, self._first_weight, padding=padding).permute(0, 2, 3, 1)
+            kernel, stride = self._first_weight.shape[-1], self._first.stride
+            if kernel == 1:
+                rows, stride = rows[..., ::stride, ::stride], 1
+            summed = F.conv2d(rows, self._first_weight, stride=stride, padding=kernel // 2).permute(0, 2, 3, 1)
         else:
             summed = F.linear(rows.flatten(1), self._first_weight)
         summed.mul_(self._first_scale).add_(self._first_shift)
@@ -157,12 +200,37 @@ class PackedSNN:
     def _maps(self, current: Tensor, convs: Sequence[_Hidden], observe: Observer | None) -> Tensor:
         """Pooled spike counts of the last convolution, [T, n, H, W, C], from the first one's currents."""
         current = current.contiguous()
-        spikes = self._fire(self._first.name, lambda t: current[min(t, len(current) - 1)], observe)
-        counts = _pooled(spikes, self._first.pool)
+        counts = self._pooled(self._fire_at_once(self._first.name, current, observe), self._first.pool)
+        kept = {self._first.name: counts} if self._first.name in self._sources else {}
         for layer in convs:
-            drive = functools.partial(_current_at, layer, counts)
-            counts = _pooled(self._fire(layer.name, drive, observe), layer.pool)
+            skipped = None if layer.source is None else kept[layer.source]
+            if isinstance(layer.sums, LookupSums) and skipped is None:
+                neuron = self.about.neuron
+                spikes = layer.sums.fire(
+                    counts, layer.scale, layer.shift, decay=neuron.decay, threshold=neuron.threshold
+                )
+                _show(observe, layer.name, spikes)
+            else:
+                drive = functools.partial(layer.current_at, counts=counts, skipped=skipped)
+                spikes = self._fire(layer.name, drive, observe)
+            counts = self._pooled(spikes, layer.pool)
+            if layer.name in self._sources:
+                kept[layer.name] = counts
         return counts
+
+    def _fire_at_once(self, name: str, current: Tensor, observe: Observer | None) -> Tensor:
+        """Spikes [T, ...], uint8, of neurons driven by `current` [T or 1, ...]."""
+        if not self._compiled:
+            return self._fire(name, lambda t: current[min(t, len(current) - 1)], observe)
+        neuron = self.about.neuron
+        spikes = lif_spikes(current, self.about.timesteps, decay=neuron.decay, threshold=neuron.threshold)
+        _show(observe, name, spikes)
+        return spikes
+
+    def _pooled(self, spikes: Tensor, size: int) -> Tensor:
+        if size == 1:
+            return spikes
+        return pooled_counts(spikes, size) if self._compiled else _pooled(spikes, size)
 
     def _fire(self, name: str, current: Callable[[int], Tensor], observe: Observer | None) -> Tensor:
         """Spikes [T, ...], uint8, of LIF neurons (Eq. 1) driven by `current(t)`, one timestep at a time."""
@@ -178,8 +246,7 @@ class PackedSNN:
             torch.ge(potential, neuron.threshold, out=spiked)
             potential.masked_fill_(spiked, 0.0)
         assert spikes is not None
-        if observe is not None:
-            observe(name, spikes.permute(0, 1, 4, 2, 3) if spikes.dim() == 5 else spikes)
+        _show(observe, name, spikes)
         return spikes
 
     def _logits(self, spikes: Tensor) -> Tensor:
@@ -194,9 +261,9 @@ class PackedSNN:
         return logits
 
 
-def _current_at(layer: _Hidden, counts: Tensor, t: int) -> Tensor:
-    """A convolution's currents at one timestep, from counts [T, n, H, W, in]: large, so computed when due."""
-    return layer.current(counts[t])
+def _show(observe: Observer | None, name: str, spikes: Tensor) -> None:
+    if observe is not None:
+        observe(name, spikes.permute(0, 1, 4, 2, 3) if spikes.dim() == 5 else spikes)
 
 
 def _pooled(spikes: Tensor, size: int) -> Tensor:

@@ -5,33 +5,71 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
-from torch import Tensor
-from torch.nn.utils import parametrize
+from torch import Tensor, nn
 
 from tnacli.errors import FileFormatError, UsageError
 from tnacli.packed.codec import ENCODINGS, pack
 from tnacli.packed.document import (
+    ConvolutionFacts,
     Document,
     InputFacts,
     LayerFacts,
     NeuronFacts,
     Origin,
     ReadoutFacts,
+    ShortcutFacts,
     explain,
+    version_for,
 )
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import from_bytes, to_bytes
-from tnacli.packed.model import Floats, PackedLayer, PackedNetwork
-from tnacli.quant.weights import BinaryWeight, TernaryWeight
-from tnacli.snn.network import SpikingLayer, SpikingNetwork
+from tnacli.packed.model import Floats, PackedLayer, PackedNetwork, PackedWeights
+from tnacli.quant.weights import compressed_layers, quantiser_of
+from tnacli.snn.lif import LIF
+from tnacli.snn.network import Network, SpikingLayer, SpikingNetwork, Weights
+from tnacli.snn.own import OverTime, TimeFirst
+from tnacli.snn.readout import Readout
 from tnacli.storage import write_atomically
 from tnacli.version import __version__
 
-_SAMPLES_AT_ONCE = 32
+_SAMPLES_AT_ONCE = 64  # as evaluation takes them: sums of other batches may be rounded otherwise
+
+
+EXPRESSIBLE = (SpikingLayer, LIF, Readout, OverTime, TimeFirst, nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d,
+               nn.AvgPool2d, nn.Dropout, nn.Flatten, nn.Identity)  # fmt: skip
+"""Modules that a layout has or could have in their place."""
+
+
+def exportable(network: Network, source: str) -> SpikingNetwork:
+    """`network` itself, if it spikes and its layers are those of a layout. Raises UsageError if not.
+
+    `source` stands for its checkpoint in errors.
+    """
+    if isinstance(network, SpikingNetwork):
+        if not network.model.spiking:
+            raise UsageError(
+                f"{source} cannot be exported: it is an artificial network (model.spiking: false), and all forms of export hold "
+                f"spiking neurons. `tna evaluate` and tnacli.load take its checkpoint"
+            )
+        return network
+    leaves = [
+        (name.removeprefix("module."), part)
+        for name, part in network.named_modules()
+        if not any(part.children()) and ".parametrizations." not in name
+    ]
+    odd = [f"{name} ({type(part).__name__})" for name, part in leaves if not isinstance(part, EXPRESSIBLE)]
+    why = f"what no export can express: {', '.join(odd[:5])}" if odd else "a forward pass of its own, which is code"
+    raise UsageError(
+        f"{source} cannot be exported: the network made by {network.described.build} has {why}. An export holds convolutions, "
+        f"average pooling, fully connected layers and residual blocks in the order of a layout; have the function put "
+        f"together a layout and return tnacli.snn.network.SpikingNetwork of it"
+    )
 
 
 @torch.no_grad()
@@ -58,6 +96,7 @@ def pack_network(
     classes, features = network.readout.weight.shape
     try:
         about = Document(
+            version=version_for(layer.facts for layer in layers),
             created_by=f"tnacli {__version__}",
             input=inputs,
             labels=tuple(labels),
@@ -79,7 +118,12 @@ def pack_network(
 def _refuse_full_precision(network: SpikingNetwork, source: str) -> None:
     if not network.hidden:
         raise UsageError(f"{source} cannot be packed: it has no hidden layer for ternary weights")
-    full = [name for name, layer in network.hidden.items() if _quantiser(layer) is None]
+    full = [name for name in network.hidden if name not in compressed_layers(network)]
+    if full and compressed_layers(network):
+        raise UsageError(
+            f"{source} cannot be packed: its training has not compressed all layers yet, and these hold full-precision "
+            f"weights: {', '.join(full)}. Let it go on; it compresses one layer after the other"
+        )
     if full:
         raise UsageError(
             f"{source} cannot be packed: these layers hold full-precision weights: {', '.join(full)}. Only "
@@ -87,28 +131,35 @@ def _refuse_full_precision(network: SpikingNetwork, source: str) -> None:
         )
 
 
-def _quantiser(layer: SpikingLayer) -> TernaryWeight | BinaryWeight | None:
-    if not parametrize.is_parametrized(layer.synapse, "weight"):
-        return None
-    last = layer.synapse.parametrizations.weight[-1]  # type: ignore[union-attr,index]
-    return last if isinstance(last, TernaryWeight | BinaryWeight) else None
-
-
 def _packed_layer(name: str, layer: SpikingLayer, encoding: str) -> PackedLayer:
-    weight = layer.synapse.weight
-    facts = LayerFacts.model_validate(
-        {
-            "name": name,
-            "kind": "conv" if weight.dim() == 4 else "fc",
-            "weight": tuple(weight.shape),
-            "pool": layer.pool,
-            "encoding": encoding,
-            "binary": isinstance(_quantiser(layer), BinaryWeight),
-        }
-    )
+    shortcut = weights = None
+    if layer.source is not None:
+        convolution = None
+        if layer.shortcut is not None:
+            convolution = ConvolutionFacts.model_validate(_facts(layer.shortcut, encoding))
+            weights = PackedWeights(convolution, *_arrays(layer.shortcut, encoding))
+        shortcut = ShortcutFacts(source=layer.source, convolution=convolution)
+    kind = "conv" if isinstance(layer.synapse, nn.Conv2d) else "fc"
+    about = {"name": name, "kind": kind, "pool": layer.pool, "shortcut": shortcut, **_facts(layer, encoding)}
+    return PackedLayer(LayerFacts.model_validate(about), *_arrays(layer, encoding), weights)
+
+
+def _facts(weights: Weights, encoding: str) -> dict[str, object]:
+    quantiser = quantiser_of(weights.synapse)
+    return {
+        "weight": tuple(weights.synapse.weight.shape),
+        "stride": weights.stride,
+        "encoding": encoding,
+        "binary": quantiser is not None and quantiser.mode == "binary",
+    }
+
+
+def _arrays(weights: Weights, encoding: str) -> tuple[NDArray[Any], Floats, Floats]:
+    """Weights as stored, scale and shift."""
+    weight = weights.synapse.weight
     stored = _floats(weight) if encoding == "fp32" else pack(_rows(weight), ENCODINGS[encoding])
-    scale, shift = layer.folded()
-    return PackedLayer(facts, stored, _floats(scale), _floats(shift))
+    scale, shift = weights.folded()
+    return stored, _floats(scale), _floats(shift)
 
 
 def _rows(weight: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.int8]]:
@@ -134,9 +185,11 @@ class Verification:
 
 
 @torch.no_grad()
-def verify(network: SpikingNetwork, packed: PackedNetwork, samples: Tensor) -> Verification:
+def verify(
+    network: SpikingNetwork, packed: PackedNetwork, samples: Tensor, expected: Tensor | None = None
+) -> Verification:
     """Compare every weight and constant, and the predictions on `samples` (normalised inputs, float32, any
-    number, also none).
+    number, also none). `expected` are the network's logits of them, [N, classes], where they are known already.
 
     Raises FileFormatError if anything differs; that is a bug or a broken machine, never a matter of rounding
     in the hidden layers, which are exact.
@@ -150,16 +203,20 @@ def verify(network: SpikingNetwork, packed: PackedNetwork, samples: Tensor) -> V
     ):
         raise FileFormatError(f"the packed neurons are not the checkpoint's; {_REPORT}")
     weights = 0
-    for (name, layer), ours in zip(network.spiking.items(), packed.layers, strict=True):
-        scale, shift = (_floats(values) for values in layer.folded())
+    for (name, theirs), (our_name, ours) in zip(network.weighted.items(), packed.weights().items(), strict=True):
+        scale, shift = (_floats(values) for values in theirs.folded())
         if ours.facts.encoding == "fp32":
-            same = np.array_equal(_floats(layer.synapse.weight), ours.stored)
+            same = np.array_equal(_floats(theirs.synapse.weight), ours.stored)
         else:
             codes = ours.ternary().reshape(ours.facts.weight[0], -1)
-            same = np.array_equal(_rows(layer.synapse.weight), codes)
+            same = np.array_equal(_rows(theirs.synapse.weight), codes)
             weights += codes.size
-        same = same and layer.pool == ours.facts.pool
+        same = same and name == our_name and theirs.stride == ours.facts.stride
         if not (same and np.array_equal(scale, ours.scale) and np.array_equal(shift, ours.shift)):
+            raise FileFormatError(f"the packed numbers of layer {name} are not the checkpoint's; {_REPORT}")
+    for (name, layer), ours in zip(network.spiking.items(), packed.layers, strict=True):
+        source = None if ours.facts.shortcut is None else ours.facts.shortcut.source
+        if (layer.pool, layer.source) != (ours.facts.pool, source):
             raise FileFormatError(f"the packed numbers of layer {name} are not the checkpoint's; {_REPORT}")
     readout = network.readout
     if not (
@@ -167,22 +224,26 @@ def verify(network: SpikingNetwork, packed: PackedNetwork, samples: Tensor) -> V
         and np.array_equal(_floats(readout.bias), packed.readout_bias)
     ):
         raise FileFormatError(f"the packed readout is not the checkpoint's; {_REPORT}")
-    return Verification(weights, len(samples), _compare_predictions(network, packed, samples))
-
-
-def _compare_predictions(network: SpikingNetwork, packed: PackedNetwork, samples: Tensor) -> float:
     if not len(samples):
-        return 0.0
-    engine, device, training = PackedSNN(packed), network.readout.weight.device, network.training
-    differing, largest = 0, 0.0
+        return Verification(weights, 0, 0.0)
+    expected = _logits(network, samples) if expected is None else expected
+    return Verification(weights, len(samples), _compare_predictions(packed, samples, expected))
+
+
+def _logits(network: SpikingNetwork, samples: Tensor) -> Tensor:
+    device, training = network.readout.weight.device, network.training
     network.eval()
     try:
-        for batch in samples.split(_SAMPLES_AT_ONCE):
-            theirs, ours = network(batch.to(device)).cpu(), engine(batch.cpu())
-            differing += int((theirs.argmax(1) != ours.argmax(1)).sum())
-            largest = max(largest, float((theirs - ours).abs().max()))
+        return torch.cat([network(batch.to(device)).cpu() for batch in samples.split(_SAMPLES_AT_ONCE)])
     finally:
         network.train(training)
+
+
+def _compare_predictions(packed: PackedNetwork, samples: Tensor, expected: Tensor) -> float:
+    engine = PackedSNN(packed)
+    found = torch.cat([engine(batch.cpu()) for batch in samples.split(_SAMPLES_AT_ONCE)])
+    differing = int((expected.argmax(1) != found.argmax(1)).sum())
+    largest = float((expected - found).abs().max())
     if differing:
         raise FileFormatError(
             f"the packed network predicts {differing} of {len(samples)} samples otherwise than the "
@@ -191,14 +252,16 @@ def _compare_predictions(network: SpikingNetwork, packed: PackedNetwork, samples
     return largest
 
 
-def export(path: Path, network: SpikingNetwork, packed: PackedNetwork, samples: Tensor) -> Verification:
-    """Write `packed` to `path` once what a reader makes of its bytes is verified against `network`.
+def export(
+    path: Path, network: SpikingNetwork, packed: PackedNetwork, samples: Tensor, expected: Tensor | None = None
+) -> Verification:
+    """Write `packed` to `path` once what a reader makes of its bytes is verified against `network`, as `verify` does.
 
     Raises FileFormatError if it differs, StorageError if it cannot be written; nothing is at `path` then that
     was not.
     """
     data = to_bytes(packed)
-    verification = verify(network, from_bytes(data, str(path)), samples)
+    verification = verify(network, from_bytes(data, str(path)), samples, expected)
     write_atomically(path, data)
     return verification
 

@@ -17,8 +17,18 @@ from numpy.typing import NDArray
 
 from tnacli.errors import FileFormatError
 from tnacli.packed import container
-from tnacli.packed.document import VERSION, Document, WrongVersionError, body_of, parse, seal, unseal
-from tnacli.packed.model import PackedLayer, PackedNetwork
+from tnacli.packed.document import (
+    VERSIONS,
+    ConvolutionFacts,
+    Document,
+    LayerFacts,
+    WrongVersionError,
+    body_of,
+    parse,
+    seal,
+    unseal,
+)
+from tnacli.packed.model import Floats, PackedLayer, PackedNetwork, PackedWeights
 from tnacli.storage import write_atomically
 
 
@@ -63,8 +73,9 @@ def _read(file: BinaryIO, size_bytes: int, name: str) -> PackedNetwork:
         body, sha256 = unseal(text)
         altered = digest_of(body, arrays) != sha256
     except WrongVersionError as error:
+        known = " and ".join(map(str, VERSIONS))
         raise FileFormatError(
-            f"{name}: packed file of version {error}; this tnacli reads version {VERSION}. Use the tnacli "
+            f"{name}: packed file of version {error}; this tnacli reads versions {known}. Use the tnacli "
             f"that wrote it, or export the checkpoint again."
         ) from None
     except ValueError as error:
@@ -94,35 +105,44 @@ def _assemble(about: Document, arrays: dict[str, NDArray[Any]]) -> PackedNetwork
         checked[name] = array.astype(np.float32) if dtype == np.float32 else array
         if dtype == np.float32 and not np.isfinite(checked[name]).all():
             raise ValueError(f"tensor {name!r} holds a NaN or an infinity")
-    layers = tuple(
-        PackedLayer(facts, *(checked[f"{facts.name}.{part}"] for part in ("weight", "scale", "shift")))
-        for facts in about.layers
-    )
-    for layer in layers:
-        _check_weights(layer)
-    return PackedNetwork(about, layers, checked["readout.weight"], checked["readout.bias"])
+    layers = []
+    for facts in about.layers:
+        added = facts.shortcut.convolution if facts.shortcut is not None else None
+        shortcut = None if added is None else PackedWeights(added, *_parts(f"{facts.name}.shortcut", checked))
+        layers.append(PackedLayer(facts, *_parts(facts.name, checked), shortcut))
+    network = PackedNetwork(about, tuple(layers), checked["readout.weight"], checked["readout.bias"])
+    for name, weights in network.weights().items():
+        _check_weights(name, weights)
+    return network
+
+
+def _parts(name: str, arrays: dict[str, NDArray[Any]]) -> tuple[NDArray[Any], Floats, Floats]:
+    return arrays[f"{name}.weight"], arrays[f"{name}.scale"], arrays[f"{name}.shift"]
 
 
 def _expected(about: Document) -> dict[str, tuple[type[np.generic], tuple[int, ...]]]:
     """Type and shape of every tensor that the file must hold."""
     expected: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {}
-    for facts in about.layers:
-        kept = np.float32 if facts.encoding == "fp32" else np.uint8
-        expected[f"{facts.name}.weight"] = (kept, facts.stored)
-        for constants in ("scale", "shift"):
-            expected[f"{facts.name}.{constants}"] = (np.float32, facts.weight[:1])
+    for layer in about.layers:
+        facts: dict[str, LayerFacts | ConvolutionFacts] = {layer.name: layer}
+        if layer.shortcut is not None and layer.shortcut.convolution is not None:
+            facts[f"{layer.name}.shortcut"] = layer.shortcut.convolution
+        for name, of in facts.items():
+            expected[f"{name}.weight"] = (np.float32 if of.encoding == "fp32" else np.uint8, of.stored)
+            for constants in ("scale", "shift"):
+                expected[f"{name}.{constants}"] = (np.float32, of.weight[:1])
     expected["readout.weight"] = (np.float32, about.readout.weight)
     expected["readout.bias"] = (np.float32, about.readout.weight[:1])
     return expected
 
 
-def _check_weights(layer: PackedLayer) -> None:
+def _check_weights(name: str, weights: PackedWeights) -> None:
     try:
-        counts = layer.counts()
+        counts = weights.counts()
     except ValueError as error:
-        raise ValueError(f"layer {layer.facts.name}: {error}") from None
-    if counts is not None and layer.facts.binary and counts.zero:
-        raise ValueError(f"layer {layer.facts.name}: {counts.zero} weights are zero, but it is called binary")
+        raise ValueError(f"layer {name}: {error}") from None
+    if counts is not None and weights.facts.binary and counts.zero:
+        raise ValueError(f"layer {name}: {counts.zero} weights are zero, but it is called binary")
 
 
 def digest_of(body: str, arrays: dict[str, NDArray[Any]]) -> str:

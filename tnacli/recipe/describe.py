@@ -25,10 +25,10 @@ def resolved(settings: Settings, origins: Mapping[str, Origin]) -> tuple[Resolve
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a recipe file: shared settings at the top, partial settings in every run.
+    """The JSON Schema of a recipe or overlay file: shared settings at the top, partial settings in every run.
 
-    Another layer may complete what a file says, so nothing is required but runs or something to extend; the
-    loader checks the rest.
+    Another layer may complete what a file says, and an overlay has no runs, so nothing is required; the loader
+    checks the rest.
     """
     whole = Recipe.model_json_schema()
     definitions = whole["$defs"]
@@ -43,11 +43,7 @@ def json_schema() -> dict[str, Any]:
         "additionalProperties": False,
     }
     schema = _partial({**whole, "title": "tnacli recipe", "properties": properties})
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **schema,
-        "anyOf": [{"required": ["runs"]}, {"required": ["extends"]}],
-    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def _partial(schema: Any) -> Any:
@@ -66,5 +62,9 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
     for key, value in values.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            # Of a sibling, what is left out is as in the base and says nothing.
+            own = [{k: v for k, v in one.items() if v is not None} if isinstance(one, dict) else one for one in value]
+            yield prefix + key, own
         else:
             yield prefix + key, value

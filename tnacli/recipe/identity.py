@@ -10,6 +10,7 @@ from typing import Any
 from tnacli.recipe.layout import notation
 from tnacli.recipe.objective_section import Distill, Solo
 from tnacli.recipe.schema import Settings
+from tnacli.recipe.section import told
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Run:
         return Run(self.recipe, "teacher", self.seed + objective.teacher_seed, settings, self.altered)
 
     def _determinants(self) -> dict[str, Any]:
-        settings = self.settings.model_dump(mode="json", exclude={"runtime": True, "data": {"root", "download"}})
+        dumped = self.settings.model_dump(mode="json", exclude={"runtime": True, "data": {"root", "download"}})
+        settings = told(self.settings, dumped)
         settings["model"]["layout"] = notation(settings["model"]["layout"])
         if self.settings.data.name in ("folder", "event_folder"):
             # For one's own data the place is the only name it has.

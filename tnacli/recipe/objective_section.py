@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from tnacli.recipe.misfit import Misfit, refuse
-from tnacli.recipe.section import Section
+from tnacli.recipe.model_section import Model, readable
+from tnacli.recipe.section import Later, Section
 
 
 class Solo(Section):
@@ -43,10 +45,69 @@ class Matching(Section):
         return self
 
 
+def _width(value: Any) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 16
+    share = isinstance(value, str) and re.fullmatch(r"[0-9]{1,4}(\.[0-9]+)?%", value) and float(value[:-1]) > 0
+    if not number and not share:
+        raise ValueError("must be a number above 0 and at most 16, or a share of the base's width such as 50% or 150%")
+    return value
+
+
+Width = Annotated[float | str, BeforeValidator(_width)]
+"""A width, or text such as "50%"."""
+
+
 class Sibling(Section):
     """One co-trained network beside the base; what is left out is as in the base."""
 
-    width: float | None = Field(None, gt=0, le=16, description="width of the sibling (default: the base's)")
+    width: Width | None = Field(
+        None, description="width of the sibling, or a share of the base's width such as 50% (default: the base's)"
+    )
+    layout: Annotated[str | None, Later()] = Field(None, description="another architecture (default: the base's)")
+    timesteps: Annotated[int | None, Later()] = Field(
+        None, ge=1, le=1000, description="T of the sibling, on images (default: the base's)"
+    )
+    spiking: Annotated[bool | None, Later()] = Field(
+        None, description="false: an artificial network (ANN) of rectified linear units (default: as the base)"
+    )
+
+    @field_validator("layout")
+    @classmethod
+    def _readable(cls, layout: str | None) -> str | None:
+        return None if layout is None else readable(layout)
+
+    def model(self, base: Model) -> Model:
+        """What the sibling is beside a base that is `base`."""
+        own = {name: value for name, value in self if value is not None}
+        if isinstance(self.width, str):
+            own["width"] = float(self.width[:-1]) / 100 * base.width
+        # A layout takes the place of the function that builds the base, if one does.
+        return base.model_copy(update={**own, "build": None, "args": {}} if self.layout is not None else own)
+
+
+class Features(Section):
+    """How the hidden layers of a sibling and the base are pulled together, beside their logits.
+
+    The loss is the mean squared difference of their firing rates over time, averaged over the layers matched. Where the
+    numbers of feature maps differ, or one of the two is an ANN, a linear map over the sibling's feature maps (a 1x1
+    convolution) is learned with the networks, and dropped with the sibling (FitNets, Romero et al. 2015).
+    """
+
+    alpha: float = Field(gt=0, description="weight of the loss")
+    layers: Annotated[tuple[str, ...], Field(strict=False)] | None = Field(
+        None,
+        description="layers by name, such as [conv3, fc1] (default: all that both networks have and whose maps agree in size)",
+    )
+    rates: Literal["neuron", "map"] = Field(
+        "neuron", description="rates of single neurons, or averaged over each feature map, whose sizes may differ then"
+    )
+
+    @field_validator("layers")
+    @classmethod
+    def _some(cls, layers: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if layers is not None and (not layers or len(set(layers)) != len(layers)):
+            raise ValueError("must name layers, each once; leave it out for all")
+        return layers
 
 
 class Twin(Matching):
@@ -58,6 +119,9 @@ class Twin(Matching):
         min_length=1,
         strict=False,
         description="the co-trained networks; two make section 5.3.1's three networks",
+    )
+    features: Annotated[Features | None, Later()] = Field(
+        None, description="match hidden layers too; none is logits alone (paper)"
     )
 
 

@@ -85,14 +85,24 @@ def unknown_key(name: str, known: Iterable[str]) -> str:
 @cache
 def setting_keys() -> tuple[str, ...]:
     """The dotted key of every setting of a run, each kind of a union included."""
-    return tuple(dict.fromkeys(_keys(Settings)))
+    return tuple(setting_fields())
 
 
-def _keys(section: type[Section]) -> Iterator[str]:
+@cache
+def setting_fields() -> dict[str, tuple[FieldInfo, ...]]:
+    """The fields behind each key of `setting_keys`: several where kinds of a union have a key of the same name."""
+    found: dict[str, tuple[FieldInfo, ...]] = {}
+    for key, field in _fields(Settings):
+        found[key] = (*found.get(key, ()), field)
+    return found
+
+
+def _fields(section: type[Section]) -> Iterator[tuple[str, FieldInfo]]:
     for name, field in section.model_fields.items():
-        yield name
+        yield name, field
         if get_origin(field.annotation) is not tuple:
-            yield from (f"{name}.{key}" for inner in _sections(field.annotation) for key in _keys(inner))
+            for inner in _sections(field.annotation):
+                yield from ((f"{name}.{key}", leaf) for key, leaf in _fields(inner))
 
 
 def _chosen(annotation: Any, node: Node | None) -> list[type[Section]]:

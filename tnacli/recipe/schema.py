@@ -17,17 +17,19 @@ from tnacli.recipe.compression_section import Compression
 from tnacli.recipe.data_section import Data
 from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.epochs import Epochs, in_epochs
-from tnacli.recipe.layout import layer_shapes
+from tnacli.recipe.layout import hidden_layers, layer_shapes
 from tnacli.recipe.misfit import Misfit, refuse
-from tnacli.recipe.model_section import Model
-from tnacli.recipe.objective_section import Objective, Solo
+from tnacli.recipe.model_section import BUILD, Model
+from tnacli.recipe.objective_section import Objective, Solo, Twin
 from tnacli.recipe.section import Positive, Section
+from tnacli.recipe.siblings import twin_misfits
 
 NAME = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
 DEVICE = r"^(auto|cpu|mps|cuda(:[0-9]+)?)$"
 PATTERNS = {
     NAME: "a name of up to 64 lower-case letters, digits, '_', '-' and '.', beginning with a letter or digit",
     DEVICE: "auto, cpu, mps, cuda, or cuda:1 and so on",
+    BUILD: "a function that can be imported, written package.module:function",
 }
 """What each pattern means, in words for the user."""
 
@@ -79,6 +81,14 @@ class Runtime(Section):
     sync_batch_norm: bool = Field(
         True, description="batch norm over the samples of all processes (torchrun), or over each process's own"
     )
+    threads: Positive | Literal["auto"] = Field(
+        "auto",
+        description="CPU threads; auto: all cores (or OMP_NUM_THREADS), and one where steps are too small to share",
+    )
+    memory: Literal["normal", "low"] = Field(
+        "normal",
+        description="low: spikes are kept in a byte each, freed memory is returned; the same result, more slowly",
+    )
 
 
 class Settings(Section):
@@ -99,11 +109,19 @@ class Settings(Section):
     def _misfits(self) -> Iterator[Misfit]:
         facts, train, compression = DATASETS[self.data.name], self.train, self.compression
         size, layout = self.data.size or facts.size, self.model.layout
-        if size is not None:
+        if size is not None and self.model.build is None:
             try:
                 layer_shapes(layout, width=self.model.width, channels=facts.channels or 1, size=size, classes=2)
             except ValueError as error:
                 yield Misfit(f"does not fit: {error}", ("model.layout", "data.size", "data.name"))
+        if isinstance(self.objective, Twin):
+            yield from twin_misfits(
+                self.model, self.objective, channels=facts.channels or 1, size=size, events=facts.is_events
+            )
+        if self.runtime.memory == "low" and (not self.model.spiking or self.model.build is not None):
+            which = "a network of your own" if self.model.spiking else "an artificial network"
+            text = f"has no effect on {which}; it shrinks the spikes of networks built from a layout. Leave it out"
+            yield Misfit(text, ("runtime.memory", "model.build", "model.spiking"))
         if train.select == "val" and not self.data.validation_samples:
             text = "is val, and data.validation_samples is 0; hold some samples out"
             yield Misfit(text, ("train.select", "data.validation_samples"))
@@ -112,14 +130,20 @@ class Settings(Section):
                 text = "has no effect without compression; leave it out, or say how to compress under compression"
                 yield Misfit(text, ("train.schedule.at_compression", "compression"))
             return
-        start = in_epochs(compression.start, train.epochs)
+        start, gradual = in_epochs(compression.start, train.epochs), compression.gradual
         if start >= train.epochs and (start or train.epochs):
             yield Misfit(
                 f"is {compression.start} and train.epochs is {train.epochs}, which leaves no epoch to train after "
                 f"compression; compress earlier, or train longer",
                 ("compression.start", "train.epochs", "compression.mode"),
             )
-        if len(layer_shapes(layout, width=1.0, channels=1, size=(1 << 12, 1 << 12), classes=2)) < 3:
+        elif gradual is not None and start + in_epochs(gradual.over, train.epochs) >= train.epochs:
+            yield Misfit(
+                f"is {gradual.over} behind compression.start {compression.start} and train.epochs is {train.epochs}, which "
+                f"leaves no epoch to train after the last layer's compression; begin earlier, or spread it over fewer epochs",
+                ("compression.gradual.over", "compression.start", "train.epochs", "compression.gradual"),
+            )
+        if self.model.build is None and not hidden_layers(layout):
             text = "acts on the layers between the first and the readout, and this layout has none"
             yield Misfit(text, ("compression.mode", "model.layout"))
 
@@ -165,6 +189,12 @@ class Recipe(Section):
             for name in self.reproduces.accuracy
             if name not in known
         )
+        artificial = [name for name, run in self.runs.items() if run.compression is not None and not run.model.spiking]
+        if self.export and artificial:
+            text = (
+                f"packs spiking networks alone, and model.spiking is false in {', '.join(artificial)}; leave export out"
+            )
+            refuse([Misfit(text, ("export",))])
         return self
 
 

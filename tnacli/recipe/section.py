@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Positive = Annotated[int, Field(ge=1)]
 
 
+@dataclass(frozen=True)
+class Later:
+    """Marks a field that came when runs had been stored already: `Annotated[int, Later()]`.
+
+    At its default it computes what was computed before it was there, so it is left out of a run's identity then.
+    """
+
+
 class Section(BaseModel):
     """A part of a recipe: immutable, strict about types, and with no key that is not listed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def told(value: Any, dumped: Any) -> Any:
+    """`dumped`, the JSON values of the section `value`, without later fields that are at their default, at any depth."""
+    if isinstance(value, tuple):
+        return [told(*pair) for pair in zip(value, dumped, strict=True)]
+    if not isinstance(value, Section):
+        return dumped
+    fields = type(value).model_fields
+    return {
+        name: told(getattr(value, name), inner)
+        for name, inner in dumped.items()
+        if getattr(value, name) != fields[name].default
+        or not any(isinstance(mark, Later) for mark in fields[name].metadata)
+    }

@@ -1,7 +1,8 @@
 """Batch norm, neurons and pooling of a layer as one autograd function over the compiled kernels.
 
 It computes what `SpikingLayer` computes from the same three parts, on the CPU in fp32 with the reset detached. For the
-backward pass it keeps the layer's summed input, which batch norm needs, and two bits a neuron and timestep.
+backward pass it keeps the layer's summed input, which batch norm needs, and two bits a neuron and timestep. Neurons that
+receive a sum of currents have a function of their own, without batch norm.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def norm_lif_pool(summed: Tensor, norm: nn.Module, constants: Constants, samples
     """Spikes [T, N, ...], pooled, of `summed` [T * N or N, ...], normalised over all but channels as in training.
 
     `norm` is the layer's BatchNorm1d or BatchNorm2d; its running statistics are updated. `samples` is N: with as many rows
-    as samples, the input is the same at every timestep.
+    as samples, the input is the same at every timestep. `summed` must be nobody else's: the backward pass, which can run
+    once only (RuntimeError), writes its gradient over it.
     """
     assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
     spikes: Tensor
@@ -60,25 +62,40 @@ def norm_lif_pool(summed: Tensor, norm: nn.Module, constants: Constants, samples
     return spikes
 
 
+def lif_pool(current: Tensor, constants: Constants, samples: int) -> Tensor:
+    """Spikes [T, N, ...], pooled, of currents [T * N or N, ...] that are final; `samples` is N as for `norm_lif_pool`."""
+    spikes: Tensor = _LIFPool.apply(current, constants, samples)
+    return spikes
+
+
 def scaled_lif(current: Tensor, scale: Tensor, shift: Tensor, neuron: Neuron, timesteps: int) -> Tensor:
     """Spikes [T, N, ...] of `current * scale + shift`, `current` [T or 1, N, C, ...], without a gradient."""
     x = _by_rows(current.flatten(0, 1))
     constants = Constants(neuron, timesteps, 1, 0.0)
     samples = current.shape[1]
     facts, spikes = _facts(x, constants, samples), _empty_spikes(x, constants, samples)
-    scale, shift = scale.contiguous(), shift.contiguous()
-    check(
-        _library().lif_forward(
-            ctypes.byref(facts),
-            address(x),
-            address(scale),
-            address(shift),
-            address(spikes),
-            None,
-            torch.get_num_threads(),
-        )
-    )
+    _forward(facts, x, scale.contiguous(), shift.contiguous(), spikes, None)
     return spikes
+
+
+class _LIFPool(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, current: Tensor, constants: Constants, samples: int) -> Tensor:
+        x = _by_rows(current)
+        facts, spikes = _facts(x, constants, samples), _empty_spikes(x, constants, samples)
+        codes = _empty_codes(facts) if ctx.needs_input_grad[0] else None
+        scale, shift = torch.ones(facts.C), torch.zeros(facts.C)
+        _forward(facts, x, scale, shift, spikes, codes)
+        ctx.facts, ctx.shape = facts, x.shape
+        ctx.save_for_backward(codes)
+        return spikes
+
+    @staticmethod
+    def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None]:
+        (codes,) = ctx.saved_tensors
+        grad = torch.empty(ctx.shape, memory_format=_format(ctx.shape))
+        _backward(ctx.facts, _by_rows(grad_spikes.flatten(0, 1)), codes, grad=grad)
+        return grad, None, None
 
 
 class _NormLIFPool(torch.autograd.Function):
@@ -96,22 +113,10 @@ class _NormLIFPool(torch.autograd.Function):
         scale, shift = scale64.float(), (bias.detach().double() - mean64 * scale64).float()
         facts = _facts(x, constants, samples)
         spikes = _empty_spikes(x, constants, samples)
-        keep = any(ctx.needs_input_grad)
-        planes = -(-constants.timesteps // 4)
-        codes = torch.empty(planes * facts.N * facts.H * facts.W * channels, dtype=torch.uint8) if keep else None
-        check(
-            library.lif_forward(
-                ctypes.byref(facts),
-                address(x),
-                address(scale),
-                address(shift),
-                address(spikes),
-                address(codes),
-                threads,
-            )
-        )
+        codes = _empty_codes(facts) if any(ctx.needs_input_grad) else None
+        _forward(facts, x, scale, shift, spikes, codes)
         mean, var = mean64.float(), var64.float()
-        ctx.facts, ctx.shape = facts, summed.shape
+        ctx.facts, ctx.spent = facts, False
         ctx.save_for_backward(x, codes, mean, invstd64.float(), scale)
         ctx.mark_non_differentiable(mean, var)
         return spikes, mean, var
@@ -119,25 +124,54 @@ class _NormLIFPool(torch.autograd.Function):
     @staticmethod
     def backward(
         ctx: Any, grad_spikes: Tensor, grad_mean: Tensor, grad_var: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    ) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
+        if ctx.spent:
+            raise RuntimeError("this graph was used once: its backward pass writes gradients over what it had kept")
+        ctx.spent = True
         x, codes, mean, invstd, scale = ctx.saved_tensors
-        library, threads, facts = _library(), torch.get_num_threads(), ctx.facts
-        channels, rows = x.shape[1], x.numel() // x.shape[1]
-        outward = _by_rows(grad_spikes.flatten(0, 1))
-        grad = torch.empty_like(x)
-        total, product = torch.empty(2, channels, dtype=torch.float64)
-        check(
-            library.lif_backward(
-                ctypes.byref(facts), address(outward), address(codes), address(x), address(mean), address(invstd),
-                address(grad), address(total), address(product), threads,
-            )
-        )  # fmt: skip
+        rows, outward = x.numel() // x.shape[1], _by_rows(grad_spikes.flatten(0, 1))
+        total, product = sums = torch.empty(2, x.shape[1], dtype=torch.float64)
+        _backward(ctx.facts, outward, codes, x, mean, invstd, sums=sums)
+        if not ctx.needs_input_grad[0]:
+            return None, product.float(), total.float(), None, None
         a, b = (total / rows).float(), (product / rows).float()
-        library.norm_backward(
-            rows, channels, address(x), address(mean), address(invstd), address(scale), address(a), address(b),
-            address(grad), threads,
-        )  # fmt: skip
+        grad = x.detach()
+        _backward(ctx.facts, outward, codes, None, mean, invstd, scale, a, b, grad=grad)
         return grad, product.float(), total.float(), None, None
+
+
+def _forward(facts: LayerFacts, x: Tensor, scale: Tensor, shift: Tensor, spikes: Tensor, codes: Tensor | None) -> None:
+    check(
+        _library().lif_forward(
+            ctypes.byref(facts), address(x), address(scale), address(shift), address(spikes), address(codes),
+            torch.get_num_threads(),
+        )
+    )  # fmt: skip
+
+
+def _backward(
+    facts: LayerFacts,
+    outward: Tensor,
+    codes: Tensor,
+    *normed: Tensor | None,
+    grad: Tensor | None = None,
+    sums: Tensor | None = None,
+) -> None:
+    """Fill `grad` or `sums` [2, C]; `normed` is x, mean, invstd, scale, a and b of `lif_backward` in kernels.c."""
+    given = [address(tensor) for tensor in normed]
+    total, product = (None, None) if sums is None else sums
+    check(
+        _library().lif_backward(
+            ctypes.byref(facts), address(outward), address(codes), *given, *[None] * (6 - len(given)), address(grad),
+            address(total), address(product), torch.get_num_threads(),
+        )
+    )  # fmt: skip
+
+
+def _empty_codes(facts: LayerFacts) -> Tensor:
+    """Room for two bits a neuron and timestep, four timesteps a byte."""
+    planes = -(-facts.T // 4)
+    return torch.empty(planes * facts.N * facts.H * facts.W * facts.C, dtype=torch.uint8)
 
 
 def _library() -> ctypes.CDLL:
@@ -148,7 +182,11 @@ def _library() -> ctypes.CDLL:
 
 def _by_rows(x: Tensor) -> Tensor:
     """The same numbers in memory by time, row and channel."""
-    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x.contiguous()
+    return x.contiguous(memory_format=_format(x.shape))
+
+
+def _format(shape: torch.Size) -> torch.memory_format:
+    return torch.channels_last if len(shape) == 4 else torch.contiguous_format
 
 
 def _facts(x: Tensor, constants: Constants, samples: int) -> LayerFacts:
@@ -163,6 +201,5 @@ def _facts(x: Tensor, constants: Constants, samples: int) -> LayerFacts:
 
 def _empty_spikes(x: Tensor, constants: Constants, samples: int) -> Tensor:
     shape = (x.shape[1], *(side // constants.pool for side in x.shape[2:]))
-    layout = torch.channels_last if x.dim() == 4 else torch.contiguous_format
-    flat = torch.empty((constants.timesteps * samples, *shape), memory_format=layout)
+    flat = torch.empty((constants.timesteps * samples, *shape), memory_format=_format(x.shape))
     return flat.view(constants.timesteps, samples, *shape)

@@ -76,6 +76,12 @@ static void add_sums(int64_t C, const float *restrict grad, const float *restric
     }
 }
 
+/* x becomes the gradient through batch norm, given the one behind it. */
+static void norm_back(int64_t C, const float *restrict grad, const float *restrict mean, const float *restrict invstd,
+                      const float *restrict scale, const float *restrict a, const float *restrict b, float *restrict x) {
+    for (int64_t c = 0; c < C; c++) x[c] = scale[c] * (grad[c] - a[c] - b[c] * ((x[c] - mean[c]) * invstd[c]));
+}
+
 /* Mean and biased variance of each channel of x [rows, C]. Returns 0, or 1 if memory ran out. */
 int channel_moments(const float *x, int64_t rows, int64_t C, double *mean, double *var, int64_t threads) {
     double *partial = calloc((size_t)(threads * 2 * C), sizeof(double));
@@ -159,20 +165,26 @@ int lif_forward(const Layer *layer, const float *x, const float *scale, const fl
     return 0;
 }
 
-/* dL/dcurrent [T or 1, rows, C] from dL/dspikes [T, pooled rows, C], with its per-channel sums over all rows and timesteps:
- * of itself, and of its product with (x - mean) * invstd. x may be NULL where there is no batch norm; the second is then 0. */
+/* dL/dcurrent [T or 1, rows, C] from dL/dspikes [T, pooled rows, C], in two ways.
+ *
+ * With `sum` and `product`, and `x`, the currents before batch norm: only the per-channel sums over all rows and timesteps
+ * are wanted, of dL/dcurrent and of its product with (x - mean) * invstd. Else `grad` is filled. With `mean`, it holds x and
+ * is overwritten by the gradient through batch norm, scale * (dL/dcurrent - a - b * (x - mean) * invstd): computing
+ * dL/dcurrent again costs less than storing it in between, and takes no memory. */
 int lif_backward(const Layer *layer, const float *grad_out, const uint8_t *codes, const float *x, const float *mean,
-                 const float *invstd, float *grad, double *sum, double *product, int64_t threads) {
+                 const float *invstd, const float *scale, const float *a, const float *b, float *grad, double *sum,
+                 double *product, int64_t threads) {
     const int64_t T = layer->T, C = layer->C, H = layer->H, W = layer->W, pool = layer->pool;
     const int64_t outH = H / pool, outW = W / pool, rows = layer->N * H * W, out_rows = layer->N * outH * outW;
+    const int64_t steps = layer->repeated ? 1 : T;
     const float decay = layer->decay, slope = layer->height / (float)(pool * pool);
     double *partial = calloc((size_t)(threads * 2 * C), sizeof(double));
-    float *scratch = malloc((size_t)(threads * 3 * C) * sizeof(float));
+    float *scratch = malloc((size_t)(threads * 4 * C) * sizeof(float));
     if (!partial || !scratch) { free(partial); free(scratch); return 1; }
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int64_t index = 0; index < threads; index++) {
         double *sums = partial + index * 2 * C, *products = sums + C;
-        float *later = scratch + index * 3 * C, *s = later + C, *p = s + C;
+        float *later = scratch + index * 4 * C, *all = later + C, *s = all + C, *p = s + C;
         int64_t from, to;
         part(rows, index, threads, &from, &to);
         for (int64_t start = from; start < to; start += BLOCK) {
@@ -180,30 +192,28 @@ int lif_backward(const Layer *layer, const float *grad_out, const uint8_t *codes
             memset(s, 0, (size_t)(2 * C) * sizeof(float));
             for (int64_t row = start; row < end; row++) {
                 const int64_t n = row / (H * W), h = row / W % H / pool, w = row % W / pool;
-                if (h >= outH || w >= outW) { /* pooling drops a remainder: nothing depends on these neurons */
-                    for (int64_t t = 0; t < (layer->repeated ? 1 : T); t++)
-                        memset(grad + (t * rows + row) * C, 0, (size_t)C * sizeof(float));
-                    continue;
-                }
+                const int dropped = h >= outH || w >= outW; /* by pooling: nothing depends on these neurons */
+                if (dropped && sum) continue;
                 const int64_t place = (n * outH + h) * outW + w;
                 memset(later, 0, (size_t)C * sizeof(float));
-                if (layer->repeated) memset(grad + row * C, 0, (size_t)C * sizeof(float));
+                if (layer->repeated) memset(all, 0, (size_t)C * sizeof(float));
                 for (int64_t t = T - 1; t >= 0; t--) {
-                    one_step_back(C, grad_out + (t * out_rows + place) * C, codes + (t / 4 * rows + row) * C,
-                                  2 * (int)(t % 4), slope, decay, later);
-                    if (layer->repeated) {
-                        add_to(C, later, grad + row * C);
-                    } else {
-                        memcpy(grad + (t * rows + row) * C, later, (size_t)C * sizeof(float));
-                        if (x) add_sums(C, later, x + (t * rows + row) * C, mean, invstd, s, p);
-                    }
+                    if (!dropped)
+                        one_step_back(C, grad_out + (t * out_rows + place) * C, codes + (t / 4 * rows + row) * C,
+                                      2 * (int)(t % 4), slope, decay, later);
+                    if (layer->repeated) add_to(C, later, all);
+                    if (layer->repeated && t) continue;
+                    const float *whole = layer->repeated ? all : later;
+                    const int64_t at = ((steps > 1 ? t : 0) * rows + row) * C;
+                    if (sum) add_sums(C, whole, x + at, mean, invstd, s, p);
+                    else if (mean) norm_back(C, whole, mean, invstd, scale, a, b, grad + at);
+                    else memcpy(grad + at, whole, (size_t)C * sizeof(float));
                 }
-                if (layer->repeated && x) add_sums(C, grad + row * C, x + row * C, mean, invstd, s, p);
             }
             for (int64_t c = 0; c < C; c++) { sums[c] += s[c]; products[c] += p[c]; }
         }
     }
-    for (int64_t c = 0; c < C; c++) {
+    for (int64_t c = 0; sum && c < C; c++) {
         sum[c] = product[c] = 0;
         for (int64_t index = 0; index < threads; index++) {
             sum[c] += partial[index * 2 * C + c];
@@ -213,19 +223,4 @@ int lif_backward(const Layer *layer, const float *grad_out, const uint8_t *codes
     free(partial);
     free(scratch);
     return 0;
-}
-
-/* The gradient through batch norm, in place: grad = scale * (grad - a - b * (x - mean) * invstd), all [rows, C] or [C]. */
-void norm_backward(int64_t rows, int64_t C, const float *x, const float *mean, const float *invstd, const float *scale,
-                   const float *a, const float *b, float *grad, int64_t threads) {
-#pragma omp parallel for num_threads(threads) schedule(static, 1)
-    for (int64_t index = 0; index < threads; index++) {
-        int64_t from, to;
-        part(rows, index, threads, &from, &to);
-        for (int64_t row = from; row < to; row++) {
-            const float *restrict at = x + row * C;
-            float *restrict g = grad + row * C;
-            for (int64_t c = 0; c < C; c++) g[c] = scale[c] * (g[c] - a[c] - b[c] * ((at[c] - mean[c]) * invstd[c]));
-        }
-    }
 }

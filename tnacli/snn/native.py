@@ -1,6 +1,6 @@
-"""The compiled kernels of `kernels.c`: built once with the machine's own C compiler, kept in the user's cache.
+"""C files of this package, built once with the machine's own compiler and kept in the user's cache; `kernels.c` above all.
 
-Eager PyTorch sweeps over a layer's activations some thirty times a training step for batch norm, neurons and pooling; these
+Eager PyTorch sweeps over a layer's activations some thirty times a training step for batch norm, neurons and pooling; the
 kernels do it in four. A machine without a C compiler does without them and says so.
 """
 
@@ -48,7 +48,7 @@ class LayerFacts(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Native:
-    """The kernels, or why there are none."""
+    """A library of compiled kernels, or why there is none."""
 
     library: ctypes.CDLL | None
     reason: str
@@ -56,7 +56,15 @@ class Native:
 
 @cache
 def native() -> Native:
-    """The kernels for this machine, compiled if need be (about a second, once)."""
+    """The kernels of training for this machine, compiled if need be (about a second, once)."""
+    kernels = compiled(_SOURCE)
+    if kernels.library is not None:
+        _bind(kernels.library)
+    return kernels
+
+
+def compiled(source: Path) -> Native:
+    """The C file `source` as a library, compiled for this machine if it is not in the cache."""
     if os.environ.get("TNA_NATIVE", "1") == "0":
         return Native(None, "switched off by TNA_NATIVE=0")
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
@@ -65,18 +73,19 @@ def native() -> Native:
     try:
         # OpenMP is PyTorch's own, already loaded under the same name; without it one thread does the work.
         for openmp in (("-fopenmp",), ()):
-            path = _built(compiler, openmp)
+            path = _built(source, compiler, openmp)
             if path is not None:
-                return Native(_bound(ctypes.CDLL(str(path))), f"compiled by {Path(compiler).name}")
+                return Native(ctypes.CDLL(str(path)), f"compiled by {Path(compiler).name}")
     except (OSError, subprocess.SubprocessError) as error:
         return Native(None, f"compiled kernels cannot be used: {error}")
     return Native(None, f"{compiler} could not compile the kernels; training is slower without them")
 
 
-def _built(compiler: str, openmp: tuple[str, ...]) -> Path | None:
-    source = _SOURCE.read_bytes()
+def _built(source: Path, compiler: str, openmp: tuple[str, ...]) -> Path | None:
     flags = (*_FLAGS, *openmp)
-    key = hashlib.sha256(source + repr((flags, compiler, _processor(), torch.__version__)).encode()).hexdigest()[:16]
+    key = hashlib.sha256(
+        source.read_bytes() + repr((flags, compiler, _processor(), torch.__version__)).encode()
+    ).hexdigest()[:16]
     folder = cache_folder() or Path(tempfile.gettempdir()) / f"tnacli-{os.getuid() if hasattr(os, 'getuid') else 0}"
     path = folder / "kernels" / f"{key}.so"
     if path.exists():
@@ -85,7 +94,7 @@ def _built(compiler: str, openmp: tuple[str, ...]) -> Path | None:
     aside = path.with_name(f".{key}.{os.getpid()}.so")
     try:
         done = subprocess.run(
-            [compiler, *flags, "-o", str(aside), str(_SOURCE), "-lm"],
+            [compiler, *flags, "-o", str(aside), str(source), "-lm"],
             capture_output=True, timeout=_COMPILE_SECONDS, check=False,
         )  # fmt: skip
         if done.returncode != 0:
@@ -106,16 +115,13 @@ def _processor() -> str:
     return platform.machine() + platform.processor()
 
 
-def _bound(library: ctypes.CDLL) -> ctypes.CDLL:
+def _bind(library: ctypes.CDLL) -> None:
     pointer, count = ctypes.c_void_p, ctypes.c_int64
     library.channel_moments.argtypes = [pointer, count, count, pointer, pointer, count]
     library.lif_forward.argtypes = [ctypes.POINTER(LayerFacts), *[pointer] * 5, count]
-    library.lif_backward.argtypes = [ctypes.POINTER(LayerFacts), *[pointer] * 8, count]
-    library.norm_backward.argtypes = [count, count, *[pointer] * 7, count]
+    library.lif_backward.argtypes = [ctypes.POINTER(LayerFacts), *[pointer] * 11, count]
     for function in (library.channel_moments, library.lif_forward, library.lif_backward):
         function.restype = ctypes.c_int
-    library.norm_backward.restype = None
-    return library
 
 
 def address(tensor: Tensor | None) -> int | None:

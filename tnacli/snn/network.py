@@ -6,7 +6,8 @@ Images enter as the same current at every timestep (direct coding), so the first
 
 from __future__ import annotations
 
-from typing import cast
+import contextlib
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,68 +15,65 @@ from torch.nn import functional as F
 
 from tnacli.recipe.layout import LayerShape, layer_shapes
 from tnacli.recipe.model_section import Model
-from tnacli.snn.fused import Constants, norm_lif_pool, why_not
+from tnacli.snn.fused import Constants, lif_pool, norm_lif_pool, why_not
 from tnacli.snn.lif import LIF
 from tnacli.snn.readout import Readout, readout_leak
+from tnacli.snn.rectifier import Rectifier
+from tnacli.snn.small import kept_small
 
 
-class SpikingLayer(nn.Module):
-    """Weights, batch norm, LIF neurons, average pooling, dropout; [T or 1, N, ...] in, [T, N, ...] out.
+class Weights(nn.Module):
+    """A convolution or matrix product of spikes, and its batch norm: what turns a layer's input into current."""
 
-    The first axis of the input is 1 where the input is the same at every timestep. While training, the compiled kernels
-    of `tnacli.snn.fused` take over from batch norm to pooling where they apply, unless `compiled` is False.
-    """
-
-    def __init__(self, shape: LayerShape, model: Model) -> None:
+    def __init__(self, weight: tuple[int, ...], stride: int, *, normed: bool) -> None:
         super().__init__()
-        normed = model.norm == "batch"
-        out, fan_in = shape.weight[0], shape.weight[1]
+        self.stride = stride
         self.synapse: nn.Conv2d | nn.Linear
         self.norm: nn.BatchNorm1d | nn.BatchNorm2d | None
-        if shape.kind == "conv":
-            kernel = shape.weight[2]
-            self.synapse = nn.Conv2d(fan_in, out, kernel, padding=kernel // 2, bias=not normed)
+        self.keeps_small = False
+        if len(weight) == 4:
+            out, into, kernel, _ = weight
+            self.synapse = nn.Conv2d(into, out, kernel, stride, padding=kernel // 2, bias=not normed)
+            if kernel == 1:
+                # Instead, the places that a stride skips are left out before: oneDNN's gradient of 1x1 convolutions with
+                # a stride writes beyond its memory (oneDNN issue 6035, seen with PyTorch 2.15 on AVX2).
+                self.synapse.stride = (1, 1)
             self.norm = nn.BatchNorm2d(out) if normed else None
         else:
-            self.synapse = nn.Linear(fan_in, out, bias=not normed)
-            self.norm = nn.BatchNorm1d(out) if normed else None
-        self.neurons = LIF(model.neuron, model.timesteps)
-        self.pool = shape.pool
-        self.dropout = model.dropout if shape.kind == "fc" else 0.0
-        self.compiled = True
+            self.synapse = nn.Linear(weight[1], weight[0], bias=not normed)
+            self.norm = nn.BatchNorm1d(weight[0]) if normed else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        if isinstance(self.synapse, nn.Linear) and x.dim() > 3:
-            x = x.flatten(2)
-        spikes = self._spikes(x.flatten(0, 1), *x.shape[:2])
-        if self.dropout and self.training:
-            # One mask a sample for all timesteps: a dropped neuron is absent for the whole simulation.
-            spikes = spikes * F.dropout(torch.ones_like(spikes[0]), self.dropout)
-        return spikes
+    def current(self, x: Tensor) -> Tensor:
+        """Currents [rows, out, ...] of inputs [rows, in, ...]: while training by the batch's own statistics, else folded.
 
-    def _spikes(self, x: Tensor, steps: int, samples: int) -> Tensor:
-        """Pooled spikes [T, N, ...] of the layer's input x [steps * N, ...]."""
-        if self.training and self.norm is not None:
-            summed = self.synapse(x)
-            if self.compiled and why_not(summed, self.neurons.neuron) is None:
-                constants = Constants(self.neurons.neuron, self.neurons.timesteps, self.pool, self.norm.eps)
-                return norm_lif_pool(summed, self.norm, constants, samples)
-            spikes: Tensor = self.neurons(self.norm(summed).unflatten(0, (steps, samples)))
-        elif self.training:
-            spikes = self.neurons(self.synapse(x).unflatten(0, (steps, samples)))
-        else:
-            # Evaluation uses the scale and shift that a packed file holds, in the same order of operations, so that both
-            # give the same spikes. Hidden sums over ternary weights are exact, which leaves no room for rounding before.
-            spikes = self.neurons(self._summed(x).unflatten(0, (steps, samples)), *self.folded())
-        if self.pool > 1:
-            spikes = F.avg_pool2d(spikes.flatten(0, 1), self.pool).unflatten(0, spikes.shape[:2])
-        return spikes
+        Evaluation uses the scale and shift that a packed file holds, in the same order of operations, so that both give
+        the same spikes. Hidden sums over ternary weights are exact, which leaves no room for rounding before.
+        """
+        if self.training:
+            current = self.driven(x)
+            if self.norm is not None:
+                current = self.norm(current)
+            return current
+        summed = self.summed(x)
+        places = (-1, *(1,) * (summed.dim() - 2))
+        scale, shift = (values.view(places) for values in self.folded())
+        return summed * scale + shift
 
-    def _summed(self, x: Tensor) -> Tensor:
+    def driven(self, x: Tensor) -> Tensor:
+        """What the synapse makes of x while training."""
+        with kept_small(x) if self.keeps_small else contextlib.nullcontext():
+            driven: Tensor = self.synapse(self._met(x))
+        return driven
+
+    def summed(self, x: Tensor) -> Tensor:
         """The weighted sums of x, without a bias."""
         if isinstance(self.synapse, nn.Conv2d):
-            return F.conv2d(x, self.synapse.weight, padding=self.synapse.padding)
+            return F.conv2d(self._met(x), self.synapse.weight, stride=self.synapse.stride, padding=self.synapse.padding)
         return F.linear(x, self.synapse.weight)
+
+    def _met(self, x: Tensor) -> Tensor:
+        """The places of inputs [rows, C, H, W] that the synapse is to see."""
+        return x[..., :: self.stride, :: self.stride] if self.stride > 1 and self.synapse.kernel_size == (1, 1) else x
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Scale and shift [out], fp32, with which evaluation turns summed weights into currents.
@@ -94,35 +92,173 @@ class SpikingLayer(nn.Module):
         return scale.float(), shift.float()
 
 
-class SpikingNetwork(nn.Module):
-    """A feed-forward spiking network: images [N, C, H, W] or event frames [N, T, C, H, W] to logits [N, classes].
+class SpikingLayer(Weights):
+    """Weights, batch norm, LIF neurons, average pooling, dropout; [T or 1, N, ...] in, [T, N, ...] out.
+
+    The first axis of the input is 1 where the input is the same at every timestep. A layer with a shortcut also takes the
+    spikes [T, N, ...] of the shortcut's source; its neurons receive the sum of both currents. While training, the compiled
+    kernels of `tnacli.snn.fused` take over from batch norm to pooling where they apply, unless `compiled` is False.
+    In an ANN (`model.spiking` false) rectified linear units stand in for the neurons, and time passes through unchanged.
+    """
+
+    def __init__(self, shape: LayerShape, model: Model) -> None:
+        normed = model.norm == "batch"
+        super().__init__(shape.weight, shape.stride, normed=normed)
+        self.source: str | None = None
+        self.shortcut: Weights | None = None
+        if shape.shortcut is not None:
+            self.source = shape.shortcut.source
+            if shape.shortcut.weight is not None:
+                self.shortcut = Weights(shape.shortcut.weight, shape.shortcut.stride, normed=normed)
+        self.neuron, self.timesteps = model.neuron, model.timesteps
+        self.neurons = LIF(model.neuron, model.timesteps) if model.spiking else Rectifier()
+        # Changes nothing; where features are read from, pooled spikes before dropout.
+        self.behind = nn.Identity()
+        self.pool = shape.pool
+        self.dropout = model.dropout if shape.kind == "fc" else 0.0
+        self.compiled = model.spiking
+
+    def forward(self, x: Tensor, skipped: Tensor | None = None) -> Tensor:
+        if isinstance(self.synapse, nn.Linear) and x.dim() > 3:
+            x = x.flatten(2)
+        if skipped is None:
+            spikes = self._spikes(x.flatten(0, 1), *x.shape[:2])
+        else:
+            spikes = self._spikes_of_both(x.flatten(0, 1), skipped.flatten(0, 1), *x.shape[:2])
+        self.behind(spikes)
+        if self.dropout and self.training:
+            # One mask a sample for all timesteps: a dropped neuron is absent for the whole simulation.
+            spikes = spikes * F.dropout(torch.ones_like(spikes[0]), self.dropout)
+        return spikes
+
+    def _spikes(self, x: Tensor, steps: int, samples: int) -> Tensor:
+        """Pooled spikes [T, N, ...] of the layer's input x [steps * N, ...]."""
+        if self.training and self.norm is not None:
+            summed = self.driven(x)
+            if self.compiled and why_not(summed, self.neuron) is None:
+                return norm_lif_pool(summed, self.norm, self._constants(self.norm.eps), samples)
+            spikes: Tensor = self.neurons(self.norm(summed).unflatten(0, (steps, samples)))
+        elif self.training:
+            spikes = self.neurons(self.driven(x).unflatten(0, (steps, samples)))
+        else:
+            spikes = self.neurons(self.summed(x).unflatten(0, (steps, samples)), *self.folded())
+        return self._pooled(spikes)
+
+    def _spikes_of_both(self, x: Tensor, skipped: Tensor, steps: int, samples: int) -> Tensor:
+        """The same with the current of the shortcut, from its source's spikes [T * N, ...], added to that of x."""
+        current = self.current(x) + (skipped if self.shortcut is None else self.shortcut.current(skipped))
+        if self.training and self.compiled and why_not(current, self.neuron) is None:
+            return lif_pool(current, self._constants(0.0), samples)
+        currents = current.unflatten(0, (steps, samples))
+        if self.training:
+            return self._pooled(self.neurons(currents))
+        # A scale of 1 and a shift of 0 change no bit, and let the compiled neurons take over.
+        one = torch.ones(current.shape[1], device=current.device)
+        return self._pooled(self.neurons(currents, one, torch.zeros_like(one)))
+
+    def _constants(self, eps: float) -> Constants:
+        return Constants(self.neuron, self.timesteps, self.pool, eps)
+
+    def _pooled(self, spikes: Tensor) -> Tensor:
+        if self.pool > 1:
+            spikes = F.avg_pool2d(spikes.flatten(0, 1), self.pool).unflatten(0, spikes.shape[:2])
+        return spikes
+
+
+class Weighted(Protocol):
+    """Anything with a convolution or matrix product that can be compressed."""
+
+    @property
+    def synapse(self) -> nn.Conv2d | nn.Linear: ...
+
+
+class Network(nn.Module):
+    """What training, compression and evaluation know of a network, whatever its layers are.
+
+    It maps images [N, C, H, W] or event frames [N, T, C, H, W] to logits [N, classes]. `model` holds the neuron and T with
+    which it computes, `described` what a recipe says of it, which is what a checkpoint keeps.
+    """
+
+    def __init__(self, model: Model, *, channels: int, size: tuple[int, int], classes: int) -> None:
+        super().__init__()
+        self.model = self.described = model
+        self.timesteps = model.timesteps
+        self.input_shape = (channels, *size)
+        self.classes = classes
+
+    @property
+    def hidden(self) -> dict[str, Weighted]:
+        """What compression acts on: all that has weights but the first and the last (section 4.2)."""
+        raise NotImplementedError
+
+    @property
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of all weights that meet inputs or spikes, by name, first to last."""
+        raise NotImplementedError
+
+    @property
+    def neurons(self) -> dict[str, nn.Module]:
+        """The modules that give spikes [T, N, ...], by the name of their layer."""
+        raise NotImplementedError
+
+
+class SpikingNetwork(Network):
+    """A feed-forward spiking network built from a layout.
 
     `layers` maps names (conv1, ..., fc1, ...) to spiking layers; `readout` turns the last spikes into logits.
     """
 
     def __init__(self, model: Model, *, channels: int, size: tuple[int, int], classes: int) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model, channels=channels, size=size, classes=classes)
         self.shapes = layer_shapes(model.layout, width=model.width, channels=channels, size=size, classes=classes)
-        self.timesteps = model.timesteps
-        self.input_shape = (channels, *size)
         self.layers = nn.ModuleDict({shape.name: SpikingLayer(shape, model) for shape in self.shapes[:-1]})
+        self._sources = {layer.source for layer in self.spiking.values()}
         classes, features = self.shapes[-1].weight
-        self.readout = Readout(features, classes, readout_leak(model.readout, model.neuron.decay))
+        self.readout = Readout(features, classes, readout_leak(model.readout, model.neuron.decay), model.timesteps)
 
     def forward(self, inputs: Tensor) -> Tensor:
         x = inputs.transpose(0, 1) if inputs.dim() == 5 else inputs.unsqueeze(0)  # [T or 1, N, C, H, W]
-        for layer in self.layers.values():
-            x = layer(x)
+        kept: dict[str, Tensor] = {}
+        for name, layer in self.spiking.items():
+            x = layer(x) if layer.source is None else layer(x, kept.pop(layer.source))
+            if name in self._sources:
+                kept[name] = x
         logits: Tensor = self.readout(x.flatten(2))
         return logits
 
+    def keep_small(self) -> None:
+        """Keep spikes for the backward pass in a byte each where they are exact in one: the low-memory option."""
+        before: SpikingLayer | None = None
+        for layer in self.spiking.values():
+            # Dropout scales what it leaves, so that spikes behind it are no multiples of 1/64.
+            layer.keeps_small = before is not None and self.model.spiking and not before.dropout
+            if layer.shortcut is not None:
+                layer.shortcut.keeps_small = self.model.spiking
+            before = layer
+
     @property
-    def hidden(self) -> dict[str, SpikingLayer]:
-        """The layers that compression acts on: all with weights but the first and the readout (section 4.2)."""
-        return dict(list(self.spiking.items())[1:])
+    def weighted(self) -> dict[str, Weights]:
+        """Everything with weights but the readout, by the names of `LayerShape.branches`."""
+        named: dict[str, Weights] = {}
+        for name, layer in self.spiking.items():
+            named[name] = layer
+            if layer.shortcut is not None:
+                named[f"{name}.shortcut"] = layer.shortcut
+        return named
+
+    @property
+    def hidden(self) -> dict[str, Weighted]:
+        return dict(list(self.weighted.items())[1:])
+
+    @property
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: weight for shape in self.shapes for name, weight in shape.branches.items()}
 
     @property
     def spiking(self) -> dict[str, SpikingLayer]:
         """Every layer of spiking neurons."""
         return cast("dict[str, SpikingLayer]", dict(self.layers.items()))
+
+    @property
+    def neurons(self) -> dict[str, nn.Module]:
+        return {name: layer.neurons for name, layer in self.spiking.items()}

@@ -9,19 +9,22 @@ class Readout(nn.Linear):
     """Fully connected output neurons that never spike: [T, N, features] spikes to [N, classes] logits.
 
     `u[t] = leak * u[t-1] + W s[t] + b` and `logits = sum over t of u[t]`. A `leak` of 1 only sums the input current.
+    An input [1, N, features] is the same at each of `timesteps`, where those are given.
     """
 
-    def __init__(self, features: int, classes: int, leak: float) -> None:
+    def __init__(self, features: int, classes: int, leak: float, timesteps: int | None = None) -> None:
         super().__init__(features, classes)
         self.leak = leak
+        self.timesteps = timesteps
 
     def forward(self, spikes: Tensor) -> Tensor:
         current = super().forward(spikes)
         # The sums over time are held in fp32 under autocast too: logits feed the losses and the matching.
         potential = current[0].float()
         logits = potential
-        for t in range(1, current.shape[0]):
-            potential = potential * self.leak + current[t].float()
+        steps = current.shape[0]
+        for t in range(1, self.timesteps if steps == 1 and self.timesteps else steps):
+            potential = potential * self.leak + current[t % steps].float()
             logits = logits + potential
         return logits
 
