@@ -21,16 +21,18 @@ from tnacli.data.load import load
 from tnacli.data.samples import Dataset, Samples
 from tnacli.errors import DataError, FileFormatError, RunBusyError, Stopped, StorageError, TnaError
 from tnacli.exporting import Exported, export_checkpoint
+from tnacli.objectives.objective import Objective
 from tnacli.quant.weights import load_latent_state
 from tnacli.recipe.identity import Run
 from tnacli.recipe.schema import as_json
 from tnacli.report.store import RunFolder
-from tnacli.snn.network import SpikingNetwork
+from tnacli.snn.network import Network
 from tnacli.stems import keep, kept_at, stem_of, wanted_epochs
 from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network, save_checkpoint
-from tnacli.training.device import keep_freed_memory, resolve_device, resolve_precision
+from tnacli.training.device import resolve_device, resolve_precision
 from tnacli.training.distributed import Ranks, ranks, require_shares
 from tnacli.training.events import Branched, EpochDone, Event, Warned
+from tnacli.training.execution import prepare, threads
 from tnacli.training.loop import Splits, Trainer
 from tnacli.training.stop import StopRequest
 from tnacli.version import __version__
@@ -88,7 +90,8 @@ class Experiment:
         if run.teacher is not None:
             # A teacher is shared by many runs; asking for them afresh does not train it again.
             taught = self.execute(run.teacher)
-            teacher = restore_network(self._ranks.told(lambda: load_checkpoint(taught.checkpoint)))
+            taught_by = self._ranks.told(lambda: load_checkpoint(taught.checkpoint))
+            teacher = restore_network(taught_by, trusted=run.settings.model.build)
         with contextlib.ExitStack() as held:
             outcome = self._ranks.told(lambda: self._found(run, held, fresh))
             if not outcome.trained:
@@ -117,9 +120,8 @@ class Experiment:
         folder.remove_leftovers()
         return Outcome(run, folder, {}, trained=True)
 
-    def _train(self, run: Run, folder: RunFolder, teacher: SpikingNetwork | None) -> dict[str, Any]:
+    def _train(self, run: Run, folder: RunFolder, teacher: Network | None) -> dict[str, Any]:
         settings = run.settings
-        keep_freed_memory()
         device = resolve_device(self._ranks.device(settings.runtime.device))
         precision = resolve_precision(settings.train.precision, device)
         dataset = self.dataset(run)
@@ -132,7 +134,8 @@ class Experiment:
             teacher=None if teacher is None else teacher.to(device),
         )
         if run.initial is not None:
-            _start_from(objective.networks, self._initial[run.initial])
+            _start_from(objective, self._initial[run.initial])
+        prepare(objective, settings)
         about = _about(run, dataset, self._ranks)
 
         def emit(event: Event) -> None:
@@ -163,7 +166,9 @@ class Experiment:
             trainer.restore(resumed)
         begun = {**about, "settings": as_json(settings), "seed": run.seed}
         self._ranks.told(lambda: folder.begin(begun, 0 if resumed is None else resumed.about["state"]["epoch"]))
-        finished = trainer.run()
+        with threads(objective, settings, device) as reason:
+            trainer.notes = () if reason is None else (reason,)
+            finished = trainer.run()
         result = {
             **about,
             "seed": run.seed,
@@ -179,10 +184,11 @@ class Experiment:
         """A packed file beside the checkpoint of a compressed run, verified on its test samples."""
         dataset = self.dataset(outcome.run)
         packed = outcome.folder.path / "packed.safetensors"
+        trusted = outcome.run.settings.model.build
 
         def write() -> Exported:
             with outcome.folder.locked():
-                return export_checkpoint(outcome.checkpoint, packed, dataset=dataset)
+                return export_checkpoint(outcome.checkpoint, packed, dataset=dataset, trusted=trusted)
 
         return self._ranks.told(write)
 
@@ -228,11 +234,14 @@ class Experiment:
         return checkpoint
 
 
-def _start_from(networks: Any, initial: Checkpoint) -> None:
+def _start_from(objective: Objective, initial: Checkpoint) -> None:
     """Fill the networks with the weights that a checkpoint has for them; a twin that it does not have starts fresh."""
-    for name, network in networks.items():
+    for name, network in objective.networks.items():
         if name in initial.networks():
             load_latent_state(network, initial.under(f"networks/{name}"))
+    helpers = initial.under("auxiliary")
+    if helpers.keys() == objective.auxiliary.state_dict().keys():
+        objective.auxiliary.load_state_dict(helpers)
 
 
 def _about(run: Run, dataset: Dataset, among: Ranks) -> dict[str, Any]:

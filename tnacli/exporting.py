@@ -15,8 +15,7 @@ from tnacli.deploy.formats import FORMATS, Deployed, deploy
 from tnacli.evaluation.accuracy import measure
 from tnacli.evaluation.samples import evaluation_batches
 from tnacli.packed.document import InputFacts, Origin
-from tnacli.packed.engine import PackedSNN
-from tnacli.packed.export import export, pack_network, verify
+from tnacli.packed.export import export, exportable, pack_network, verify
 from tnacli.packed.model import PackedNetwork
 from tnacli.snn.network import SpikingNetwork
 from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network
@@ -54,15 +53,16 @@ def export_checkpoint(
     samples: int | None = None,
     data_root: str | None = None,
     dataset: Dataset | None = None,
+    trusted: str | None = None,
 ) -> Exported:
     """Pack the checkpoint `source` into `destination`, verified on test samples before anything is written.
 
     All test samples of its data set are used, or `samples` of them; with 0 only the weights are compared. `dataset` saves
-    loading it. Raises UsageError if the checkpoint is not ternary or binary, FileFormatError or DataError if it or the
-    data cannot be read.
+    loading it; `trusted` names the function that may be called to make the network (`tnacli.snn.own`). Raises UsageError if
+    the checkpoint is not ternary or binary, FileFormatError or DataError if it or the data cannot be read.
     """
-    ready = _prepare(source, encoding, samples, data_root, dataset)
-    verified = export(destination, ready.network, ready.packed, ready.inputs)
+    ready = _prepare(source, encoding, samples, data_root, dataset, trusted)
+    verified = export(destination, ready.network, ready.packed, ready.inputs, ready.logits)
     return Exported(
         destination,
         destination.stat().st_size,
@@ -81,6 +81,7 @@ def deploy_checkpoint(
     samples: int | None = None,
     data_root: str | None = None,
     dataset: Dataset | None = None,
+    trusted: str | None = None,
 ) -> Deployed:
     """Write the checkpoint `source` as "nir", "onnx" or "c" (`FORMATS`), verified on test samples before it is there.
 
@@ -88,40 +89,57 @@ def deploy_checkpoint(
     samples and its predictions compared. With `samples` 0 nothing is run. Raises what `export_checkpoint` raises, and
     UsageError if a package or compiler that the form needs is missing.
     """
-    ready = _prepare(source, "2bit", samples, data_root, dataset)
-    verified = verify(ready.network, ready.packed, ready.inputs)
-    deployed = deploy(ready.packed, form, destination, ready.inputs)
+    ready = _prepare(source, "2bit", samples, data_root, dataset, trusted)
+    verified = verify(ready.network, ready.packed, ready.inputs, ready.logits)
+    # The checkpoint's logits stand for the packed network's: the line above has compared them.
+    deployed = deploy(ready.packed, form, destination, ready.inputs, ready.logits)
     return dataclasses.replace(deployed, weights=verified.weights)
 
 
 @dataclass(frozen=True)
 class _Ready:
-    """A checkpoint's network, its packed form, test samples [N, ...] to verify with, and the accuracy on them in %."""
+    """A checkpoint's network, its packed form, test samples [N, ...] to verify with, the network's logits of them
+    [N, classes], and its accuracy in %."""
 
     network: SpikingNetwork
     packed: PackedNetwork
     inputs: torch.Tensor
-    accuracy: float | None
+    logits: torch.Tensor | None = None
+    accuracy: float | None = None
 
 
 def _prepare(
-    source: Path, encoding: str, samples: int | None, data_root: str | None, dataset: Dataset | None
+    source: Path,
+    encoding: str,
+    samples: int | None,
+    data_root: str | None,
+    dataset: Dataset | None,
+    trusted: str | None,
 ) -> _Ready:
     checkpoint = load_checkpoint(source)
-    network = restore_network(checkpoint)
+    network = exportable(restore_network(checkpoint, trusted=trusted, source=str(source)), str(source))
     about = checkpoint.about
     packed = _packed(checkpoint, network, encoding, source)
     if samples == 0:
         frames = [] if about["kind"] == "images" else [network.timesteps]
-        return _Ready(network, packed, torch.empty(0, *frames, about["channels"], *about["size"]), None)
+        return _Ready(network, packed, torch.empty(0, *frames, about["channels"], *about["size"]))
     batches = checkpoint_batches(checkpoint, dataset=dataset, data_root=data_root, samples=samples)
-    inputs = torch.cat([batch.inputs for batch in batches.epoch(0)])
-    accuracy = measure(PackedSNN(packed), batches.epoch(0)).accuracy
+    inputs: list[torch.Tensor] = []
+    logits: list[torch.Tensor] = []
+
+    def predict(batch: torch.Tensor) -> torch.Tensor:
+        inputs.append(batch)
+        logits.append(network(batch))
+        return logits[-1]
+
+    network.eval()
+    with torch.no_grad():
+        accuracy = measure(predict, batches.epoch(0)).accuracy
     if samples is None:
         # The accuracy that a file states is that of all test samples, or none.
         origin = packed.about.origin.model_copy(update={"accuracy": accuracy})
         packed = dataclasses.replace(packed, about=packed.about.model_copy(update={"origin": origin}))
-    return _Ready(network, packed, inputs, accuracy)
+    return _Ready(network, packed, torch.cat(inputs), torch.cat(logits), accuracy)
 
 
 def _packed(checkpoint: Checkpoint, network: SpikingNetwork, encoding: str, source: Path) -> PackedNetwork:

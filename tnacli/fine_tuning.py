@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pydantic import ValidationError
 
 from tnacli.errors import UsageError
-from tnacli.recipe.compression_section import Binary, Ternary
+from tnacli.recipe.compression_section import Binary, Gradual, Ternary
 from tnacli.recipe.epochs import in_epochs
 from tnacli.recipe.identity import Run
+from tnacli.recipe.misfit import MisfitError
 from tnacli.recipe.objective_section import Solo, Twin
 from tnacli.recipe.schema import Schedule, Settings, Train
 from tnacli.training.checkpoint import Checkpoint
@@ -25,6 +28,9 @@ def compression_run(
     source: str,
     mode: str = "ternary",
     delta: float | None = None,
+    threshold: str | None = None,
+    share: float | None = None,
+    gradual: str | None = None,
     epochs: int | None = None,
     twin: bool | None = None,
     alpha: float | None = None,
@@ -38,16 +44,21 @@ def compression_run(
     its weights if the checkpoint has it and starts fresh if not. Raises UsageError if that does not fit the checkpoint.
     """
     before = checkpoint.settings
-    if checkpoint.about["compressed"]:
+    if checkpoint.about["compressed"] or checkpoint.about["state"].get("partly"):
         assert before.compression is not None
         raise UsageError(f"{source} has {before.compression.mode} weights already; give a full-precision checkpoint")
     if mode not in ("ternary", "binary"):
         raise UsageError(f"--mode is ternary or binary, not {mode!r}")
-    if mode == "binary" and delta is not None:
-        raise UsageError("--delta applies to ternary weights; binary ones are the sign")
+    asked = {"delta": delta, "threshold": threshold, "share": share}
+    given: dict[str, object] = {name: value for name, value in asked.items() if value is not None}
+    if mode == "binary" and given:
+        raise UsageError(f"--{next(iter(given))} applies to ternary weights; binary ones are the sign")
     trained = before.train.epochs
     try:
-        compression = Ternary(delta=0.1 if delta is None else delta, start=0) if mode == "ternary" else Binary(start=0)
+        if gradual is not None:
+            given["gradual"] = Gradual.model_validate({"order": gradual})
+        kind = Ternary if mode == "ternary" else Binary
+        compression = kind.model_validate({**given, "start": 0})
         train = _schedule(before.train, round(trained * 2 / 3) if epochs is None else epochs, learning_rate)
         settings = Settings(
             data=before.data,
@@ -58,13 +69,21 @@ def compression_run(
             runtime=before.runtime,
         )
     except ValidationError as error:
-        reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise UsageError(f"this does not make a run: {reasons}") from None
+        raise UsageError(f"this does not make a run: {'; '.join(_reasons(error))}") from None
     about = checkpoint.about
     return Run(
         about["recipe"], f"{about['run']}-{mode}", about["seed"] if seed is None else seed, settings,
         tuple(about["altered"]), initial=checkpoint.digest,
     )  # fmt: skip
+
+
+def _reasons(error: ValidationError) -> Iterator[str]:
+    for details in error.errors():
+        loc, cause = [str(part) for part in details["loc"]], details.get("ctx", {}).get("error")
+        if isinstance(cause, MisfitError):
+            yield from (f"{'.'.join([*loc, *misfit.keys[:1]])} {misfit.text}" for misfit in cause.misfits)
+        else:
+            yield f"{'.'.join(loc)}: {details['msg']}"
 
 
 def _objective(before: Settings, twin: bool | None, alpha: float | None) -> Solo | Twin:

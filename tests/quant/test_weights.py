@@ -1,4 +1,4 @@
-"""Ternary and binary weights: Eq. 6, straight-through gradients, and an optimiser that carries over."""
+"""Which layers are compressed, how far, and an optimiser and states that carry over."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import torch
 from tnacli.build import build_network
 from tnacli.errors import DivergedError
 from tnacli.quant.weights import (
-    BinaryWeight,
-    TernaryWeight,
     compress,
+    compressed_layers,
     compression_mode,
     latent_parameters,
     latent_state,
@@ -26,25 +25,10 @@ def network() -> SpikingNetwork:
     return build_network(Model(layout="4C3-AP2-6C3-AP2-8FC", timesteps=3), channels=3, size=(8, 8), classes=5, seed=0)
 
 
-def test_ternary_is_equation_6() -> None:
-    delta = 0.5  # exact in binary, so that the borders are what they say
-    latent = torch.tensor([-1.0, -0.5, -0.25, 0.0, 0.5, 0.500001, 3.0])
-    assert TernaryWeight(delta)(latent).tolist() == [-1, 0, 0, 0, 0, 1, 1]
+WAYS = [Ternary(delta=0.05), Ternary(threshold="mean"), Ternary(threshold="learned", share=0.5), Binary()]
 
 
-def test_binary_is_the_sign_with_plus_one_at_zero() -> None:
-    assert BinaryWeight()(torch.tensor([-2.0, -1e-9, 0.0, 1e-9])).tolist() == [-1, -1, 1, 1]
-
-
-@pytest.mark.parametrize("quantiser", [TernaryWeight(0.1), BinaryWeight()])
-def test_the_gradient_passes_straight_through(quantiser: torch.nn.Module) -> None:
-    latent = torch.randn(50, requires_grad=True)
-    outward = torch.randn(50)
-    (grad,) = torch.autograd.grad(quantiser(latent), latent, outward)
-    assert torch.equal(grad, outward)
-
-
-@pytest.mark.parametrize("compression", [Ternary(delta=0.05), Binary()])
+@pytest.mark.parametrize("compression", WAYS, ids=str)
 def test_only_hidden_layers_are_compressed(compression: Ternary | Binary) -> None:
     ours = network()
     shares = compress(ours, compression)
@@ -59,15 +43,18 @@ def test_only_hidden_layers_are_compressed(compression: Ternary | Binary) -> Non
         assert share.negative + share.zero + share.positive == pytest.approx(1)
 
 
-def test_the_optimiser_keeps_its_parameters_and_moments() -> None:
+@pytest.mark.parametrize("compression", WAYS, ids=str)
+def test_the_optimiser_keeps_its_parameters_and_moments(compression: Ternary | Binary) -> None:
     ours = network()
     before = latent_parameters(ours)
     adam = torch.optim.Adam(before.values(), lr=0.1)
     ours(torch.randn(4, 3, 8, 8)).sum().backward()
     adam.step()
-    compress(ours, Ternary(delta=0.05))
+    compress(ours, compression)
     after = latent_parameters(ours)
-    assert set(before) == set(after)
+    learned = isinstance(compression, Ternary) and compression.threshold == "learned"
+    new = {f"layers.{name}.synapse.log_delta" for name in ours.hidden} if learned else set()
+    assert set(after) == set(before) | new
     assert all(before[name] is after[name] for name in before)
     latent = after["layers.conv2.synapse.weight"]
     held = latent.detach().clone()
@@ -87,13 +74,38 @@ def test_an_all_zero_layer_is_refused_with_a_remedy() -> None:
     assert compression_mode(ours) is None
 
 
-def test_latent_state_is_the_same_before_and_after_compression() -> None:
+@pytest.mark.parametrize("compression", WAYS, ids=str)
+def test_latent_state_is_the_same_before_and_after_compression(compression: Ternary | Binary) -> None:
     ours, other = network(), network()
     before = {name: value.clone() for name, value in latent_state(ours).items()}
-    compress(ours, Ternary(delta=0.05))
+    compress(ours, compression)
     after = latent_state(ours)
-    assert set(before) == set(after)
+    assert {name for name in after if not name.endswith("log_delta")} == set(before)
     assert all(torch.equal(before[name], after[name]) for name in before)
-    load_latent_state(other, after)
-    compress(other, Ternary(delta=0.05))
-    assert torch.equal(other.hidden["fc1"].synapse.weight, ours.hidden["fc1"].synapse.weight)
+    with torch.no_grad():
+        for value in latent_state(ours).values():
+            value.mul_(2)
+    compress(other, compression)
+    load_latent_state(other, latent_state(ours))
+    assert all(torch.equal(ours.hidden[n].synapse.weight, other.hidden[n].synapse.weight) for n in ours.hidden)
+    plain = network()
+    load_latent_state(plain, latent_state(ours))
+    assert all(torch.equal(2 * before[name], value) for name, value in latent_state(plain).items())
+
+
+def test_layers_are_compressed_once_and_the_mode_is_that_of_all() -> None:
+    ours = network()
+    assert list(compress(ours, Ternary(threshold="mean"), ["fc1", "conv1"])) == ["fc1"]
+    assert compressed_layers(ours) == {"fc1": "ternary"}
+    assert list(weight_shares(ours)) == ["fc1"]
+    assert compression_mode(ours) is None
+    assert list(compress(ours, Ternary(threshold="mean"))) == ["conv2"]
+    assert list(compress(ours, Ternary(threshold="mean"))) == []
+    assert compression_mode(ours) == "ternary"
+
+
+def test_a_share_that_silences_a_layer_is_refused_with_a_remedy() -> None:
+    ours = network()
+    with pytest.raises(DivergedError, match=r"threshold: learned every weight .*conv2 .*Lower compression\.share"):
+        compress(ours, Ternary(threshold="learned", share=50.0), refuse_silent=True)
+    assert compressed_layers(ours) == {}

@@ -28,7 +28,8 @@ from tnacli.recipe.objective_section import Twin
 from tnacli.training.checkpoint import load_checkpoint
 from tnacli.training.distributed import Ranks, ranks, require_shares, share_of
 
-# Dropout, a summed matching loss, batches that two cannot share evenly, compression half way.
+# Dropout, a summed matching loss, unlike siblings, hidden layers matched through learned maps, batches that two cannot share
+# evenly, compression layer by layer with learned thresholds.
 RECIPE = """\
 name: two
 seeds: [0]
@@ -37,8 +38,9 @@ model: {layout: 4C3-AP2-6C3-AP2-12FC, timesteps: 3, dropout: 0.2}
 train: {epochs: EPOCHS, batch_size: 33, precision: fp32}
 runs:
   tna_t_snn:
-    objective: {kind: twin, alpha: 1e-3, reduction: sum}
-    compression: {mode: ternary, delta: 0.05, start: 50%}
+    objective:
+      {kind: twin, alpha: 1e-3, reduction: sum, siblings: [{width: 200%}, {spiking: false}], features: {alpha: 1.0}}
+    compression: {mode: ternary, threshold: learned, start: 25%, gradual: {over: 50%}}
 """
 
 

@@ -1,12 +1,12 @@
-"""The learning rate and the moment of compression."""
+"""The learning rate and the moments of compression."""
 
 from __future__ import annotations
 
 import pytest
 
-from tnacli.recipe.compression_section import Ternary
+from tnacli.recipe.compression_section import Gradual, Ternary
 from tnacli.recipe.schema import Schedule, Settings, Train
-from tnacli.training.schedule import compression_epoch, learning_rate
+from tnacli.training.schedule import compression_epoch, compression_epochs, learning_rate
 
 
 def test_the_rate_falls_by_gamma_every_so_many_epochs() -> None:
@@ -35,3 +35,31 @@ def test_the_rate_restarts_at_compression_if_asked_to() -> None:
 def test_compression_leaves_at_least_one_epoch(epochs: int, start: int | str, expected: int) -> None:
     settings = Settings(train=Train(epochs=epochs), compression=Ternary(start=start))  # type: ignore[arg-type]
     assert compression_epoch(settings) == expected
+
+
+@pytest.mark.parametrize(
+    ("gradual", "expected"),
+    [
+        (None, {"conv2": 60, "conv3": 60, "fc1": 60}),
+        (Gradual(), {"conv2": 60, "conv3": 70, "fc1": 80}),
+        (Gradual(order="backward", over=10), {"fc1": 60, "conv3": 65, "conv2": 70}),
+        (Gradual(over=1), {"conv2": 60, "conv3": 61, "fc1": 61}),
+    ],
+)
+def test_gradual_compression_spreads_the_layers_evenly(gradual: Gradual | None, expected: dict[str, int]) -> None:
+    settings = Settings(train=Train(epochs=100), compression=Ternary(gradual=gradual))
+    assert compression_epochs(settings, ["conv2", "conv3", "fc1"]) == expected
+    assert compression_epochs(settings, ["conv2"]) == {"conv2": 60}
+
+
+def test_without_compression_no_layer_is_compressed() -> None:
+    assert compression_epochs(Settings(), ["conv2"]) == {}
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 7])
+def test_gradual_compression_fits_into_any_number_of_epochs(epochs: int) -> None:
+    settings = Settings(train=Train(epochs=epochs), compression=Ternary(gradual=Gradual()))
+    found = list(compression_epochs(settings, ["a", "b", "c", "d"]).values())
+    assert found == sorted(found)
+    assert found[0] == compression_epoch(settings)
+    assert found[-1] < epochs

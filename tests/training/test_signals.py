@@ -75,6 +75,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(recipe: Path, number: int, 
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (code, ""), err
     assert said in err
+    assert err.count("stopping after this step; saving ...") == 1
     assert "The same command goes on from there." in err
     assert "Traceback" not in err
     position = saved_position(recipe)
@@ -150,6 +151,8 @@ def test_a_second_ctrl_c_stops_at_once(recipe: Path) -> None:
     while "in a step" not in (line := process.stderr.readline()):
         assert line, "ended before its first step"
     process.send_signal(signal.SIGINT)
+    # It is said at once that the first one was heard, not only when the step is done.
+    assert process.stderr.readline() == "stopping after this step; saving ...\n"
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(1)
     process.send_signal(signal.SIGINT)

@@ -1,64 +1,22 @@
-"""Ternary and binary weights as torch parametrizations over full-precision latent weights (Eq. 6, section 4.2).
+"""Ternary and binary weights on the layers of a network, as torch parametrizations over full-precision latent weights.
 
 `layer.weight` is what the network computes with; the latent weight stays where PyTorch puts it, the same Parameter object
-as before, so the optimiser and its state carry over.
+as before, so the optimiser and its state carry over. What a quantiser computes is in `tnacli.quant.quantisers`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from tnacli.errors import DivergedError
+from tnacli.quant.quantisers import Quantiser, quantiser_for
 from tnacli.recipe.compression_section import Binary, Ternary
-from tnacli.snn.network import SpikingNetwork
-
-
-class _StraightThrough(torch.autograd.Function):
-    """Forwards the quantised weight, hands the gradient to the latent one unchanged."""
-
-    @staticmethod
-    def forward(ctx: Any, latent: Tensor, quantised: Tensor) -> Tensor:
-        return quantised
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad, None
-
-
-class TernaryWeight(nn.Module):
-    """-1 where w < -delta, 0 where |w| <= delta, +1 where w > delta (Eq. 6); gradient straight through."""
-
-    def __init__(self, delta: float) -> None:
-        super().__init__()
-        self.delta = delta
-
-    def forward(self, latent: Tensor) -> Tensor:
-        quantised = (latent.detach() > self.delta).to(latent.dtype) - (latent.detach() < -self.delta).to(latent.dtype)
-        weight: Tensor = _StraightThrough.apply(latent, quantised)
-        return weight
-
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        return weight
-
-    def extra_repr(self) -> str:
-        return f"delta={self.delta}"
-
-
-class BinaryWeight(nn.Module):
-    """sign(w) in {-1, +1}, with +1 at zero (section 4.2); gradient straight through."""
-
-    def forward(self, latent: Tensor) -> Tensor:
-        quantised = torch.where(latent.detach() < 0, -1.0, 1.0).to(latent.dtype)
-        weight: Tensor = _StraightThrough.apply(latent, quantised)
-        return weight
-
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        return weight
+from tnacli.snn.network import Network
 
 
 @dataclass(frozen=True)
@@ -71,46 +29,76 @@ class Shares:
 
 
 def compress(
-    network: SpikingNetwork, compression: Ternary | Binary, *, refuse_silent: bool = False
+    network: Network,
+    compression: Ternary | Binary,
+    layers: Collection[str] | None = None,
+    *,
+    refuse_silent: bool = False,
 ) -> dict[str, Shares]:
-    """Put ternary or binary weights on every hidden layer of `network`, in place; the shares of each layer come back.
+    """Put ternary or binary weights on hidden layers of `network`, in place; the shares of each come back.
 
-    With `refuse_silent`, raises DivergedError and leaves the network as it was if a layer would come out all zero: no
-    signal could pass it.
+    Of `layers`, or of all hidden ones, those are compressed that are not yet. With `refuse_silent`, raises DivergedError and
+    leaves the network as it was if one would come out all zero: no signal could pass it.
     """
-    quantiser = TernaryWeight(compression.delta) if isinstance(compression, Ternary) else BinaryWeight()
-    before = {name: layer.synapse.weight.detach() for name, layer in network.hidden.items()}
-    shares = {name: _shares(quantiser(latent)) for name, latent in before.items()}
+    done = compressed_layers(network)
+    synapses = {
+        name: layer.synapse
+        for name, layer in network.hidden.items()
+        if name not in done and (layers is None or name in layers)
+    }
+    quantisers = {name: quantiser_for(synapse.weight.detach(), compression) for name, synapse in synapses.items()}
+    with torch.no_grad():
+        shares = {name: _shares(quantisers[name](synapse.weight)) for name, synapse in synapses.items()}
     silent = [name for name, share in shares.items() if share.zero == 1.0]
     if silent and refuse_silent:
-        assert isinstance(compression, Ternary)
-        widest = {name: float(before[name].abs().max()) for name in silent}
-        reached = ", ".join(f"{name} (largest |w| {largest:.3g})" for name, largest in widest.items())
-        raise DivergedError(
-            f"with Delta = {compression.delta:g} every weight of these layers becomes zero: {reached}. Weights grow past "
-            f"Delta while training: train longer before compression (compression.start), use a larger learning rate, or "
-            f"lower Delta below the values shown (compression.delta, --delta)."
-        )
-    for layer in network.hidden.values():
-        parametrize.register_parametrization(layer.synapse, "weight", quantiser)
+        raise DivergedError(_silent({name: synapses[name].weight.detach() for name in silent}, compression))
+    for name, synapse in synapses.items():
+        parametrize.register_parametrization(synapse, "weight", quantisers[name])
     return shares
 
 
-def compression_mode(network: SpikingNetwork) -> str | None:
-    """ "ternary", "binary", or None where the hidden layers hold full-precision weights."""
-    for layer in network.hidden.values():
-        if parametrize.is_parametrized(layer.synapse, "weight"):
-            quantiser = layer.synapse.parametrizations.weight[0]  # type: ignore[union-attr,index]
-            return "ternary" if isinstance(quantiser, TernaryWeight) else "binary"
-    return None
+def _silent(latent: dict[str, Tensor], compression: Ternary | Binary) -> str:
+    """Why layers with these latent weights would come out all zero, and what to do."""
+    assert isinstance(compression, Ternary)
+    reached = ", ".join(f"{name} (largest |w| {float(weight.abs().max()):.3g})" for name, weight in latent.items())
+    if compression.threshold == "fixed":
+        return (
+            f"with Delta = {compression.delta:g} every weight of these layers becomes zero: {reached}. Weights grow past "
+            f"Delta while training: train longer before compression (compression.start), use a larger learning rate, or "
+            f"lower Delta below the values shown (compression.delta, --delta), or let it follow the weights "
+            f"(compression.threshold: mean)."
+        )
+    return (
+        f"with Delta from compression.threshold: {compression.threshold} every weight of these layers becomes zero: {reached}. "
+        f"Lower compression.share (--share), or train longer before compression (compression.start)."
+    )
+
+
+def quantiser_of(synapse: nn.Module) -> Quantiser | None:
+    """What makes the weight of `synapse` ternary or binary; None where it is in full precision."""
+    if not parametrize.is_parametrized(synapse, "weight"):
+        return None
+    last = synapse.parametrizations.weight[-1]  # type: ignore[union-attr,index]
+    return last if isinstance(last, Quantiser) else None
+
+
+def compressed_layers(network: Network) -> dict[str, str]:
+    """The hidden layers with ternary or binary weights, and which of the two."""
+    found = {name: quantiser_of(layer.synapse) for name, layer in network.hidden.items()}
+    return {name: quantiser.mode for name, quantiser in found.items() if quantiser is not None}
+
+
+def compression_mode(network: Network) -> str | None:
+    """ "ternary" or "binary" where all hidden layers are; None where any holds full-precision weights."""
+    modes = compressed_layers(network)
+    return next(iter(modes.values())) if modes and len(modes) == len(network.hidden) else None
 
 
 @torch.no_grad()
-def weight_shares(network: SpikingNetwork) -> dict[str, Shares]:
+def weight_shares(network: Network) -> dict[str, Shares]:
     """The shares of -1, 0 and +1 in each compressed layer; empty for a full-precision network."""
-    if compression_mode(network) is None:
-        return {}
-    return {name: _shares(layer.synapse.weight) for name, layer in network.hidden.items()}
+    hidden = network.hidden
+    return {name: _shares(hidden[name].synapse.weight) for name in compressed_layers(network)}
 
 
 def _shares(weight: Tensor) -> Shares:
@@ -120,20 +108,35 @@ def _shares(weight: Tensor) -> Shares:
     )
 
 
-_LATENT = "parametrizations.weight.original"
+_PLAIN = {"parametrizations.weight.original": "weight", "parametrizations.weight.0.log_delta": "log_delta"}
+"""Where torch keeps what a parametrized weight is made of, and what checkpoints call it."""
+
+
+def _plain(name: str) -> str:
+    for stored, plain in _PLAIN.items():
+        if name.endswith(stored):
+            return name.removesuffix(stored) + plain
+    return name
 
 
 def latent_state(network: nn.Module) -> dict[str, Tensor]:
-    """The state dict with latent weights under the plain name `weight`, whether compressed or not."""
-    return {name.replace(_LATENT, "weight"): value for name, value in network.state_dict().items()}
+    """The state dict with latent weights under the plain name `weight`, whether compressed or not.
+
+    A learned Delta is beside it as `log_delta`.
+    """
+    return {_plain(name): value for name, value in network.state_dict().items()}
 
 
 def load_latent_state(network: nn.Module, state: dict[str, Tensor]) -> None:
-    """Fill `network`, compressed or not, from `latent_state`; every tensor must be there and fit."""
-    ours = {name.replace(_LATENT, "weight"): name for name in network.state_dict()}
-    network.load_state_dict({ours.get(name, name): value for name, value in state.items()}, strict=True)
+    """Fill `network`, compressed or not, from `latent_state`; every tensor must be there and fit.
+
+    A learned Delta goes to layers that are compressed, and is left where they are not.
+    """
+    ours = {_plain(name): name for name in network.state_dict()}
+    used = {name: value for name, value in state.items() if name in ours or not name.endswith(".log_delta")}
+    network.load_state_dict({ours.get(name, name): value for name, value in used.items()}, strict=True)
 
 
 def latent_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
     """Trainable parameters by plain name: the same names, and the same objects, before and after compression."""
-    return {name.replace(_LATENT, "weight"): parameter for name, parameter in network.named_parameters()}
+    return {_plain(name): parameter for name, parameter in network.named_parameters()}

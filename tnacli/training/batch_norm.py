@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from tnacli.objectives.objective import Objective
+from tnacli.snn.network import SpikingLayer
 
 
 class _Normalise(torch.autograd.Function):
@@ -90,8 +91,10 @@ class SynchronisedBatchNorm(nn.BatchNorm2d):
 def synchronise_batch_norm(objective: Objective) -> None:
     """Let every network of `objective` normalise over the samples of all processes, in place."""
     for network in objective.networks.values():
-        for layer in network.spiking.values():  # type: ignore[operator]
-            if layer.norm is not None:
-                layer.norm = SynchronisedBatchNorm.instead_of(layer.norm)
+        for module in list(network.modules()):
+            for name, child in module.named_children():
+                if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
+                    setattr(module, name, SynchronisedBatchNorm.instead_of(child))
+            if isinstance(module, SpikingLayer):
                 # The compiled kernels know this process's samples alone.
-                layer.compiled = False
+                module.compiled = False

@@ -25,7 +25,8 @@ from tnacli.quant.weights import compress, load_latent_state
 from tnacli.recipe.layout import layer_shapes
 from tnacli.recipe.model_section import Model
 from tnacli.recipe.schema import Settings
-from tnacli.snn.network import SpikingNetwork
+from tnacli.snn.network import Network
+from tnacli.snn.own import require_trust
 from tnacli.storage import write_atomically
 from tnacli.training.description import Description
 from tnacli.training.torch_file import Malformed, read_torch_file
@@ -136,6 +137,8 @@ def _check_description(path: Path, checkpoint: Checkpoint) -> None:
         place = ".".join(str(part) for part in first["loc"])
         raise FileFormatError(f"{path}: its description cannot be used: {place}: {first['msg']}") from None
     for name, model in description.networks.items():
+        if model.build is not None:
+            continue  # what its tensors are to be, only its code can tell
         try:
             shapes = layer_shapes(
                 model.layout,
@@ -147,28 +150,40 @@ def _check_description(path: Path, checkpoint: Checkpoint) -> None:
         except ValueError as error:
             raise FileFormatError(f"{path}: its description cannot be used: {error}") from None
         for shape in shapes:
-            place = "readout.weight" if shape is shapes[-1] else f"layers.{shape.name}.synapse.weight"
-            stored = checkpoint.tensors.get(f"networks/{name}/{place}")
-            if stored is None or tuple(stored.shape) != tuple(shape.weight):
-                raise FileFormatError(f"{path}: its tensor {place} of {name} is not as its description says")
+            for branch, weight in shape.branches.items():
+                place = "readout.weight" if shape is shapes[-1] else f"layers.{branch}.synapse.weight"
+                stored = checkpoint.tensors.get(f"networks/{name}/{place}")
+                if stored is None or tuple(stored.shape) != weight:
+                    raise FileFormatError(f"{path}: its tensor {place} of {name} is not as its description says")
 
 
-def restore_network(checkpoint: Checkpoint, name: str = "base", *, compressed: bool = True) -> SpikingNetwork:
-    """The network `name` of a checkpoint, in evaluation mode: compressed if it was, unless `compressed` is False.
+def restore_network(
+    checkpoint: Checkpoint,
+    name: str = "base",
+    *,
+    compressed: bool = True,
+    trusted: str | None = None,
+    source: str = "the checkpoint",
+) -> Network:
+    """The network `name` of a checkpoint, in evaluation mode: compressed as far as it was, unless `compressed` is False.
 
-    If the run selected its best epoch and a best epoch is stored, the base has the weights of that epoch.
+    If the run selected its best epoch and a best epoch is stored, the base has the weights of that epoch. `trusted` names
+    the function that may be imported and called to make the network, if the checkpoint needs one.
+
+    Raises UsageError if it needs another function than `trusted`, RecipeError if that cannot make the network,
+    FileFormatError if the weights do not fit. `source` stands for the checkpoint in errors.
     """
     about, settings = checkpoint.about, checkpoint.settings
     model = Model.model_validate_json(json.dumps(about["networks"][name]))
+    require_trust(model, trusted, source)
     network = build_network(
         model, channels=about["channels"], size=tuple(about["size"]), classes=len(about["classes"]), seed=0
     )
     best = checkpoint.under("best") if name == "base" else {}
+    if compressed and name == "base" and settings.compression is not None:
+        compress(network, settings.compression, None if about["compressed"] else about["state"].get("partly", []))
     try:
         load_latent_state(network, best or checkpoint.under(f"networks/{name}"))
     except RuntimeError as error:
         raise FileFormatError(f"the checkpoint's weights do not fit its description: {error}") from None
-    if compressed and name == "base" and about["compressed"]:
-        assert settings.compression is not None
-        compress(network, settings.compression)
     return network.eval()

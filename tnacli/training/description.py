@@ -39,6 +39,7 @@ class StoredState(BaseModel):
     totals: dict[str, float]
     best_epoch: _Count | None
     best_accuracy: float
+    partly: list[str] = []
 
 
 class Description(_Part):

@@ -27,6 +27,7 @@ from tnacli.evaluation.accuracy import Evaluation
 from tnacli.objectives.objective import Losses, Objective
 from tnacli.recipe.objective_section import Solo
 from tnacli.recipe.schema import Settings
+from tnacli.snn.network import SpikingLayer
 
 T = TypeVar("T")
 _PATIENCE = datetime.timedelta(hours=2)  # of those that wait while the first decodes a data set or exports
@@ -226,8 +227,8 @@ def dropout_by_sample(objective: Objective, found: Ranks) -> Callable[[int], Non
         return hook
 
     for network in objective.networks.values():
-        for layer in network.spiking.values():  # type: ignore[operator]
-            if layer.dropout:
+        for layer in network.modules():
+            if isinstance(layer, SpikingLayer) and layer.dropout:
                 layer.register_forward_hook(masked(layer.dropout))
                 layer.dropout = 0.0
     return lambda total: batch.__setitem__(0, total)

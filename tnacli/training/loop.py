@@ -20,20 +20,28 @@ from tnacli.data.batches import Batch, Batches
 from tnacli.errors import DivergedError, FileFormatError
 from tnacli.evaluation.accuracy import Evaluation, evaluate_network
 from tnacli.objectives.objective import Losses, Objective
-from tnacli.quant.weights import compress, latent_parameters, latent_state, load_latent_state, weight_shares
+from tnacli.quant.weights import (
+    compress,
+    compressed_layers,
+    compression_mode,
+    latent_state,
+    load_latent_state,
+    weight_shares,
+)
 from tnacli.recipe.model_section import Model
 from tnacli.recipe.schema import Settings, as_json
 from tnacli.seeds import derive
-from tnacli.snn.network import SpikingNetwork
+from tnacli.snn.network import Network
 from tnacli.training.batch_norm import synchronise_batch_norm
 from tnacli.training.checkpoint import Checkpoint
 from tnacli.training.dead_layers import dead_layers, in_words
 from tnacli.training.device import autocast, peak_memory_mb
 from tnacli.training.distributed import Ranks, dropout_by_sample, lost_processes_explained, share_of, wrapped
 from tnacli.training.events import Compressed, EpochDone, Event, Finished, Progress, Saved, Started, Warned
-from tnacli.training.schedule import compression_epoch, learning_rate
+from tnacli.training.schedule import compression_epoch, compression_epochs, learning_rate
 from tnacli.training.stop import StopRequest
 from tnacli.training.sums import EpochSums
+from tnacli.training.trained import follow, kept_tensors, refill, trained_parameters
 
 PROGRESS_SECONDS = 0.25
 
@@ -53,7 +61,10 @@ class Splits:
 
 @dataclass
 class _State:
-    """Where training stands: whole epochs, steps into the next one, and what has been summed up in it."""
+    """Where training stands: whole epochs, steps into the next one, and what has been summed up in it.
+
+    `compressed` is true once all layers that are to be compressed are; `partly` lists them while only some are.
+    """
 
     epoch: int = 0
     step: int = 0
@@ -63,6 +74,7 @@ class _State:
     totals: dict[str, float] = field(default_factory=dict)
     best_epoch: int | None = None
     best_accuracy: float = -1.0
+    partly: list[str] = field(default_factory=list)
 
 
 class Trainer:
@@ -99,19 +111,21 @@ class Trainer:
                 synchronise_batch_norm(self.objective)
             self._expect = dropout_by_sample(self.objective, self._ranks)
         self._compressed_at = compression_epoch(settings)
-        self._parameters = latent_parameters(self.objective.networks)
         self._adam = torch.optim.Adam(
-            self._parameters.values(), lr=settings.train.learning_rate, fused=device.type in ("cpu", "cuda")
+            trained_parameters(self.objective).values(),
+            lr=settings.train.learning_rate,
+            fused=device.type in ("cpu", "cuda"),
         )
         self._state = _State()
         self._best: dict[str, Tensor] = {}
         self._dead: dict[str, str] = {}
         self._wrapped: nn.Module = self.objective
+        self.notes: tuple[str, ...] = ()  # on how the run is executed, for whoever watches
 
     @property
-    def base(self) -> SpikingNetwork:
+    def base(self) -> Network:
         base = self.objective.base
-        assert isinstance(base, SpikingNetwork)
+        assert isinstance(base, Network)
         return base
 
     def run(self) -> Finished:
@@ -129,20 +143,18 @@ class Trainer:
         self._emit(
             Started(
                 epochs, len(self.splits.train), self.splits.train.sample_count,
-                sum(p.numel() for p in self._parameters.values()), str(self.device), self.precision,
-                state.epoch, state.step,
+                sum(p.numel() for p in self.objective.parameters()), str(self.device), self.precision,
+                state.epoch, state.step, self.notes,
             )
         )  # fmt: skip
         self._wrapped = wrapped(self.objective, self._ranks, self.device)
         while state.epoch < epochs:
-            if self._compressed_at == state.epoch and not state.compressed:
-                self._compress()
+            self._compress_what_is_due()
             self._train_epoch()
             self._end_epoch()
             if state.epoch % self.settings.runtime.checkpoint_every == 0 or state.epoch == epochs:
                 self._save_checkpoint()
-        if self._compressed_at is not None and not state.compressed:
-            self._compress()  # no epochs at all: compression alone
+        if self._compress_what_is_due():  # no epochs at all: compression alone
             self._save_checkpoint()
 
     # One epoch
@@ -237,16 +249,24 @@ class Trainer:
             if len(batch.labels):
                 yield batch
 
-    def _compress(self) -> None:
-        compression = self.settings.compression
+    def _compress_what_is_due(self) -> bool:
+        """Compress the layers that are trained compressed from this epoch on, and are not yet; whether there were any."""
+        state, compression, done = self._state, self.settings.compression, compressed_layers(self.base)
+        epochs = compression_epochs(self.settings, list(self.base.hidden))
+        due = [name for name, epoch in epochs.items() if epoch <= state.epoch and name not in done]
+        if not due:
+            return False
         assert compression is not None
-        shares = compress(self.base, compression, refuse_silent=True)
-        self._state.compressed = True
+        shares = compress(self.base, compression, due, refuse_silent=True)
+        state.compressed = compression_mode(self.base) is not None
+        state.partly = [] if state.compressed else list(compressed_layers(self.base))
+        follow(self._adam, trained_parameters(self.objective))
         # The hooks by which gradients are added up go when a weight is put behind a parametrization.
         self._wrapped = wrapped(self.objective, self._ranks, self.device)
         # Only compressed weights can be the result: what was best before no longer counts.
-        self._state.best_epoch, self._state.best_accuracy, self._best = None, -1.0, {}
-        self._emit(Compressed(self._state.epoch, compression.mode, shares))
+        state.best_epoch, state.best_accuracy, self._best = None, -1.0, {}
+        self._emit(Compressed(state.epoch, compression.mode, shares))
+        return True
 
     # Checks
 
@@ -262,7 +282,7 @@ class Trainer:
 
     def _warn_of_dead_layers(self, rates: dict[str, float]) -> None:
         """One warning that names every silent and saturated layer, given again only when they change."""
-        dead = dead_layers(rates)
+        dead = dead_layers(rates) if self.settings.model.spiking else {}
         if dead and dead != self._dead:
             self._emit(Warned(f"epoch {self._state.epoch + 1}: {in_words(dead, rates)}"))
         self._dead = dead
@@ -272,13 +292,6 @@ class Trainer:
     def checkpoint(self) -> Checkpoint:
         """Everything that a run of the same settings needs to go on from here, bit for bit."""
         state = self._state
-        tensors: dict[str, Tensor] = {}
-        for name, network in self.objective.networks.items():
-            tensors |= {f"networks/{name}/{key}": value for key, value in latent_state(network).items()}
-        tensors |= {f"best/{key}": value for key, value in self._best.items()}
-        for name, parameter in self._parameters.items():
-            for key, value in self._adam.state.get(parameter, {}).items():
-                tensors[f"adam/{key}/{name}"] = value
         about = {
             **self.about,
             "settings": as_json(self.settings),
@@ -287,7 +300,7 @@ class Trainer:
             "state": dataclasses.asdict(state),
             "compressed": state.compressed,
         }
-        return Checkpoint(about, {name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+        return Checkpoint(about, kept_tensors(self.objective, self._adam, self._best))
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from `checkpoint`, which must be of a run with the same settings and seed."""
@@ -298,21 +311,12 @@ class Trainer:
             raise FileFormatError(f"the checkpoint does not fit the run that it belongs to: {error}") from None
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        if self._state.compressed:
-            assert self.settings.compression is not None
-            compress(self.base, self.settings.compression)
-        for name, network in self.objective.networks.items():
-            load_latent_state(network, checkpoint.under(f"networks/{name}"))
+        if self.settings.compression is not None:
+            done = None if self._state.compressed else self._state.partly
+            compress(self.base, self.settings.compression, done)
+        follow(self._adam, trained_parameters(self.objective))
+        refill(self.objective, self._adam, checkpoint)
         self._best = {key: value.to(self.device) for key, value in checkpoint.under("best").items()}
-        self._parameters = latent_parameters(self.objective.networks)
-        for name, parameter in self._parameters.items():
-            kept = {key: checkpoint.tensors.get(f"adam/{key}/{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
-            if kept["step"] is not None:
-                self._adam.state[parameter] = {
-                    key: _like(value, parameter) if key != "step" else value.to(self.device)
-                    for key, value in kept.items()
-                    if value is not None
-                }
 
     def _save_checkpoint(self) -> str:
         checkpoint = self.checkpoint()
@@ -341,7 +345,7 @@ class Trainer:
             load_latent_state(self.base, self._best)
         measured: dict[str, Evaluation] = {}
         for name, network in self.objective.networks.items():
-            assert isinstance(network, SpikingNetwork)
+            assert isinstance(network, Network)
             shares = (batch for batch in self.splits.test.epoch(0) if len(batch.labels))
             measured[name] = self._ranks.merged(evaluate_network(network, shares))
         return Finished(
@@ -357,10 +361,5 @@ class Trainer:
 
 
 def _model(network: nn.Module) -> Model:
-    assert isinstance(network, SpikingNetwork)
-    return network.model
-
-
-def _like(value: Tensor, parameter: Tensor) -> Tensor:
-    """`value` on the parameter's device and in its memory format, so that fused updates run over equal strides."""
-    return torch.empty_like(parameter).copy_(value)
+    assert isinstance(network, Network)
+    return network.described

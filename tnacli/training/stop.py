@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from tnacli.errors import Interrupted, Stopped
@@ -21,18 +21,24 @@ _ECHO_SECONDS = 2.0
 
 
 class StopRequest:
-    """Whether, and why, training should stop; `limit_seconds` after its making it is asked for by itself."""
+    """Whether, and why, training should stop; `limit_seconds` after its making it is asked for by itself.
 
-    def __init__(self, limit_seconds: float | None = None) -> None:
+    `heard` is called when a signal is first noted for later, within the signal's handler.
+    """
+
+    def __init__(self, limit_seconds: float | None = None, *, heard: Callable[[], None] = lambda: None) -> None:
+        self._heard = heard
         self._until = None if limit_seconds is None else time.monotonic() + limit_seconds
         self._signal: int | None = None
         self._deferring = False
 
     def ask(self, number: int) -> None:
         """Note that signal `number` came. Raises Stopped at once unless `deferred`."""
-        self._signal = number
+        first, self._signal = self._signal is None, number
         if not self._deferring:
             raise self._at_once()
+        if first:
+            self._heard()
 
     @property
     def asked(self) -> bool:

@@ -1,0 +1,60 @@
+"""What training changes, by name: the parameters that the optimiser moves, and the tensors that a checkpoint keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from tnacli.objectives.objective import Objective
+from tnacli.quant.weights import latent_parameters, latent_state, load_latent_state
+from tnacli.training.checkpoint import Checkpoint
+
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+def trained_parameters(objective: Objective) -> dict[str, nn.Parameter]:
+    """Everything trainable of `objective`, by a name that compression does not change."""
+    helpers = {f"auxiliary.{name}": parameter for name, parameter in objective.auxiliary.named_parameters()}
+    return {**latent_parameters(objective.networks), **helpers}
+
+
+def follow(adam: torch.optim.Adam, parameters: Mapping[str, nn.Parameter]) -> None:
+    """Let `adam` also move those of `parameters` that it does not know, as those that compression has brought."""
+    known = {id(parameter) for group in adam.param_groups for parameter in group["params"]}
+    if new := [parameter for parameter in parameters.values() if id(parameter) not in known]:
+        adam.add_param_group({"params": new})
+
+
+def kept_tensors(objective: Objective, adam: torch.optim.Adam, best: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, on the CPU: networks, what helps to train them, the best weights so far, Adam's moments."""
+    tensors: dict[str, Tensor] = {}
+    for name, network in objective.networks.items():
+        tensors |= {f"networks/{name}/{key}": value for key, value in latent_state(network).items()}
+    tensors |= {f"auxiliary/{key}": value for key, value in objective.auxiliary.state_dict().items()}
+    tensors |= {f"best/{key}": value for key, value in best.items()}
+    for name, parameter in trained_parameters(objective).items():
+        for key, value in adam.state.get(parameter, {}).items():
+            tensors[f"adam/{key}/{name}"] = value
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
+def refill(objective: Objective, adam: torch.optim.Adam, checkpoint: Checkpoint) -> None:
+    """The opposite of `kept_tensors`, but for the best weights. Raises RuntimeError or KeyError if something does not fit."""
+    for name, network in objective.networks.items():
+        load_latent_state(network, checkpoint.under(f"networks/{name}"))
+    objective.auxiliary.load_state_dict(checkpoint.under("auxiliary"))
+    for name, parameter in trained_parameters(objective).items():
+        kept = {key: checkpoint.tensors.get(f"adam/{key}/{name}") for key in _MOMENTS}
+        if kept["step"] is not None:
+            adam.state[parameter] = {
+                key: _like(value, parameter) if key != "step" else value.to(parameter.device)
+                for key, value in kept.items()
+                if value is not None
+            }
+
+
+def _like(value: Tensor, parameter: Tensor) -> Tensor:
+    """`value` on the parameter's device and in its memory format, so that fused updates run over equal strides."""
+    return torch.empty_like(parameter).copy_(value)
