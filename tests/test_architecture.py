@@ -30,7 +30,7 @@ ALLOWED = {
     "training": {
         "build", "data", "errors", "evaluation", "objectives", "quant", "recipe", "seeds", "snn", "storage", "version",
     },
-    "deploy": {"errors", "packed", "quant", "snn", "storage", "training", "version"},
+    "deploy": {"errors", "packed", "quant", "recipe", "snn", "storage", "training", "version"},
     "fine_tuning": {"errors", "recipe", "training"},
 }  # fmt: skip
 

@@ -9,19 +9,28 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.cli.conftest import Tna
+from tests.cli.conftest import tna as tna
+from tests.documents import PAGES, ROOT, World, blocks, run_quickstart, same
+from tests.reference import EXITS, PAGE, reference
+from tnacli.experiment import Outcome
+
 README = ROOT / "README.md"
+NOT_RUN = 7
+"""How many console blocks of all pages may be left unrun: the data of the README's, and what differs between machines."""
+
+NEEDED = {"deployment.md": ("nir", "onnx", "onnxruntime")}
 
 pytestmark = pytest.mark.skipif(not README.exists(), reason="only in a checkout")
 
 
-def blocks(path: Path) -> list[str]:
+def fenced(path: Path) -> list[str]:
     """The fenced blocks of a page, without their fences."""
     return re.findall(r"^```[a-z]*\n(.*?)^```", path.read_text(encoding="utf-8"), flags=re.M | re.S)
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
-    (command,) = [line for block in blocks(README) for line in block.splitlines() if "-m pytest" in line]
+    (command,) = [line for block in fenced(README) for line in block.splitlines() if "-m pytest" in line]
     assert command in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
@@ -60,3 +69,124 @@ def test_recipes_of_the_readme_exist() -> None:
 def test_python_m_is_the_same_program() -> None:
     done = subprocess.run([sys.executable, "-m", "tnacli", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("tna ")
+
+
+@pytest.fixture(scope="session")
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A folder in which the quickstart has been run, once for all pages."""
+    return run_quickstart(tmp_path_factory.mktemp("quickstart"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_console_blocks_show_what_the_commands_print(
+    page: Path, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    run = [block for block in blocks(page.read_text(encoding="utf-8")) if block.why_not is None]
+    if not run:
+        pytest.skip("shows nothing that the tests run")
+    for package in NEEDED.get(page.name, ()):
+        pytest.importorskip(package, reason="what the page shows needs it")
+    world = World(tmp_path, request.getfixturevalue("quickstart"))
+    for block in run:
+        for command, shown in block.commands:
+            printed = world.run(command)
+            assert same(shown, printed), (
+                f"{page.name} is stale; `python -m tests.documents` writes it\n$ {command}\n{printed}"
+            )
+
+
+def test_console_blocks_that_are_not_run_are_few_and_say_why() -> None:
+    pages = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
+    reasons = [block.why_not for text in pages.values() for block in blocks(text) if block.why_not is not None]
+    assert len(reasons) <= NOT_RUN
+    assert all(len(reason.split()) >= 4 for reason in reasons)
+    # None hides from the tests behind another fence.
+    for name, text in pages.items():
+        assert text.count("\n$ tna ") == sum(len(block.commands) for block in blocks(text)), name
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "expected"),
+    [
+        (["a  1.50 %  3.1 s"], "a     12.3 %  2:10 min\n", True),
+        (["a", "...", "z"], "a\nb\nc\nz\n", True),
+        (["a", "...", "z"], "a\nz\n", True),
+        (["a", "...", "z"], "a\nb\n", False),
+        (["a 360"], "a 361\n", False),
+        (["a"], "a\nb\n", False),
+        (["conv2 14/75/11"], "conv2 20/60/20\n", True),
+        ([], "a\n", False),
+    ],
+)
+def test_what_counts_as_the_same(shown: list[str], printed: str, expected: bool) -> None:
+    assert same(shown, printed) is expected
+
+
+def test_the_page_on_the_command_line_is_what_the_commands_say() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert reference(text) == text, "docs/cli.md is stale; `python -m tests.documents` writes it"
+
+
+# What brings each exit code about: {full} and {ternary} are checkpoints, {broken} is a file of neither kind.
+MISTAKES: dict[tuple[str, int], str] = {
+    ("train", 2): "quickstart --run nothing",
+    ("train", 3): "nothing",
+    ("train", 4): "table1_cifar10 --data-root {empty}",
+    ("train", 5): "quickstart --device cuda:9",
+    ("train", 7): "quickstart --set train.learning_rate=1e30 --run baseline",
+    ("train", 8): "quickstart --out {broken}/runs",
+    ("ternarize", 2): "{ternary}",
+    ("ternarize", 5): "{full} --device cuda:9",
+    ("ternarize", 7): "{full} --delta 9",
+    ("ternarize", 8): "{broken}",
+    ("evaluate", 2): "{full} --split nothing",
+    ("evaluate", 4): "{full} --split validation",
+    ("evaluate", 5): "{full} --device cuda:9",
+    ("evaluate", 7): "{full} --ternary --delta 9",
+    ("evaluate", 8): "{broken}",
+    ("export", 2): "{full}",
+    ("export", 8): "{broken}",
+    ("inspect", 2): "",
+    ("inspect", 8): "{broken}",
+    ("report", 2): "--table 9",
+    ("report", 3): "nothing",
+    ("report", 8): "quickstart --save {broken}/page.html",
+    ("compare-kd", 2): "quickstart --match nothing",
+    ("compare-kd", 3): "nothing",
+    ("compare-kd", 4): "table1_cifar10 --data-root {empty}",
+    ("compare-kd", 5): "quickstart --device cuda:9",
+    ("compare-kd", 7): "quickstart --set train.learning_rate=1e30",
+    ("compare-kd", 8): "quickstart --out {broken}/runs",
+    ("recipes", 2): "--nothing",
+    ("recipes", 3): "nothing",
+    ("doctor", 2): "--nothing",
+    ("doctor", 5): "--out {broken}/runs",
+    ("data", 2): "nothing",
+    ("data prepare", 2): "nothing",
+    ("data prepare", 4): "cifar10 --data-root {empty}",
+}
+ELSEWHERE = {
+    *((command, 75) for command in ("train", "ternarize", "compare-kd")),  # tests/training/test_signals.py
+    *((command, 130) for command in EXITS),  # the same
+    ("report", 6),  # tests/cli/test_report.py
+    *((command, 4) for command in ("ternarize", "export")),  # checkpoints of data that is gone: tests/data
+    ("data prepare", 8),
+}
+
+
+@pytest.mark.parametrize(("command", "code"), MISTAKES, ids=lambda part: str(part))
+def test_documented_exit_codes(
+    tna: Tna, trained_full: Outcome, trained: Outcome, tmp_path: Path, command: str, code: int
+) -> None:
+    assert code in EXITS[command]
+    (tmp_path / "broken").write_text("neither a checkpoint nor a packed file")
+    places = {"full": trained_full.checkpoint, "ternary": trained.checkpoint, "broken": tmp_path / "broken"}
+    words = MISTAKES[command, code].format(**places, empty=tmp_path / "empty").split()
+    if command in ("train", "ternarize", "compare-kd") and "--out" not in words:
+        words += ["--out", str(tmp_path / "runs")]
+    assert tna(*command.split(), *words).code == code
+
+
+def test_every_documented_exit_code_is_brought_about() -> None:
+    documented = {(command, code) for command, codes in EXITS.items() for code in codes if code}
+    assert documented <= {*MISTAKES, *ELSEWHERE}

@@ -22,6 +22,15 @@ from tnacli.version import __version__
 
 _LITTLE_SPACE_BYTES = 2e9
 
+EXTRAS = {
+    "plots": (("matplotlib",), "pictures of reports and activity"),
+    "tensorboard": (("tensorboard",), "logs for TensorBoard"),
+    "nir": (("nir",), "export to NIR"),
+    "onnx": (("onnx", "onnxruntime"), "export to ONNX"),
+    "aedat4": (("aedat",), "recordings in .aedat4 files"),
+}
+"""What the package's optional dependencies bring, and what for."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -39,7 +48,7 @@ def examine(out: Path, data_root: str | None = None) -> list[Finding]:
     Nothing is raised: what cannot even be looked at is a problem with its reason.
     """
     looks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
-        ("tnacli", _versions), ("torch", _torch), ("torchvision", _torchvision), ("tonic", _tonic),
+        ("tnacli", _versions), ("torch", _torch), ("torchvision", _torchvision), ("tonic", _tonic), ("extras", _extras),
         ("devices", _devices), ("compiled kernels", _kernels), ("data sets", lambda: _data(data_root)),
         ("runs folder", lambda: _place("runs folder", out, "choose another place with --out")),
         ("cache folder", _cache),
@@ -100,10 +109,21 @@ def _public(version: str) -> str:
 
 def _tonic() -> Iterator[Finding]:
     yield Finding("tonic", "ok", importlib.metadata.version("tonic"))
-    try:
-        yield Finding("aedat", "ok", importlib.metadata.version("aedat"))
-    except importlib.metadata.PackageNotFoundError:
-        yield Finding("aedat", "warning", "not installed; .aedat4 recordings cannot be read", "pip install aedat")
+
+
+def _extras() -> Iterator[Finding]:
+    for extra, (packages, purpose) in EXTRAS.items():
+        there, missing = [], []
+        for package in packages:
+            try:
+                there.append(f"{package} {importlib.metadata.version(package)}")
+            except importlib.metadata.PackageNotFoundError:
+                missing.append(package)
+        if missing:
+            found = f"{', '.join(missing)} not installed: no {purpose}"
+            yield Finding(f"extra {extra}", "warning", found, f"pip install 'tnacli[{extra}]'")
+        else:
+            yield Finding(f"extra {extra}", "ok", f"{', '.join(there)}: {purpose}")
 
 
 def _devices() -> Iterator[Finding]:

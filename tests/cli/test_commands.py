@@ -87,10 +87,15 @@ def test_a_recipe_may_ask_for_packed_files(tna: Tna, recipe: Path, tmp_path: Pat
         (["train", "table1_cifar100", "--with", "laptop", "--data-root", "/nowhere"], 4, "/nowhere"),
         (["train", "quickstart", "--with", "smokey"], 3, "did you mean 'smoke'?"),
         (["train"], 2, "Missing argument"),
-        (["evaluate", "missing.pt"], 8, "no such file"),
+        (
+            ["evaluate", "missing.pt"],
+            8,
+            "missing.pt: no such file; give a checkpoint (last.pt in the folder of a run) or a packed",
+        ),
+        (["evaluate", "."], 8, ". is a folder; give the checkpoint last.pt"),
         (["evaluate", __file__], 8, "test_commands.py"),
         (["evaluate", "x", "--delta", "0.1"], 2, "--ternary"),
-        (["inspect", "missing"], 8, "no such file"),
+        (["inspect", "missing"], 8, "missing: no such file; give a checkpoint"),
         (["export", "missing.pt"], 8, "no such file"),
         (["data", "prepare", "cifar11"], 2, "cifar100"),
         (["recipes", "tabel1_cifar10"], 3, "table1_cifar10"),
@@ -185,3 +190,31 @@ def test_a_pipe_gets_plain_lines(recipe: Path, tmp_path: Path, shell) -> None:  
     assert lines[-1].endswith("x" * 120 + "/tiny/*/last.pt")
     assert "baseline" in done.stdout
     assert "epoch" not in done.stdout
+
+
+def test_a_person_reads_rounded_numbers_and_a_script_whole_ones(tna: Tna, trained: Outcome, tmp_path: Path) -> None:
+    packed = tmp_path / "a.safetensors"
+    tna("export", trained.checkpoint, "-o", packed)
+    accuracy = tna("inspect", packed, "--json").json["accuracy"]
+    assert accuracy == trained.result["accuracy"]["base"]
+    assert f"accuracy           {accuracy:.2f} %\n" in tna("inspect", packed).out
+
+
+def test_a_live_view_shows_that_training_is_about_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    from tnacli.cli.console import Output
+    from tnacli.cli.progress import TrainingView
+
+    monkeypatch.setattr(Output, "live", property(lambda output: True))
+    view = TrainingView(Output(), [])
+
+    def drawn() -> str:
+        console = Console(width=100)
+        with console.capture() as captured:
+            console.print(view._draw())
+        return captured.get()
+
+    assert "stopping" not in drawn()
+    view.show_stopping()
+    assert "stopping after this step; saving ..." in drawn()

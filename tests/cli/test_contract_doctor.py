@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,29 @@ def test_no_compiler_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_whatever_fails_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "_devices", lambda: 1 / 0)
     assert one(health.examine(tmp_path), "devices").status == "problem"
+
+
+def test_the_extras_are_those_of_the_package() -> None:
+    """What people who work on tnacli need is no extra of its users."""
+    path = Path(__file__).parents[2] / "pyproject.toml"
+    if not path.exists():
+        pytest.skip("only in a checkout")
+    declared = tomllib.loads(path.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    packages = {name: {re.split(r"[<>=]", one)[0] for one in needed} for name, needed in declared.items()}
+    assert {name: set(needed) for name, (needed, _) in health.EXTRAS.items()} == {
+        name: needed for name, needed in packages.items() if name not in ("test", "bench", "dev")
+    }
+
+
+def test_a_missing_extra_is_a_warning_with_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = importlib.metadata.version
+
+    def without(name: str) -> str:
+        if name == "onnxruntime":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", without)
+    finding = one(health.examine(tmp_path), "extra onnx")
+    assert (finding.status, finding.fix) == ("warning", "pip install 'tnacli[onnx]'")
+    assert "onnxruntime not installed" in finding.found

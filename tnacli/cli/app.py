@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn, TextIO
 
 import typer
 
+from tnacli.cli import completion
 from tnacli.cli.compare_kd import compare_kd
 from tnacli.cli.console import coloured
 from tnacli.cli.data import app as data_app
@@ -69,6 +70,8 @@ def main() -> NoReturn:
     """Run `tna` with the arguments of this process and exit with its code."""
     # Ctrl-C while nothing needs saving; training installs its own handler.
     signal.signal(signal.SIGINT, _interrupted)
+    if "_TNA_COMPLETE" in os.environ:
+        completion.join_assignment()
     told = sys.stderr
     if _rank() > 0:
         # Of several processes under torchrun one prints and draws; from the others only what ended them is heard.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tnacli.errors import FileFormatError
 from tnacli.recipe.data_section import Data
 from tnacli.recipe.schema import Runtime
 
@@ -26,3 +28,14 @@ def _placed(run: Run, device: str, data_root: str | None) -> Settings:
     if data_root is not None and run.settings.data.name != "digits":
         update["data"] = run.settings.data.model_copy(update={"root": data_root})
     return run.settings.model_copy(update=update)
+
+
+def require_network(file: Path) -> None:
+    """Refuse a file that is not there, where a checkpoint or a packed file will do. Raises FileFormatError."""
+    if file.is_dir():
+        raise FileFormatError(f"{file} is a folder; give the checkpoint {file / 'last.pt'}, or a packed file")
+    if not file.is_file():
+        raise FileFormatError(
+            f"{file}: no such file; give a checkpoint (last.pt in the folder of a run) or a packed file "
+            f"(`tna export CKPT -o FILE` makes one)"
+        )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tnacli.cli import options
+from tnacli.cli import completion, options
 from tnacli.cli.console import Output
 
 if TYPE_CHECKING:
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def compare_kd(
-    recipe: Annotated[str, typer.Argument(help="A recipe with a baseline: fig3b_cifar100_kd, or any other.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="A recipe with a baseline: fig3b_cifar100_kd, or any other.", autocompletion=completion.recipes
+        ),
+    ],
     alpha: Annotated[
         list[float] | None,
         typer.Option("--alpha", help="An alpha of KD + CE; repeatable (default: 1e-2 to 1e-6, as in Figure 3a)."),
@@ -30,6 +35,7 @@ def compare_kd(
         typer.Option(
             "--match",
             help="mse, or kl (KL divergence of softened outputs), for all methods (default: the recipe's, or mse).",
+            autocompletion=completion.words("mse", "kl"),
         ),
     ] = None,
     temperature: Annotated[
@@ -42,6 +48,7 @@ def compare_kd(
     data_root: options.DataRoot = None,
     device: options.Device = "auto",
     time_limit: options.TimeLimit = None,
+    tensorboard: options.TensorBoard = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -61,6 +68,7 @@ def compare_kd(
       tna compare-kd fig3b_cifar100_kd --with laptop --match kl --json
     """
     from tnacli.cli.common import with_place
+    from tnacli.cli.running import train_all
     from tnacli.errors import UsageError
     from tnacli.recipe.load import load
     from tnacli.report.distillation import Method, Outcomes, comparison_table, differences_table, methods
@@ -86,40 +94,21 @@ def compare_kd(
             loaded, alphas=alpha or (), tna_alpha=tna_alpha, match=match, temperature=temperature, seeds=seed or ()
         )
     ]
-    results, here = _train(output, compared, out, time_limit)
+    runs = list({run.identity: run for method in compared for run in method.runs}.values())
+    done, _ = train_all(
+        output, runs, out, time_limit=time_limit, tensorboard=tensorboard, before_each=_forget_peak_memory
+    )
+    found = {outcome.run.identity: outcome for outcome in done}
     outcomes = [
-        Outcomes(m, {run.seed: results[run.identity] for run in m.runs}, all(run.identity in here for run in m.runs))
+        Outcomes(
+            m,
+            {run.seed: found[run.identity].result for run in m.runs},
+            all(found[run.identity].trained for run in m.runs),
+        )
         for m in compared
     ]
     tables = [comparison_table(outcomes, _extra_parameters(compared)), differences_table(outcomes)]
     _show(output, loaded.recipe.name, tables)
-
-
-def _train(
-    output: Output, compared: list[Method], out: Path, time_limit: float | None
-) -> tuple[dict[str, dict[str, object]], set[str]]:
-    """Results by identity of the run, and the identities of those trained just now."""
-    from tnacli.cli.progress import TrainingView
-    from tnacli.experiment import Experiment
-    from tnacli.training.stop import StopRequest, stop_on_signals
-
-    stop = StopRequest(None if time_limit is None else 60 * time_limit)
-    runs = list({run.identity: run for method in compared for run in method.runs}.values())
-    results: dict[str, dict[str, object]] = {}
-    here: set[str] = set()
-    with stop_on_signals(stop), TrainingView(output, runs) as view:
-        experiment = Experiment(out, emit=view.emit, stop=stop, on_data=view.show_data)
-        for number, run in enumerate(runs, 1):
-            output.detail(f"run {number} of {len(runs)}: {run.name}, seed {run.seed}")
-            _forget_peak_memory()
-            outcome = experiment.execute(run)
-            if outcome.trained:
-                here.add(run.identity)
-            else:
-                output.say(f"{run.name} seed {run.seed}: finished before, taken from {outcome.folder.path}")
-                view.skip(run, outcome.result)
-            results[run.identity] = outcome.result
-    return results, here
 
 
 def _forget_peak_memory() -> None:

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from tnacli.cli import options
+from tnacli.cli import completion, options
 from tnacli.cli.console import Output, size_text
 
-app = typer.Typer(help="Find and prepare data sets.", invoke_without_command=True, no_args_is_help=False)
+app = typer.Typer(invoke_without_command=True, no_args_is_help=False)
 
 
 @app.callback()
@@ -58,7 +58,7 @@ def data(
 
 @app.command("prepare")
 def prepare(
-    name: Annotated[str, typer.Argument(help="The data set.")],
+    name: Annotated[str, typer.Argument(help="The data set.", autocompletion=completion.data_sets)],
     data_root: options.DataRoot = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch it if it is not there.")] = False,
     timesteps: Annotated[int, typer.Option("--timesteps", min=1, help="Frames a recording (event data sets).")] = 5,

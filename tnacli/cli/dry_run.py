@@ -12,8 +12,8 @@ from tnacli.recipe.describe import resolved
 from tnacli.recipe.identity import Run
 from tnacli.recipe.layout import LayerShape, layer_shapes
 from tnacli.recipe.load import Loaded
-from tnacli.recipe.objective_section import Twin
 from tnacli.recipe.schema import Settings
+from tnacli.recipe.siblings import models_of
 from tnacli.report.store import RunFolder
 
 
@@ -49,9 +49,9 @@ def show(output: Output, loaded: Loaded, runs: tuple[Run, ...], out: Path) -> No
     rows: list[list[object]] = []
     for run in runs:
         record = _record(run, out)
-        size = record["size"]
+        size, unknown = record["size"], "depends on your " + ("data" if run.settings.model.build is None else "code")
         rows.append([
-            run.name, run.seed, record["status"], f"{size['parameters']:,}" if size else "depends on the data",
+            run.name, run.seed, record["status"], f"{size['parameters']:,}" if size else unknown,
             size_text(size["checkpoint_bytes"]) if size else "",
             size_text(size["packed_bytes"]) if size and size["packed_bytes"] else "", record["folder"],
         ])  # fmt: skip
@@ -74,23 +74,22 @@ def _record(run: Run, out: Path) -> dict[str, Any]:
 def sizes(settings: Settings) -> dict[str, int | None] | None:
     """Parameters of all trained networks, bytes of a checkpoint with its optimiser, bytes of the base packed at 2 bits.
 
-    None where the input's shape is only known from the user's own files.
+    Maps between features, which are few, are not counted. None where the input's shape is only known from the user's own
+    files, or the network from the user's own code, which a plan does not run.
     """
     facts = DATASETS[settings.data.name]
     size = settings.data.size or facts.size
-    if facts.channels is None or facts.classes is None or size is None:
+    if facts.channels is None or facts.classes is None or size is None or settings.model.build is not None:
         return None
-    widths = [settings.model.width]
-    if isinstance(settings.objective, Twin):
-        widths += [sibling.width or settings.model.width for sibling in settings.objective.siblings]
     parameters = buffers = 0
-    for width in widths:
+    for model in models_of(settings.model, settings.objective).values():
         shapes = layer_shapes(
-            settings.model.layout, width=width, channels=facts.channels, size=size, classes=facts.classes
+            model.layout, width=model.width, channels=facts.channels, size=size, classes=facts.classes
         )
-        hidden = sum(shape.weight[0] for shape in shapes[:-1])
+        *hidden_weights, readout = _weights(shapes)
+        hidden = sum(weight[0] for weight in hidden_weights)
         normed = settings.model.norm == "batch"
-        parameters += sum(shape.weights for shape in shapes) + shapes[-1].weight[0] + hidden * (2 if normed else 1)
+        parameters += sum(map(prod, hidden_weights)) + prod(readout) + readout[0] + hidden * (2 if normed else 1)
         buffers += 2 * hidden if normed else 0
     base = layer_shapes(
         settings.model.layout, width=settings.model.width, channels=facts.channels, size=size, classes=facts.classes
@@ -106,7 +105,11 @@ def sizes(settings: Settings) -> dict[str, int | None] | None:
 
 def packed_bytes(shapes: tuple[LayerShape, ...]) -> int:
     """Bytes of the tensors of a 2-bit packed file: codes in whole bytes a row, the rest in fp32."""
-    first, hidden, readout = shapes[0], shapes[1:-1], shapes[-1]
-    constants = 8 * sum(shape.weight[0] for shape in shapes[:-1])
-    rows = sum(shape.weight[0] * -(-prod(shape.weight[1:]) // 4) for shape in hidden)
-    return 4 * first.weights + constants + rows + 4 * (readout.weights + readout.weight[0])
+    first, *hidden, readout = _weights(shapes)
+    constants = 8 * sum(weight[0] for weight in (first, *hidden))
+    rows = sum(weight[0] * -(-prod(weight[1:]) // 4) for weight in hidden)
+    return 4 * prod(first) + constants + rows + 4 * (prod(readout) + readout[0])
+
+
+def _weights(shapes: tuple[LayerShape, ...]) -> list[tuple[int, ...]]:
+    return [weight for shape in shapes for weight in shape.branches.values()]

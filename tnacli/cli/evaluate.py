@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tnacli.cli import options
+from tnacli.cli import completion, options
 from tnacli.cli.console import Output, duration_text, size_text
 
 if TYPE_CHECKING:
     from tnacli.data.batches import Batches
     from tnacli.evaluation.accuracy import Evaluation
-    from tnacli.evaluation.activity import Activity, Prices
+    from tnacli.evaluation.energy import Activity, Prices
     from tnacli.packed.document import Document
     from tnacli.packed.model import PackedNetwork
     from tnacli.recipe.data_section import Data
-    from tnacli.snn.network import SpikingNetwork
+    from tnacli.snn.network import Network
 
-    Measured = tuple[dict[str, Any], Evaluation, SpikingNetwork | PackedNetwork, Batches]
+    Measured = tuple[dict[str, Any], Evaluation, Network | PackedNetwork, Batches]
 
 
 def evaluate(
@@ -36,7 +36,14 @@ def evaluate(
         float | None,
         typer.Option("--delta", min=0, help="Delta of --ternary: weights within ± this become 0 (default: 0.1)."),
     ] = None,
-    split: Annotated[str, typer.Option("--split", help="test, train or validation.")] = "test",
+    split: Annotated[
+        str,
+        typer.Option(
+            "--split",
+            help="test, train or validation.",
+            autocompletion=completion.words("test", "train", "validation"),
+        ),
+    ] = "test",
     samples: options.Limit = None,
     network: Annotated[
         str, typer.Option("--network", help="Which network of a checkpoint: base, sibling1, ...")
@@ -60,6 +67,7 @@ def evaluate(
         typer.Option("--addition-pj", min=0, help="With --activity: energy of an addition in pJ (default: 0.9)."),
     ] = None,
     data_root: options.DataRoot = None,
+    trust_build: options.TrustBuild = None,
     device: options.Device = "auto",
     batch_size: options.BatchSize = 64,
     as_json: options.Json = False,
@@ -77,6 +85,7 @@ def evaluate(
 
       tna evaluate model.safetensors --activity --plot activity.png
     """
+    from tnacli.cli.common import require_network
     from tnacli.errors import UsageError
     from tnacli.evaluation.samples import SPLITS
     from tnacli.training.checkpoint import is_checkpoint
@@ -87,12 +96,14 @@ def evaluate(
     if delta is not None and not ternary:
         raise UsageError("--delta has no effect without --ternary")
     prices = _prices(activity, plot, mac_pj, addition_pj)
+    require_network(file)
     started = time.perf_counter()
-    if file.is_file() and is_checkpoint(file):
+    if is_checkpoint(file):
         about, result, measured, batches = _checkpoint(
-            file, ternary, delta or 0.1, split, samples, network, data_root, device, batch_size
+            file, ternary, delta or 0.1, split, samples, network, data_root, device, batch_size, trust_build
         )
     else:
+        options.refuse_trust(trust_build)
         if network != "base":
             raise UsageError("a packed file holds one network; --network applies to checkpoints")
         about, result, measured, batches = _packed(output, file, split, samples, data_root, batch_size)
@@ -120,19 +131,19 @@ def evaluate(
     if activities is not None:
         _show(output, activities)
     elif result.firing_rate:
-        output.table(
-            "",
-            ["layer", "firing rate"],
-            [[name, f"{rate:.4f}"] for name, rate in result.firing_rate.items()],
-            right=("firing rate",),
-        )
+        from tnacli.snn.network import Network
+
+        spiking = not isinstance(measured, Network) or measured.model.spiking
+        what = "firing rate" if spiking else "share above 0"
+        rows = [[name, f"{rate:.4f}"] for name, rate in result.firing_rate.items()]
+        output.table("", ["layer", what], rows, right=(what,))
     if about["altered"]:
         output.say(f"trained {'; '.join(about['altered'])}")
 
 
 def _checkpoint(
     file: Path, ternary: bool, delta: float, split: str, samples: int | None, name: str, data_root: str | None,
-    device: str, batch_size: int,
+    device: str, batch_size: int, trusted: str | None,
 ) -> Measured:  # fmt: skip
     from tnacli.errors import UsageError
     from tnacli.evaluation.accuracy import evaluate_network
@@ -145,7 +156,7 @@ def _checkpoint(
     checkpoint = load_checkpoint(file)
     if name not in checkpoint.networks():
         raise UsageError(f"{file} has no network {name!r}; it has {', '.join(checkpoint.networks())}")
-    restored = restore_network(checkpoint, name)
+    restored = restore_network(checkpoint, name, trusted=trusted, source=str(file))
     mode = compression_mode(restored)
     if ternary and mode == "binary":
         raise UsageError(f"{file} has binary weights; --ternary applies to full-precision or ternary checkpoints")
@@ -221,8 +232,8 @@ def _prices(activity: bool, plot: Path | None, mac_pj: float | None, addition_pj
         if idle:
             raise UsageError(f"{idle[0]} has no effect without --activity")
         return None
-    from tnacli.evaluation.activity import Prices
     from tnacli.evaluation.activity_plot import PICTURES, require_matplotlib
+    from tnacli.evaluation.energy import Prices
 
     if plot is not None:
         if plot.suffix.lower()[1:] not in PICTURES:
@@ -234,15 +245,13 @@ def _prices(activity: bool, plot: Path | None, mac_pj: float | None, addition_pj
     )
 
 
-def _activity(network: SpikingNetwork | PackedNetwork, batches: Batches, prices: Prices) -> Activity:
+def _activity(network: Network | PackedNetwork, batches: Batches, prices: Prices) -> Activity:
     from tnacli.evaluation.activity import measure_activity
 
     return measure_activity(network, batches.epoch(0), prices)
 
 
-def _draw(
-    plot: Path, activity: Activity, network: SpikingNetwork | PackedNetwork, batches: Batches, title: str
-) -> None:
+def _draw(plot: Path, activity: Activity, network: Network | PackedNetwork, batches: Batches, title: str) -> None:
     from tnacli.evaluation.activity_plot import draw_activity
     from tnacli.evaluation.trace import threshold_of, trace
     from tnacli.storage import write_atomically

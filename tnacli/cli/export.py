@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tnacli.cli import options
+from tnacli.cli import completion, options
 from tnacli.cli.console import Output, size_text
 
 if TYPE_CHECKING:
@@ -29,13 +29,19 @@ def export(
         ),
     ] = None,
     form: Annotated[
-        str, typer.Option("--format", help="packed: tnacli's own file. nir, onnx, c: for other programs and devices.")
+        str,
+        typer.Option(
+            "--format",
+            help="packed: tnacli's own file. nir, onnx, c: for other programs and devices.",
+            autocompletion=completion.words(*_NAMES),
+        ),
     ] = "packed",
     encoding: Annotated[
         str | None,
         typer.Option(
             "--encoding",
             help="Of a packed file. 2bit (default): four weights a byte. base3: five weights a byte (1.6 bits each).",
+            autocompletion=completion.words("2bit", "base3"),
             show_default=False,
         ),
     ] = None,
@@ -46,6 +52,7 @@ def export(
         ),
     ] = None,
     data_root: options.DataRoot = None,
+    trust_build: options.TrustBuild = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -75,7 +82,9 @@ def export(
     destination = _destination(to, form)
     _refuse_existing(destination, form, force)
     if form in FORMATS:
-        deployed = deploy_checkpoint(checkpoint, destination, form, samples=samples, data_root=data_root)
+        deployed = deploy_checkpoint(
+            checkpoint, destination, form, samples=samples, data_root=data_root, trusted=trust_build
+        )
         if as_json:
             facts = {"command": "export", "version": 1, "checkpoint": str(checkpoint)}
             output.document({**facts, **deployed.as_json()})
@@ -83,7 +92,9 @@ def export(
             _show(output, deployed)
         return
     encoding = encoding or "2bit"
-    done = export_checkpoint(checkpoint, destination, encoding=encoding, samples=samples, data_root=data_root)
+    done = export_checkpoint(
+        checkpoint, destination, encoding=encoding, samples=samples, data_root=data_root, trusted=trust_build
+    )
     if as_json:
         facts = {"command": "export", "version": 1, "checkpoint": str(checkpoint), "format": form, "encoding": encoding}
         output.document({**facts, **done.as_json()})

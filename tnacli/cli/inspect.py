@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from tnacli.cli.console import Output, size_text
 
 def inspect(
     file: Annotated[Path, typer.Argument(help="A checkpoint (.pt) or a packed file (.safetensors).")],
+    trust_build: options.TrustBuild = None,
     as_json: options.Json = False,
 ) -> None:
     """Layers, shapes, shares of -1, 0 and +1, sizes, and where FILE came from.
@@ -23,10 +25,16 @@ def inspect(
 
       tna inspect runs/quickstart/tna-seed0-0123456789/last.pt --json
     """
+    from tnacli.cli.common import require_network
     from tnacli.training.checkpoint import is_checkpoint
 
     output = Output(as_json)
-    facts, layers = _checkpoint(file) if file.is_file() and is_checkpoint(file) else _packed(file)
+    require_network(file)
+    if is_checkpoint(file):
+        facts, layers = _checkpoint(file, trust_build)
+    else:
+        options.refuse_trust(trust_build)
+        facts, layers = _packed(file)
     if as_json:
         output.document({"command": "inspect", "version": 1, "file": str(file), **facts, "layers": layers})
         return
@@ -62,13 +70,15 @@ def _packed(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return facts, layers
 
 
-def _checkpoint(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    from tnacli.quant.weights import weight_shares
+def _checkpoint(file: Path, trusted: str | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    from tnacli.quant.weights import compressed_layers, weight_shares
+    from tnacli.snn.network import SpikingNetwork
     from tnacli.training.checkpoint import load_checkpoint, restore_network
 
     checkpoint = load_checkpoint(file)
     about = checkpoint.about
-    network = restore_network(checkpoint)
+    network = restore_network(checkpoint, trusted=trusted, source=str(file))
+    model = network.described
     shares = weight_shares(network)
     state = about["state"]
     facts: dict[str, Any] = {
@@ -76,19 +86,22 @@ def _checkpoint(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         "size_bytes": file.stat().st_size,
         "parameters": sum(p.numel() for p in network.parameters()), "networks": checkpoint.networks(),
         "input": f"{about['kind']} {about['channels']}x{about['size'][0]}x{about['size'][1]}", "classes": len(about["classes"]),
-        "timesteps": network.timesteps, "decay": network.model.neuron.decay, "threshold": network.model.neuron.threshold,
-        "readout_leak": network.readout.leak, "data_set": about["data"]["name"], "recipe": about["recipe"], "run": about["run"],
-        "seed": about["seed"], "identity": about["identity"], "altered": about["altered"],
+        "timesteps": network.timesteps, "decay": network.model.neuron.decay,
+        "threshold": network.model.neuron.threshold if model.spiking else None,
+        "readout_leak": network.readout.leak if isinstance(network, SpikingNetwork) else None,
+        "layout": None if model.build else model.layout, "build": model.build, "data_set": about["data"]["name"],
+        "recipe": about["recipe"], "run": about["run"], "seed": about["seed"],
+        "identity": about["identity"], "altered": about["altered"],
         "epoch": state["epoch"], "step": state["step"], "epochs": checkpoint.settings.train.epochs,
     }  # fmt: skip
-    mode = checkpoint.settings.compression.mode if shares and checkpoint.settings.compression else "fp32"
+    modes = compressed_layers(network)
     layers = []
-    for shape in network.shapes:
-        share = shares.get(shape.name)
+    for name, shape in network.weight_shapes.items():
+        share = shares.get(name)
         layers.append(
-            {"name": shape.name, "encoding": mode if share else "fp32", "shape": list(shape.weight),
+            {"name": name, "encoding": modes.get(name, "fp32"), "shape": list(shape),
              "shares": [share.negative, share.zero, share.positive] if share else None,
-             "size_bytes": 4 * shape.weights, "fp32_bytes": 4 * shape.weights}
+             "size_bytes": 4 * prod(shape), "fp32_bytes": 4 * prod(shape)}
         )  # fmt: skip
     return facts, layers
 
@@ -102,4 +115,6 @@ def _shown(key: str, value: Any) -> str:
         return f"{size_text(value)} ({value:,} bytes)"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "no"
+    if key == "accuracy" and value is not None:
+        return f"{value:.2f} %"
     return "" if value is None else f"{value:,}" if key == "parameters" else str(value)

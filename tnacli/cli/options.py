@@ -7,25 +7,42 @@ from typing import Annotated
 
 import typer
 
+from tnacli.cli import completion
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout instead of tables.")]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="No progress and no messages; errors and warnings still show.")
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More detail on stderr.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder that holds the runs.", file_okay=False)]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        help="auto, cpu, cuda, cuda:1 or mps.",
+        autocompletion=completion.words("auto", "cpu", "cuda", "mps"),
+    ),
+]
 DataRoot = Annotated[
     str | None, typer.Option("--data-root", help="Folder that holds the data sets (default: $TNA_DATA, or ./data).")
 ]
 With = Annotated[
     list[str] | None,
     typer.Option(
-        "--with", metavar="OVERLAY", help="Lay an overlay over the recipe: smoke, laptop, or a file. Repeatable."
+        "--with",
+        metavar="OVERLAY",
+        help="Lay an overlay over the recipe: smoke, laptop, or a file. Repeatable.",
+        autocompletion=completion.overlays,
     ),
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override one value, such as train.epochs=20. Repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override one value, such as train.epochs=20. Repeatable.",
+        autocompletion=completion.settings,
+    ),
 ]
 Seed = Annotated[
     list[int] | None,
@@ -36,7 +53,33 @@ TimeLimit = Annotated[
     float | None,
     typer.Option("--time-limit", metavar="MINUTES", min=0, help="Save and stop (exit 75) after this long."),
 ]
+TensorBoard = Annotated[
+    Path | None,
+    typer.Option(
+        "--tensorboard",
+        metavar="DIR",
+        help="Log every run for TensorBoard below DIR, too (needs the extra tensorboard).",
+        file_okay=False,
+    ),
+]
 Limit = Annotated[
     int | None, typer.Option("--samples", min=1, help="Use only this many samples, balanced over classes.")
 ]
+TrustBuild = Annotated[
+    str | None,
+    typer.Option(
+        "--trust-build",
+        metavar="MODULE:FUNCTION",
+        help="Import and call this function if the checkpoint needs it to make its network (model.build).",
+        show_default=False,
+    ),
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Samples evaluated at once.")]
+
+
+def refuse_trust(trust_build: str | None) -> None:
+    """Raise UsageError if --trust-build is given for a packed file."""
+    if trust_build is not None:
+        from tnacli.errors import UsageError
+
+        raise UsageError("a packed file needs no code of anyone's; --trust-build applies to checkpoints")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -11,13 +12,20 @@ from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from tnacli.cli.console import Output, duration_text
 from tnacli.quant.weights import Shares
 from tnacli.recipe.identity import Run
 from tnacli.training import events as ev
 
-_SHORT = {"cross_entropy": "CE", "sibling_cross_entropy": "CE sibling", "matching": "match"}
+_STOPPING = "stopping after this step; saving ..."
+_SHORT = {
+    "cross_entropy": "CE",
+    "sibling_cross_entropy": "CE sibling",
+    "matching": "match",
+    "feature_matching": "features",
+}
 
 
 class TrainingView:
@@ -32,6 +40,7 @@ class TrainingView:
         self._steps = 1
         self._epochs = 1
         self._said = 0.0
+        self._stopping = False
         self._epoch_bar = self._bar("epochs")
         self._step_bar = self._bar("steps")
         self._epoch_task = self._epoch_bar.add_task("", total=None, info="")
@@ -68,6 +77,12 @@ class TrainingView:
         elif done == 0:
             self._output.say(f"{what} ...")
 
+    def show_stopping(self) -> None:
+        """Say that a signal was heard. Safe in its handler, which may have interrupted someone who holds a stream's lock."""
+        self._stopping = True  # the live view draws it within a quarter of a second
+        if not self._live and not self._output.quiet:
+            os.write(self._output.stderr.file.fileno(), f"{_STOPPING}\n".encode())
+
     def emit(self, run: Run, event: ev.Event) -> None:
         """Show one event of one run."""
         label = self._label.setdefault(run.identity, f"{run.name} seed {run.seed}")
@@ -90,7 +105,9 @@ class TrainingView:
                 for note in event.notes:
                     self._output.detail(f"{label}: {note}")
             case ev.Branched():
-                self._output.say(f"{label}: its first {event.epochs} epochs are those of {event.stem}, taken from there")
+                self._output.say(
+                    f"{label}: its first {event.epochs} epochs are those of {event.stem}, taken from there"
+                )
             case ev.Progress():
                 self._show_progress(label, row, event)
             case ev.Compressed():
@@ -148,7 +165,8 @@ class TrainingView:
         rows = list(self._rows.values())
         for row in rows[-12:]:
             table.add_row(*row, style="dim" if row[2] == "waiting" else None)
-        return Group(table, self._epoch_bar, self._step_bar)
+        stopping = [Text(_STOPPING, style="yellow")] if self._stopping else []
+        return Group(table, self._epoch_bar, self._step_bar, *stopping)
 
 
 def shares_text(shares: dict[str, Shares]) -> str:

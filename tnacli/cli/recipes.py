@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
-from tnacli.cli import options
+from tnacli.cli import completion, options
 from tnacli.cli.console import Output
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Print this recipe's file.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Print this recipe's file.", autocompletion=completion.recipes)
+    ] = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of a recipe file, for editors.")
     ] = False,

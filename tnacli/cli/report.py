@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from tnacli.cli import options
+from tnacli.cli import completion, options
 from tnacli.cli.console import Output
 
 if TYPE_CHECKING:
@@ -21,21 +21,35 @@ _SUFFIXES = {".md": "md", ".csv": "csv", ".tex": "latex", ".json": "json"}
 def report(
     recipes: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RECIPE", help="Recipes, or run folders; without any, all shipped ones that answer."),
+        typer.Argument(
+            metavar="RECIPE",
+            help="Recipes, or run folders; without any, all shipped ones that answer.",
+            autocompletion=completion.recipes,
+        ),
     ] = None,
     table: Annotated[int | None, typer.Option("--table", help="A table of the paper: 1, 2 or 3.")] = None,
     figure: Annotated[
         str | None, typer.Option("--figure", help="A figure of the paper: 2, 3, 3a or 3b; --save draws it.")
     ] = None,
     section: Annotated[str | None, typer.Option("--section", help="A section of the paper: 5.3.1 or 5.3.3.")] = None,
-    run: Annotated[list[str] | None, typer.Option("--run", help="Only this run of the recipes. Repeatable.")] = None,
+    run: Annotated[
+        list[str] | None,
+        typer.Option("--run", help="Only this run of the recipes. Repeatable.", autocompletion=completion.runs),
+    ] = None,
     seed: Annotated[
         list[int] | None, typer.Option("--seed", min=0, help="This seed instead of the recipes'. Repeatable.")
     ] = None,
     overlays: options.With = None,
     overrides: options.Set = None,
     out: options.Out = Path("runs"),
-    format: Annotated[str, typer.Option("--format", help="rich, md, csv, latex or json.")] = "rich",
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="rich, md, csv, latex or json.",
+            autocompletion=completion.words("rich", "md", "csv", "latex", "json"),
+        ),
+    ] = "rich",
     save: Annotated[
         Path | None,
         typer.Option(

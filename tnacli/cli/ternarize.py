@@ -7,15 +7,42 @@ from typing import Annotated
 
 import typer
 
-from tnacli.cli import options
+from tnacli.cli import completion, options
 from tnacli.cli.console import Output
 
 
 def ternarize(
     checkpoint: Annotated[Path, typer.Argument(help="A full-precision checkpoint of `tna train`.")],
-    mode: Annotated[str, typer.Option("--mode", help="ternary or binary.")] = "ternary",
+    mode: Annotated[
+        str, typer.Option("--mode", help="ternary or binary.", autocompletion=completion.words("ternary", "binary"))
+    ] = "ternary",
     delta: Annotated[
         float | None, typer.Option("--delta", min=0, help="Weights within ± this become 0 (ternary) (default: 0.1).")
+    ] = None,
+    threshold: Annotated[
+        str | None,
+        typer.Option(
+            "--threshold",
+            help="Where Delta comes from in each layer: fixed as --delta says, mean: a share of mean |w|, or learned "
+            "(ternary) (default: fixed).",
+            autocompletion=completion.words("fixed", "mean", "learned"),
+        ),
+    ] = None,
+    share: Annotated[
+        float | None,
+        typer.Option(
+            "--share",
+            min=0,
+            help="Delta over mean |w|, with --threshold mean, and at first with learned (default: 0.7).",
+        ),
+    ] = None,
+    gradual: Annotated[
+        str | None,
+        typer.Option(
+            "--gradual",
+            help="Compress layer by layer over a fifth of the epochs, forward or backward (default: all at once).",
+            autocompletion=completion.words("forward", "backward"),
+        ),
     ] = None,
     epochs: Annotated[
         int | None,
@@ -47,9 +74,11 @@ def ternarize(
     ] = None,
     out: options.Out = Path("runs"),
     data_root: options.DataRoot = None,
+    trust_build: options.TrustBuild = None,
     device: options.Device = "auto",
     fresh: options.Fresh = False,
     time_limit: options.TimeLimit = None,
+    tensorboard: options.TensorBoard = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -66,17 +95,25 @@ def ternarize(
       tna ternarize last.pt --mode binary --no-twin --epochs 20
 
       tna ternarize last.pt --epochs 0 --delta 0.05
+
+      tna ternarize last.pt --threshold learned --gradual forward
     """
     from tnacli.cli.common import with_place
-    from tnacli.cli.train import execute
+    from tnacli.cli.results import show_results
+    from tnacli.cli.running import train_all
     from tnacli.fine_tuning import compression_run
+    from tnacli.snn.own import require_trust
     from tnacli.training.checkpoint import load_checkpoint
 
     output = Output(as_json, quiet, verbose)
     loaded = load_checkpoint(checkpoint)
+    require_trust(loaded.settings.model, trust_build, str(checkpoint))
     run = compression_run(
-        loaded, source=str(checkpoint), mode=mode, delta=delta, epochs=epochs, twin=twin, alpha=alpha,
-        learning_rate=learning_rate, seed=seed,
+        loaded, source=str(checkpoint), mode=mode, delta=delta, threshold=threshold, share=share, gradual=gradual,
+        epochs=epochs, twin=twin, alpha=alpha, learning_rate=learning_rate, seed=seed,
     )  # fmt: skip
     runs = with_place([run], device=device, data_root=data_root)
-    execute(output, runs, out, fresh=fresh, time_limit=time_limit, initial={loaded.digest: loaded}, command="ternarize")
+    outcomes, _ = train_all(
+        output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard, initial={loaded.digest: loaded}
+    )
+    show_results(output, outcomes, {}, {}, command="ternarize")

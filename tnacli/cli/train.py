@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from tnacli.cli import options
+from tnacli.cli import completion, options
 from tnacli.cli.console import Output
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from tnacli.recipe.identity import Run
-    from tnacli.training.checkpoint import Checkpoint
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one (see `tna recipes`).")],
-    run: Annotated[list[str] | None, typer.Option("--run", help="Only this run of the recipe. Repeatable.")] = None,
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="A recipe file, or the name of a shipped one (see `tna recipes`).", autocompletion=completion.recipes
+        ),
+    ],
+    run: Annotated[
+        list[str] | None,
+        typer.Option("--run", help="Only this run of the recipe. Repeatable.", autocompletion=completion.runs),
+    ] = None,
     seed: options.Seed = None,
     overlays: options.With = None,
     overrides: options.Set = None,
@@ -41,6 +43,7 @@ def train(
     ] = False,
     fresh: options.Fresh = False,
     time_limit: options.TimeLimit = None,
+    tensorboard: options.TensorBoard = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -60,6 +63,8 @@ def train(
       tna train table2_cifar100 --out /shared/runs --slurm > job.sh
     """
     from tnacli.cli.common import with_place
+    from tnacli.cli.results import show_results
+    from tnacli.cli.running import train_all
     from tnacli.errors import UsageError
     from tnacli.recipe.load import load, plan
 
@@ -86,46 +91,7 @@ def train(
 
         show(output, loaded, runs, out)
         return
-    execute(
-        output,
-        runs,
-        out,
-        fresh=fresh,
-        time_limit=time_limit,
-        export=loaded.recipe.export,
-        paper=loaded.recipe.reproduces.accuracy,
+    outcomes, packed = train_all(
+        output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard, export=loaded.recipe.export
     )
-
-
-def execute(
-    output: Output,
-    runs: tuple[Run, ...],
-    out: Path,
-    *,
-    fresh: bool = False,
-    time_limit: float | None = None,
-    export: bool = False,
-    paper: Mapping[str, float] | None = None,
-    initial: Mapping[str, Checkpoint] | None = None,
-    command: str = "train",
-) -> None:
-    """Train `runs` and show their results; with `export`, compressed ones also as packed files."""
-    from tnacli.cli.progress import TrainingView
-    from tnacli.cli.results import show_results
-    from tnacli.experiment import Experiment
-    from tnacli.training.stop import StopRequest, stop_on_signals
-
-    stop = StopRequest(None if time_limit is None else 60 * time_limit)
-    outcomes, packed = [], {}
-    with stop_on_signals(stop), TrainingView(output, runs) as view:
-        experiment = Experiment(out, emit=view.emit, stop=stop, on_data=view.show_data, initial=initial, coming=runs)
-        for number, one in enumerate(runs, 1):
-            output.detail(f"run {number} of {len(runs)}: {one.name}, seed {one.seed}")
-            outcome = experiment.execute(one, fresh=fresh)
-            if not outcome.trained:
-                output.say(f"{one.name} seed {one.seed}: finished before, taken from {outcome.folder.path}")
-                view.skip(one, outcome.result)
-            outcomes.append(outcome)
-            if export and outcome.result["compressed"]:
-                packed[one.identity] = experiment.export(outcome)
-    show_results(output, outcomes, packed, paper or {}, command=command)
+    show_results(output, outcomes, packed, loaded.recipe.reproduces.accuracy)

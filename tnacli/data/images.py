@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,19 +92,34 @@ def digits(size: tuple[int, int]) -> Source:
 
     Their values 0 to 16 become bytes as round(255 * value / 16).
     """
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    pixels = torch.from_numpy(np.rint(bunch.images * (255 / 16)).astype(np.uint8)).unsqueeze(1)
-    labels = torch.from_numpy(bunch.target.astype(np.int64))
+    table = _digits_table()
+    images, target = table[:, :-1].reshape(-1, 8, 8), table[:, -1]
+    pixels = torch.from_numpy(np.rint(images * (255 / 16)).astype(np.uint8)).unsqueeze(1)
+    labels = torch.from_numpy(target.astype(np.int64))
     test = balanced(labels, DATASETS["digits"].test or 0, "digits", "test")
     parts = {"train": rest(len(labels), test), "test": test}
     return Source(
         "embedded",
-        tuple(str(name) for name in bunch.target_names),
+        tuple(str(name) for name in range(10)),
         {split: labels[indices] for split, indices in parts.items()},
         lambda split, indices: resized(pixels[parts[split][indices]], size),
     )
+
+
+def _digits_table() -> NDArray[np.float64]:
+    """64 values and the class of each digit, [1797, 65].
+
+    Read from scikit-learn's file: importing the package, and SciPy with it, takes longer than evaluating them all.
+    """
+    package = importlib.util.find_spec("sklearn")
+    if package is not None and package.origin is not None:
+        path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+        if path.exists():
+            return np.loadtxt(path, delimiter=",")
+    from sklearn.datasets import load_digits  # another version, which keeps it elsewhere
+
+    bunch = load_digits()
+    return np.column_stack([bunch.data, bunch.target])
 
 
 def official(name: str, root: Path, size: tuple[int, int]) -> Source:

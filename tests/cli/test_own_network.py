@@ -1,0 +1,117 @@
+"""A user's own network from recipe to file: what works, what is refused, and that no file's code runs unasked."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import tnacli
+from tests.cli.conftest import Tna
+from tnacli.errors import UsageError
+
+NETWORK = """\
+from pathlib import Path
+
+from tests.snn.own_networks import by_layout, pooled_by_maximum
+
+Path("imported").touch()
+"""
+RECIPE = """\
+name: own
+seeds: [0]
+data: {name: digits, train_samples: 120, test_samples: 60}
+model: {timesteps: 3, args: {maps: 4}}
+train: {epochs: 2, batch_size: 40}
+compression: {mode: ternary, delta: 0.02, start: 1}
+runs:
+  free: {model: {build: "lies_here:pooled_by_maximum"}}
+  layout: {model: {build: "lies_here:by_layout"}, objective: {kind: twin, alpha: 1e-2}}
+  full: {model: {build: "lies_here:pooled_by_maximum"}, compression: null}
+"""
+FREE = "lies_here:pooled_by_maximum"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "lies_here.py").write_text(NETWORK)
+    (tmp_path / "own.yaml").write_text(RECIPE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "lies_here", raising=False)
+    return tmp_path
+
+
+def forgotten(folder: Path) -> None:
+    """As if in a new process."""
+    sys.modules.pop("lies_here", None)
+    (folder / "imported").unlink(missing_ok=True)
+
+
+def test_the_whole_story(tna: Tna, folder: Path) -> None:
+    planned = tna("train", "own.yaml", "--dry-run")
+    assert "depends on your code" in planned.out, planned.err
+    assert not (folder / "imported").exists()
+    trained = tna("train", "own.yaml", "--json")
+    assert trained.code == 0, trained.err
+    free, layout, full = trained.json["runs"]
+    assert (free["compressed"], layout["compressed"]) == ("ternary", "ternary")
+    assert list(free["firing_rate"]) == ["2", "4"]
+    again = tna("train", "own.yaml", "--run", "layout")
+    assert "finished before" in again.err
+
+    # No code that a file names is imported until its name is repeated.
+    forgotten(folder)
+    export = ("export", free["checkpoint"], "-o", "x")
+    for command in (
+        ("evaluate", free["checkpoint"]),
+        ("inspect", free["checkpoint"]),
+        export,
+        ("ternarize", full["checkpoint"]),
+    ):
+        refused = tna(*command)
+        assert (refused.code, refused.out) == (2, "")
+        assert f"add --trust-build {FREE}" in refused.err
+        assert tna(*command, "--trust-build", "os:system").code == 2
+    with pytest.raises(UsageError, match="--trust-build"):
+        tnacli.load(free["checkpoint"])
+    assert not (folder / "imported").exists()
+
+    evaluated = tna("evaluate", free["checkpoint"], "--trust-build", FREE, "--activity", "--json")
+    assert evaluated.code == 0, evaluated.err
+    assert (evaluated.json["accuracy"], evaluated.json["weights"]) == (free["accuracy"]["base"], "ternary")
+    assert [layer["name"] for layer in evaluated.json["activity"]["layers"]] == ["1.0", "2", "3.1", "4", "6"]
+    inspected = tna("inspect", free["checkpoint"], "--trust-build", FREE, "--json").json
+    assert (inspected["build"], inspected["layout"]) == (FREE, None)
+    assert [layer["encoding"] for layer in inspected["layers"]] == ["fp32", "ternary", "fp32"]
+    assert tnacli.load(free["checkpoint"], trust_build=FREE).weights == "ternary"
+    made = tna("ternarize", full["checkpoint"], "--delta", 0.02, "--epochs", 1, "--trust-build", FREE, "--json")
+    assert made.json["runs"][0]["compressed"] == "ternary", made.err
+
+    for form in ("packed", "nir", "onnx", "c"):
+        refused = tna(*export, "--format", form, "--trust-build", FREE)
+        assert refused.code == 2
+        assert "what no export can express: 3.0 (MaxPool2d), 5.0 (MaxPool2d)" in refused.err
+    packed = tna("export", layout["checkpoint"], "-o", "own.safetensors", "--trust-build", "lies_here:by_layout")
+    assert "60 of 60 predictions equal" in packed.out, packed.err
+    forgotten(folder)
+    assert tna("evaluate", "own.safetensors", "--json").json["accuracy"] == layout["accuracy"]["base"]
+    assert not (folder / "imported").exists()
+    assert tna("evaluate", "own.safetensors", "--trust-build", FREE).code == 2
+
+
+def test_code_that_is_not_there(tna: Tna, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = tna("train", "own.yaml", "--run", "free", "--json").json["runs"][0]["checkpoint"]
+    forgotten(folder)
+    (folder / "lies_here.py").unlink()
+    for command in (("evaluate", checkpoint, "--trust-build", FREE), ("train", "own.yaml", "--run", "full")):
+        failed = tna(*command)
+        assert failed.code == 3
+        assert f"model.build: {FREE} cannot be imported: No module named 'lies_here'" in failed.err
+
+
+def test_arguments_can_be_set_on_the_command_line(tna: Tna, folder: Path) -> None:
+    set_maps = ("--set", "model.args.maps=6")
+    (run,) = tna("train", "own.yaml", "--run", "full", *set_maps, "--json").json["runs"]
+    layers = tna("inspect", run["checkpoint"], "--trust-build", FREE, "--json").json["layers"]
+    assert [layer["shape"][0] for layer in layers] == [6, 12, 10]

@@ -1,0 +1,199 @@
+"""The ```console blocks of README.md and docs/: what they show is what the commands print.
+
+The blocks of a page are run one after the other in a folder of their own, in which `tna train quickstart` has been run. What
+may differ from machine to machine (times, rates, sizes, accuracies) is left out of the comparison, and `...` stands for any
+number of lines. A block that the tests do not run says so, and why, in a comment before it: <!-- not run: why -->
+
+    python -m tests.documents [PAGE ...]    writes what has changed into the pages, all of them by default
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import io
+import os
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+QUICKSTART = "tna train quickstart"
+
+_BLOCK = re.compile(r"(?:^<!-- not run: (?P<why>.+?) -->\n)?^```console\n(?P<text>.*?)^```$", flags=re.M | re.S)
+_VARYING = (
+    (re.compile(r"[+-]?\d[\d,]*\.\d+(e[+-]\d+)?"), "#"),
+    (re.compile(r"\b\d+/\d+/\d+\b"), "#/#/#"),
+    (re.compile(r"\d+(:\d\d)+ (min|h)\b|(#|\d+) (s|ms|µs)\b"), "# time"),
+    (re.compile(r"\d[\d,]* (samples/s|bytes)"), r"# \1"),
+    (re.compile(r"\b(loss|CE|sibling|match) (#|\d+)"), r"\1 #"),
+    (re.compile(r" {2,}"), "  "),
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A console block: its place in the page's text, and why it is not run, if it is not."""
+
+    start: int
+    end: int
+    text: str
+    why_not: str | None
+
+    @property
+    def commands(self) -> list[tuple[str, list[str]]]:
+        """Each command with the lines shown below it."""
+        found: list[tuple[str, list[str]]] = []
+        for line in self.text.splitlines():
+            if line.startswith("$ "):
+                found.append((line[2:], []))
+            else:
+                found[-1][1].append(line)
+        return found
+
+
+def blocks(page: str) -> list[Block]:
+    """The console blocks of a page."""
+    return [Block(b.start("text"), b.end("text"), b["text"], b["why"]) for b in _BLOCK.finditer(page)]
+
+
+class World:
+    """A folder in which commands are run, in this process: importing torch anew costs seconds. Used as a context."""
+
+    def __init__(self, folder: Path, quickstart: World | None = None) -> None:
+        """With `quickstart`, a world in which it has been run, its runs are here, too, and so is what it printed."""
+        self.folder = folder
+        self.printed: dict[str, str] = {}
+        if quickstart is not None:
+            shutil.copytree(quickstart.folder / "runs", folder / "runs")
+            self.printed = dict(quickstart.printed)
+
+    def run(self, command: str) -> str:
+        """What `command` prints to stdout and stderr; the quickstart from memory, if it has been run. `> FILE` is understood."""
+        if command in self.printed:
+            return self.printed[command]
+        words = shlex.split(command)
+        if words[0] != "tna":
+            raise ValueError(f"only tna is run in console blocks, not {command!r}")
+        words, target = (words[:-2], words[-1]) if words[-2:-1] == [">"] else (words, None)
+        output, redirected = io.StringIO(), io.StringIO()
+        stdout = output if target is None else redirected
+        with self._inside(), contextlib.redirect_stderr(output), contextlib.redirect_stdout(stdout):
+            _call([found for word in words for found in _expanded(word)])
+            if target is not None:
+                Path(target).write_text(redirected.getvalue(), encoding="utf-8")
+        return output.getvalue()
+
+    @contextlib.contextmanager
+    def _inside(self) -> Iterator[None]:
+        """In the folder, with none of this user's places and preferences."""
+        before = dict(os.environ)
+        os.environ["TNA_CACHE"] = "cache"
+        for name in ("TNA_DATA", "COLUMNS", "FORCE_COLOR"):
+            os.environ.pop(name, None)
+        try:
+            with contextlib.chdir(self.folder):
+                yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+def _expanded(word: str) -> list[str]:
+    """What a shell makes of a word with a `*`: the files that there are."""
+    return (sorted(glob.glob(word)) if "*" in word else []) or [word]
+
+
+def _call(words: list[str]) -> None:
+    from tnacli.cli.app import main
+
+    before, sys.argv = sys.argv, words
+    try:
+        main()
+    except SystemExit:
+        pass  # mistakes and their messages are shown, too
+    finally:
+        sys.argv = before
+
+
+def run_quickstart(folder: Path) -> World:
+    """A world in which the quickstart has been run."""
+    world = World(folder)
+    world.printed[QUICKSTART] = world.run(QUICKSTART)
+    return world
+
+
+def same(shown: list[str], printed: str) -> bool:
+    """Whether the lines of a block are what was printed, but for what varies."""
+    wanted, found = ([_masked(line) for line in lines] for lines in (shown, printed.splitlines()))
+    pattern = "".join(r"(?:.*\n)*?" if line == "..." else re.escape(line) + r"\n" for line in wanted)
+    return re.fullmatch(pattern, "".join(f"{line}\n" for line in found)) is not None
+
+
+def _masked(line: str) -> str:
+    for pattern, instead in _VARYING:
+        line = pattern.sub(instead, line)
+    return line.strip()
+
+
+def shortened(printed: str, head: int, tail: int) -> list[str]:
+    """The first and the last lines of what was printed, with `...` between them."""
+    lines = printed.splitlines()
+    return lines if len(lines) <= head + tail + 1 else [*lines[:head], "...", *lines[-tail:]]
+
+
+def rewritten(page: str, world: World) -> str:
+    """The page with what its commands print now, where that differs. Outputs with `...` are shortened as before.
+
+    Blocks that the tests do not run stay as they are, unless nothing is shown in them yet.
+    """
+    from tests.reference import SHORT
+
+    parts, done = [], 0
+    for block in blocks(page):
+        if block.why_not is None or not any(shown for _, shown in block.commands):
+            parts.append(page[done : block.start])
+            for command, shown in block.commands:
+                short = SHORT.get(command.split()[1])
+                parts.append(f"$ {command}\n{_text(shown, world.run(command), short)}")
+            done = block.end
+    return "".join([*parts, page[done:]])
+
+
+def _text(shown: list[str], printed: str, short: tuple[int, int] | None) -> str:
+    if not shown or not same(shown, printed):
+        if printed.startswith("error: ") and shown and not shown[0].startswith("error: "):
+            raise RuntimeError(f"what a page shows cannot be written anew, mark its block as not run: {printed}")
+        if "..." in shown:
+            short = (shown.index("..."), len(shown) - shown.index("...") - 1)
+        shown = printed.splitlines() if short is None else shortened(printed, *short)
+    return "".join(f"{line}\n" for line in shown)
+
+
+def main(chosen: list[str]) -> None:
+    """Write the pages anew, or the `chosen` ones."""
+    import torch
+
+    from tests.reference import PAGE, reference
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        first = run_quickstart(Path(folder))
+        PAGE.write_text(reference(PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""), encoding="utf-8")
+        for page in [Path(name).resolve() for name in chosen] or dict.fromkeys((*PAGES, PAGE)):
+            with tempfile.TemporaryDirectory() as other:
+                before = page.read_text(encoding="utf-8")
+                after = rewritten(before, World(Path(other), first))
+            if after != before and page.read_text(encoding="utf-8") == before:
+                page.write_text(after, encoding="utf-8")
+                print(f"{page.relative_to(ROOT)}: written")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
