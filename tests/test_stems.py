@@ -11,7 +11,7 @@ from tests.conftest import tiny_tna_t_snn
 from tnacli.experiment import Experiment, Outcome
 from tnacli.recipe.compression_section import Binary
 from tnacli.recipe.identity import Run
-from tnacli.stems import kept_at, stem_of, wanted_epochs
+from tnacli.stems import stem_of, wanted_epochs
 from tnacli.training.checkpoint import load_checkpoint
 from tnacli.training.events import Branched, EpochDone, Event
 
@@ -42,7 +42,7 @@ def test_a_branch_equals_the_run_alone(tmp_path: Path, branch: Run) -> None:
     events: list[Event] = []
     experiment = Experiment(tmp_path / "shared", emit=lambda run, event: events.append(event), coming=[stem(), branch])
     kept = experiment.execute(stem())
-    assert kept_at(kept.folder, 2).exists()
+    assert kept.folder.kept(2).exists()
     events.clear()
     shared = experiment.execute(branch)
     assert [event.epochs for event in events if isinstance(event, Branched)] == [2]
@@ -59,13 +59,23 @@ def test_a_branch_equals_the_run_alone(tmp_path: Path, branch: Run) -> None:
 def test_a_kept_checkpoint_stays_as_it_was_while_the_stem_goes_on(tmp_path: Path) -> None:
     experiment = Experiment(tmp_path, coming=[TERNARY])
     outcome = experiment.execute(stem())
-    assert load_checkpoint(kept_at(outcome.folder, 2)).about["state"]["epoch"] == 2
+    assert load_checkpoint(outcome.folder.kept(2)).about["state"]["epoch"] == 2
     assert load_checkpoint(outcome.checkpoint).about["state"]["epoch"] == 4
+
+
+def test_a_checkpoint_is_kept_where_files_cannot_be_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*paths: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr("os.link", refuse)
+    outcome = Experiment(tmp_path, coming=[TERNARY]).execute(stem())
+    assert load_checkpoint(outcome.folder.kept(2)).about["state"]["epoch"] == 2
+    assert [path.name for path in outcome.folder.path.iterdir() if path.name.endswith(".part")] == []
 
 
 def test_a_damaged_stem_is_no_stem(tmp_path: Path) -> None:
     experiment = Experiment(tmp_path, coming=[TERNARY])
-    kept = kept_at(experiment.execute(stem()).folder, 2)
+    kept = experiment.execute(stem()).folder.kept(2)
     kept.write_bytes(kept.read_bytes()[:1000])
     events: list[Event] = []
     Experiment(tmp_path, emit=lambda run, event: events.append(event)).execute(TERNARY)

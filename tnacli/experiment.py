@@ -27,7 +27,7 @@ from tnacli.recipe.identity import Run
 from tnacli.recipe.schema import as_json
 from tnacli.report.store import RunFolder
 from tnacli.snn.network import Network
-from tnacli.stems import keep, kept_at, stem_of, wanted_epochs
+from tnacli.stems import stem_of, wanted_epochs
 from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network, save_checkpoint
 from tnacli.training.device import resolve_device, resolve_precision
 from tnacli.training.distributed import Ranks, ranks, require_shares
@@ -148,7 +148,7 @@ class Experiment:
             folder.promote(folder.new)
             state = checkpoint.about["state"]
             if state["step"] == 0 and state["epoch"] in self._wanted.get(run.identity, ()):
-                keep(folder, state["epoch"])
+                folder.keep(state["epoch"])
             return str(folder.last)
 
         trainer = Trainer(
@@ -224,7 +224,7 @@ class Experiment:
             return None
         stem, epoch = RunFolder.of(self.out, found[0]), found[1]
         try:
-            checkpoint = load_checkpoint(kept_at(stem, epoch))
+            checkpoint = load_checkpoint(stem.kept(epoch))
         except TnaError:
             return None
         if checkpoint.about["data"]["fingerprint"] != dataset.fingerprint:

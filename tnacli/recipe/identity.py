@@ -44,9 +44,7 @@ class Run:
         objective = self.settings.objective
         if not isinstance(objective, Distill):
             return None
-        schedule = self.settings.train.schedule.model_copy(update={"at_compression": "continue"})
-        train = self.settings.train.model_copy(update={"schedule": schedule})
-        settings = self.settings.model_copy(update={"objective": Solo(), "compression": None, "train": train})
+        settings = self.settings.uncompressed().model_copy(update={"objective": Solo()})
         return Run(self.recipe, "teacher", self.seed + objective.teacher_seed, settings, self.altered)
 
     def _determinants(self) -> dict[str, Any]:

@@ -106,6 +106,12 @@ class Settings(Section):
         refuse(self._misfits())
         return self
 
+    def uncompressed(self) -> Settings:
+        """The same in full precision throughout."""
+        schedule = self.train.schedule.model_copy(update={"at_compression": "continue"})
+        train = self.train.model_copy(update={"schedule": schedule})
+        return self.model_copy(update={"compression": None, "train": train})
+
     def _misfits(self) -> Iterator[Misfit]:
         facts, train, compression = DATASETS[self.data.name], self.train, self.compression
         size, layout = self.data.size or facts.size, self.model.layout

@@ -59,6 +59,10 @@ class RunFolder:
         """Where the next checkpoint is written before it becomes the newest."""
         return self.path / "new.pt"
 
+    def kept(self, epoch: int) -> Path:
+        """Where the checkpoint of the end of `epoch` is kept for runs that branch off there."""
+        return self.path / f"epoch-{epoch}.pt"
+
     @property
     def status(self) -> str:
         """ "finished", "interrupted" (a checkpoint to go on from), or "new"."""
@@ -176,6 +180,16 @@ class RunFolder:
     def take_metrics(self, other: RunFolder) -> None:
         """Begin with the metrics of `other`, of which this run is a branch."""
         write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in other.metrics()).encode())
+
+    def keep(self, epoch: int) -> None:
+        """Keep the newest checkpoint, of the end of `epoch`. Best effort: without it those epochs are trained again."""
+        with contextlib.suppress(OSError, StorageError):
+            self.kept(epoch).unlink(missing_ok=True)
+            try:
+                # The same file under a second name: a newer checkpoint replaces last.pt, and never writes into it.
+                os.link(self.last, self.kept(epoch))
+            except OSError:
+                write_atomically(self.kept(epoch), self.last.read_bytes())
 
     def promote(self, new: Path) -> None:
         """Make `new`, whole and on disk, the newest checkpoint; the newest so far stays as previous.pt.
