@@ -19,7 +19,7 @@ Bytes = NDArray[np.uint8]
 Weights = NDArray[np.int8]
 
 _ZERO_DIGIT = 1
-_COUNTED_AT_ONCE = 1 << 18
+_AT_ONCE = 1 << 18  # bytes whose indices, eight bytes each, are made at a time
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,12 @@ def pack(weights: Weights, encoding: Encoding) -> Bytes:
 
 def unpack(packed: Bytes, fan_in: int, encoding: Encoding) -> Weights:
     """Weights [out, fan_in] from rows of bytes [out, row_bytes] that passed `check`."""
-    weights = np.empty((packed.shape[0], fan_in), dtype=np.int8)
-    rest = packed
-    for place in range(encoding.digits):
-        higher = rest // np.uint8(encoding.base)
-        kept = weights[:, place :: encoding.digits]  # the last byte's padding has no column in it
-        kept[...] = (rest - higher * np.uint8(encoding.base))[:, : kept.shape[1]]
-        rest = higher
-    weights -= 1
-    return weights
+    weights_of = (_digits_of_bytes(encoding) - 1).astype(np.int8)
+    rows = np.empty((*packed.shape, encoding.digits), dtype=np.int8)
+    at_once = max(1, _AT_ONCE // packed.shape[1])
+    for i in range(0, len(packed), at_once):
+        rows[i : i + at_once] = weights_of[packed[i : i + at_once]]
+    return np.ascontiguousarray(rows.reshape(len(packed), -1)[:, :fan_in])
 
 
 class Counts(NamedTuple):
@@ -121,8 +118,8 @@ def _digits_of_bytes(encoding: Encoding) -> NDArray[np.int64]:
 
 
 def _histogram(packed: Bytes) -> NDArray[np.int64]:
-    """How often each byte value occurs [256]; in pieces, as bincount makes eight bytes of each."""
+    """How often each byte value occurs [256]."""
     flat = packed.reshape(-1)
-    pieces = range(0, flat.size, _COUNTED_AT_ONCE)
+    pieces = range(0, flat.size, _AT_ONCE)
     zero = np.zeros(256, dtype=np.int64)
-    return sum((np.bincount(flat[i : i + _COUNTED_AT_ONCE], minlength=256) for i in pieces), start=zero)
+    return sum((np.bincount(flat[i : i + _AT_ONCE], minlength=256) for i in pieces), start=zero)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tnacli.snn.native import Native, address, check, compiled
 
@@ -36,7 +35,8 @@ def compiled_engine() -> Native:
         ]  # fmt: skip
         library.lif.argtypes = [pointer, count, count, count, number, number, pointer, count]
         library.pool.argtypes = [pointer, *[count] * 5, pointer, count]
-        library.lif.restype = library.pool.restype = None
+        library.ternary_codes.argtypes = [pointer, *[count] * 3, pointer]
+        library.lif.restype = library.pool.restype = library.ternary_codes.restype = None
         library.fill_tables()
     return kernels
 
@@ -55,9 +55,10 @@ class LookupSums:
         self._out, into = weight.shape[:2]
         self._kernel = weight.shape[2] if self._is_conv else 1
         self._stride, self._counts_to = stride if self._is_conv else 1, counts_to
-        digits = F.pad(weight.reshape(self._out, into, -1) + 1, (0, 0, 0, -into % _GROUP), value=1)
-        digits = digits.unflatten(1, (-1, _GROUP))  # out, group, channel of the group, tap
-        self._codes = sum(digits[:, :, place] * 3**place for place in range(_GROUP)).contiguous()  # at most 80
+        taps = weight[0, 0].numel()
+        self._codes = torch.empty((self._out, -(-into // _GROUP), taps), dtype=torch.uint8)
+        weight = weight.contiguous()
+        library.ternary_codes(address(weight), self._out, into, taps, address(self._codes))
 
     def __call__(self, counts: Tensor) -> Tensor:
         if self._is_conv and (self._kernel > 1 or self._stride > 1):

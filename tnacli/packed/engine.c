@@ -1,9 +1,10 @@
 /* The packed network's work on one layer: sums of spike counts, neurons, pooling.
  *
- * Sums of spike counts with weights -1, 0 and +1 are looked up in tables, four products in one step of a byte shuffle. Four neighbouring input channels make a group. The bits of one significance of their counts are a number from 0 to 15, and
- * four ternary weights allow 81 tables of 16 sums from -4 to 4. So one shuffle instruction, with a table chosen by the
- * weights of one output and indices from LANES places, gives LANES sums of four products. Binary spikes need one such
- * plane of bits; counts of a pooling over 2 x 2, 0 to 4, need three, added as ((plane 2) * 2 + plane 1) * 2 + plane 0.
+ * Sums of spike counts with weights -1, 0 and +1 are looked up in tables, four products in one step of a byte shuffle. Four
+ * neighbouring input channels make a group. The bits of one significance of their counts are a number from 0 to 15, and four
+ * ternary weights allow 81 tables of 16 sums from -4 to 4. So one shuffle instruction, with a table chosen by the weights of
+ * one output and indices from LANES places, gives LANES sums of four products. Binary spikes need one such plane of bits;
+ * counts of a pooling over 2 x 2, 0 to 4, need three, added as ((plane 2) * 2 + plane 1) * 2 + plane 0.
  * (Table lookup for low-bit weights: Wei et al. 2024, T-MAC, with tables of activations; here tables are of weights, which
  * takes the ternary ones whole.)
  *
@@ -53,6 +54,22 @@ void fill_tables(void) {
             for (int input = 0; input < GROUP; input++, rest /= 3) sum += (bits >> input & 1) * (rest % 3 - 1);
             tables[code][bits] = (int8_t)sum;
         }
+}
+
+/* The tables' numbers [out][groups][taps] of weights [out][in][taps]; a last group that is not full has zero weights. */
+void ternary_codes(const int8_t *weight, int64_t out, int64_t in, int64_t taps, uint8_t *codes) {
+    static const int places[GROUP] = {1, 3, 9, 27};
+    const int64_t groups = (in + GROUP - 1) / GROUP;
+    for (int64_t row = 0; row < out * groups; row++) {
+        const int64_t first = row % groups * GROUP, full = in - first < GROUP ? in - first : GROUP;
+        const int8_t *restrict from = weight + (row / groups * in + first) * taps;
+        for (int64_t tap = 0; tap < taps; tap++) {
+            int code = 0;
+            for (int64_t input = 0; input < GROUP; input++)
+                code += places[input] * ((input < full ? from[input * taps + tap] : 0) + 1);
+            codes[row * taps + tap] = (uint8_t)code;
+        }
+    }
 }
 
 static inline Bytes table_of(uint8_t code) {
