@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from benchmarks.layerwise import Layerwise
 from benchmarks.peers import PEERS
-from benchmarks.reference import inputs, network
+from benchmarks.reference import inputs, network, settle_statistics
 from benchmarks.work import CLASSES, IMAGE, PACKED, SkippedError, Step, Work
 from tnacli.deploy.onnx import onnx_bytes
 from tnacli.packed.document import InputFacts, Origin
@@ -25,14 +26,16 @@ from tnacli.packed.export import pack_network
 from tnacli.packed.file import read_packed, write_packed
 from tnacli.packed.model import PackedNetwork
 from tnacli.recipe.datasets import DATASETS
+from tnacli.snn.network import SpikingNetwork
 
 DENSE, INTEGERS, FLOATS = "dense.pt", "integers.onnx", "floats.onnx"
+_STEPS = 8
 
 
 def prepare(work: Work) -> None:
-    """Write a ternary network with random latent weights into `work.folder`, in every form that is evaluated."""
+    """Write a ternary network that has learned the images of `work` into its folder, in every form that is evaluated."""
     folder = Path(work.folder)
-    ternary = network(work, ternary=True).eval()
+    ternary = _learned(work)
     packed = _packed(ternary)
     write_packed(folder / PACKED, packed)
     module = _plain(work, "plain PyTorch loop").copy_from(ternary).to(memory_format=torch.channels_last)
@@ -44,6 +47,23 @@ def prepare(work: Work) -> None:
     except Exception as error:
         # Whatever ONNX lacks here costs its own rows alone; the rows tell why.
         (folder / "onnx.txt").write_text(f"{error}")
+
+
+def _learned(work: Work) -> SpikingNetwork:
+    """A ternary network after a few training steps on the images that it will be evaluated on, in evaluation mode.
+
+    With random weights the largest of a hundred logits is hardly larger than the next, and one spike that a library's
+    rounding turns into none can decide which it is. Few users evaluate networks that have learned nothing.
+    """
+    made = network(work, ternary=True)
+    images, labels = inputs(work)
+    optimiser = torch.optim.Adam(made.parameters(), lr=1e-3)
+    for _ in range(_STEPS):
+        optimiser.zero_grad()
+        torch.autograd.backward(functional.cross_entropy(made(images), labels))
+        optimiser.step()
+    settle_statistics(made, images)
+    return made.eval()
 
 
 def _packed(ternary: Any) -> PackedNetwork:

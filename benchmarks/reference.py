@@ -47,15 +47,20 @@ def network(work: Work, *, ternary: bool = False, dropout: bool = True, seen: in
                 weight.copy_(_LATENT_STD * torch.randn(weight.shape, generator=generator))
         compress(made, Ternary())
     if seen:
-        norms = [layer.norm for layer in made.spiking.values() if layer.norm is not None]
-        momentum = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.momentum = 1.0  # the statistics of these images alone
-        with torch.no_grad():
-            made(inputs(Work(work.width, seen), seed=2)[0])
-        for norm, before in zip(norms, momentum, strict=True):
-            norm.momentum = before
+        settle_statistics(made, inputs(Work(work.width, seen), seed=2)[0])
     return made
+
+
+def settle_statistics(made: SpikingNetwork, images: Tensor) -> None:
+    """Let the running statistics of batch norm be those of `images` alone. `made` is in training mode."""
+    norms = [layer.norm for layer in made.spiking.values() if layer.norm is not None]
+    momentum = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        made(images)
+    for norm, before in zip(norms, momentum, strict=True):
+        norm.momentum = before
 
 
 def weight_count(work: Work) -> int:
