@@ -109,6 +109,7 @@ def _panel(axis: Any, name: str, key: str, found: Sequence[Curve], handles: dict
     label = METRICS[key][0]
     axis.set_title(name, loc="left", fontsize=9)
     axis.set_xlabel("epoch")
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_ylabel(label)
     axis.grid(True, linewidth=0.4, color="#d8d8d8")
     axis.set_axisbelow(True)
