@@ -92,7 +92,8 @@ def _steps(results: Results, width: float, batch: int, precision: str, device: s
         reasons = sorted({_reason(record) for record in records})
         return title + "; ".join(reasons) + "."
     limit = results.one("training", name=LIMIT, **key)
-    ours = min((r["ours"] for r in measured(records)), key=lambda times: float(times["min_ms"]))
+    # Its turns beside the limit, or else its best: no two pairs meet the same machine.
+    ours = (limit or min(measured(records), key=lambda record: float(record["ours"]["min_ms"])))["ours"]
     rows = [_row(results, "tnacli", ours, 1.0, limit, key)]
     for record in records:
         if "ratio" in record:

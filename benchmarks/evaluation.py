@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from benchmarks.layerwise import Layerwise
 from benchmarks.peers import PEERS
-from benchmarks.reference import inputs, network, settle_statistics
+from benchmarks.reference import inputs, model_of, network, settle_statistics
 from benchmarks.work import CLASSES, IMAGE, PACKED, SkippedError, Step, Work
 from tnacli.deploy.onnx import onnx_bytes
 from tnacli.packed.document import InputFacts, Origin
@@ -100,7 +100,7 @@ def _in_floats(data: bytes) -> bytes:
 
 def _plain(work: Work, peer: str) -> Layerwise:
     about = PEERS[peer]
-    return Layerwise(work, about.neurons, time_axis=about.time_axis)
+    return Layerwise(model_of(work), about.neurons, time_axis=about.time_axis)
 
 
 def _step(run: Callable[[Tensor], Tensor], images: Tensor) -> Step:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.work import CLASSES, IMAGE, Work
+from benchmarks.work import CLASSES, IMAGE
 from tnacli.recipe.layout import layer_shapes
 from tnacli.recipe.model_section import Model
 from tnacli.snn.network import SpikingNetwork
@@ -46,13 +46,21 @@ class Layerwise(nn.Module):
     The first layer's current is computed once, as it is the same at every timestep.
     """
 
-    def __init__(self, work: Work, neurons: Neurons, *, time_axis: int = 0, dropout: bool = True) -> None:
+    def __init__(
+        self,
+        model: Model,
+        neurons: Neurons,
+        *,
+        time_axis: int = 0,
+        dropout: bool = True,
+        image: tuple[int, int, int] = IMAGE,
+        classes: int = CLASSES,
+    ) -> None:
         super().__init__()
-        model = Model(width=work.width, timesteps=work.timesteps)
-        shapes = layer_shapes(model.layout, width=work.width, channels=IMAGE[0], size=IMAGE[1:], classes=CLASSES)
+        shapes = layer_shapes(model.layout, width=model.width, channels=image[0], size=image[1:], classes=classes)
         self.blocks = nn.ModuleList(Block(s.kind, s.weight, s.pool, neurons(model)) for s in shapes[:-1])
-        self.readout = nn.Linear(shapes[-1].weight[1], CLASSES)
-        self.time_axis, self.timesteps = time_axis, work.timesteps
+        self.readout = nn.Linear(shapes[-1].weight[1], classes)
+        self.time_axis, self.timesteps = time_axis, model.timesteps
         self.leak = readout_leak(model.readout, model.neuron.decay)
         self.dropout = model.dropout if dropout else 0.0
 

@@ -23,6 +23,11 @@ from tnacli.snn.network import SpikingNetwork
 _LATENT_STD = 0.09  # about a quarter of the weights beyond Delta = 0.1, as after training on CIFAR-100
 
 
+def model_of(work: Work) -> Model:
+    """The settings of the network that `work` is about."""
+    return Model(width=work.width, timesteps=work.timesteps)
+
+
 def inputs(work: Work, seed: int = 1) -> tuple[Tensor, Tensor]:
     """Images [N, C, H, W] of random pixels and labels [N], the same every time, on the CPU."""
     generator = torch.Generator().manual_seed(seed)
@@ -34,7 +39,7 @@ def inputs(work: Work, seed: int = 1) -> tuple[Tensor, Tensor]:
 
 def network(work: Work, *, ternary: bool = False, dropout: bool = True, seen: int = 8) -> SpikingNetwork:
     """A network whose batch norm has seen `seen` images, so that every layer spikes; in training mode, on the CPU."""
-    model = Model(width=work.width, timesteps=work.timesteps)
+    model = model_of(work)
     if not dropout:
         model = model.model_copy(update={"dropout": 0.0})
     made = build_network(model, channels=IMAGE[0], size=IMAGE[1:], classes=CLASSES, seed=0).train()
@@ -86,7 +91,9 @@ def agreement(peer: str, work: Work) -> Agreement:
     about = PEERS[peer]
     ours = network(work, dropout=False).double()
     theirs = (
-        Layerwise(work, about.neurons, time_axis=about.time_axis, dropout=False).double().copy_from(copy.deepcopy(ours))
+        Layerwise(model_of(work), about.neurons, time_axis=about.time_axis, dropout=False)
+        .double()
+        .copy_from(copy.deepcopy(ours))
     )
     images, labels = inputs(work)
     images = images.double()

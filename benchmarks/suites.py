@@ -17,7 +17,9 @@ LIMIT = "convolutions and matrix products alone"
 LIBRARIES = ("plain PyTorch loop", "SpikingJelly", "SpikingJelly, ATan", "snnTorch", "sinabs", "norse")
 _SPIKINGJELLY = ("SpikingJelly", "SpikingJelly, channels last", "SpikingJelly, ATan")
 _COMPILED = "SpikingJelly, torch.compile"
+_REGIONS = "tnacli, compiled regions"
 _COMPILE_SECONDS = {"full": 100.0, "thorough": 600.0}
+_REGIONS_SECONDS = 600.0
 _SECONDS = 5.0
 _OTHERS = ("plain PyTorch loop", "snnTorch", "sinabs", "norse")
 
@@ -42,6 +44,9 @@ def plan(suite: str, device: str, precisions: list[str], folder: Path) -> list[M
         found += _evaluations(suite, evaluation, precisions) + _processes(suite, folder)
     if suite != "quick":
         works = [Work(0.25, 64, precision, device) for precision in precisions]
+        found += [replace(_pair(_REGIONS, work), timeout_seconds=_REGIONS_SECONDS) for work in works]
+        if device != "cpu":  # elsewhere the compiler's own memory, in the same process, would hide the step's
+            found += [Memory("training", _REGIONS, work) for work in works]
         found += [replace(_pair(_COMPILED, work), timeout_seconds=_COMPILE_SECONDS[suite]) for work in works]
     return found
 

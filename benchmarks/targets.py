@@ -44,6 +44,14 @@ def _peers(results: Results, kind: str, **key: Any) -> list[Record]:
     return [r for r in found if r["name"].startswith(_PEER) and "default" not in r["name"]]
 
 
+def _limit(results: Results, ratio: float, key: Record) -> str:
+    """How much faster than the same peer convolutions and matrix products alone are."""
+    limit = results.one("training", name=LIMIT, **key)
+    if limit is None:
+        return ""
+    return f"; the limit, convolutions and matrix products alone, is at {ratio / limit['ratio']:.2f} times"
+
+
 def _step(precision: str, target: float) -> Callable[[Results], Finding]:
     def judge(results: Results) -> Finding:
         key = {**_STEP, "precision": precision}
@@ -52,10 +60,7 @@ def _step(precision: str, target: float) -> Callable[[Results], Finding]:
             return _nothing(results, "training", **key)
         best = min(peers, key=lambda r: float(r["ratio"]))
         ratio = best["ratio"]
-        remark = f"best peer: {best['name']}"
-        if limit := results.one("training", name=LIMIT, **key):
-            remark += f"; the limit, convolutions and matrix products alone, is at {ratio / limit['ratio']:.2f} times"
-        return Finding(f"{ratio:.2f} times", ratio >= target, remark)
+        return Finding(f"{ratio:.2f} times", ratio >= target, f"best peer: {best['name']}{_limit(results, ratio, key)}")
 
     return judge
 
@@ -64,7 +69,10 @@ def _default(results: Results) -> Finding:
     found = results.one("default")
     if found is None:
         return _nothing(results, "default")
-    return Finding(f"{found['ratio']:.2f} times", found["ratio"] >= 4, "each in its own process, as its users get it")
+    limit = _limit(results, found["ratio"], {**_STEP, "precision": "fp32"}) if found["precision"] == "fp32" else ""
+    return Finding(
+        f"{found['ratio']:.2f} times", found["ratio"] >= 4, f"each in its own process, as its users get it{limit}"
+    )
 
 
 def _share(precision: str, target: float) -> Callable[[Results], Finding]:

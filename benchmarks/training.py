@@ -17,19 +17,19 @@ from torch.nn import functional as F
 
 from benchmarks.layerwise import Layerwise
 from benchmarks.peers import PEERS, spikingjelly
-from benchmarks.reference import inputs, network
-from benchmarks.work import CLASSES, IMAGE, Step, Work
+from benchmarks.reference import inputs, model_of, network
+from benchmarks.work import CLASSES, IMAGE, SkippedError, Step, Work
 from tnacli.build import build_objective
 from tnacli.data.batches import Batch, Batches
 from tnacli.data.samples import Dataset, Samples
 from tnacli.recipe.data_section import Augmentation
 from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.layout import layer_shapes
-from tnacli.recipe.model_section import Model
 from tnacli.recipe.objective_section import Twin
 from tnacli.recipe.schema import Settings
 from tnacli.snn.network import SpikingNetwork
 from tnacli.training.device import autocast, resolve_precision
+from tnacli.training.execution import compile_regions
 from tnacli.training.loop import Splits, Trainer
 from tnacli.training.stop import StopRequest
 
@@ -71,22 +71,32 @@ def _ours(
     *,
     compiled: bool = True,
     low_memory: bool = False,
+    regions: bool = False,
     precision: str = "",
 ) -> Step:
-    made = trainer(work, settings or Settings(model=_model(work)), precision or work.precision)
+    made = trainer(work, settings or Settings(model=model_of(work)), precision or work.precision)
     for part in made.objective.networks.values():
         assert isinstance(part, SpikingNetwork)
         if low_memory:
             part.keep_small()
         for layer in part.spiking.values():
             layer.compiled = layer.compiled and compiled
+    if regions:
+        _with_regions(made)
     images, labels = (x.to(work.device) for x in inputs(work))
     batch = Batch(images, labels, work.batch)
     return lambda: made._step(batch)  # not a public name, but the very step that is to be timed
 
 
-def _model(work: Work) -> Model:
-    return Model(width=work.width, timesteps=work.timesteps)
+def _with_regions(made: Trainer) -> None:
+    def failed(message: str) -> None:
+        raise SkippedError(message)
+
+    wanted = made.settings.runtime.model_copy(update={"compile": "on"})
+    settings = made.settings.model_copy(update={"runtime": wanted})
+    regions, reason = compile_regions(made.objective, settings, made.device, made.splits.train, failed)
+    if regions is None:
+        raise SkippedError(reason)
 
 
 def tnacli(work: Work) -> Step:
@@ -99,9 +109,14 @@ def tnacli_plain(work: Work) -> Step:
     return _ours(work, compiled=False)
 
 
+def tnacli_regions(work: Work) -> Step:
+    """The same with what `torch.compile` makes of batch norm, neurons and pooling in their place (`runtime.compile: on`)."""
+    return _ours(work, regions=True)
+
+
 def tnacli_twin(work: Work) -> Step:
     """A TNA step: base and twin, Eq. 5."""
-    return _ours(work, Settings(model=_model(work), objective=Twin(alpha=1e-3)))
+    return _ours(work, Settings(model=model_of(work), objective=Twin(alpha=1e-3)))
 
 
 def tnacli_low_memory(work: Work) -> Step:
@@ -139,7 +154,9 @@ def peer_step(name: str, *, channels_last: bool = False, compiled: bool = False)
 
     def build(work: Work) -> Step:
         about = PEERS[name]
-        module: nn.Module = Layerwise(work, about.neurons, time_axis=about.time_axis).copy_from(network(work, seen=0))
+        module: nn.Module = Layerwise(model_of(work), about.neurons, time_axis=about.time_axis).copy_from(
+            network(work, seen=0)
+        )
         module = module.to(work.device).train()
         images, labels = (x.to(work.device) for x in inputs(work))
         if channels_last:
@@ -156,7 +173,7 @@ def spikingjelly_default(work: Work) -> Step:
     """SpikingJelly as its tutorials set it up: its own layers, the image repeated over time, plain Adam, fp32."""
     layer: Any = importlib.import_module("spikingjelly.activation_based.layer")
     functional: Any = importlib.import_module("spikingjelly.activation_based.functional")
-    model = _model(work)
+    model = model_of(work)
     parts: list[nn.Module] = []
     for shape in layer_shapes(model.layout, width=work.width, channels=IMAGE[0], size=IMAGE[1:], classes=CLASSES)[:-1]:
         out, fan_in = shape.weight[:2]
@@ -187,7 +204,7 @@ def spikingjelly_default(work: Work) -> Step:
 def limit(work: Work) -> Step:
     """The network's convolutions and matrix products alone, forward and backward: no neurons, norms, pooling or Adam."""
     dtype = torch.bfloat16 if work.precision == "bf16" else torch.float32
-    shapes = layer_shapes(_model(work).layout, width=work.width, channels=IMAGE[0], size=IMAGE[1:], classes=CLASSES)
+    shapes = layer_shapes(model_of(work).layout, width=work.width, channels=IMAGE[0], size=IMAGE[1:], classes=CLASSES)
     calls = []
     size: tuple[int, ...] = IMAGE[1:]
     for number, shape in enumerate(shapes):
@@ -216,6 +233,7 @@ def limit(work: Work) -> Step:
 CONTENDERS: dict[str, Callable[[Work], Step]] = {
     "tnacli": tnacli,
     "tnacli, plain PyTorch layers": tnacli_plain,
+    "tnacli, compiled regions": tnacli_regions,
     "tnacli, low memory": tnacli_low_memory,
     "tnacli, TNA": tnacli_twin,
     "tnacli, default settings": tnacli_default,

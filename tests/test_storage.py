@@ -37,6 +37,18 @@ def test_a_failure_keeps_the_previous_file_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == [path]
 
 
+@posix
+def test_only_a_regular_file_is_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "folder", "link"):
+        with pytest.raises(StorageError, match=f"{name}: could not be written: it is not a regular file"):
+            write_atomically(tmp_path / name, b"new")
+    assert (tmp_path / "pipe").is_fifo()
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_ctrl_c_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_: int) -> None:
         raise KeyboardInterrupt
@@ -62,12 +74,6 @@ def test_a_full_disk_is_reported_for_real(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, handler)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(StorageError, match="it is a folder"):
-        write_atomically(tmp_path / "folder", b"new")
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:

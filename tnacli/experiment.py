@@ -18,26 +18,29 @@ import torch
 from tnacli.build import build_objective
 from tnacli.data.batches import Batches
 from tnacli.data.load import load
+from tnacli.data.locate import source_there
 from tnacli.data.samples import Dataset, Samples
 from tnacli.errors import DataError, FileFormatError, RunBusyError, Stopped, StorageError, TnaError
 from tnacli.exporting import Exported, export_checkpoint
 from tnacli.objectives.objective import Objective
 from tnacli.quant.weights import load_latent_state
 from tnacli.recipe.identity import Run
-from tnacli.recipe.schema import as_json
+from tnacli.recipe.schema import Settings, as_json
 from tnacli.report.store import RunFolder
-from tnacli.snn.network import Network
 from tnacli.stems import stem_of, wanted_epochs
 from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network, save_checkpoint
-from tnacli.training.device import resolve_device, resolve_precision
+from tnacli.training.device import peak_beyond_mb, resolve_device, resolve_precision, settled_memory_mb
 from tnacli.training.distributed import Ranks, ranks, require_shares
 from tnacli.training.events import Branched, EpochDone, Event, Warned
-from tnacli.training.execution import prepare, threads
+from tnacli.training.execution import compile_regions, prepare, slow_path, threads
 from tnacli.training.loop import Splits, Trainer
 from tnacli.training.stop import StopRequest
 from tnacli.version import __version__
 
 Emit = Callable[[Run, Event], None]
+_SOURCES = {
+    "official": "official files", "folder": "class folders", "generated": "generated samples", "embedded": "embedded samples",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,22 +89,20 @@ class Experiment:
 
         A finished run that is asked for `fresh` is trained again; what was there is moved aside, not overwritten.
         """
-        teacher = None
-        if run.teacher is not None:
-            # A teacher is shared by many runs; asking for them afresh does not train it again.
-            taught = self.execute(run.teacher)
-            taught_by = self._ranks.told(lambda: load_checkpoint(taught.checkpoint))
-            teacher = restore_network(taught_by, trusted=run.settings.model.build)
         with contextlib.ExitStack() as held:
             outcome = self._ranks.told(lambda: self._found(run, held, fresh))
             if not outcome.trained:
                 return outcome
             try:
-                return dataclasses.replace(outcome, result=self._train(run, outcome.folder, teacher))
+                return dataclasses.replace(outcome, result=self._train(run, outcome.folder))
             except Stopped as error:
                 if fresh:
                     error.args = (f"{error} Leave out --fresh then, which begins anew.",)
                 raise
+
+    def finished(self, run: Run) -> bool:
+        """Whether the result of `run` is there already."""
+        return self._ranks.told(lambda: RunFolder.of(self.out, run).status == "finished")
 
     def _found(self, run: Run, held: contextlib.ExitStack, fresh: bool) -> Outcome:
         """A finished run as it was found, or one to be trained, with its folder locked until `held` is closed."""
@@ -113,6 +114,8 @@ class Experiment:
             # Left by a killed export. Another process at it, or a place that is only read, is no reason to fail.
             with contextlib.suppress(RunBusyError, StorageError), folder.locked():
                 folder.remove_leftovers()
+            if (said := self._other_data(run, folder.result)) is not None:
+                self._emit(run, Warned(said))
             return Outcome(run, folder, folder.result, trained=False)
         held.enter_context(folder.locked())
         if folder.status == "finished" and folder.result is not None:  # by another process, just now
@@ -120,11 +123,32 @@ class Experiment:
         folder.remove_leftovers()
         return Outcome(run, folder, {}, trained=True)
 
-    def _train(self, run: Run, folder: RunFolder, teacher: Network | None) -> dict[str, Any]:
+    def _other_data(self, run: Run, result: Mapping[str, Any]) -> str | None:
+        """That a finished run learned from other data than it would now, as far as can be told without reading any."""
+        then, loaded = result["data"], self._datasets.get(_data_key(run))
+        now = source_there(run.settings.data) if loaded is None else loaded.source
+        if now is not None and now != then["source"]:
+            return f"finished before on {_SOURCES[then['source']]}; now {_SOURCES[now]} are there; --fresh trains anew"
+        if loaded is not None and loaded.fingerprint != then["fingerprint"]:
+            return f"finished before on other samples than {loaded.name} has now; --fresh trains anew"
+        return None
+
+    def _teacher(self, run: Run) -> Checkpoint | None:
+        """The checkpoint of the network that teaches `run`, trained if need be; None for a run that has no teacher."""
+        if run.teacher is None:
+            return None
+        # A teacher is shared by many runs; asking for them afresh does not train it again.
+        taught = self.execute(run.teacher)
+        return self._ranks.told(lambda: load_checkpoint(taught.checkpoint))
+
+    def _train(self, run: Run, folder: RunFolder) -> dict[str, Any]:
         settings = run.settings
+        taught_by = self._teacher(run)
         device = resolve_device(self._ranks.device(settings.runtime.device))
-        precision = resolve_precision(settings.train.precision, device)
+        resolve_precision(settings.train.precision, device)  # refused before anything is read
         dataset = self.dataset(run)
+        held_mb = settled_memory_mb(device)
+        teacher = None if taught_by is None else restore_network(taught_by, trusted=settings.model.build)
         objective = build_objective(
             settings,
             channels=dataset.channels,
@@ -151,11 +175,13 @@ class Experiment:
                 folder.keep(state["epoch"])
             return str(folder.last)
 
+        resumed = self._ranks.told(lambda: self._newest(run, folder) or self._branched(run, folder, dataset))
+        precision, kept = _precision(settings, device, resumed)
+        splits = _splits(dataset, run, device, self._ranks)
         trainer = Trainer(
-            objective, settings, _splits(dataset, run, device, self._ranks), seed=run.seed, about=about, device=device,
+            objective, settings, splits, seed=run.seed, about=about, device=device,
             precision=precision, save=save, emit=emit, stop=self._stop, ranks=self._ranks,
         )  # fmt: skip
-        resumed = self._ranks.told(lambda: self._newest(run, folder) or self._branched(run, folder, dataset))
         if resumed is not None:
             if resumed.about["data"]["fingerprint"] != dataset.fingerprint:
                 raise DataError(
@@ -166,9 +192,17 @@ class Experiment:
             trainer.restore(resumed)
         begun = {**about, "settings": as_json(settings), "seed": run.seed}
         self._ranks.told(lambda: folder.begin(begun, 0 if resumed is None else resumed.about["state"]["epoch"]))
+        regions, compiled = compile_regions(
+            objective, settings, device, splits.train, lambda message: emit(Warned(message))
+        )
         with threads(objective, settings, device) as reason:
-            trainer.notes = () if reason is None else (reason,)
+            notes = (f"{dataset.name} from {_SOURCES[dataset.source]}", kept, reason, compiled,
+                     None if regions is not None else slow_path(objective, device, precision))  # fmt: skip
+            trainer.notes = tuple(note for note in notes if note is not None)
+            taught_by = resumed = None  # what is on the networks by now
+            settled_memory_mb(device)
             finished = trainer.run()
+            peak_mb = peak_beyond_mb(device, held_mb)
         result = {
             **about,
             "seed": run.seed,
@@ -176,6 +210,8 @@ class Experiment:
             "epochs": settings.train.epochs,
             "device": str(device),
             "precision": precision,
+            "peak_beyond_start_mb": peak_mb,
+            "compiled_regions": regions is not None and not regions.failure,
         }
         self._ranks.told(lambda: folder.finish(result))
         return result
@@ -194,7 +230,7 @@ class Experiment:
 
     def dataset(self, run: Run) -> Dataset:
         """The data of a run, from memory if an earlier run had the same."""
-        key = repr((run.settings.data, run.settings.model.timesteps))
+        key = _data_key(run)
         if key not in self._datasets:
             self._datasets.clear()  # one at a time: they can be large
             self._datasets[key] = self._ranks.in_turn(
@@ -232,6 +268,24 @@ class Experiment:
         folder.take_metrics(stem)
         self._emit(run, Branched(epoch, str(stem.path)))
         return checkpoint
+
+
+def _data_key(run: Run) -> str:
+    return repr((run.settings.data, run.settings.model.timesteps))
+
+
+def _precision(settings: Settings, device: torch.device, begun: Checkpoint | None) -> tuple[str, str | None]:
+    """The precision that a run trains in, and what is to be said of it: one that goes on keeps that which it began in.
+
+    `auto` means another on another machine, and its name is all that a run's identity has. Raises DeviceError if `device`
+    does not have it.
+    """
+    found = resolve_precision(settings.train.precision, device)
+    before = None if begun is None else begun.about.get("precision")  # not in older checkpoints
+    if before is None or before == found:
+        return found, None
+    resolve_precision(before, device)
+    return before, f"in {before}, as it began; train.precision: auto would be {found} here"
 
 
 def _start_from(objective: Objective, initial: Checkpoint) -> None:

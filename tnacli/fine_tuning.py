@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from tnacli.errors import UsageError
 from tnacli.recipe.compression_section import Binary, Gradual, Ternary
+from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.epochs import in_epochs
 from tnacli.recipe.identity import Run
 from tnacli.recipe.misfit import MisfitError
@@ -18,8 +19,6 @@ from tnacli.training.schedule import learning_rate as rate_at
 
 COMPRESSION_POINT = 0.6
 """Where the paper compresses: epoch 150 of 250."""
-
-TWIN_ALPHA = 1e-4
 
 
 def compression_run(
@@ -41,7 +40,8 @@ def compression_run(
 
     Left out, `epochs` and `learning_rate` replay the paper's phase after compression: two epochs for every three before,
     the rate as the checkpoint's own schedule has it at 60 % of its epochs, falling as often as it would have. A twin keeps
-    its weights if the checkpoint has it and starts fresh if not. Raises UsageError if that does not fit the checkpoint.
+    its weights if the checkpoint has it and starts fresh if not, matched with the paper's alpha of the data set (Table 1)
+    unless `alpha` says otherwise. Raises UsageError if that does not fit the checkpoint.
     """
     before = checkpoint.settings
     if checkpoint.about["compressed"] or checkpoint.about["state"].get("partly"):
@@ -94,8 +94,15 @@ def _objective(before: Settings, twin: bool | None, alpha: float | None) -> Solo
         if alpha is not None:
             raise UsageError("--alpha has no effect without a twin; add --twin")
         return Solo()
-    update = {} if alpha is None else {"alpha": alpha}
-    return (objective or Twin(alpha=TWIN_ALPHA)).model_copy(update=update)
+    if objective is not None:
+        return objective if alpha is None else objective.model_copy(update={"alpha": alpha})
+    alpha = DATASETS[before.data.name].paper_alpha if alpha is None else alpha
+    if alpha is None:
+        raise UsageError(
+            f"the checkpoint has no twin, and the paper has no alpha for {before.data.name}: say how strongly a new twin is to "
+            f"be matched with --alpha, such as --alpha 1e-3"
+        )
+    return Twin(alpha=alpha)
 
 
 def _schedule(before: Train, epochs: int, learning_rate: float | None) -> Train:

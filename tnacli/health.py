@@ -49,7 +49,8 @@ def examine(out: Path, data_root: str | None = None) -> list[Finding]:
     """
     looks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("tnacli", _versions), ("torch", _torch), ("torchvision", _torchvision), ("tonic", _tonic), ("extras", _extras),
-        ("devices", _devices), ("compiled kernels", _kernels), ("data sets", lambda: _data(data_root)),
+        ("devices", _devices), ("compiled kernels", _kernels), ("torch.compile", _compile),
+        ("data sets", lambda: _data(data_root)),
         ("runs folder", lambda: _place("runs folder", out, "choose another place with --out")),
         ("cache folder", _cache),
     ]  # fmt: skip
@@ -157,6 +158,20 @@ def _kernels() -> Iterator[Finding]:
     if compiler is not None and os.environ.get("TNA_NATIVE") != "0":
         fix = f"check that {compiler} can compile and that the cache folder can be written to"
     yield Finding("compiled kernels", "warning", kernels.reason, fix)
+
+
+def _compile() -> Iterator[Finding]:
+    from tnacli.snn.regions import why_not_here
+    from tnacli.training.device import resolve_device
+
+    # Where runtime.compile: auto would use it; on the CPU it is an option that is hardly ever of use.
+    device = resolve_device("auto")
+    why_not = why_not_here(device)
+    if why_not is None or device.type != "cuda":
+        text = f"may be used on {device.type}" if why_not is None else f"not used on {device.type}: {why_not}"
+        yield Finding("torch.compile", "ok", f"{text} (runtime.compile)")
+    else:
+        yield Finding("torch.compile", "warning", why_not, f"install what is missing, for faster training on {device}")
 
 
 def _data(root: str | None) -> Iterator[Finding]:

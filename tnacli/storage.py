@@ -10,6 +10,12 @@ from pathlib import Path
 from tnacli.errors import StorageError
 
 
+def require_replaceable(path: Path) -> None:
+    """Refuse what stands at `path` and is no regular file: a folder, a device, a pipe. Raises StorageError."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise StorageError(f"{path}: could not be written: it is not a regular file; choose another name")
+
+
 def write_atomically(path: Path, data: bytes | bytearray | memoryview) -> None:
     """Write `data` to `path`: aside, synced to the disk, then renamed over whatever was there.
 
@@ -17,14 +23,13 @@ def write_atomically(path: Path, data: bytes | bytearray | memoryview) -> None:
     part. Missing folders are made. A link stays a link: the file that it points to is replaced.
 
     Raises StorageError if that fails, disk full included; the previous file is then as it was and nothing
-    lies beside it.
+    lies beside it. Raises it, too, if what is there is not a regular file.
     """
+    require_replaceable(path)
     # Aside means in the same folder: a rename is atomic only within one file system.
     target = Path(os.path.realpath(path))
     aside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
     try:
-        if target.is_dir():
-            raise OSError("it is a folder")
         target.parent.mkdir(parents=True, exist_ok=True)
         with aside.open("xb") as file:
             file.write(data)

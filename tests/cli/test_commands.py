@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import subprocess
@@ -64,6 +65,48 @@ def test_finished_runs_are_taken_from_disk(tna: Tna, recipe: Path, tmp_path: Pat
     assert [run["status"] for run in plan["runs"]] == ["finished", "new"]
 
 
+def test_a_diverged_run_does_not_stop_the_others(tna: Tna, recipe: Path, tmp_path: Path) -> None:
+    hopeless = (
+        "--set",
+        "runs.baseline.train.learning_rate=1e30",
+        "--set",
+        "train.epochs=1",
+        "--out",
+        tmp_path / "runs",
+    )
+    arguments = ("train", recipe, "--set", "runs.tna_t_snn.compression=null", *hopeless)
+    first = tna(*arguments)
+    assert first.code == 7
+    baseline, tna_run = first.out.splitlines()[:-3:-1]
+    assert baseline.split()[:4] == ["baseline", "fp32", "0", "diverged"]
+    assert "%" in first.out
+    assert tna_run.split()[:3] == ["tna_t_snn", "fp32", "0"]
+    assert first.err.splitlines()[-1].startswith("error: 1 of 2 runs diverged: baseline seed 0;")
+    again = tna(*arguments, "--json")
+    assert again.code == 7
+    assert [(run["run"], run["trained"]) for run in again.json["runs"]] == [("tna_t_snn", False)]
+    (diverged,) = again.json["diverged"]
+    assert (diverged["run"], diverged["seed"]) == ("baseline", 0)
+    assert "learning_rate" in diverged["message"]
+
+
+def test_a_result_that_no_run_stored_is_refused_and_made_anew(tna: Tna, recipe: Path, tmp_path: Path) -> None:
+    arguments = ("train", recipe, "--run", "baseline", "--out", tmp_path, "--json")
+    (first,) = tna(*arguments).json["runs"]
+    result = Path(first["folder"]) / "result.json"
+    whole = json.loads(result.read_text())
+    for wrong, place in (({"a": 1}, "recipe"), ({**whole, "accuracy": {}}, "accuracy: has no base")):
+        result.write_text(json.dumps(wrong))
+        for command in (arguments, ("report", recipe, "--out", tmp_path)):
+            refused = tna(*command)
+            assert (refused.code, refused.out) == (8, "")
+            assert f"error: {result}: not the result of a run: {place}" in refused.err
+            assert "Delete it, and the same `tna train` writes it anew" in refused.err
+    result.unlink()
+    (again,) = tna(*arguments).json["runs"]
+    assert (again["accuracy"], again["loss"]) == (first["accuracy"], first["loss"])
+
+
 def test_results_say_what_altered_them(tna: Tna, recipe: Path, tmp_path: Path) -> None:
     result = tna("train", recipe, "--run", "baseline", "--set", "train.epochs=1", "--out", tmp_path)
     assert result.code == 0
@@ -97,6 +140,18 @@ def test_a_recipe_may_ask_for_packed_files(tna: Tna, recipe: Path, tmp_path: Pat
         (["evaluate", "x", "--delta", "0.1"], 2, "--ternary"),
         (["inspect", "missing"], 8, "missing: no such file; give a checkpoint"),
         (["export", "missing.pt"], 8, "no such file"),
+        (["export", "missing.pt", "-o", "y.onnx"], 2, "y.onnx is a name of --format onnx"),
+        (["export", "missing.pt", "-o", "y.h", "--format", "nir"], 2, "y.h is a name of --format c, and this writes"),
+        (["export", "missing.pt", "-o", ".", "--force"], 8, ".: could not be written: it is not a regular file"),
+        (["ternarize", "missing.pt", "--delta", "0"], 2, "--delta must be above 0, not 0"),
+        *(
+            (command, 2, "--device is auto, cpu, mps, cuda, or cuda:1 and so on; not 'foo'")
+            for command in (
+                ["train", "quickstart", "--device", "foo"],
+                ["compare-kd", "quickstart", "--device", "foo"],
+                ["ternarize", "missing.pt", "--device", "foo"],
+            )
+        ),
         (["data", "prepare", "cifar11"], 2, "cifar100"),
         (["recipes", "tabel1_cifar10"], 3, "table1_cifar10"),
         (["wrong"], 2, "No such command"),
@@ -187,7 +242,8 @@ def test_a_pipe_gets_plain_lines(recipe: Path, tmp_path: Path, shell) -> None:  
     assert [line.split(",")[0] for line in lines if "samples/s" in line] == [
         f"baseline seed 0: epoch {number}/3" for number in (1, 2, 3)
     ]
-    assert lines[-1].endswith("x" * 120 + "/tiny/*/last.pt")
+    (checkpoint,) = tmp_path.glob("*/*/tiny/baseline-*/last.pt")
+    assert lines[-1] == f"checkpoint: {checkpoint}"
     assert "baseline" in done.stdout
     assert "epoch" not in done.stdout
 
@@ -197,7 +253,11 @@ def test_a_person_reads_rounded_numbers_and_a_script_whole_ones(tna: Tna, traine
     tna("export", trained.checkpoint, "-o", packed)
     accuracy = tna("inspect", packed, "--json").json["accuracy"]
     assert accuracy == trained.result["accuracy"]["base"]
-    assert f"accuracy           {accuracy:.2f} %\n" in tna("inspect", packed).out
+    shown = tna("inspect", packed).out
+    assert f"accuracy           {accuracy:.2f} %\n" in shown
+    facts = shown.partition("\nlayer ")[0].splitlines()
+    assert all(len(line.split("  ", 1)) == 2 for line in facts), "a row without a value"
+    assert "sensor" not in shown
 
 
 def test_a_live_view_shows_that_training_is_about_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:

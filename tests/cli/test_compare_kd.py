@@ -53,6 +53,9 @@ def test_everything_is_trained_once_and_set_side_by_side(tna: Tna, recipe: Path,
     assert len(parameters) == 1
     assert parameters.pop() > 100
     assert rows["baseline", None]["extra_parameters"] == 0
+    if Path("/proc/self/clear_refs").exists():
+        # Python and torch hold some hundred MB, and networks of this size next to nothing.
+        assert all(0 <= row["peak_beyond_start_mb"] < 200 for row in first.json["methods"])
     differences = {(row["first"], row["second"]): row for row in first.json["differences"]}
     assert differences["TNA", "KD"]["paper"] == 3.93
     assert differences["TNA", "KD"]["ours"]["mean"] == pytest.approx((sum(stored["tna"]) - sum(stored["kd"])) / 2)
@@ -71,6 +74,19 @@ def test_a_finished_baseline_and_teacher_are_reused(tna: Tna, recipe: Path, out:
     assert done.code == 0, done.err
     assert done.err.count("finished before") == 1
     assert "TNA against knowledge distillation" in done.out
+
+
+def test_what_hangs_on_a_diverged_run_says_so(tna: Tna, recipe: Path, out: Path) -> None:
+    recipe.write_text(recipe.read_text().replace("baseline: {}", "baseline: {train: {learning_rate: 1e30}}"))
+    found = tna("compare-kd", recipe, "--seed", 0, "--alpha", "1e-3", "--set", "train.epochs=1", "--out", out, "--json")
+    assert found.code == 7
+    rows = {row["method"]: row for row in found.json["methods"]}
+    assert rows["baseline"]["notes"].startswith("seed 0 diverged")
+    for method in ("KD", "KD + CE"):
+        assert rows[method]["accuracy"] is None
+        assert "its teacher diverged (teacher seed 1000)" in rows[method]["notes"]
+    assert {row["run"] for row in found.json["diverged"]} == {"baseline", "teacher", "kd", "kd_ce_1e-3", "tna"}
+    assert all("diverged" in row["notes"] for row in found.json["differences"])
 
 
 def test_figure_3b_is_taken_as_it_stands() -> None:

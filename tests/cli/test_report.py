@@ -38,9 +38,9 @@ def accuracy(folder: Path, name: str) -> float:
     return float(result["accuracy"]["base"])
 
 
-def with_paper(folder: Path, baseline: float, tna: float) -> Path:
+def with_paper(folder: Path, baseline: float, tna: float, seeds: str = "[0, 1]") -> Path:
     recipe = folder / "with_paper.yaml"
-    recipe.write_text(f"extends: tiny.yaml\nname: with_paper\n{REPRODUCES % (baseline, tna)}")
+    recipe.write_text(f"extends: tiny.yaml\nname: with_paper\nseeds: {seeds}\n{REPRODUCES % (baseline, tna)}")
     return recipe
 
 
@@ -56,11 +56,17 @@ def test_unfinished_cells_say_how_many_seeds_there_are(tna: Tna, trained_runs: P
 
 @pytest.mark.parametrize(("off", "code"), [(4.9, 0), (5.1, 6)])
 def test_check_judges_finished_cells(tna: Tna, trained_runs: Path, off: float, code: int) -> None:
-    recipe = with_paper(trained_runs, accuracy(trained_runs, "baseline") + off, accuracy(trained_runs, "tna_t_snn"))
-    common = ("report", recipe, "--out", trained_runs / "runs", "--check")
-    assert tna(*common).code == 0  # a seed is missing: nothing to judge yet
-    judged = tna(*common, "--seed", 0)
+    paper = (accuracy(trained_runs, "baseline") + off, accuracy(trained_runs, "tna_t_snn"))
+    common = ("report", with_paper(trained_runs, *paper), "--out", trained_runs / "runs", "--check")
+    for few in ((), ("--seed", 0), ("--set", "seeds=[0]")):  # a seed of the recipe is missing: nothing to judge
+        refused = tna(*common, *few)
+        assert refused.code == 6
+        assert "none of 2 numbers could be judged" in refused.err
+    with_paper(trained_runs, *paper, seeds="[0]")
+    judged = tna(*common)
     assert judged.code == code
+    assert ("2 of 2 numbers were judged, all within tolerance" in judged.err) == (code == 0)
+    assert ("1 of 2 judged numbers" in judged.err) == (code == 6)
     assert ("baseline is -5.10 points from the paper's" in judged.err) == (code == 6)
     assert "tna_t_snn is" not in judged.err
     assert "not a shipped recipe" in judged.out

@@ -13,14 +13,16 @@ from tests.cli.conftest import Tna
 from tnacli.cli.shards import shard, slurm_script
 from tnacli.errors import UsageError
 from tnacli.recipe.load import load, plan
+from tnacli.stems import stem_of
 
-RECIPES = ["table2_cifar10", "fig3a_cifar100_kd_alpha", "fig3b_cifar100_kd", "quickstart"]
+# A seed's pupils have one teacher, and Table 2's five runs two stems.
+PIECES = {"table2_cifar10": 10, "fig3a_cifar100_kd_alpha": 3, "fig3b_cifar100_kd": 9, "quickstart": 2}
 
 
-@given(st.sampled_from(RECIPES), st.integers(1, 30))
+@given(st.sampled_from(list(PIECES)), st.integers(1, 30))
 def test_the_shares_are_all_runs_each_once(recipe: str, count: int) -> None:
     runs = plan(load(recipe))
-    pieces = len({run.teacher.identity if run.teacher else run.folder_name for run in runs})
+    pieces = PIECES[recipe]
     shares = [shard(runs, f"{number}/{count}") for number in range(1, min(count, pieces) + 1)]
     for number in range(pieces + 1, count + 1):
         with pytest.raises(UsageError, match="are empty"):
@@ -30,11 +32,21 @@ def test_the_shares_are_all_runs_each_once(recipe: str, count: int) -> None:
     # A teacher is trained in one place only.
     teachers = [{run.teacher.identity for run in share if run.teacher} for share in shares]
     assert sum(map(len, teachers)) == len(set().union(*teachers))
+    # So is what several runs begin with: as a run of its own, and as the stem of compressed ones.
+    begun = [{found[0].identity if (found := stem_of(run)) else run.identity for run in share} for share in shares]
+    assert sum(map(len, begun)) == len(set().union(*begun))
 
 
 def test_positions_take_turns() -> None:
-    runs = plan(load("table2_cifar10"))
+    runs = plan(load("table1_cifar10"))
     assert shard(runs, "2/3") == runs[1::3]
+
+
+def test_compressed_runs_stay_with_the_run_that_they_begin_with() -> None:
+    runs = plan(load("table2_cifar10"), seeds=[0])
+    assert [{run.name for run in shard(runs, f"{number}/2")} for number in (1, 2)] == [
+        {"baseline", "b_snn", "t_snn"}, {"tna", "tna_t_snn"}
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "1/0", "a/b", "1/3/5", "-1/3", ""])

@@ -43,17 +43,17 @@ def test_a_shipped_overlay_by_name(shipped: Path, folder: Path) -> None:
         (
             "quikstart",
             "recipe 'quikstart' not found: quikstart is no file, and no shipped recipe has that name "
-            "(in shipped: quickstart); `tna recipes` lists them; did you mean 'quickstart'?",
+            "(the closest: quickstart); `tna recipes` lists all; did you mean 'quickstart'?",
         ),
         (
             "shipped",
-            "recipe 'shipped' not found: shipped is a folder, and no shipped recipe has that name "
-            "(in shipped: quickstart); `tna recipes` lists them",
+            "recipe 'shipped' not found: shipped is a folder, and no shipped recipe has that name"
+            "; `tna recipes` lists all",
         ),
         (
             "recipes/quickstart.yaml",
             "recipe 'recipes/quickstart.yaml' not found: recipes/quickstart.yaml is no file, and "
-            "no shipped recipe has that name (in shipped: quickstart); `tna recipes` lists them; "
+            "no shipped recipe has that name (the closest: quickstart); `tna recipes` lists all; "
             "did you mean 'quickstart'?",
         ),
     ],
@@ -62,6 +62,27 @@ def test_what_is_not_there_is_looked_for_aloud(reference: str, says: str, shippe
     with pytest.raises(RecipeError) as caught:
         find_recipe(reference)
     assert str(caught.value) == says
+
+
+def test_no_more_than_three_names_are_offered(shipped: Path) -> None:
+    for number in range(5):
+        (shipped / f"quickstart{number}.yaml").write_text("runs: {a: }\n")
+    with pytest.raises(RecipeError, match=r"\(the closest: ([^,)]+, ){2}[^,)]+\); `tna recipes` lists all; did you"):
+        find_recipe("quickstarts")
+
+
+def test_a_network_in_place_of_a_recipe_is_recognised(folder: Path) -> None:
+    run = folder / "a-seed0-0123456789"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    (run / "last.pt").write_bytes(b"PK\x03\x04")
+    (folder / "a.safetensors").write_bytes(bytes(8))
+    with pytest.raises(RecipeError, match=r"last\.pt is a checkpoint, no recipe; `tna evaluate .*`tna report a-seed0"):
+        find_recipe(run / "last.pt")
+    with pytest.raises(RecipeError, match=r"a\.safetensors is a packed file, no recipe; `tna evaluate a\.safetensors`"):
+        find_recipe("a.safetensors")
+    with pytest.raises(RecipeError, match="the folder of a run, no recipe; `tna report a-seed0-0123456789`"):
+        find_recipe(run.name)
 
 
 @pytest.mark.parametrize("reference", ["", ".", "..", "/", "../shipped/quickstart", "a\0b", "x" * 5000, "smoke"])

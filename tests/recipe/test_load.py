@@ -179,7 +179,7 @@ def test_overrides_of_one_run_find_names_with_dots(load_text: Load) -> None:
 
 
 def test_a_null_override_gives_the_default_back(load_text: Load) -> None:
-    text = "data: {name: cifar10, train_samples: 5}\nruns: {a: }\n"
+    text = "data: {name: cifar10, train_samples: 50}\nruns: {a: }\n"
     for null in ("", "null", "~"):
         assert load_text(text, f"data.train_samples={null}").recipe.runs["a"].data.train_samples is None
 

@@ -50,7 +50,9 @@ def finish(out: Path) -> Finish:
             folder.append_metrics(epoch(number, value, matching=0.5 if twin else None, shares=shares))
         if accuracy is not None:
             result = {**about, "accuracy": {"base": accuracy, **networks}, "select": run.settings.train.select,
-                      "selected_epoch": epochs, "seconds": 3.0, "peak_memory_mb": 100.0, "compressed": None}  # fmt: skip
+                      "selected_epoch": epochs, "seconds": 3.0, "peak_memory_mb": 100.0, "compressed": None,
+                      "loss": {"base": 0.5}, "firing_rate": {}, "epochs": epochs, "device": "cpu",
+                      "precision": "fp32"}  # fmt: skip
             folder.write_json("result.json", result)
         return folder
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.report.conftest import Finish
 from tnacli.errors import DataError, UsageError
-from tnacli.recipe.load import load, plan
+from tnacli.recipe.load import Loaded, load, plan
 from tnacli.report.cells import cell_of_folder, cells_of, is_run_folder, recipes_for
 from tnacli.report.published import kd_differences, table3
 from tnacli.report.store import RunFolder
@@ -31,9 +31,66 @@ def test_unfinished_until_every_seed_is_there(out: Path, finish: Finish) -> None
 
 @pytest.mark.parametrize(("accuracy", "within"), [(73.6, True), (73.61, False), (71.6, True), (71.59, False)])
 def test_the_tolerance_itself_is_within(out: Path, finish: Finish, accuracy: float, within: bool) -> None:
-    loaded = load("table1_cifar100", overrides=["seeds=[0]"])
-    finish(plan(loaded)[0], accuracy)
+    loaded = load("table1_cifar100")
+    for run in plan(loaded, runs=["baseline"]):
+        finish(run, accuracy)
     assert cells_of(loaded, out)[0].within is within
+
+
+def verdicts(loaded: Loaded, out: Path, *seeds: int) -> tuple[object, str]:
+    """What the table of the baseline's cell says of the tolerance, and its notes."""
+    table = accuracy_table(cells_of(loaded, out, runs=["baseline"], seeds=seeds))
+    return table.rows[0][[column.key for column in table.columns].index("verdict")], " ".join(table.notes)
+
+
+def test_only_the_papers_setting_is_judged_over_all_seeds_of_the_recipe(out: Path, finish: Finish) -> None:
+    plain = load("table1_cifar100")
+    for run in plan(plain, runs=["baseline"])[:2]:
+        finish(run, 60.0)
+    assert verdicts(plain, out)[0] is None
+    assert verdicts(plain, out, 0, 1)[0] == "not judged"  # two of the recipe's five, by --seed or by --set
+    assert verdicts(load("table1_cifar100", overrides=["seeds=[0, 1]"]), out)[0] == "not judged"
+    assert "not all seeds of the recipe" in verdicts(plain, out, 0, 1)[1]
+    for run in plan(plain, runs=["baseline"])[2:]:
+        finish(run, 60.0)
+    assert verdicts(plain, out)[0] == "OUTSIDE ±1"
+    # What changes nothing of the computation leaves it the paper's setting.
+    assert verdicts(load("table1_cifar100", overrides=["runtime.threads=1"]), out)[0] == "OUTSIDE ±1"
+    for changed in (
+        load("table1_cifar100", overlays=["laptop"]),
+        load("table1_cifar100", overrides=["train.epochs=9"]),
+    ):
+        for run in plan(changed, runs=["baseline"]):
+            finish(run, 72.6)
+        assert cells_of(changed, out)[0].within is None
+        assert verdicts(changed, out)[0] == "not judged"
+
+
+def test_generated_data_is_not_judged(out: Path, finish: Finish) -> None:
+    for run in plan(load("table1_cifar100"), runs=["baseline"]):
+        finish(run, 72.6, source="generated")
+    assert verdicts(load("table1_cifar100"), out)[0] == "not judged"
+
+
+@pytest.mark.parametrize(
+    ("precisions", "mark"), [(["fp32", "fp32"], ()), (["bf16", "bf16"], ("trained in bf16",)),
+                             (["fp32", "bf16"], ("trained in bf16 and fp32",))]
+)  # fmt: skip
+def test_another_precision_than_fp32_is_marked(
+    out: Path, finish: Finish, precisions: list[str], mark: tuple[str, ...]
+) -> None:
+    loaded = load("table1_cifar10")
+    for run, precision in zip(plan(loaded, runs=["baseline"], seeds=[0, 1]), precisions, strict=True):
+        folder = finish(run, 93.0)
+        folder.write_json("result.json", {**folder.read_json("result.json"), "precision": precision})
+    assert cells_of(loaded, out, runs=["baseline"], seeds=[0, 1])[0].marks == mark
+
+
+def test_marks_are_those_of_all_seeds(out: Path, finish: Finish) -> None:
+    loaded = load("table1_cifar10")
+    for run, source in zip(plan(loaded, runs=["baseline"]), ("official", "folder"), strict=False):
+        finish(run, 93.0, source=source)
+    assert cells_of(loaded, out)[0].marks == ("class folders, not the official files",)
 
 
 def test_a_run_of_one_recipe_is_found_for_all(out: Path, finish: Finish) -> None:

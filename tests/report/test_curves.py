@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,7 +17,7 @@ from tests.report.conftest import Finish
 from tnacli.errors import UsageError
 from tnacli.recipe.load import load, plan
 from tnacli.report.cells import cells_of
-from tnacli.report.curves import METRICS, curve, curves, last_epoch_table
+from tnacli.report.curves import METRICS, curve, curves, label, last_epoch_table
 
 SEEDS = ["seeds=[0, 1, 2]"]
 
@@ -89,7 +90,12 @@ def test_pictures_show_every_curve_and_are_the_same_each_time(out: Path, finish:
     assert svg == (tmp_path / "b.svg").read_text()
     texts = {element.text for element in ElementTree.fromstring(svg).iter() if element.text}
     assert {one.label for one in found} <= texts
-    assert {label for label, _ in METRICS.values()} <= texts
+    assert {label(key, found) for key in METRICS} <= texts
+    assert "test accuracy (%)" in texts  # no samples are held out
+    held_out = [replace(one, measured_on="validation") for one in found]
+    save_figure(tmp_path / "v.svg", held_out, list(METRICS))
+    assert "validation accuracy (%)" in (tmp_path / "v.svg").read_text()
+    assert label("val_loss", [found[0], held_out[0]]) == "test or validation loss"
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "d.pdf").read_bytes().startswith(b"%PDF")
     save_panels(tmp_path / "e.svg", [("(a) left", found[:2]), ("(b) right", found[2:])], "val_accuracy")

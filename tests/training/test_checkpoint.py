@@ -55,6 +55,25 @@ def test_files_of_others_and_other_versions_are_told_apart(tmp_path: Path, train
         load_checkpoint(tmp_path / "missing.pt")
 
 
+def test_a_checkpoint_cut_short_says_so_and_what_to_do(tmp_path: Path, trained: Outcome) -> None:
+    whole = trained.checkpoint.read_bytes()
+    path = tmp_path / "last.pt"
+    path.write_bytes(whole[: len(whole) // 2])
+
+    def said() -> str:
+        with pytest.raises(FileFormatError) as caught:
+            load_checkpoint(path)
+        return str(caught.value)
+
+    assert said().endswith("its end is missing or overwritten, as when writing or copying it was cut short")
+    (tmp_path / "run.json").touch()
+    assert "cut short (the same `tna train` with --fresh trains the run again)" in said()
+    (tmp_path / "previous.pt").write_bytes(whole)
+    assert "cut short (the same `tna train` goes on from the checkpoint before it, previous.pt)" in said()
+    path.write_text("something else")
+    assert "no file that `torch.save` wrote" in said()
+
+
 def test_altered_contents_fail_the_checksum_even_in_a_sound_archive(tmp_path: Path, trained: Outcome) -> None:
     content = torch.load(trained.checkpoint, weights_only=True)
     name = "networks/base/readout.bias"

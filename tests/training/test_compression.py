@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ from tnacli.fine_tuning import compression_run
 from tnacli.packed.file import read_packed
 from tnacli.quant.weights import compressed_layers, compression_mode
 from tnacli.recipe.compression_section import Binary, Compression, Gradual, Ternary
-from tnacli.recipe.objective_section import Twin
-from tnacli.recipe.schema import Settings
+from tnacli.recipe.data_section import Data
+from tnacli.recipe.load import load
+from tnacli.recipe.objective_section import Solo, Twin
+from tnacli.recipe.schema import Settings, as_json
 from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network, save_checkpoint
 from tnacli.training.events import Compressed, EpochDone, Event
 
@@ -175,6 +178,25 @@ def test_a_checkpoint_is_fine_tuned_each_way(
     outcome = Experiment(out, initial={checkpoint.digest: checkpoint}).execute(run)
     assert outcome.result["compressed"] == expected.mode
     assert export_checkpoint(outcome.checkpoint, out / "packed.safetensors").samples == 60
+
+
+@pytest.mark.parametrize(("data", "alpha"), [("cifar10", 1e-3), ("cifar100", 1e-3), ("fashion_mnist", 1e-4)])
+def test_a_new_twin_is_matched_with_the_papers_alpha(data: str, alpha: float, trained_full: Outcome) -> None:
+    """Table 1's, which its recipes have as well; the digits are not in the paper."""
+    checkpoint = load_checkpoint(trained_full.checkpoint)
+    settings = checkpoint.settings.model_copy(update={"objective": Solo()})
+    other = settings.model_copy(update={"data": Data(name=data, size=(8, 8))})
+    about = {**checkpoint.about, "settings": as_json(other)}
+    run = compression_run(replace(checkpoint, about=about), source="x", twin=True)
+    assert isinstance(run.settings.objective, Twin)
+    assert run.settings.objective.alpha == alpha
+    table = load(f"table1_{data}").recipe.runs["tna"].objective
+    assert isinstance(table, Twin)
+    assert table.alpha == alpha
+    without = replace(checkpoint, about={**checkpoint.about, "settings": as_json(settings)})
+    with pytest.raises(UsageError, match=r"no alpha for digits: .*--alpha"):
+        compression_run(without, source="x", twin=True)
+    assert compression_run(without, source="x", twin=True, alpha=0.25).settings.objective == Twin(alpha=0.25)
 
 
 @pytest.mark.parametrize(

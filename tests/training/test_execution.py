@@ -1,23 +1,36 @@
-"""Threads and memory of a run: what is chosen, that it is undone, and that it is refused where it has no effect."""
+"""Threads, memory and compiled regions of a run: what is chosen, and that it is refused where it has no effect."""
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from pydantic import ValidationError
 
+from tests.conftest import TINY
 from tnacli.build import build_objective
+from tnacli.data.batches import Batches
+from tnacli.data.load import load
+from tnacli.errors import RecipeError
+from tnacli.experiment import Experiment, Outcome
 from tnacli.objectives.objective import Objective
+from tnacli.recipe.identity import Run
 from tnacli.recipe.model_section import Model
 from tnacli.recipe.objective_section import Twin
 from tnacli.recipe.schema import Runtime, Settings, Train
+from tnacli.snn import regions as regions_module
+from tnacli.snn.native import Native
 from tnacli.snn.network import SpikingNetwork
+from tnacli.snn.regions import why_not_here
+from tnacli.training import execution
 from tnacli.training.device import keep_freed_memory
-from tnacli.training.execution import multiply_accumulates, prepare, threads
+from tnacli.training.events import EpochDone, Event, Started, Warned
+from tnacli.training.execution import compile_regions, multiply_accumulates, prepare, threads
 
-CPU = torch.device("cpu")
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.fixture(autouse=True)
@@ -77,3 +90,124 @@ def test_low_memory_is_refused_where_it_has_no_effect() -> None:
     for model in (Model(spiking=False), Model.model_validate({"build": "package.module:function"})):
         with pytest.raises(ValidationError, match="has no effect on"):
             Settings(model=model, runtime=Runtime(memory="low"))
+
+
+def digits(batch_size: int, samples: int = 120, rank: int = 0, world: int = 1) -> Batches:
+    """The training batches of the digits; nothing is moved to a device."""
+    dataset = load(TINY.data.model_copy(update={"train_samples": samples}), 3)
+    return Batches(dataset.train, dataset, batch_size, CPU, training=True, rank=rank, world=world)
+
+
+@pytest.mark.parametrize(
+    ("compile", "device", "epochs", "compiled", "reason"),
+    [
+        ("auto", CPU, 10**6, False, "on a GPU"),
+        ("auto", CUDA, 1249, False, "4996 steps are too few"),
+        ("auto", CUDA, 1250, True, "minutes at first"),
+        ("on", CUDA, 1, True, "minutes at first"),
+        ("on", CPU, 1, True, "minutes at first"),
+        ("off", CUDA, 10**6, False, "is off"),
+    ],
+)
+def test_what_is_compiled(
+    compile: str, device: torch.device, epochs: int, compiled: bool, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "why_not_here", lambda device: None)
+    settings = small(compile=compile).model_copy(update={"train": Train(epochs=epochs, batch_size=32)})
+    objective = made(settings.model_copy(update={"objective": Twin(alpha=1e-3)}))
+    regions, said = compile_regions(objective, settings, device, digits(32))
+    assert reason in said
+    assert (regions is not None) == compiled
+    for network in objective.networks.values():
+        assert isinstance(network, SpikingNetwork)
+        assert all(layer.regions is regions for layer in network.spiking.values())
+
+
+@pytest.mark.parametrize(("samples", "rank", "world", "expected"), [(120, 0, 1, 32), (20, 0, 1, 20), (120, 2, 3, 10)])
+def test_regions_are_for_this_process_s_share_of_a_full_batch(
+    samples: int, rank: int, world: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "why_not_here", lambda device: None)
+    settings, batches = small(compile="on"), digits(32, samples, rank, world)
+    regions, _ = compile_regions(made(settings), settings, CPU, batches)
+    assert regions is not None
+    assert regions.samples == expected == len(next(iter(batches.epoch())).labels)
+
+
+def test_a_machine_that_cannot_compile_says_why_and_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "why_not_here", lambda device: "there is no compiler")
+    settings = small(compile="on")
+    regions, said = compile_regions(made(settings), settings, CPU, digits(32))
+    assert regions is None
+    assert said == "layers are not compiled: there is no compiler"
+
+
+def test_compiling_is_refused_where_it_has_no_effect() -> None:
+    with pytest.raises(ValidationError, match="has no effect on an artificial network"):
+        Settings(model=Model(spiking=False), runtime=Runtime(compile="on"))
+    own = Model.model_validate({"build": "tests.snn.own_networks:pooled_by_maximum", "timesteps": 3})
+    settings = Settings(model=own, runtime=Runtime(compile="on"))
+    with pytest.raises(RecipeError, match=r"runtime\.compile: is on and has no effect"):
+        compile_regions(made(settings), settings, CPU, digits(32))
+
+
+def test_how_a_run_is_executed_is_no_part_of_its_identity() -> None:
+    runs = [Run("tiny", "run", 0, small(compile=how)) for how in ("auto", "on", "off")]
+    assert len({run.identity for run in runs}) == 1
+
+
+def trained(out: Path, compile: str) -> tuple[list[float], list[Event], Outcome]:
+    """Training losses, all events and the outcome of a tiny run with a smaller last batch."""
+    events: list[Event] = []
+    model = Model(layout="8C3-AP4-12FC", timesteps=3)
+    update = {"model": model, "objective": Twin(alpha=1e-3), "runtime": Runtime.model_validate({"compile": compile})}
+    run = Run("tiny", "run", 0, TINY.model_copy(update=update))
+    outcome = Experiment(out, emit=lambda run, event: events.append(event)).execute(run)
+    return [event.train_loss for event in events if isinstance(event, EpochDone)], events, outcome
+
+
+@pytest.mark.slow
+def test_a_compiled_run_is_the_plain_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if why_not := why_not_here(CPU):
+        pytest.skip(why_not)
+    monkeypatch.setattr(regions_module, "_COMPILED", compiled := {})
+    expected, _, plain = trained(tmp_path / "plain", "off")
+    losses, events, outcome = trained(tmp_path / "compiled", "on")
+    assert losses == pytest.approx(expected, rel=1e-4)
+    assert len(compiled) == 2  # base and twin share them, and the last, smaller batch has none
+    assert not [event for event in events if isinstance(event, Warned) and "torch.compile" in event.message]
+    (started,) = [event for event in events if isinstance(event, Started)]
+    assert any("layers are compiled" in note for note in started.notes)
+    assert (outcome.result["compiled_regions"], plain.result["compiled_regions"]) == (True, False)
+    assert outcome.result["accuracy"] == plain.result["accuracy"]
+
+
+def test_a_run_whose_layers_cannot_be_compiled_is_warned_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compile(function: object, **options: object) -> None:
+        raise RuntimeError("no such compiler")
+
+    monkeypatch.setattr(torch, "compile", compile)
+    monkeypatch.setattr(execution, "why_not_here", lambda device: None)
+    expected, _, _ = trained(tmp_path / "plain", "off")
+    losses, events, outcome = trained(tmp_path / "compiled", "on")
+    assert losses == pytest.approx(expected, rel=1e-4)
+    (warned,) = [event.message for event in events if isinstance(event, Warned) and "torch.compile" in event.message]
+    assert "no such compiler" in warned
+    assert outcome.result["compiled_regions"] is False
+
+
+def test_a_run_says_that_it_takes_the_slow_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def notes(out: Path) -> str:
+        events: list[Event] = []
+        settings = TINY.model_copy(update={"train": Train(epochs=0)})
+        Experiment(out, emit=lambda run, event: events.append(event)).execute(Run("tiny", "run", 0, settings))
+        return " ".join(note for event in events if isinstance(event, Started) for note in event.notes)
+
+    monkeypatch.setattr(execution, "native", lambda: Native(None, "switched off by TNA_NATIVE=0"))
+    assert "the slow path, without compiled kernels: switched off by TNA_NATIVE=0" in notes(tmp_path / "slow")
+    monkeypatch.setattr(execution, "native", lambda: Native(ctypes.CDLL(None), "compiled"))
+    said = notes(tmp_path / "fast")
+    assert "slow path" not in said
+    assert "digits from embedded samples" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ from tnacli.errors import DataError, DivergedError, Interrupted, RunBusyError, S
 from tnacli.experiment import Experiment, Outcome
 from tnacli.quant.weights import compression_mode
 from tnacli.recipe.compression_section import Ternary
+from tnacli.recipe.data_section import Data
 from tnacli.recipe.identity import Run
 from tnacli.recipe.objective_section import Distill
 from tnacli.recipe.schema import Settings, Train
 from tnacli.report.store import RunFolder
+from tnacli.training import device
 from tnacli.training.checkpoint import load_checkpoint, restore_network
 from tnacli.training.events import Compressed, EpochDone, Event, Finished, Saved, Started, Warned
 from tnacli.training.stop import StopRequest
@@ -114,7 +117,7 @@ class SignalInEvaluation(StopRequest):
 def test_a_stop_within_an_evaluation_keeps_the_whole_epoch(out: Path, trained: Outcome, batches: int) -> None:
     """Two batches an evaluation: 4 are those of two epochs, so the next one stands just behind compression."""
     run = run_of(tiny_tna_t_snn())
-    with pytest.raises(Stopped, match=r"stopped by SIGTERM; saved .*step 4"):
+    with pytest.raises(Stopped, match=r"SIGTERM received; saved .*step 4"):
         Experiment(out, stop=SignalInEvaluation(batches)).execute(run)
     resumed = Experiment(out).execute(run)
     assert same(tensors(resumed), tensors(trained))
@@ -254,18 +257,31 @@ def test_dead_layers_are_named_together_and_only_when_they_change(out: Path) -> 
         run_of(TINY.model_copy(update={"model": model}))
     )
     (warning,) = [event for event in events if isinstance(event, Warned)]
-    assert warning.message.startswith("epoch 1: never spikes: conv1, conv2, fc1. ")
-    assert "lower model.neuron.threshold" in warning.message
+    assert warning.message.startswith("epoch 2: never spikes: conv1, conv2, fc1. ")
+    for advice in ("smaller train.learning_rate", "model.norm: batch", "lower model.neuron.threshold"):
+        assert advice in warning.message
 
 
-def test_a_saturated_layer_is_told_from_a_silent_one(out: Path) -> None:
+def test_what_is_set_already_is_not_advised(out: Path) -> None:
+    """Batch norm is there, and no threshold is so high that the neurons of the first epoch could all be alive."""
+    neuron = TINY.model.neuron.model_copy(update={"threshold": 1e6})
+    model = TINY.model.model_copy(update={"neuron": neuron})
+    events: list[Event] = []
+    experiment = Experiment(out, emit=lambda run, event: events.append(event))
+    experiment.execute(run_of(TINY.model_copy(update={"model": model})))
+    (warning,) = [event.message for event in events if isinstance(event, Warned)]
+    assert warning.startswith("epoch 2: never spikes: conv1, conv2, fc1. ")
+    assert "model.norm" not in warning
+
+
+def test_a_layer_that_always_spikes_is_told_from_a_silent_one(out: Path) -> None:
     neuron = TINY.model.neuron.model_copy(update={"threshold": 1e-6, "decay": 1.0})
     model = TINY.model.model_copy(update={"norm": "none", "neuron": neuron, "layout": "4C3-AP2-6C3-AP2-12FC"})
     events: list[Event] = []
     experiment = Experiment(out, emit=lambda run, event: events.append(event))
-    train = TINY.train.model_copy(update={"epochs": 1, "learning_rate": 1e-9})
+    train = TINY.train.model_copy(update={"epochs": 2, "learning_rate": 1e-9})
     outcome = experiment.execute(run_of(TINY.model_copy(update={"model": model, "train": train})))
-    rates = outcome.folder.metrics()[0]["firing_rate"]
+    rates = outcome.folder.metrics()[1]["firing_rate"]
     dead = [name for name, rate in rates.items() if rate == 0 or rate > 0.95]
     said = " ".join(event.message for event in events if isinstance(event, Warned))
     assert [name for name in rates if f" {name}" in said] == dead
@@ -293,3 +309,63 @@ def test_what_a_killed_process_was_writing_is_removed_by_the_next(out: Path, fin
 def test_a_stopped_fresh_run_says_that_fresh_begins_anew(out: Path) -> None:
     with pytest.raises(Stopped, match="Leave out --fresh then"):
         Experiment(out, stop=StopAfter(1)).execute(run_of(TINY), fresh=True)
+
+
+def test_a_finished_pupil_needs_no_teacher(out: Path) -> None:
+    taught = run_of(TINY.model_copy(update={"objective": Distill(alpha=1.0)}))
+    assert taught.teacher is not None
+    first = Experiment(out).execute(taught)
+    shutil.rmtree(RunFolder.of(out, taught.teacher).path)
+    again = Experiment(out).execute(taught)
+    assert (again.trained, again.result) == (False, first.result)
+    assert RunFolder.of(out, taught.teacher).status == "new"
+
+
+def test_a_run_goes_on_in_the_precision_that_it_began_in(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` means another on a machine where bf16 is fast, under the same identity."""
+    with pytest.raises(Stopped):
+        Experiment(out, stop=StopAfter(5)).execute(run_of(TINY))
+    monkeypatch.setattr(device, "fast_bf16", lambda device: True)
+    events: list[Event] = []
+    outcome = Experiment(out, emit=lambda run, event: events.append(event)).execute(run_of(TINY))
+    (started,) = [event for event in events if isinstance(event, Started)]
+    assert (outcome.result["precision"], started.precision) == ("fp32", "fp32")
+    assert "in fp32, as it began; train.precision: auto would be bf16 here" in started.notes
+    assert load_checkpoint(outcome.checkpoint).about["precision"] == "fp32"
+    assert Experiment(out).execute(run_of(TINY, seed=1)).result["precision"] == "bf16"
+
+
+def test_a_finished_run_says_that_other_data_is_there_now(out: Path, tmp_path: Path, trained: Outcome) -> None:
+    run = run_of(TINY.model_copy(update={"data": Data(name="cifar10", root=str(tmp_path))}))
+    folder = RunFolder.of(out, run)
+    folder.path.mkdir(parents=True)
+    data = {"name": "cifar10", "source": "folder", "fingerprint": "0"}
+    folder.write_json("result.json", {**trained.result, "data": data})
+
+    def warned() -> list[str]:
+        events: list[Event] = []
+        assert not Experiment(out, emit=lambda run, event: events.append(event)).execute(run).trained
+        return [event.message for event in events if isinstance(event, Warned)]
+
+    assert warned() == []  # no data at all: nothing to compare with
+    for split in ("train", "test"):
+        (tmp_path / "cifar10" / split / "cat").mkdir(parents=True)
+    assert warned() == []
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    assert warned() == ["finished before on class folders; now official files are there; --fresh trains anew"]
+
+
+def test_a_finished_run_is_compared_with_data_that_is_loaded_already(out: Path) -> None:
+    Experiment(out).execute(run_of(TINY))
+    events: list[Event] = []
+    experiment = Experiment(out, emit=lambda run, event: events.append(event))
+    experiment.dataset(run_of(TINY))
+    experiment.execute(run_of(TINY))
+    assert [event for event in events if isinstance(event, Warned)] == []
+    (folder,) = out.glob("tiny/*")
+    result = json.loads((folder / "result.json").read_text())
+    result["data"]["fingerprint"] = "another"
+    (folder / "result.json").write_text(json.dumps(result))
+    experiment.execute(run_of(TINY))
+    (warned,) = [event.message for event in events if isinstance(event, Warned)]
+    assert warned == "finished before on other samples than digits has now; --fresh trains anew"

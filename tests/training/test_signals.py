@@ -63,9 +63,9 @@ def saved_position(recipe: Path) -> tuple[int, int]:
 @pytest.mark.parametrize(
     ("number", "code", "said"),
     [
-        (signal.SIGTERM, 75, "stopped by SIGTERM; saved"),
-        (signal.SIGUSR1, 75, "stopped by SIGUSR1; saved"),
-        (signal.SIGINT, 130, "interrupted; saved"),
+        (signal.SIGTERM, 75, "stopped: SIGTERM received; saved"),
+        (signal.SIGUSR1, 75, "stopped: SIGUSR1 received; saved"),
+        (signal.SIGINT, 130, "stopped: interrupted; saved"),
     ],
 )
 def test_a_signal_saves_and_the_same_command_goes_on(recipe: Path, number: int, code: int, said: str) -> None:
@@ -185,7 +185,7 @@ def test_ctrl_c_before_training_ends_at_once(recipe: Path, place: str) -> None:
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (130, "")
-    assert "error: interrupted" in err
+    assert "stopped: interrupted" in err
     assert "Traceback" not in err
 
 

@@ -5,11 +5,12 @@ No command's file imports torch at module level, so help and mistakes are answer
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 from types import FrameType
-from typing import Annotated, NoReturn, TextIO
+from typing import Annotated, NoReturn, TextIO, cast
 
 import typer
 
@@ -23,9 +24,10 @@ from tnacli.cli.export import export
 from tnacli.cli.inspect import inspect
 from tnacli.cli.recipes import recipes
 from tnacli.cli.report import report
+from tnacli.cli.streams import Explained
 from tnacli.cli.ternarize import ternarize
 from tnacli.cli.train import train
-from tnacli.errors import TnaError
+from tnacli.errors import Stopped, TnaError
 from tnacli.version import __version__
 
 EXIT_CODES = """Exit codes: 0 done · 1 a bug · 2 usage · 3 recipe · 4 data · 5 device · 6 outside tolerance · 7 diverged ·
@@ -72,19 +74,21 @@ def main() -> NoReturn:
     signal.signal(signal.SIGINT, _interrupted)
     if "_TNA_COMPLETE" in os.environ:
         completion.join_assignment()
-    told = sys.stderr
+    told, out = sys.stderr, sys.stdout
     if _rank() > 0:
         # Of several processes under torchrun one prints and draws; from the others only what ended them is heard.
-        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+        out = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+    shown = cast(TextIO, Explained(out, "stdout"))
+    watched = cast(TextIO, Explained(told if out is sys.stdout else out, "stderr"))
     try:
-        app()
+        with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(watched):
+            try:
+                app()
+            finally:
+                shown.flush()  # here, where a full disk can still be reported
     except TnaError as error:
-        _message(str(error), told)
+        _message(str(error), told, label="stopped: " if isinstance(error, Stopped) else "error: ")
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # Whoever read stdout has gone (`tna recipes | head`): nothing to tell, and nowhere to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     sys.exit(0)
 
 
@@ -96,15 +100,15 @@ def _rank() -> int:
 def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
     # A second one ends the process even where Python code cannot (within a long import of compiled code, say).
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    _message("interrupted", sys.stderr)
+    _message("interrupted", sys.stderr, label="stopped: ")
     sys.exit(130)
 
 
-def _message(text: str, stream: TextIO) -> None:
+def _message(text: str, stream: TextIO, label: str = "error: ") -> None:
     who = f"process {_rank()}: " if _rank() else ""
-    label = "error: "
     if coloured(stream):
-        label = typer.style(label, fg=typer.colors.RED, bold=True)
+        label = typer.style(label, fg=typer.colors.RED if label == "error: " else typer.colors.YELLOW, bold=True)
     # Written as it is: typer.echo would take the colour away again where FORCE_COLOR asks for it in a pipe.
-    stream.write(f"{who}{label}{text}\n")
-    stream.flush()
+    with contextlib.suppress(OSError):  # nowhere to say it; the exit code is left
+        stream.write(f"{who}{label}{text}\n")
+        stream.flush()

@@ -11,6 +11,7 @@ from tnacli.cli import completion, options
 from tnacli.cli.console import Output
 
 if TYPE_CHECKING:
+    from tnacli.cli.running import Trained
     from tnacli.recipe.schema import Settings
     from tnacli.report.distillation import Method
     from tnacli.report.table import Table
@@ -25,10 +26,15 @@ def compare_kd(
     ],
     alpha: Annotated[
         list[float] | None,
-        typer.Option("--alpha", help="An alpha of KD + CE; repeatable (default: 1e-2 to 1e-6, as in Figure 3a)."),
+        typer.Option(
+            "--alpha",
+            callback=options.above_zero,
+            help="An alpha of KD + CE; repeatable (default: 1e-2 to 1e-6, as in Figure 3a).",
+        ),
     ] = None,
     tna_alpha: Annotated[
-        float | None, typer.Option("--tna-alpha", help="Alpha of TNA (default: the recipe's, or 1e-4).")
+        float | None,
+        typer.Option("--tna-alpha", callback=options.above_zero, help="Alpha of TNA (default: the recipe's, or 1e-4)."),
     ] = None,
     match: Annotated[
         str | None,
@@ -39,7 +45,10 @@ def compare_kd(
         ),
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option("--temperature", help="Softens the outputs of --match kl (default: 4).")
+        float | None,
+        typer.Option(
+            "--temperature", callback=options.above_zero, help="Softens the outputs of --match kl (default: 4)."
+        ),
     ] = None,
     seed: options.Seed = None,
     overlays: options.With = None,
@@ -78,13 +87,6 @@ def compare_kd(
         raise UsageError(f"--match is mse or kl, not {match!r}")
     if temperature is not None and match != "kl":
         raise UsageError("--temperature has no effect without --match kl")
-    for name, value in [
-        ("--tna-alpha", tna_alpha),
-        ("--temperature", temperature),
-        *(("--alpha", a) for a in alpha or ()),
-    ]:
-        if value is not None and not 0 < value < float("inf"):
-            raise UsageError(f"{name} must be above 0, not {value:g}")
     if len(set(alpha or ())) != len(alpha or ()):
         raise UsageError("an --alpha is given twice; give each once")
     loaded = load(recipe, overlays=overlays or (), overrides=overrides or ())
@@ -95,39 +97,18 @@ def compare_kd(
         )
     ]
     runs = list({run.identity: run for method in compared for run in method.runs}.values())
-    done, _ = train_all(
-        output, runs, out, time_limit=time_limit, tensorboard=tensorboard, before_each=_forget_peak_memory
-    )
-    found = {outcome.run.identity: outcome for outcome in done}
-    outcomes = [
-        Outcomes(
-            m,
-            {run.seed: found[run.identity].result for run in m.runs},
-            all(found[run.identity].trained for run in m.runs),
-        )
-        for m in compared
-    ]
+    trained = train_all(output, runs, out, time_limit=time_limit, tensorboard=tensorboard)
+    found = {outcome.run.identity: outcome for outcome in trained.outcomes}
+    lost = {one.run.identity: one.note for one in trained.diverged}
+    outcomes = []
+    for m in compared:
+        done = {run.seed: found[run.identity] for run in m.runs if run.identity in found}
+        missing = tuple(lost[run.identity] for run in m.runs if run.identity in lost)
+        results = {seed: outcome.result for seed, outcome in done.items()}
+        outcomes.append(Outcomes(m, results, missing))
     tables = [comparison_table(outcomes, _extra_parameters(compared)), differences_table(outcomes)]
-    _show(output, loaded.recipe.name, tables)
-
-
-def _forget_peak_memory() -> None:
-    """Begin the peak of memory anew, so that a run's is its own and not that of a larger one before it.
-
-    On Linux the kernel resets the peak of a process that asks for it; elsewhere it stays that of the whole process.
-    """
-    import contextlib
-    import ctypes
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
+    _show(output, loaded.recipe.name, tables, trained)
+    trained.refuse_diverged()
 
 
 def _extra_parameters(compared: list[Method]) -> dict[str, int | None]:
@@ -148,14 +129,14 @@ def _extra_parameters(compared: list[Method]) -> dict[str, int | None]:
     return extra
 
 
-def _show(output: Output, recipe: str, tables: list[Table]) -> None:
+def _show(output: Output, recipe: str, tables: list[Table], trained: Trained) -> None:
     from tnacli.report.table import document
 
     if output.as_json:
         comparison, differences = map(document, tables)
         output.document(
             {"command": "compare-kd", "version": 1, "recipe": recipe, "methods": comparison["rows"],
-             "differences": differences["rows"]}
+             "differences": differences["rows"], "diverged": trained.as_json()}
         )  # fmt: skip
         return
     for table in tables:

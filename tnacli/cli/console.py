@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 # In a pipe nothing may be wrapped or cut: rich is told of a very wide terminal, and pads nothing to it.
 PIPE_WIDTH = 100_000
+# A word longer than this, such as a path, may be folded to make room for the numbers of a table.
+FOLDED_WIDTH = 16
 
 
 def _console(stream: TextIO) -> Console:
@@ -50,14 +53,17 @@ class Output:
         """A warning; shown even when quiet."""
         self.stderr.print(f"[yellow]warning:[/] {escape(message)}")
 
-    def document(self, value: dict[str, Any]) -> None:
+    def document(self, value: dict[str, Any] | list[dict[str, Any]]) -> None:
         """The one JSON document of a command."""
         self.stdout.file.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
     def table(
         self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()
     ) -> None:
-        """A table; the columns named in `right` are numbers. In a pipe: no frame, two spaces between columns, nothing cut."""
+        """A table; the columns named in `right` are numbers. In a pipe: no frame, two spaces between columns, nothing cut.
+
+        On a terminal too narrow for its numbers, a line for each cell that is not empty (as psql's expanded display).
+        """
         cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
         headed = any(columns)
         if not self.stdout.is_terminal:
@@ -71,11 +77,43 @@ class Output:
             show_header=headed,
             pad_edge=False,
         )
-        for column in columns:
-            table.add_column(escape(column), justify="right" if column in right else "left", overflow="fold")
+        numbers = [name in right for name in columns]
+        least = self._least_widths([columns, *cells], numbers) if headed else [None] * len(columns)
+        if least is None:
+            self._expanded_table(title, columns, cells)
+            return
+        if any(least):
+            table.padding = (0, 1, 0, 0)
+        for column, number, width in zip(columns, numbers, least, strict=True):
+            table.add_column(escape(column), justify="right" if number else "left", overflow="fold", width=width)
         for row in cells:
             table.add_row(*map(escape, row))
         self.stdout.print(table)
+
+    def _least_widths(self, rows: Sequence[Sequence[str]], numbers: Sequence[bool]) -> list[int | None] | None:
+        """Widths that keep every number whole on this terminal, as far as they must be given; None if it is too narrow.
+
+        Headers are broken between words, text beside within them where they are long, as those of paths.
+        """
+        natural, least = 3 * len(numbers) - 1, 2 * len(numbers)  # between columns, and at both edges
+        widths: list[int | None] = []
+        for n, number in enumerate(numbers):
+            header, *cells = (row[n] for row in rows)
+            words = max(map(cell_len, [*header.split(), *(() if number else " ".join(cells).split())]), default=0)
+            widths.append(max([words, *map(cell_len, cells)]) if number else None)
+            natural += max(cell_len(row[n]) for row in rows)
+            least += widths[-1] or min(words, FOLDED_WIDTH)
+        if natural <= self.stdout.width:
+            return [None] * len(numbers)
+        return widths if least <= self.stdout.width else None
+
+    def _expanded_table(self, title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+        margin = max(map(len, columns))
+        lines = [title] if title else []
+        for number, row in enumerate(cells):
+            lines += [""] if number else []
+            lines += [f"{name:<{margin}}  {cell}" for name, cell in zip(columns, row, strict=True) if cell]
+        self.stdout.file.write("\n".join([*lines, ""]))
 
     def _plain_table(self, title: str, rows: Sequence[Sequence[str]], right: Sequence[bool]) -> None:
         widths = [max(len(row[i]) for row in rows) for i in range(len(right))] if rows else []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from tnacli.cli.console import Output, size_text
+from tnacli.recipe.costs import costs
 from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.describe import resolved
 from tnacli.recipe.identity import Run
@@ -53,22 +55,34 @@ def show(output: Output, loaded: Loaded, runs: tuple[Run, ...], out: Path) -> No
         rows.append([
             run.name, run.seed, record["status"], f"{size['parameters']:,}" if size else unknown,
             size_text(size["checkpoint_bytes"]) if size else "",
-            size_text(size["packed_bytes"]) if size and size["packed_bytes"] else "", record["folder"],
+            size_text(size["packed_bytes"]) if size and size["packed_bytes"] else "", *_costs_texts(run.settings),
+            record["folder"],
         ])  # fmt: skip
+    numbers = ("parameters", "checkpoint", "packed 2-bit", "FLOP a sample", "FLOP in all", "memory of a step")
     output.table(
-        f"{loaded.recipe.name}: runs", ["run", "seed", "status", "parameters", "checkpoint", "packed 2-bit", "folder"], rows,
-        right=("seed", "parameters", "checkpoint", "packed 2-bit"),
-    )  # fmt: skip
+        f"{loaded.recipe.name}: runs", ["run", "seed", "status", *numbers, "folder"], rows, right=("seed", *numbers)
+    )
+    output.say("FLOP: forward and backward, all networks, compression and evaluation not counted; memory: in fp32 on the CPU "
+               "with the compiled kernels, without Python, torch and the data")  # fmt: skip
     if not output.verbose:
         output.say("values not shown are defaults; -v shows them all")
 
 
 def _record(run: Run, out: Path) -> dict[str, Any]:
-    folder = RunFolder.of(out, run)
+    folder, found = RunFolder.of(out, run), costs(run.settings)
     return {
         "run": run.name, "seed": run.seed, "identity": run.identity, "status": folder.status, "folder": str(folder.path),
-        "altered": list(run.altered), "size": sizes(run.settings), "settings": run.settings.model_dump(mode="json"),
+        "altered": list(run.altered), "size": sizes(run.settings),
+        "costs": None if found is None else asdict(found), "settings": run.settings.model_dump(mode="json"),
     }  # fmt: skip
+
+
+def _costs_texts(settings: Settings) -> tuple[str, str, str]:
+    found = costs(settings)
+    if found is None:
+        return "", "", ""
+    memory = "" if found.step_bytes is None else f"about {size_text(float(f'{found.step_bytes:.1e}'))}"
+    return f"{found.sample_flop:.2g}", "" if found.run_flop is None else f"{found.run_flop:.2g}", memory
 
 
 def sizes(settings: Settings) -> dict[str, int | None] | None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tnacli.deploy.formats import Deployed
 
 _NAMES = {"packed": "model.safetensors", "nir": "model.nir", "onnx": "model.onnx", "c": "tna_net"}
+_ENDINGS = {".safetensors": "packed", ".nir": "nir", ".onnx": "onnx", ".c": "c", ".h": "c"}
 
 
 def export(
@@ -79,6 +80,9 @@ def export(
         raise UsageError(f"--encoding applies to packed files; --format {form} stores weights in its own way")
     if encoding is not None and encoding not in ENCODINGS:
         raise UsageError(f"--encoding is one of {', '.join(ENCODINGS)}, not {encoding!r}")
+    meant = form if to is None else _ENDINGS.get(to.suffix.lower(), form)
+    if meant != form:
+        raise UsageError(f"{to} is a name of --format {meant}, and this writes --format {form}; give one that fits")
     destination = _destination(to, form)
     _refuse_existing(destination, form, force)
     if form in FORMATS:
@@ -118,8 +122,11 @@ def _destination(to: Path | None, form: str) -> Path:
 def _refuse_existing(destination: Path, form: str, force: bool) -> None:
     from tnacli.deploy.formats import destinations
     from tnacli.errors import UsageError
+    from tnacli.storage import require_replaceable
 
     there = [path for path in destinations(form, destination) if path.exists()]
+    for path in there:
+        require_replaceable(path)
     if there and not force:
         raise UsageError(f"{there[0]} is there already; choose another name with -o, or replace it with --force")
 

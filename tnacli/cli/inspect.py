@@ -38,7 +38,8 @@ def inspect(
     if as_json:
         output.document({"command": "inspect", "version": 1, "file": str(file), **facts, "layers": layers})
         return
-    output.table("", ["", ""], [[_label(key), _shown(key, value)] for key, value in facts.items()])
+    known = {key: value for key, value in facts.items() if value is not None}
+    output.table("", ["", ""], [[_label(key), _shown(key, value)] for key, value in known.items()])
     columns = ["layer", "weights", "shape", "-1 %", "0 %", "+1 %", "stored", "as fp32"]
     rows = [
         [layer["name"], layer["encoding"], "x".join(map(str, layer["shape"])),
@@ -115,6 +116,6 @@ def _shown(key: str, value: Any) -> str:
         return f"{size_text(value)} ({value:,} bytes)"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "no"
-    if key == "accuracy" and value is not None:
+    if key == "accuracy":
         return f"{value:.2f} %"
-    return "" if value is None else f"{value:,}" if key == "parameters" else str(value)
+    return f"{value:,}" if key == "parameters" else str(value)

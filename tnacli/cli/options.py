@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from tnacli.cli import completion
+
+T = TypeVar("T", float | None, list[float] | None)
+
+
+def above_zero(parameter: typer.CallbackParam, value: T) -> T:
+    """A number, or each of a list, if it is above 0 and finite. Raises UsageError."""
+    from tnacli.errors import UsageError
+
+    for number in value if isinstance(value, list | tuple) else () if value is None else (value,):
+        if not 0 < number < float("inf"):
+            raise UsageError(f"{parameter.opts[0]} must be above 0, not {number:g}")
+    return value
+
+
+def _known_device(value: str) -> str:
+    import re
+
+    from tnacli.errors import UsageError
+    from tnacli.recipe.schema import DEVICE, PATTERNS
+
+    if not re.fullmatch(DEVICE, value):
+        raise UsageError(f"--device is {PATTERNS[DEVICE]}; not {value!r}")
+    return value
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout instead of tables.")]
 Quiet = Annotated[
@@ -20,6 +44,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         help="auto, cpu, cuda, cuda:1 or mps.",
+        callback=_known_device,
         autocompletion=completion.words("auto", "cpu", "cuda", "mps"),
     ),
 ]

@@ -70,6 +70,11 @@ class TrainingView:
         """Show a run that was finished before."""
         self._rows[run.identity][2:6] = ["done before", "", "", f"{result['accuracy']['base']:.2f}"]
 
+    def show_diverged(self, run: Run, message: str) -> None:
+        """Show a run that came to nothing, and why."""
+        self._rows[run.identity][2] = "diverged"
+        self._output.warn(f"{self._label[run.identity]}: {message}")
+
     def show_data(self, what: str, done: int, total: int) -> None:
         """Show how far the reading of the data is."""
         if self._live:

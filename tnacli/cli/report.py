@@ -59,7 +59,7 @@ def report(
         ),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Exit with 6 if a finished number is outside its tolerance.")
+        bool, typer.Option("--check", help="Exit with 6 if a number is outside its tolerance, or none could be judged.")
     ] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -107,12 +107,16 @@ def report(
             f"±{cell.tolerance:g}" + (f" ({'; '.join(cell.marks)})" if cell.marks else "")
             for cell in outside
         ]
-        title = f"{len(outside)} of {len(judged)} finished numbers lie outside their tolerance:"
+        title = f"{len(outside)} of {len(judged)} judged numbers lie outside their tolerance:"
         raise ToleranceError("\n".join([title, *lines]))
     if check:
         with_paper = sum(cell.paper is not None for cell in cells)
-        verdict = ", all within tolerance" if judged else "; nothing to check"
-        output.say(f"{len(judged)} of {with_paper} numbers are finished{verdict}")
+        if not judged:
+            raise ToleranceError(
+                f"none of {with_paper} numbers could be judged: that takes every seed of the recipe, finished, and the paper's "
+                f"setting (no --with, --set or --seed that asks for something else)"
+            )
+        output.say(f"{len(judged)} of {with_paper} numbers were judged, all within tolerance")
 
 
 class Group(NamedTuple):

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tnacli.cli.console import Output, duration_text, size_text
+from tnacli.report.marks import marks
 from tnacli.report.statistics import spread
 
 if TYPE_CHECKING:
+    from tnacli.cli.running import Diverged, Trained
     from tnacli.experiment import Outcome
     from tnacli.exporting import Exported
 
@@ -18,17 +20,16 @@ WEIGHTS = {None: "fp32", "ternary": "ternary", "binary": "binary"}
 
 def show_results(
     output: Output,
-    outcomes: Sequence[Outcome],
-    packed: Mapping[str, Exported],
+    trained: Trained,
     paper: Mapping[str, float],
     *,
     command: str = "train",
 ) -> None:
-    """Show what runs came to; `packed` by identity of the run, `paper` the paper's accuracy by name of the run."""
+    """Show what runs came to; `paper` is the paper's accuracy in % by name of the run."""
+    outcomes, packed = trained.outcomes, trained.packed
     if output.as_json:
-        output.document(
-            {"command": command, "version": 1, "runs": [_record(o, packed.get(o.run.identity)) for o in outcomes]}
-        )
+        runs = [_record(o, packed.get(o.run.identity)) for o in outcomes]
+        output.document({"command": command, "version": 1, "runs": runs, "diverged": trained.as_json()})
         return
     groups: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
@@ -43,7 +44,15 @@ def show_results(
     if packed:
         columns += ["packed file", "packed accuracy %"]
     columns.append("training")
-    notes = {name: note(group[0].result) for name, group in groups.items()}
+    lost: dict[str, list[Diverged]] = {}
+    for one in trained.diverged:
+        lost.setdefault(one.run.name, []).append(one)
+    notes = {
+        name: "; ".join(filter(None, [*_marks(group), *(one.note for one in lost.pop(name, ()))]))
+        for name, group in groups.items()
+    }
+    for name, ones in lost.items():  # no seed of these came to a result
+        notes[name] = "; ".join([*ones[0].run.altered, *(one.note for one in ones if one.taught)])
     if any(notes.values()):
         columns.append("note")
     rows = []
@@ -70,30 +79,34 @@ def show_results(
         if any(notes.values()):
             row.append(notes[name])
         rows.append(row)
+    for name, ones in lost.items():
+        settings = ones[0].run.settings
+        known = {
+            "run": name, "weights": WEIGHTS[settings.compression.mode if settings.compression else None],
+            "seeds": ", ".join(str(one.run.seed) for one in ones), "test accuracy %": "diverged", "note": notes[name],
+        }  # fmt: skip
+        rows.append([known.get(column, "") for column in columns])
+    runs_shown = [*(o.run for o in outcomes), *(one.run for one in trained.diverged)]
     output.table(
-        outcomes[0].run.recipe if outcomes else "", columns, rows,
+        runs_shown[0].recipe if runs_shown else "", columns, rows,
         right=("test accuracy %", "paper %", "sibling %", "packed file", "packed accuracy %", "training"),
     )  # fmt: skip
-    if outcomes:
+    if len(outcomes) == 1:
+        output.say(f"checkpoint: {outcomes[0].checkpoint}")
+    elif outcomes:
         output.say(f"checkpoints: {_common_folder(outcomes)}/*/last.pt")
 
 
-def note(result: Mapping[str, Any]) -> str:
-    """What must be said wherever the result is shown: overlays and overrides, and selection on the test set."""
-    notes = list(result["altered"])
-    if result["select"] == "test":
-        notes.append(f"best epoch chosen on the test set ({result['selected_epoch']})")
-    elif result["select"] == "val":
-        notes.append(f"epoch {result['selected_epoch']} chosen on validation samples")
-    if result["data"]["source"] == "generated":
-        notes.append("generated data")
-    return "; ".join(notes)
+def _marks(group: Sequence[Outcome]) -> tuple[str, ...]:
+    run = group[0].run
+    return marks(run.settings, run.altered, [outcome.result for outcome in group])
 
 
 def _record(outcome: Outcome, exported: Exported | None) -> dict[str, Any]:
     keep = ("recipe", "run", "seed", "identity", "altered", "data", "compressed", "accuracy", "loss", "firing_rate",
             "select", "selected_epoch", "epochs", "seconds", "peak_memory_mb", "device", "precision")  # fmt: skip
     record = {key: outcome.result[key] for key in keep}
+    record["peak_beyond_start_mb"] = outcome.result.get("peak_beyond_start_mb")  # not in older results
     # Asked for by this recipe, whichever recipe trained it first.
     record |= {"recipe": outcome.run.recipe, "run": outcome.run.name, "trained": outcome.trained}
     record |= {"folder": str(outcome.folder.path), "checkpoint": str(outcome.checkpoint)}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tnacli.cli.console import Output
+from tnacli.errors import DivergedError
 
 if TYPE_CHECKING:
     from tnacli.experiment import Outcome
@@ -15,6 +17,43 @@ if TYPE_CHECKING:
     from tnacli.recipe.identity import Run
     from tnacli.training.checkpoint import Checkpoint
     from tnacli.training.events import Event
+
+
+@dataclass(frozen=True)
+class Diverged:
+    """A run that came to no result: its own training diverged, or that of its teacher (`taught`). `message` says why."""
+
+    run: Run
+    message: str
+    taught: bool = False
+
+    @property
+    def note(self) -> str:
+        """What a table says of it."""
+        return f"seed {self.run.seed}: {self.message}" if self.taught else f"seed {self.run.seed} diverged"
+
+
+@dataclass
+class Trained:
+    """What runs came to, in their order; `packed` are the packed files of compressed ones by identity."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    packed: dict[str, Exported] = field(default_factory=dict)
+    diverged: list[Diverged] = field(default_factory=list)
+
+    def as_json(self) -> list[dict[str, object]]:
+        """Those that diverged, as documents list them."""
+        return [
+            {"recipe": d.run.recipe, "run": d.run.name, "seed": d.run.seed, "identity": d.run.identity, "message": d.message}
+            for d in self.diverged
+        ]  # fmt: skip
+
+    def refuse_diverged(self) -> None:
+        """Raise DivergedError if a run diverged; to be called when the results of the others have been shown."""
+        if self.diverged:
+            names = ", ".join(f"{one.run.name} seed {one.run.seed}" for one in self.diverged)
+            count = len(self.diverged) + len(self.outcomes)
+            raise DivergedError(f"{len(self.diverged)} of {count} runs diverged: {names}; the warnings above say why")
 
 
 def train_all(
@@ -27,12 +66,11 @@ def train_all(
     tensorboard: Path | None = None,
     initial: Mapping[str, Checkpoint] | None = None,
     export: bool = False,
-    before_each: Callable[[], None] = lambda: None,
-) -> tuple[list[Outcome], dict[str, Exported]]:
-    """The outcomes of `runs` below `out`, in their order, and with `export` the packed files of compressed ones by identity.
+) -> Trained:
+    """What `runs` come to below `out`, with `export` packed as well where they are compressed.
 
-    `time_limit` is in minutes. `tensorboard` is a folder to log into. Raises what `Experiment.execute` raises, and UsageError
-    if TensorBoard is asked for and not installed.
+    One that diverges does not keep the next from being trained. `time_limit` is in minutes. `tensorboard` is a folder to log
+    into. Raises whatever else `Experiment.execute` raises, and UsageError if TensorBoard is asked for and not installed.
     """
     from tnacli.cli.progress import TrainingView
     from tnacli.experiment import Experiment
@@ -40,8 +78,8 @@ def train_all(
     from tnacli.training.distributed import ranks
     from tnacli.training.stop import StopRequest, stop_on_signals
 
-    outcomes: list[Outcome] = []
-    packed: dict[str, Exported] = {}
+    trained = Trained()
+    failed: dict[str, Diverged] = {}
     with contextlib.ExitStack() as open_now:
         log = None if tensorboard is None else open_now.enter_context(TensorBoardLog(tensorboard, out))
         view = TrainingView(output, runs)
@@ -55,16 +93,36 @@ def train_all(
                 log.emit(run, event)
 
         experiment = Experiment(out, emit=emit, stop=stop, on_data=view.show_data, initial=initial, coming=runs)
+
+        def execute(run: Run, fresh: bool) -> Outcome | None:
+            """None, with the reason in `failed`, if it diverges; one whose teacher does is not tried."""
+            if run.identity in failed:
+                return None
+            # A run that is finished needs no teacher any more.
+            teacher = None if experiment.finished(run) and not fresh else run.teacher
+            try:
+                if teacher is not None and execute(teacher, False) is None:
+                    why = f"its teacher diverged ({teacher.name} seed {teacher.seed})"
+                    failed[run.identity] = Diverged(run, why, taught=True)
+                    return None
+                return experiment.execute(run, fresh=fresh)
+            except DivergedError as error:
+                failed[run.identity] = Diverged(run, str(error))
+                return None
+
         for number, run in enumerate(runs, 1):
             output.detail(f"run {number} of {len(runs)}: {run.name}, seed {run.seed}")
-            before_each()
-            outcome = experiment.execute(run, fresh=fresh)
+            outcome = execute(run, fresh)
+            if outcome is None:
+                trained.diverged.append(failed[run.identity])
+                view.show_diverged(run, failed[run.identity].message)
+                continue
             if not outcome.trained:
                 output.say(f"{run.name} seed {run.seed}: finished before, taken from {outcome.folder.path}")
                 view.skip(run, outcome.result)
                 if log is not None and ranks().first:
                     log.copy(run, outcome.folder)
-            outcomes.append(outcome)
+            trained.outcomes.append(outcome)
             if export and outcome.result["compressed"]:
-                packed[run.identity] = experiment.export(outcome)
-    return outcomes, packed
+                trained.packed[run.identity] = experiment.export(outcome)
+    return trained

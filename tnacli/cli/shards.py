@@ -8,12 +8,14 @@ from collections.abc import Sequence
 
 from tnacli.errors import UsageError
 from tnacli.recipe.identity import Run
+from tnacli.stems import stem_of
 
 
 def shard(runs: Sequence[Run], text: str) -> tuple[Run, ...]:
     """The share `text`, `i/n` with i from 1 to n, of `runs`, by position: together the n shares are all runs, each once.
 
-    Runs with the same teacher stay together, so that two machines never wait for the same one to be trained.
+    Runs with the same teacher stay together, so that two machines never wait for the same one to be trained, and so do
+    full-precision runs and the compressed ones that begin from their checkpoints, so that nothing is trained twice.
     Raises UsageError for text that is no share, or one that nothing is left for.
     """
     match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
@@ -30,10 +32,26 @@ def shard(runs: Sequence[Run], text: str) -> tuple[Run, ...]:
 
 
 def _groups(runs: Sequence[Run]) -> list[list[Run]]:
-    groups: dict[str, list[Run]] = {}
-    for number, run in enumerate(runs):
-        groups.setdefault(f"run {number}" if run.teacher is None else run.teacher.identity, []).append(run)
-    return list(groups.values())
+    """`runs` in groups that share something to be trained, each in the order of its first run."""
+    groups: list[tuple[set[str], list[Run]]] = []
+    there = {run.identity for run in runs}
+    for run in runs:
+        needs, stem = {run.identity}, stem_of(run)
+        if run.teacher is not None:
+            needs.add(run.teacher.identity)
+        if stem is not None and stem[0].identity in there:  # else no checkpoint is kept to begin from
+            needs.add(stem[0].identity)
+        linked = [group for group in groups if group[0] & needs]
+        kept = linked[0] if linked else (set(), [])
+        if not linked:
+            groups.append(kept)
+        for group in linked[1:]:  # joined by this run
+            groups.remove(group)
+            needs |= group[0]
+            kept[1].extend(group[1])
+        kept[0].update(needs)
+        kept[1].append(run)
+    return [members for _, members in groups]
 
 
 def slurm_script(runs: Sequence[Run], arguments: Sequence[str], name: str) -> str:

@@ -17,7 +17,10 @@ def ternarize(
         str, typer.Option("--mode", help="ternary or binary.", autocompletion=completion.words("ternary", "binary"))
     ] = "ternary",
     delta: Annotated[
-        float | None, typer.Option("--delta", min=0, help="Weights within ± this become 0 (ternary) (default: 0.1).")
+        float | None,
+        typer.Option(
+            "--delta", callback=options.above_zero, help="Weights within ± this become 0 (ternary) (default: 0.1)."
+        ),
     ] = None,
     threshold: Annotated[
         str | None,
@@ -32,7 +35,7 @@ def ternarize(
         float | None,
         typer.Option(
             "--share",
-            min=0,
+            callback=options.above_zero,
             help="Delta over mean |w|, with --threshold mean, and at first with learned (default: 0.7).",
         ),
     ] = None,
@@ -59,13 +62,17 @@ def ternarize(
     alpha: Annotated[
         float | None,
         typer.Option(
-            "--alpha", min=0, help="Weight of the matching loss with a twin (default: the checkpoint's, or 1e-4)."
+            "--alpha",
+            callback=options.above_zero,
+            help="Weight of the matching loss with a twin (default: the checkpoint's, or the paper's for the data set).",
         ),
     ] = None,
     learning_rate: Annotated[
         float | None,
         typer.Option(
-            "--learning-rate", min=0, help="Initial rate (default: the checkpoint's schedule at 60 % of its epochs)."
+            "--learning-rate",
+            callback=options.above_zero,
+            help="Initial rate (default: the checkpoint's schedule at 60 % of its epochs).",
         ),
     ] = None,
     seed: Annotated[
@@ -113,7 +120,8 @@ def ternarize(
         epochs=epochs, twin=twin, alpha=alpha, learning_rate=learning_rate, seed=seed,
     )  # fmt: skip
     runs = with_place([run], device=device, data_root=data_root)
-    outcomes, _ = train_all(
+    trained = train_all(
         output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard, initial={loaded.digest: loaded}
     )
-    show_results(output, outcomes, {}, {}, command="ternarize")
+    show_results(output, trained, {}, command="ternarize")
+    trained.refuse_diverged()

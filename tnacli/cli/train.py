@@ -50,7 +50,7 @@ def train(
 ) -> None:
     """Train every run of RECIPE. Finished runs are skipped, interrupted ones go on where they stopped.
 
-    Ctrl-C, SIGTERM and --time-limit save first; the same command goes on.
+    Ctrl-C, SIGTERM and --time-limit save first; the same command goes on. A run that diverges does not stop the others.
 
     Examples:
 
@@ -91,7 +91,8 @@ def train(
 
         show(output, loaded, runs, out)
         return
-    outcomes, packed = train_all(
+    trained = train_all(
         output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard, export=loaded.recipe.export
     )
-    show_results(output, outcomes, packed, loaded.recipe.reproduces.accuracy)
+    show_results(output, trained, loaded.recipe.reproduces.accuracy)
+    trained.refuse_diverged()

@@ -105,8 +105,9 @@ def deploy(
 
 def destinations(form: str, destination: Path) -> list[Path]:
     """The files that `deploy` would write."""
-    endings = (".h", ".c") if form == "c" else ("",)
-    return [destination.with_name(destination.name + ending) for ending in endings]
+    if form != "c":
+        return [destination]
+    return [destination.with_name(destination.name + ending) for ending in (".h", ".c")]
 
 
 def _compare(

@@ -5,9 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from tnacli.recipe.objective_section import Matching
-
-DEFAULT_TEMPERATURE = 4.0
+from tnacli.recipe.objective_section import DEFAULT_TEMPERATURE, Matching
 
 
 def matching_loss(logits: Tensor, target: Tensor, matching: Matching) -> Tensor:

@@ -94,6 +94,10 @@ class Data(Section):
                 yield Misfit(f"is {self.format}, and {self.name} reads class folders", ("format", "name"))
             if self.download:
                 yield Misfit(f"has no effect: {self.name} stands for files of one's own", ("download", "name"))
+        asked, classes = self.train_samples, facts.classes
+        if asked is not None and classes is not None and asked < classes and self.format != "generated":
+            text = f"is {asked}, fewer than the {classes} classes of {self.name}; every class needs one"
+            yield Misfit(text, ("train_samples", "name"))
         for key, pair in (("size", self.size), ("sensor", self.sensor)):
             if pair is not None and min(pair) < 1:
                 yield Misfit("must be [height, width], both at least 1", (key,))

@@ -30,6 +30,7 @@ class DatasetFacts:
     flip: float = 0.0
     rotation: float = 0.0
     shear: float = 0.0
+    paper_alpha: float | None = None  # of the matching loss, Table 1
     download_mb: float | None = None
     how_to_get: str = ""
 
@@ -70,6 +71,7 @@ DATASETS: dict[str, DatasetFacts] = {
         std=_PAPER_STD,
         crop_padding=4,
         flip=0.5,
+        paper_alpha=1e-3,
         download_mb=163,
         how_to_get=f"`tna data prepare cifar10 --download` (163 MB), {_CLASS_FOLDERS}",
     ),
@@ -85,6 +87,7 @@ DATASETS: dict[str, DatasetFacts] = {
         std=_PAPER_STD,
         crop_padding=4,
         flip=0.5,
+        paper_alpha=1e-3,
         download_mb=161,
         how_to_get=f"`tna data prepare cifar100 --download` (161 MB), {_CLASS_FOLDERS}",
     ),
@@ -100,6 +103,7 @@ DATASETS: dict[str, DatasetFacts] = {
         std=(0.3530,),
         crop_padding=4,
         flip=0.5,
+        paper_alpha=1e-4,
         download_mb=30,
         how_to_get=f"`tna data prepare fashion_mnist --download` (30 MB), {_CLASS_FOLDERS}",
     ),
@@ -121,6 +125,7 @@ DATASETS: dict[str, DatasetFacts] = {
         test=1_000,
         rotation=30.0,
         shear=30.0,
+        paper_alpha=1e-4,
         download_mb=7_700,
         how_to_get="`tna data prepare cifar10dvs --download` (7.7 GB), or unpack the ten class archives of "
         "doi:10.6084/m9.figshare.4724671 under CIFAR10DVS/",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,18 +44,20 @@ def find_recipe(reference: str | Path) -> Path:
 
     Raises RecipeError, with the closest names and the places that were searched, if there is none.
     """
-    return _find(Path(reference), str(reference), "recipe", shipped_folder(), "`tna recipes` lists them")
+    return _find(Path(reference), str(reference), "recipe", shipped_folder(), "`tna recipes` lists all")
 
 
 def find_overlay(reference: str | Path) -> Path:
     """The same for an overlay, as given to `--with`; shipped ones are in the folder `overlays`."""
     folder = shipped_folder() / "overlays"
-    return _find(Path(reference), str(reference), "overlay", folder, "or give the path of a file")
+    return _find(
+        Path(reference), str(reference), "overlay", folder, "`tna recipes` lists all; or give the path of a file"
+    )
 
 
 def find_extended(reference: str, by: Path) -> Path:
     """The recipe that the file `by` extends: a path seen from its folder, or the name of a shipped one."""
-    return _find(by.parent / reference, reference, "recipe", shipped_folder(), "`tna recipes` lists them")
+    return _find(by.parent / reference, reference, "recipe", shipped_folder(), "`tna recipes` lists all")
 
 
 def shown(path: Path) -> str:
@@ -64,16 +68,32 @@ def shown(path: Path) -> str:
 
 def _find(path: Path, reference: str, what: str, folder: Path, advice: str) -> Path:
     if os.path.exists(path) and not os.path.isdir(path):  # a pipe, `<(...)` of a shell, will do
+        _refuse_network(path, what)
         return path
     name = path.name.removesuffix(".yaml")
     if reference in (name, f"{name}.yaml") and os.path.isfile(shipped := folder / f"{name}.yaml"):
         return shipped
+    if os.path.isfile(os.path.join(path, "run.json")):
+        raise RecipeError(f"{shown(path)} is the folder of a run, no {what}; `tna report {reference}` shows its result")
     names = [entry.name for entry in _entries(folder)]
     there = f"{shown(path)} is {'a folder' if os.path.isdir(path) else 'no file'}"
+    close = ", ".join(difflib.get_close_matches(name, names, n=3, cutoff=0.4))
     raise RecipeError(
-        f"{what} {reference!r} not found: {there}, and no shipped {what} has that name "
-        f"(in {shown(folder)}: {', '.join(names) or 'none'}); {advice}{suggest(name, names)}"
+        f"{what} {reference!r} not found: {there}, and no shipped {what} has that name"
+        f"{f' (the closest: {close})' if close else ''}; {advice}{suggest(name, names)}"
     )
+
+
+def _refuse_network(path: Path, what: str) -> None:
+    """Raise RecipeError if the file holds a network: a checkpoint, a zip archive, or a packed file."""
+    if not os.path.isfile(path):
+        return
+    kind = "a packed file" if path.suffix == ".safetensors" else ""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        kind = "a checkpoint" if file.read(4) == b"PK\x03\x04" else kind
+    if kind:
+        also = f", `tna report {shown(path.parent)}` its run" if os.path.isfile(path.parent / "run.json") else ""
+        raise RecipeError(f"{shown(path)} is {kind}, no {what}; `tna evaluate {shown(path)}` measures it{also}")
 
 
 def _entries(folder: Path) -> tuple[RecipeEntry, ...]:

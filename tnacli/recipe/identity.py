@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from tnacli.recipe.canonical import canonical
 from tnacli.recipe.layout import notation
 from tnacli.recipe.objective_section import Distill, Solo
 from tnacli.recipe.schema import Settings
@@ -48,8 +49,9 @@ class Run:
         return Run(self.recipe, "teacher", self.seed + objective.teacher_seed, settings, self.altered)
 
     def _determinants(self) -> dict[str, Any]:
-        dumped = self.settings.model_dump(mode="json", exclude={"runtime": True, "data": {"root", "download"}})
-        settings = told(self.settings, dumped)
+        computed = canonical(self.settings)
+        dumped = computed.model_dump(mode="json", exclude={"runtime": True, "data": {"root", "download"}})
+        settings = told(computed, dumped)
         settings["model"]["layout"] = notation(settings["model"]["layout"])
         if self.settings.data.name in ("folder", "event_folder"):
             # For one's own data the place is the only name it has.

@@ -18,6 +18,7 @@ class Solo(Section):
     kind: Literal["solo"] = "solo"
 
 
+DEFAULT_TEMPERATURE = 4.0
 Match = Literal["mse", "kl"]
 Reduction = Literal["sum", "batch_mean", "mean"]
 
@@ -34,7 +35,9 @@ class Matching(Section):
         description="open: matching summed over batch and classes, summed over classes and averaged over the batch, "
         "or averaged over both",
     )
-    temperature: float | None = Field(None, gt=0, description="softens the logits of match: kl (default 4)")
+    temperature: float | None = Field(
+        None, gt=0, description=f"softens the logits of match: kl (default {DEFAULT_TEMPERATURE:g})"
+    )
 
     @model_validator(mode="after")
     def _temperature(self) -> Matching:

@@ -89,6 +89,10 @@ class Runtime(Section):
         "normal",
         description="low: spikes are kept in a byte each, freed memory is returned; the same result, more slowly",
     )
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="torch.compile from batch norm to pooling; auto: on a GPU, in runs long enough to pay for compiling",
+    )
 
 
 class Settings(Section):
@@ -128,6 +132,9 @@ class Settings(Section):
             which = "a network of your own" if self.model.spiking else "an artificial network"
             text = f"has no effect on {which}; it shrinks the spikes of networks built from a layout. Leave it out"
             yield Misfit(text, ("runtime.memory", "model.build", "model.spiking"))
+        if self.runtime.compile == "on" and not self.model.spiking:
+            text = "has no effect on an artificial network; it compiles the neurons of spiking layers. Leave it out"
+            yield Misfit(text, ("runtime.compile", "model.spiking"))
         if train.select == "val" and not self.data.validation_samples:
             text = "is val, and data.validation_samples is 0; hold some samples out"
             yield Misfit(text, ("train.select", "data.validation_samples"))

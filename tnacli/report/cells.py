@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tnacli.recipe.identity import Run
 from tnacli.recipe.load import Loaded, load, plan
 from tnacli.recipe.objective_section import Distill, Solo, Twin
 from tnacli.recipe.schema import Settings
+from tnacli.report.marks import marks
 from tnacli.report.statistics import Spread, spread
 from tnacli.report.store import RunFolder
 
@@ -27,7 +28,8 @@ DATA_ORDER = ("cifar10", "cifar100", "fashion_mnist", "cifar10dvs")
 class Cell:
     """One run of a recipe over the seeds that were asked for: the paper's accuracy in % if it gives one, and ours.
 
-    `folders` maps every seed to its folder, begun or not; `results` the finished ones to what is stored of them.
+    `folders` maps every seed to its folder, begun or not; `results` the finished ones to what is stored of them. `own_seeds`
+    are those of the recipe without overlays and overrides, and `changed` says that these make it compute something else.
     """
 
     recipe: str
@@ -39,6 +41,8 @@ class Cell:
     tolerance: float = 1.0
     altered: tuple[str, ...] = ()
     own_recipe: bool = False
+    own_seeds: tuple[int, ...] = ()
+    changed: bool = False
     identities: tuple[str, ...] = field(default=(), repr=False)
 
     @property
@@ -71,8 +75,13 @@ class Cell:
 
     @property
     def within(self) -> bool | None:
-        """Whether our mean lies within the tolerance; None while seeds are missing or where the paper has no number."""
-        if not self.finished or self.difference is None:
+        """Whether our mean lies within the tolerance.
+
+        None where it is not judged: the paper has no number, or another setting, or seeds of the recipe are missing.
+        """
+        generated = any(result["data"]["source"] == "generated" for result in self.results.values())
+        whole = self.finished and set(self.own_seeds) <= set(self.results)
+        if self.difference is None or self.changed or generated or not whole:
             return None
         # A difference that prints as the tolerance is within it.
         return round(abs(self.difference), 6) <= self.tolerance
@@ -89,23 +98,8 @@ class Cell:
     @property
     def marks(self) -> tuple[str, ...]:
         """What must be said wherever the numbers are shown: how they came about otherwise than the paper's."""
-        marks = list(self.altered)
-        # An overlay that a finished run was trained under and that changed nothing of it is no longer worth a word; how it
-        # was executed is.
-        executed = [text for result in self.results.values() for text in result["altered"]]
-        marks += dict.fromkeys(text for text in executed if not text.startswith(("with ", "set ")))
-        if self.own_recipe and self.paper is not None:
-            marks.append("not a shipped recipe")
-        if self.settings.train.select == "test":
-            marks.append("epoch selected on the test set")
-        for source in sorted({result["data"]["source"] for result in self.results.values()}):
-            if source == "generated":
-                marks.append("generated data")
-            elif source == "folder" and self.settings.data.name not in ("folder", "event_folder"):
-                marks.append("class folders, not the official files")
-        if any(result.get("initial") for result in self.results.values()):
-            marks.append("from the weights of a checkpoint")
-        return tuple(marks)
+        own = ("not a shipped recipe",) if self.own_recipe and self.paper is not None else ()
+        return (*marks(self.settings, self.altered, list(self.results.values())), *own)
 
 
 def cells_of(loaded: Loaded, out: Path, *, runs: Sequence[str] = (), seeds: Sequence[int] = ()) -> tuple[Cell, ...]:
@@ -115,10 +109,13 @@ def cells_of(loaded: Loaded, out: Path, *, runs: Sequence[str] = (), seeds: Sequ
         by_name.setdefault(run.name, []).append(run)
     reproduces = loaded.recipe.reproduces
     own = loaded.path.resolve().parent != shipped_folder().resolve()
-    return tuple(
-        collect(group, out, paper=reproduces.accuracy.get(name), tolerance=reproduces.tolerance, own_recipe=own)
-        for name, group in by_name.items()
-    )
+    written = load(loaded.path).recipe if loaded.altered else loaded.recipe
+    cells = []
+    for name, group in by_name.items():
+        cell = collect(group, out, paper=reproduces.accuracy.get(name), tolerance=reproduces.tolerance, own_recipe=own)
+        changed = replace(group[0], settings=written.runs[name]).identity != group[0].identity
+        cells.append(replace(cell, own_seeds=written.seeds, changed=changed))
+    return tuple(cells)
 
 
 def collect(
@@ -130,7 +127,7 @@ def collect(
     first = runs[0]
     return Cell(
         first.recipe, first.name, first.settings, folders, results, paper, tolerance, first.altered, own_recipe,
-        tuple(run.identity for run in runs),
+        identities=tuple(run.identity for run in runs),
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
@@ -53,7 +53,13 @@ METRICS: dict[str, tuple[str, Callable[[Row], float | None]]] = {
     "val_loss": ("validation loss", lambda row: row["loss"]["base"]),
     "val_accuracy": ("validation accuracy (%)", lambda row: row["accuracy"]["base"]),
 }
-"""The five quantities of Figure 2, with the labels of their axes."""
+"""The five quantities of Figure 2, with the paper's names; `label` says on which samples ours were measured."""
+
+
+def label(key: str, found: Iterable[Curve]) -> str:
+    """The axis of the quantity `key` of `found`: the paper's "validation" is the test set where no samples are held out."""
+    measured = " or ".join(sorted({one.measured_on for one in found})) or "validation"
+    return METRICS[key][0].replace("validation", measured)
 
 
 def curve(cell: Cell) -> Curve | None:
@@ -110,16 +116,16 @@ def last_epoch_table(cells: Sequence[Cell], title: str) -> Table:
     columns = (
         Column("run", "run"), Column("alpha", "α", number=True), Column("seeds", "seeds", number=True),
         Column("epoch", "epoch", number=True),
-        *(Column(key, title, 2 if "accuracy" in key else 4, number=True) for key, (title, _) in METRICS.items()),
+        *(Column(key, label(key, found), 2 if "accuracy" in key else 4, number=True) for key in METRICS),
         Column("notes", "notes"),
     )  # fmt: skip
     rows: list[tuple[Value, ...]] = []
     for one in found:
         ends = [one.series[key].mean[-1] if key in one.series else None for key in METRICS]
         epoch = max(series.epochs[-1] for series in one.series.values())
-        notes = [f"validation: the {one.measured_on} samples", *one.marks] + (
-            ["unfinished"] if not one.finished else []
-        )
+        mixed = len({other.measured_on for other in found}) > 1
+        notes = [*([f"measured on the {one.measured_on} samples"] if mixed else []), *one.marks]
+        notes += [] if one.finished else ["unfinished"]
         rows.append((one.label, alpha_text(one.alpha), one.seeds, epoch, *ends, "; ".join(notes)))
     for cell in cells:
         if curve(cell) is None:

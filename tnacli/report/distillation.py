@@ -11,6 +11,7 @@ from tnacli.recipe.identity import Run
 from tnacli.recipe.load import Loaded, plan
 from tnacli.recipe.objective_section import Distill, Matching, Solo, Twin
 from tnacli.recipe.schema import Settings
+from tnacli.report.marks import marks
 from tnacli.report.published import kd_differences
 from tnacli.report.statistics import paired, spread
 from tnacli.report.table import Column, Table, Value
@@ -38,11 +39,14 @@ class Method:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What a method's runs came to: stored results by seed, and whether each was trained in this process."""
+    """What a method's runs came to: stored results by seed.
+
+    `missing` says of every run without a result why it has none.
+    """
 
     method: Method
     results: Mapping[int, Mapping[str, Any]]
-    measured_here: bool
+    missing: tuple[str, ...] = ()
 
     def accuracies(self) -> dict[int, float]:
         """Test accuracy in % by seed."""
@@ -125,7 +129,7 @@ def comparison_table(outcomes: Sequence[Outcomes], extra: Mapping[str, int | Non
         Column("seeds", "seeds", number=True), Column("difference", "- baseline", signed=True, number=True),
         Column("p_t", "p (paired t)", 3, number=True), Column("seconds", "training s", 1, number=True),
         Column("teacher_seconds", "teacher s", 1, number=True), Column("extra_parameters", "extra parameters", number=True),
-        Column("peak_memory_mb", "peak MB", 0, number=True), Column("notes", "notes"),
+        Column("peak_beyond_start_mb", "peak MB above start", 0, number=True), Column("notes", "notes"),
     )  # fmt: skip
     rows: list[tuple[Value, ...]] = []
     for one in outcomes:
@@ -135,19 +139,20 @@ def comparison_table(outcomes: Sequence[Outcomes], extra: Mapping[str, int | Non
         said = []
         if one is best and sum(other.method.kind == "KD + CE" for other in outcomes) > 1:
             said.append("best α, chosen on the test set")
-        if not one.measured_here and one.results:
-            said.append("trained before: the memory may be that of a larger run beside it")
-        said += _marks(one)
+        first = one.method.runs[0]
+        said += [*one.missing, *marks(first.settings, first.altered, list(one.results.values()))]
         rows.append((
             kind, alpha_text(one.method.alpha), spread(values) if values else None, len(values),
             against.difference if against else None, against.p_t if against else None, _mean(one, "seconds"),
-            taught_s if kind.startswith("KD") else None, extra.get(one.method.label), _mean(one, "peak_memory_mb"),
+            taught_s if kind.startswith("KD") else None, extra.get(one.method.label), _mean(one, "peak_beyond_start_mb"),
             "; ".join(said),
         ))  # fmt: skip
     notes = (
         "- baseline: paired over the seeds, percentage points, mean ± sample standard deviation",
         "extra parameters: of other networks held while training; a twin is trained, a teacher is frozen",
         "training s: mean of a run; teacher s: once for all runs that it teaches",
+        "peak MB above start: beyond Python, torch and the data, held before; networks, optimiser and activations; the first run "
+        "of a process loads some 20 MB more",
     )
     return Table("TNA against knowledge distillation", columns, tuple(rows), notes)
 
@@ -167,24 +172,18 @@ def differences_table(outcomes: Sequence[Outcomes]) -> Table:
     for stated in kd_differences():
         first, second = by_kind.get(stated.first), by_kind.get(stated.second)
         ours = paired(first.accuracies(), second.accuracies()) if first and second else None
+        notes = [f"paper: {stated.note}"] if stated.note else []
+        notes += [f"{one.method.label}: {why}" for one in (first, second) if one for why in one.missing]
         # Every difference in the file is above 0.
         same = None if ours is None else ours.difference.mean > 0
         rows.append((
             stated.first, stated.second, stated.points, ours.difference if ours else None, ours.difference.count if ours else 0,
-            same, ours.p_t if ours else None, ours.p_signs if ours else None, f"paper: {stated.note}" if stated.note else "",
+            same, ours.p_t if ours else None, ours.p_signs if ours else None, "; ".join(notes),
         ))  # fmt: skip
     return Table("Differences in test accuracy, percentage points", columns, tuple(rows))
 
 
 def _mean(one: Outcomes, key: str) -> float | None:
-    values = [float(result[key]) for result in one.results.values()]
-    return sum(values) / len(values) if values else None
-
-
-def _marks(one: Outcomes) -> list[str]:
-    marks = list(one.method.runs[0].altered)
-    if any(result["select"] == "test" for result in one.results.values()):
-        marks.append("epoch selected on the test set")
-    if any(result["data"]["source"] == "generated" for result in one.results.values()):
-        marks.append("generated data")
-    return marks
+    """The mean over the seeds; None if a result does not have it, as those of older versions."""
+    values = [float(result[key]) for result in one.results.values() if result.get(key) is not None]
+    return sum(values) / len(values) if values and len(values) == len(one.results) else None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tnacli.errors import UsageError
-from tnacli.report.curves import METRICS, Curve
+from tnacli.report.curves import Curve, label
 from tnacli.storage import write_atomically
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -106,11 +106,10 @@ def _marks(panels: Sequence[tuple[str, str, Sequence[Curve]]]) -> str:
 
 
 def _panel(axis: Any, name: str, key: str, found: Sequence[Curve], handles: dict[str, Any]) -> None:
-    label = METRICS[key][0]
     axis.set_title(name, loc="left", fontsize=9)
     axis.set_xlabel("epoch")
     axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.set_ylabel(label)
+    axis.set_ylabel(label(key, found))
     axis.grid(True, linewidth=0.4, color="#d8d8d8")
     axis.set_axisbelow(True)
     for number, one in enumerate(found):

@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from tnacli.errors import RunBusyError, StorageError
 from tnacli.recipe.identity import Run
+from tnacli.report.result import checked_result
 from tnacli.storage import sync_folder, write_atomically
 
 if os.name == "posix":
@@ -152,7 +153,9 @@ class RunFolder:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        return self.read_json("result.json") or None
+        """What the run came to; None if it is not finished. Raises FileFormatError for what no training has stored."""
+        found = self.read_json("result.json")
+        return checked_result(self.path / "result.json", found) if found else None
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         try:

@@ -85,7 +85,7 @@ def _is(row: Published, data: str, name: str) -> bool:
 
 
 def _ours(cell: Cell) -> tuple[Value, ...]:
-    verdict = None
+    verdict = "not judged" if cell.finished and cell.difference is not None else None
     if cell.within is not None:
         verdict = f"{'within' if cell.within else 'OUTSIDE'} ±{cell.tolerance:g}"
     return cell.paper, cell.accuracy, cell.seeds_text, cell.difference, verdict
@@ -99,6 +99,9 @@ def legend(cells: Sequence[Cell]) -> list[str]:
         runs = sum(len(cell.seeds) - len(cell.results) for cell in missing)
         notes.append(f"{len(missing)} of {len(cells)} cells are unfinished: {runs} runs are missing; tolerance is judged "
                      f"when all seeds are there")  # fmt: skip
+    if any(_ours(cell)[-1] == "not judged" for cell in cells):
+        notes.append("not judged: an overlay, an override or generated data make it another setting than the paper's, or not "
+                     "all seeds of the recipe were asked for")  # fmt: skip
     return notes
 
 

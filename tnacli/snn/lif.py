@@ -22,8 +22,8 @@ from tnacli.snn.surrogate import spike
 _SPIKED, _INSIDE = 1, 2
 
 
-def lif_reference(current: Tensor, timesteps: int, neuron: Neuron) -> Tensor:
-    """Spikes [T, ...] of neurons driven by `current` [T, ...], or [1, ...] where it is the same at every timestep."""
+def lif_over_time(current: Tensor, timesteps: int, neuron: Neuron) -> list[Tensor]:
+    """Spikes [...] at each of the timesteps, of neurons driven by `current` [T, ...], or [1, ...] where it is always the same."""
     spikes: list[Tensor] = []
     potential: Tensor | None = None
     for t in range(timesteps):
@@ -36,7 +36,12 @@ def lif_reference(current: Tensor, timesteps: int, neuron: Neuron) -> Tensor:
         spikes.append(
             spike(potential, threshold=neuron.threshold, height=neuron.surrogate_height, window=neuron.surrogate_window)
         )
-    return torch.stack(spikes)
+    return spikes
+
+
+def lif_reference(current: Tensor, timesteps: int, neuron: Neuron) -> Tensor:
+    """Spikes [T, ...] of neurons driven by `current` [T, ...], or [1, ...] where it is the same at every timestep."""
+    return torch.stack(lif_over_time(current, timesteps, neuron))
 
 
 class _FusedLIF(torch.autograd.Function):

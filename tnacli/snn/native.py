@@ -6,12 +6,14 @@ kernels do it in four. A machine without a C compiler does without them and says
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import hashlib
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -86,8 +88,7 @@ def _built(source: Path, compiler: str, openmp: tuple[str, ...]) -> Path | None:
     key = hashlib.sha256(
         source.read_bytes() + repr((flags, compiler, _processor(), torch.__version__)).encode()
     ).hexdigest()[:16]
-    folder = cache_folder() or Path(tempfile.gettempdir()) / f"tnacli-{os.getuid() if hasattr(os, 'getuid') else 0}"
-    path = folder / "kernels" / f"{key}.so"
+    path = (cache_folder() or _private_folder()) / "kernels" / f"{key}.so"
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -104,6 +105,24 @@ def _built(source: Path, compiler: str, openmp: tuple[str, ...]) -> Path | None:
         with contextlib.suppress(OSError):
             aside.unlink()
     return path
+
+
+@cache
+def _private_folder() -> Path:
+    """Where there is no home folder: one below the temporary folder that only this user can write, or this process's own.
+
+    What lies there is loaded and run, and anyone may make a folder of a name that can be guessed.
+    """
+    if hasattr(os, "getuid"):
+        folder = Path(tempfile.gettempdir()) / f"tnacli-{os.getuid()}"
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        facts = folder.lstat()  # a link is refused: it may lead anywhere tomorrow
+        if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and stat.S_IMODE(facts.st_mode) == 0o700:
+            return folder
+    own = Path(tempfile.mkdtemp(prefix="tnacli-"))
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    return own
 
 
 def _processor() -> str:

@@ -19,6 +19,7 @@ from tnacli.snn.fused import Constants, lif_pool, norm_lif_pool, why_not
 from tnacli.snn.lif import LIF
 from tnacli.snn.readout import Readout, readout_leak
 from tnacli.snn.rectifier import Rectifier
+from tnacli.snn.regions import Regions
 from tnacli.snn.small import kept_small
 
 
@@ -97,7 +98,8 @@ class SpikingLayer(Weights):
 
     The first axis of the input is 1 where the input is the same at every timestep. A layer with a shortcut also takes the
     spikes [T, N, ...] of the shortcut's source; its neurons receive the sum of both currents. While training, the compiled
-    kernels of `tnacli.snn.fused` take over from batch norm to pooling where they apply, unless `compiled` is False.
+    kernels of `tnacli.snn.fused` take over from batch norm to pooling where they apply, unless `compiled` is False; with
+    `regions`, those do instead.
     In an ANN (`model.spiking` false) rectified linear units stand in for the neurons, and time passes through unchanged.
     """
 
@@ -117,6 +119,7 @@ class SpikingLayer(Weights):
         self.pool = shape.pool
         self.dropout = model.dropout if shape.kind == "fc" else 0.0
         self.compiled = model.spiking
+        self.regions: Regions | None = None
 
     def forward(self, x: Tensor, skipped: Tensor | None = None) -> Tensor:
         if isinstance(self.synapse, nn.Linear) and x.dim() > 3:
@@ -133,6 +136,8 @@ class SpikingLayer(Weights):
 
     def _spikes(self, x: Tensor, steps: int, samples: int) -> Tensor:
         """Pooled spikes [T, N, ...] of the layer's input x [steps * N, ...]."""
+        if self.training and self.regions is not None and self.regions.take(samples):
+            return self.regions.spikes([(self.driven(x), self.norm)], self.neuron, self.timesteps, self.pool)
         if self.training and self.norm is not None:
             summed = self.driven(x)
             if self.compiled and why_not(summed, self.neuron) is None:
@@ -146,6 +151,9 @@ class SpikingLayer(Weights):
 
     def _spikes_of_both(self, x: Tensor, skipped: Tensor, steps: int, samples: int) -> Tensor:
         """The same with the current of the shortcut, from its source's spikes [T * N, ...], added to that of x."""
+        if self.training and self.regions is not None and self.regions.take(samples):
+            other = (skipped, None) if self.shortcut is None else (self.shortcut.driven(skipped), self.shortcut.norm)
+            return self.regions.spikes([(self.driven(x), self.norm), other], self.neuron, self.timesteps, self.pool)
         current = self.current(x) + (skipped if self.shortcut is None else self.shortcut.current(skipped))
         if self.training and self.compiled and why_not(current, self.neuron) is None:
             return lif_pool(current, self._constants(0.0), samples)

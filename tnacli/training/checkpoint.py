@@ -29,7 +29,7 @@ from tnacli.snn.network import Network
 from tnacli.snn.own import require_trust
 from tnacli.storage import write_atomically
 from tnacli.training.description import Description
-from tnacli.training.torch_file import Malformed, read_torch_file
+from tnacli.training.torch_file import Malformed, is_archive, read_torch_file
 
 FORMAT = "tnacli-checkpoint"
 VERSION = 1
@@ -84,8 +84,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 def is_checkpoint(path: Path) -> bool:
     """Whether the file looks like one written by `torch.save`; nothing in it is read or trusted."""
-    with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
+    return is_archive(path)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -125,7 +124,16 @@ def _read(path: Path) -> object:
     except OSError as error:
         raise FileFormatError(f"{path}: cannot be read: {error.strerror or error}") from None
     except Malformed as error:
-        raise FileFormatError(f"{path}: damaged, or not a tnacli checkpoint: {error}") from None
+        raise FileFormatError(f"{path}: damaged, or not a tnacli checkpoint: {error}{_way_on(path)}") from None
+
+
+def _way_on(path: Path) -> str:
+    """How to come by a whole checkpoint, where `path` is the newest of a run."""
+    if path.name != "last.pt" or not path.with_name("run.json").exists():
+        return ""
+    if path.with_name("previous.pt").exists():
+        return " (the same `tna train` goes on from the checkpoint before it, previous.pt)"
+    return " (the same `tna train` with --fresh trains the run again)"
 
 
 def _check_description(path: Path, checkpoint: Checkpoint) -> None:

@@ -62,6 +62,7 @@ class Description(_Part):
     networks: dict[str, Model]
     state: StoredState
     compressed: bool
+    precision: Literal["fp32", "bf16"] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Description:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import resource
 import sys
+from pathlib import Path
 
 import torch
 
@@ -71,6 +73,41 @@ def peak_memory_mb(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 1e6
     # Linux counts in KiB, macOS in bytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def settled_memory_mb(device: torch.device) -> float | None:
+    """Memory held now, in MB, what is free returned to the system first: of the CUDA device, else of this process.
+
+    From here on also the peak that `peak_beyond_mb` tells. None where the system cannot begin a peak anew: not Linux.
+    """
+    torch.optim.Adam([torch.zeros(1)])  # loads 150 MB of modules once, which are no run's
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device) / 1e6
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # glibc only
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5)
+        return _status_mb("VmRSS")
+    return None
+
+
+def peak_beyond_mb(device: torch.device, held_mb: float | None) -> float | None:
+    """How far memory rose above `held_mb` since `settled_memory_mb` was last called, in MB; None where that gave None."""
+    if held_mb is None:
+        return None
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6 - held_mb
+    return max(0.0, _status_mb("VmHWM") - held_mb)
+
+
+def _status_mb(key: str) -> float:
+    """A size of this process, in MB (Linux). Raises OSError where the system does not tell."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise OSError(f"{key} is not in /proc/self/status")
 
 
 def keep_freed_memory() -> None:

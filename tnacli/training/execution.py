@@ -1,21 +1,29 @@
-"""How a run is executed: its threads and its memory. Neither changes what is computed; each choice tells its reason."""
+"""How a run is executed: threads, memory, compiled regions. None changes what is computed; each choice tells its reason."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from math import prod
+from collections.abc import Callable, Iterator
 
 import torch
 
+from tnacli.data.batches import Batches
+from tnacli.errors import RecipeError
 from tnacli.objectives.objective import Objective
+from tnacli.recipe import costs
 from tnacli.recipe.schema import Settings
-from tnacli.snn.network import SpikingNetwork
+from tnacli.snn.lif import LIF
+from tnacli.snn.native import native
+from tnacli.snn.network import SpikingLayer, SpikingNetwork
+from tnacli.snn.regions import Regions, why_not_here
 from tnacli.training.device import keep_freed_memory, return_freed_memory
 
 # Multiply-accumulates of a step's forward pass below which threads wait for each other longer than they work: a step of a
 # few milliseconds. The quickstart has 22 million, CIFARNet at a quarter of its width and batch 64 has 25,000 million.
 _ONE_THREAD_BELOW = 200e6
+
+# Compiling takes a minute or two, once, of which a run has to get back some hundredths of a second a step.
+_COMPILED_FROM_STEPS = 5000
 
 
 def prepare(objective: Objective, settings: Settings) -> None:
@@ -60,5 +68,53 @@ def _threads(objective: Objective, settings: Settings, device: torch.device) -> 
 
 def multiply_accumulates(network: SpikingNetwork) -> int:
     """Of the forward pass of one image over all timesteps; the first layer is computed once."""
-    once, *hidden = [prod(shape.out) * prod(shape.weight[1:]) for shape in network.shapes]
-    return once + network.timesteps * sum(hidden)
+    return sum(costs.multiply_accumulates(network.shapes, network.timesteps))
+
+
+def slow_path(objective: Objective, device: torch.device, precision: str) -> str | None:
+    """What to say of spiking layers that the compiled kernels could speed up on this machine and do not; None if they do."""
+    layers = any(
+        isinstance(part, SpikingLayer) and isinstance(part.neurons, LIF) for part in objective.networks.modules()
+    )
+    if not layers or device.type != "cpu" or precision != "fp32":
+        return None
+    kernels = native()
+    return None if kernels.library is not None else f"the slow path, without compiled kernels: {kernels.reason}"
+
+
+def compile_regions(
+    objective: Objective,
+    settings: Settings,
+    device: torch.device,
+    batches: Batches,
+    tell: Callable[[str], None] = lambda message: None,
+) -> tuple[Regions | None, str]:
+    """Have layers pass through compiled regions if `runtime.compile` says so: what they pass through, and the reason.
+
+    `batches` are those to train on. `tell` hears of it if a region cannot be compiled later on. The choice depends on the
+    whole run, not on what is left of it, so that a run that goes on makes it again. Raises RecipeError if it is on, and the
+    networks have no spiking layers of ours.
+    """
+    wanted = settings.runtime.compile
+    parts = objective.networks.modules()
+    layers = [part for part in parts if isinstance(part, SpikingLayer) and isinstance(part.neurons, LIF)]
+    steps = settings.train.epochs * len(batches)
+    why_not = None
+    if wanted == "off":
+        why_not = "runtime.compile is off"
+    elif not layers:
+        why_not = "no network has spiking layers made from a layout"
+        if wanted == "on":
+            raise RecipeError(f"runtime.compile: is on and has no effect, because {why_not}; leave it out")
+    elif wanted == "auto" and device.type != "cuda":
+        why_not = "runtime.compile is auto, which means on a GPU"
+    elif wanted == "auto" and steps < _COMPILED_FROM_STEPS:
+        why_not = f"{steps} steps are too few to pay for it (runtime.compile)"
+    why_not = why_not or why_not_here(device)
+    if why_not is not None:
+        return None, f"layers are not compiled: {why_not}"
+    share = len(range(batches.rank, batches.bounds[1], batches.world))
+    regions = Regions(share, tell)
+    for layer in layers:
+        layer.regions = regions
+    return regions, "layers are compiled from batch norm to pooling, which takes minutes at first (runtime.compile)"

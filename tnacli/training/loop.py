@@ -281,10 +281,15 @@ class Trainer:
             )
 
     def _warn_of_dead_layers(self, rates: dict[str, float]) -> None:
-        """One warning that names every silent and saturated layer, given again only when they change."""
-        dead = dead_layers(rates) if self.settings.model.spiking else {}
+        """One warning that names every layer that passes on nothing, given again only when they change.
+
+        Not after the first epoch, in which layers that have hardly learned may yet wake up.
+        """
+        if not self.settings.model.spiking or self._state.epoch == 0:
+            return
+        dead = dead_layers(rates)
         if dead and dead != self._dead:
-            self._emit(Warned(f"epoch {self._state.epoch + 1}: {in_words(dead, rates)}"))
+            self._emit(Warned(f"epoch {self._state.epoch + 1}: {in_words(dead, rates, self.settings.model)}"))
         self._dead = dead
 
     # Checkpoints
@@ -299,6 +304,7 @@ class Trainer:
             "seed": self.seed,
             "state": dataclasses.asdict(state),
             "compressed": state.compressed,
+            "precision": self.precision,
         }
         return Checkpoint(about, kept_tensors(self.objective, self._adam, self._best))
 

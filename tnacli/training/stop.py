@@ -72,7 +72,7 @@ class StopRequest:
         """The error that ends the command, saying why it stopped and that `saved` lets it go on."""
         if self.interrupted:
             return Interrupted(f"interrupted; {saved}")
-        why = "time limit reached" if self._signal is None else f"stopped by {signal.Signals(self._signal).name}"
+        why = "time limit reached" if self._signal is None else f"{signal.Signals(self._signal).name} received"
         return Stopped(f"{why}; {saved}")
 
     def _at_once(self) -> Stopped:

@@ -52,6 +52,12 @@ class _Mark:
     pass
 
 
+def is_archive(path: Path) -> bool:
+    """Whether the file begins as those of `torch.save` do; nothing in it is read or trusted. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
 def read_torch_file(path: Path) -> object:
     """The value saved in `path`: dictionaries, texts, numbers, None and CPU tensors. Raises Malformed or OSError."""
     try:
@@ -59,6 +65,11 @@ def read_torch_file(path: Path) -> object:
             return _value(archive, path.stat().st_size)
     except (Malformed, OSError):
         raise
+    except zipfile.BadZipFile:
+        # An archive's table of contents is at its end.
+        if not is_archive(path):
+            raise Malformed("it is no file that `torch.save` wrote") from None
+        raise Malformed("its end is missing or overwritten, as when writing or copying it was cut short") from None
     except Exception as error:
         # zipfile and pickletools raise a dozen types for broken files; none of them is a bug of ours.
         raise Malformed(str(error).splitlines()[0] if str(error) else type(error).__name__) from None

@@ -1,0 +1,78 @@
+"""What `tna evaluate --activity` asks for, draws and shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tnacli.cli.console import Output
+
+if TYPE_CHECKING:
+    from tnacli.data.batches import Batches
+    from tnacli.evaluation.energy import Activity, Prices
+    from tnacli.packed.model import PackedNetwork
+    from tnacli.snn.network import Network
+
+
+def prices_asked_for(
+    activity: bool, plot: Path | None, mac_pj: float | None, addition_pj: float | None
+) -> Prices | None:
+    """What operations cost, or None if nobody asked; refuses options that would have no effect, and a plot that cannot be."""
+    from tnacli.errors import UsageError
+
+    given = {"--plot": plot, "--mac-pj": mac_pj, "--addition-pj": addition_pj}
+    idle = [name for name, value in given.items() if value is not None]
+    if not activity:
+        if idle:
+            raise UsageError(f"{idle[0]} has no effect without --activity")
+        return None
+    from tnacli.evaluation.activity_plot import PICTURES, require_matplotlib
+    from tnacli.evaluation.energy import Prices
+
+    if plot is not None:
+        if plot.suffix.lower()[1:] not in PICTURES:
+            raise UsageError(f"--plot writes .{', .'.join(PICTURES)} files, not {plot.name!r}")
+        require_matplotlib()
+    standard = Prices()
+    return Prices(
+        standard.mac_pj if mac_pj is None else mac_pj, standard.addition_pj if addition_pj is None else addition_pj
+    )
+
+
+def draw(plot: Path, activity: Activity, network: Network | PackedNetwork, batches: Batches, title: str) -> None:
+    from tnacli.evaluation.activity_plot import draw_activity
+    from tnacli.evaluation.trace import threshold_of, trace
+    from tnacli.storage import write_atomically
+
+    sample = next(iter(batches.epoch(0))).inputs[0]
+    picture = draw_activity(
+        activity, trace(network, sample), threshold_of(network), plot.suffix.lower()[1:], title=title
+    )
+    write_atomically(plot, picture)
+
+
+def show(output: Output, activity: Activity) -> None:
+    """A row for each layer, and the sums."""
+
+    def share(value: float | None) -> str:
+        return "" if value is None else f"{100 * value:.1f}"
+
+    rows = [
+        [layer.name, "" if layer.firing_rate is None else f"{layer.firing_rate:.4f}", share(layer.silent),
+         share(layer.saturated), f"{layer.macs:,.0f}", f"{layer.additions:,.0f}", f"{layer.additions_nonzero:,.0f}",
+         f"{layer.energy_pj(activity.prices) / 1000:,.2f}", f"{layer.ann_macs:,.0f}",
+         f"{layer.ann_macs * activity.prices.mac_pj / 1000:,.2f}"]
+        for layer in activity.layers
+    ]  # fmt: skip
+    totals = [f"{activity.total(of):,.0f}" for of in ("macs", "additions", "additions_nonzero")]
+    rows.append(
+        ["sum", "", "", "", *totals, f"{activity.energy_nj:,.2f}", f"{activity.total('ann_macs'):,.0f}",
+         f"{activity.ann_energy_nj:,.2f}"]
+    )  # fmt: skip
+    columns = ["layer", "firing rate", "silent %", "saturated %", "MACs", "additions", "of weights not 0", "energy nJ",
+               "ANN MACs", "ANN nJ"]  # fmt: skip
+    output.table("", columns, rows, right=columns[1:])
+    output.say(
+        f"operations and energy of one sample, on average over {activity.samples}; {activity.prices.mac_pj:g} pJ a MAC, "
+        f"{activity.prices.addition_pj:g} pJ an addition; arithmetic alone, no memory access"
+    )

@@ -1,0 +1,130 @@
+"""One file measured for `tna evaluate`: a checkpoint or a packed file, on the data that it was trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tnacli.cli.console import Output
+
+if TYPE_CHECKING:
+    from tnacli.data.batches import Batches
+    from tnacli.evaluation.accuracy import Evaluation
+    from tnacli.packed.document import Document
+    from tnacli.packed.model import PackedNetwork
+    from tnacli.recipe.data_section import Data
+    from tnacli.snn.network import Network
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on `batches`, with the facts of the file that a document lists."""
+
+    about: dict[str, Any]
+    result: Evaluation
+    network: Network | PackedNetwork
+    batches: Batches
+
+
+def measure_checkpoint(
+    file: Path, ternary: bool, delta: float | None, split: str, samples: int | None, name: str, data_root: str | None,
+    device: str, batch_size: int, trusted: str | None,
+) -> Measured:  # fmt: skip
+    """A network of a checkpoint on its data, with `ternary` compressed first if it is not. Raises UsageError for options that
+    it has no use for, FileFormatError and DataError for a file or data that cannot be read."""
+    from tnacli.errors import UsageError
+    from tnacli.evaluation.accuracy import evaluate_network
+    from tnacli.exporting import checkpoint_batches
+    from tnacli.quant.weights import compress, compression_mode
+    from tnacli.recipe.compression_section import Ternary
+    from tnacli.training.checkpoint import load_checkpoint, restore_network
+    from tnacli.training.device import resolve_device
+
+    checkpoint = load_checkpoint(file)
+    if name not in checkpoint.networks():
+        raise UsageError(f"{file} has no network {name!r}; it has {', '.join(checkpoint.networks())}")
+    restored = restore_network(checkpoint, name, trusted=trusted, source=str(file))
+    mode = compression_mode(restored)
+    if ternary and mode == "binary":
+        raise UsageError(f"{file} has binary weights; --ternary applies to full-precision or ternary checkpoints")
+    if delta is not None and mode is not None:
+        raise UsageError(f"{file} has ternary weights already; --delta applies to full-precision checkpoints")
+    if ternary and mode is None:
+        given = Ternary() if delta is None else Ternary(delta=delta)
+        compress(restored, given, refuse_silent=True)
+    target = resolve_device(device)
+    batches = checkpoint_batches(
+        checkpoint, split=split, samples=samples, data_root=data_root, batch_size=batch_size, device=target
+    )
+    about = checkpoint.about
+    facts = {
+        "kind": "checkpoint", "network": name, "weights": compression_mode(restored) or "fp32", "data": about["data"]["name"],
+        "recipe": about["recipe"], "run": about["run"], "seed": about["seed"], "altered": about["altered"],
+        "epoch": about["state"]["epoch"], "device": str(target),
+    }  # fmt: skip
+    restored.to(target)
+    return Measured(facts, evaluate_network(restored, batches.epoch(0)), restored, batches)
+
+
+def measure_packed(
+    output: Output,
+    file: Path,
+    ternary: bool,
+    delta: float | None,
+    split: str,
+    samples: int | None,
+    data_root: str | None,
+    batch_size: int,
+) -> Measured:
+    """The same of a packed file; firing rates are those of the whole numbers that its engine counts."""
+    from tnacli.errors import UsageError
+    from tnacli.evaluation.accuracy import SpikeCounts, measure
+    from tnacli.evaluation.samples import evaluation_batches
+    from tnacli.packed.engine import PackedSNN
+    from tnacli.packed.file import read_packed
+
+    packed = read_packed(file)
+    about = packed.about
+    binary = any(layer.binary for layer in about.layers)
+    if ternary and binary:
+        raise UsageError(f"{file} has binary weights; --ternary applies to full-precision or ternary ones")
+    if delta is not None:
+        raise UsageError(f"{file} has ternary weights already; --delta applies to full-precision checkpoints")
+    batches = evaluation_batches(
+        _data(file, about), about.timesteps, classes=about.labels,
+        channels=about.input.channels, mean=about.input.mean, std=about.input.std, split=split, samples=samples,
+        data_root=data_root, batch_size=batch_size,
+    )  # fmt: skip
+    engine = PackedSNN(packed)
+    for layer, reason in engine.fallbacks.items():
+        output.say(f"{layer} runs in fp32: {reason}")
+    facts = {
+        "kind": "packed", "network": "base", "weights": "binary" if binary else "ternary",
+        "data": about.origin.data_set, "recipe": about.origin.recipe, "run": about.origin.run, "seed": about.origin.seed,
+        "altered": list(about.origin.altered), "device": "cpu",
+    }  # fmt: skip
+    counts = SpikeCounts()
+    result = measure(lambda inputs: engine(inputs, counts.add), batches.epoch(0))
+    return Measured(facts, dataclasses.replace(result, firing_rate=counts.rates()), packed, batches)
+
+
+def _data(file: Path, about: Document) -> Data:
+    """The samples that the run of a packed file was measured on."""
+    from pydantic import ValidationError
+
+    from tnacli.errors import FileFormatError
+    from tnacli.packed.document import explain
+    from tnacli.recipe.data_section import Data
+
+    origin = about.origin
+    try:
+        return Data(
+            name=origin.data_set, size=about.input.size, format=origin.format, binning=origin.binning, sensor=origin.sensor,
+            test_samples=origin.test_samples,
+        )  # fmt: skip
+    except ValidationError as error:
+        raise FileFormatError(
+            f"{file}: does not say on which data to evaluate it: {explain(error)}. Use tnacli.load to run it on your own samples."
+        ) from None

@@ -1,0 +1,83 @@
+"""What training takes, by arithmetic from the shapes of the layers: operations and memory. No time: that is the machine's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from tnacli.recipe.datasets import DATASETS
+from tnacli.recipe.layout import LayerShape, layer_shapes
+from tnacli.recipe.model_section import Model
+from tnacli.recipe.objective_section import Distill
+from tnacli.recipe.schema import Settings
+from tnacli.recipe.siblings import models_of
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of all networks of a run. An operation is a multiplication or an addition.
+
+    `sample_flop` are those of one training sample, forward and backward; `run_flop` of all epochs, None where the number of
+    samples is only known from the user's files. `step_bytes` is the most that a training step holds in fp32 on the CPU with
+    the compiled kernels, weights and optimiser included; None where those do not apply. Evaluation is not counted.
+    """
+
+    sample_flop: int
+    run_flop: int | None
+    step_bytes: int | None
+
+
+def multiply_accumulates(shapes: Sequence[LayerShape], timesteps: int) -> tuple[int, int]:
+    """Those of one sample's forward pass over all timesteps: of the first layer, which is computed once, and of the others."""
+    once, *rest = (sum(prod(shape.out) * prod(weight[1:]) for weight in shape.branches.values()) for shape in shapes)
+    return once, timesteps * sum(rest)
+
+
+def costs(settings: Settings) -> Costs | None:
+    """What a run of `settings` takes, its compression not counted; None where layers are only known from the user's files."""
+    data, facts = settings.data, DATASETS[settings.data.name]
+    size = data.size or facts.size
+    if facts.channels is None or facts.classes is None or size is None or settings.model.build is not None:
+        return None
+    channels, classes = facts.channels, facts.classes
+
+    def shapes_of(model: Model) -> tuple[LayerShape, ...]:
+        return layer_shapes(model.layout, width=model.width, channels=channels, size=size, classes=classes)
+
+    models = list(models_of(settings.model, settings.objective).values())
+    flop = 0
+    for model in models:
+        once, rest = multiply_accumulates(shapes_of(model), _steps(model))
+        # Backward takes a pass for the weights and one for the input, which the first layer's needs no gradient of.
+        flop += 2 * (2 * once + 3 * rest)
+    if isinstance(settings.objective, Distill):
+        flop += 2 * sum(multiply_accumulates(shapes_of(settings.model), _steps(settings.model)))  # the teacher: forward
+    samples = data.train_samples or facts.train
+    total = None if samples is None else flop * settings.train.epochs * (samples - data.validation_samples)
+    kept = [_kept_bytes(shapes_of(model), model.timesteps, settings.train.batch_size) for model in models]
+    fused = all(model.spiking and model.norm == "batch" and model.neuron.detach_reset for model in models)
+    simple = settings.runtime.memory == "normal" and not isinstance(settings.objective, Distill)
+    held = sum(part for part, _ in kept) + max(passing for _, passing in kept)
+    return Costs(flop, total, held if fused and simple and settings.train.precision != "bf16" else None)
+
+
+def _steps(model: Model) -> int:
+    """How often hidden layers are computed: an ANN's once."""
+    return model.timesteps if model.spiking else 1
+
+
+def _kept_bytes(shapes: Sequence[LayerShape], timesteps: int, batch: int) -> tuple[int, int]:
+    """What a network keeps from forward to backward, with its weights; and the largest gradient passed back between layers.
+
+    Each layer keeps its summed input (of one timestep for the first), 2 bits a neuron and timestep, and its pooled spikes as
+    the next one's input; each parameter has a weight, a gradient and Adam's two moments. Batch norm's are left out.
+    """
+    parameters = sum(prod(weight) for shape in shapes for weight in shape.branches.values())
+    spikes = [4 * batch * timesteps * prod(shape.pooled) for shape in shapes[:-1]]
+    kept = 16 * parameters + sum(spikes)
+    for number, shape in enumerate(shapes[:-1]):
+        neurons = batch * prod(shape.out)
+        branches = len(shape.branches) * (timesteps if number else 1)
+        kept += 4 * neurons * branches + neurons * timesteps // 4
+    return kept, max(spikes)
