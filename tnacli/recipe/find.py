@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tnacli.errors import RecipeError
-from tnacli.recipe.node import suggest
 from tnacli.recipe.yaml_strict import read_yaml
 
 
@@ -77,11 +76,9 @@ def _find(path: Path, reference: str, what: str, folder: Path, advice: str) -> P
         raise RecipeError(f"{shown(path)} is the folder of a run, no {what}; `tna report {reference}` shows its result")
     names = [entry.name for entry in _entries(folder)]
     there = f"{shown(path)} is {'a folder' if os.path.isdir(path) else 'no file'}"
-    close = ", ".join(difflib.get_close_matches(name, names, n=3, cutoff=0.4))
-    raise RecipeError(
-        f"{what} {reference!r} not found: {there}, and no shipped {what} has that name"
-        f"{f' (the closest: {close})' if close else ''}; {advice}{suggest(name, names)}"
-    )
+    close = [f"{name!r}" for name in difflib.get_close_matches(name, names, n=3, cutoff=0.5)]
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    raise RecipeError(f"{what} {reference!r} not found: {there}, and no shipped {what} has that name; {advice}{hint}")
 
 
 def _refuse_network(path: Path, what: str) -> None:
