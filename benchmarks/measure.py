@@ -148,7 +148,7 @@ class Called:
 
 @dataclass(frozen=True)
 class Process:
-    """A `tna` command as a whole process, `rounds` times after one that warms the caches."""
+    """Python with these arguments as a whole process, `rounds` times after one that warms the caches."""
 
     name: str
     arguments: tuple[str, ...]
@@ -163,7 +163,7 @@ class Process:
         for _ in range(self.rounds + 1):
             started = time.perf_counter()
             done = subprocess.run(
-                [sys.executable, "-m", "tnacli", *self.arguments],
+                [sys.executable, *self.arguments],
                 capture_output=True,
                 text=True,
                 timeout=300,

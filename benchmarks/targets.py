@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.measure import Record
 from benchmarks.results import Results, measured
-from benchmarks.suites import LIMIT
+from benchmarks.suites import IMPORT, LIMIT
 
 _STEP = {"width": 0.25, "batch": 64}
 _WIDE = {"width": 1.0, "batch": 8}
@@ -153,9 +153,11 @@ def _process(name: str, target: float) -> Callable[[Results], Finding]:
         if found is None:
             return _nothing(results, "process", name=name)
         seconds = found["median_ms"] / 1000
-        return Finding(
-            f"{seconds:.2f} s", seconds < target, f"shortest of {found['rounds']}: {found['min_ms'] / 1000:.2f} s"
-        )
+        remark = f"shortest of {found['rounds']}: {found['min_ms'] / 1000:.2f} s"
+        alone = results.one("process", name=IMPORT)
+        if alone is not None and seconds > alone["median_ms"] / 1000:
+            remark += f"; `python -c 'import torch'` alone: {alone['median_ms'] / 1000:.2f} s"
+        return Finding(f"{seconds:.2f} s", seconds < target, remark)
 
     return judge
 
