@@ -35,7 +35,10 @@ def _arguments() -> argparse.Namespace:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--suite", choices=SUITES, default="quick", help="quick: two minutes; full: a quarter of an hour, on two quiet cores"
+        "--suite",
+        choices=SUITES,
+        default="quick",
+        help="quick: two minutes; full: a quarter of an hour, on two quiet cores",
     )
     parser.add_argument("--only", nargs="+", choices=KINDS, metavar="KIND", help=f"only these of: {', '.join(KINDS)}")
     parser.add_argument("--match", default="", metavar="TEXT", help="only contenders whose name holds TEXT")
