@@ -81,7 +81,7 @@ def _costs_texts(settings: Settings) -> tuple[str, str, str]:
     found = costs(settings)
     if found is None:
         return "", "", ""
-    memory = "" if found.step_bytes is None else f"about {size_text(float(f'{found.step_bytes:.1e}'))}"
+    memory = "" if found.step_bytes is None else f"about {size_text(found.step_bytes)}"
     return f"{found.sample_flop:.2g}", "" if found.run_flop is None else f"{found.run_flop:.2g}", memory
 
 
