@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-_PROC = Path("/proc/self")
+from tnacli.training.device import status_mb
 
 
 def held_mb(device: str) -> float:
@@ -21,8 +21,8 @@ def held_mb(device: str) -> float:
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated() / 1e6
     with contextlib.suppress(OSError):
-        (_PROC / "clear_refs").write_text("5")  # Linux: the peak begins anew (proc(5))
-        return _status_mb("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak begins anew (proc(5))
+        return status_mb("VmRSS")
     return peak_mb(device)
 
 
@@ -32,12 +32,5 @@ def peak_mb(device: str) -> float:
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() / 1e6
     with contextlib.suppress(OSError):
-        return _status_mb("VmHWM")
+        return status_mb("VmHWM")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-
-
-def _status_mb(key: str) -> float:
-    for line in (_PROC / "status").read_text().splitlines():
-        if line.startswith(key + ":"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise OSError(f"{key} is not in {_PROC}/status")

@@ -10,6 +10,15 @@ from pathlib import Path
 from tnacli.errors import StorageError
 
 
+def is_archive(path: Path) -> bool:
+    """Whether the file begins as a zip archive does, such as `torch.save` writes; nothing in it is read or trusted.
+
+    Raises OSError.
+    """
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
 def require_replaceable(path: Path) -> None:
     """Refuse what stands at `path` and is no regular file: a folder, a device, a pipe. Raises StorageError."""
     if os.path.exists(path) and not os.path.isfile(path):

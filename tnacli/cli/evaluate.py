@@ -93,7 +93,7 @@ def evaluate(
     from tnacli.cli.measured import measure_checkpoint, measure_packed
     from tnacli.errors import UsageError
     from tnacli.evaluation.samples import SPLITS
-    from tnacli.training.checkpoint import is_checkpoint
+    from tnacli.storage import is_archive
 
     output = Output(as_json, quiet)
     if split not in SPLITS:
@@ -105,7 +105,7 @@ def evaluate(
         raise UsageError("--activity shows one file; give them one at a time")
     for file in files:
         require_network(file)
-    checkpoints = [is_checkpoint(file) for file in files]
+    checkpoints = [is_archive(file) for file in files]
     if device not in ("auto", "cpu") and not any(checkpoints):
         raise UsageError("a packed file runs on the CPU; --device applies to checkpoints")
     if not all(checkpoints):

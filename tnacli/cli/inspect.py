@@ -26,11 +26,11 @@ def inspect(
       tna inspect runs/quickstart/tna-seed0-0123456789/last.pt --json
     """
     from tnacli.cli.common import require_network
-    from tnacli.training.checkpoint import is_checkpoint
+    from tnacli.storage import is_archive
 
     output = Output(as_json)
     require_network(file)
-    if is_checkpoint(file):
+    if is_archive(file):
         facts, layers = _checkpoint(file, trust_build)
     else:
         options.refuse_trust(trust_build)

@@ -17,7 +17,8 @@ from tnacli.packed.document import InputFacts
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import read_packed
 from tnacli.quant.weights import compression_mode
-from tnacli.training.checkpoint import is_checkpoint, load_checkpoint, restore_network
+from tnacli.storage import is_archive
+from tnacli.training.checkpoint import load_checkpoint, restore_network
 
 _AT_ONCE = 64
 
@@ -86,7 +87,7 @@ def load_model(path: str | Path, *, trust_build: str | None = None) -> Model:
     needs another function than `trust_build`, RecipeError if that cannot be imported or called.
     """
     file = Path(path)
-    return _from_checkpoint(file, trust_build) if file.is_file() and is_checkpoint(file) else _from_packed(file)
+    return _from_checkpoint(file, trust_build) if file.is_file() and is_archive(file) else _from_packed(file)
 
 
 def _from_packed(path: Path) -> Model:

@@ -29,7 +29,7 @@ from tnacli.snn.network import Network
 from tnacli.snn.own import require_trust
 from tnacli.storage import write_atomically
 from tnacli.training.description import Description
-from tnacli.training.torch_file import Malformed, is_archive, read_torch_file
+from tnacli.training.torch_file import Malformed, read_torch_file
 
 FORMAT = "tnacli-checkpoint"
 VERSION = 1
@@ -80,11 +80,6 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     torch.save(content, buffer)
     write_atomically(path, buffer.getbuffer())
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether the file looks like one written by `torch.save`; nothing in it is read or trusted."""
-    return is_archive(path)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

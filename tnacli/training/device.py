@@ -89,7 +89,7 @@ def settled_memory_mb(device: torch.device) -> float | None:
         ctypes.CDLL(None).malloc_trim(0)  # glibc only
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # proc(5)
-        return _status_mb("VmRSS")
+        return status_mb("VmRSS")
     return None
 
 
@@ -99,10 +99,10 @@ def peak_beyond_mb(device: torch.device, held_mb: float | None) -> float | None:
         return None
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6 - held_mb
-    return max(0.0, _status_mb("VmHWM") - held_mb)
+    return max(0.0, status_mb("VmHWM") - held_mb)
 
 
-def _status_mb(key: str) -> float:
+def status_mb(key: str) -> float:
     """A size of this process, in MB (Linux). Raises OSError where the system does not tell."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(key + ":"):

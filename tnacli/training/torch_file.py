@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tnacli.storage import is_archive
+
 _TYPES = {
     "FloatStorage": torch.float32, "DoubleStorage": torch.float64, "HalfStorage": torch.float16,
     "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
@@ -50,12 +52,6 @@ class _Storage:
 
 class _Mark:
     pass
-
-
-def is_archive(path: Path) -> bool:
-    """Whether the file begins as those of `torch.save` do; nothing in it is read or trusted. Raises OSError."""
-    with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
 
 
 def read_torch_file(path: Path) -> object:
