@@ -65,8 +65,8 @@ def native() -> Native:
     return kernels
 
 
-def compiled(source: Path) -> Native:
-    """The C file `source` as a library, compiled for this machine if it is not in the cache."""
+def compiled(source: Path, *flags: str) -> Native:
+    """The C file `source` as a library, compiled for this machine with more `flags` if it is not in the cache."""
     if os.environ.get("TNA_NATIVE", "1") == "0":
         return Native(None, "switched off by TNA_NATIVE=0")
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
@@ -75,7 +75,7 @@ def compiled(source: Path) -> Native:
     try:
         # OpenMP is PyTorch's own, already loaded under the same name; without it one thread does the work.
         for openmp in (("-fopenmp",), ()):
-            path = _built(source, compiler, openmp)
+            path = _built(source, compiler, (*_FLAGS, *flags, *openmp))
             if path is not None:
                 return Native(ctypes.CDLL(str(path)), f"compiled by {Path(compiler).name}")
     except (OSError, subprocess.SubprocessError) as error:
@@ -83,8 +83,7 @@ def compiled(source: Path) -> Native:
     return Native(None, f"{compiler} could not compile the kernels; training is slower without them")
 
 
-def _built(source: Path, compiler: str, openmp: tuple[str, ...]) -> Path | None:
-    flags = (*_FLAGS, *openmp)
+def _built(source: Path, compiler: str, flags: tuple[str, ...]) -> Path | None:
     key = hashlib.sha256(
         source.read_bytes() + repr((flags, compiler, _processor(), torch.__version__)).encode()
     ).hexdigest()[:16]

@@ -21,6 +21,7 @@ from tnacli.snn.readout import Readout, readout_leak
 from tnacli.snn.rectifier import Rectifier
 from tnacli.snn.regions import Regions
 from tnacli.snn.small import kept_small
+from tnacli.snn.sparse import sparse_convolution
 
 
 class Weights(nn.Module):
@@ -32,6 +33,7 @@ class Weights(nn.Module):
         self.synapse: nn.Conv2d | nn.Linear
         self.norm: nn.BatchNorm1d | nn.BatchNorm2d | None
         self.keeps_small = False
+        self.compiled = True
         if len(weight) == 4:
             out, into, kernel, _ = weight
             self.synapse = nn.Conv2d(into, out, kernel, stride, padding=kernel // 2, bias=not normed)
@@ -63,8 +65,10 @@ class Weights(nn.Module):
     def driven(self, x: Tensor) -> Tensor:
         """What the synapse makes of x while training."""
         with kept_small(x) if self.keeps_small else contextlib.nullcontext():
-            driven: Tensor = self.synapse(self._met(x))
-        return driven
+            driven: Tensor | None = None
+            if self.compiled and isinstance(self.synapse, nn.Conv2d):
+                driven = sparse_convolution(x, self.synapse)
+            return self.synapse(self._met(x)) if driven is None else driven
 
     def summed(self, x: Tensor) -> Tensor:
         """The weighted sums of x, without a bias."""

@@ -1,0 +1,193 @@
+"""Convolutions over lists of spikes against PyTorch's dense ones: values, gradients, and when which is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tnacli.recipe.layout import layer_shapes
+from tnacli.recipe.model_section import Model
+from tnacli.snn import sparse
+from tnacli.snn.network import SpikingLayer
+from tnacli.snn.sparse import Bounds, share_not_zero, sparse_convolution, sparse_kernels
+
+pytestmark = pytest.mark.skipif(sparse_kernels().library is None, reason=sparse_kernels().reason)
+
+# N, C, K, H, W: blocks of 32 inputs and 64 outputs that are full and not, images smaller and larger than what is worked on
+# together, one and two columns, where every neighbour is at the border
+SHAPES = [
+    (5, 3, 7, 5, 4),
+    (4, 32, 64, 8, 8),
+    (17, 40, 100, 9, 7),
+    (3, 33, 65, 1, 1),
+    (2, 70, 130, 2, 40),
+    (3, 8, 8, 33, 2),
+    (1, 5, 66, 3, 97),
+]
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists, however dense the inputs are."""
+    monkeypatch.setattr(sparse, "bounds", lambda: Bounds(float("inf"), float("inf")))
+
+
+def spikes(*shape: int, share: float, seed: int = 0) -> Tensor:
+    """Spikes averaged over 2 x 2: quarters, of which a share is not zero."""
+    made = torch.Generator().manual_seed(seed)
+    values = torch.randint(1, 5, shape, generator=made) / 4
+    return (values * (torch.rand(shape, generator=made) < share)).contiguous(memory_format=torch.channels_last)
+
+
+def synapse(channels: int, out: int, memory: torch.memory_format = torch.channels_last) -> nn.Conv2d:
+    torch.manual_seed(1)
+    return nn.Conv2d(channels, out, 3, padding=1, bias=False).to(memory_format=memory)
+
+
+def both_ways(conv: nn.Conv2d, x: Tensor, weight: Tensor, outward: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Output and gradients of inputs and weights over lists, and dense in float64."""
+    x = x.requires_grad_()
+    out = sparse_convolution(x, conv)
+    assert out is not None
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    ours = [out.detach(), *torch.autograd.grad(out, [x, conv.weight], outward)]
+    precise = x.detach().double().requires_grad_(), weight.detach().double().requires_grad_()
+    expected = F.conv2d(*precise, padding=1)
+    return ours, [expected.detach(), *torch.autograd.grad(expected, precise, outward.double())]
+
+
+@pytest.mark.parametrize("memory", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.usefixtures("always", "threads")
+def test_sums_and_gradients_are_those_of_a_dense_convolution(
+    shape: tuple[int, ...], memory: torch.memory_format
+) -> None:
+    samples, channels, out, height, width = shape
+    x = spikes(samples, channels, height, width, share=0.3)
+    conv = synapse(channels, out, memory)
+    outward = torch.randn(samples, out, height, width)
+    ours, expected = both_ways(conv, x, conv.weight, outward)
+    for one, two in zip(ours, expected, strict=True):
+        torch.testing.assert_close(one.double(), two, rtol=0, atol=2e-6 * float(two.abs().max()))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.usefixtures("always", "threads")
+def test_whole_numbers_are_summed_exactly(shape: tuple[int, ...]) -> None:
+    """Nothing is left out, counted twice or read from beside the image: rounding cannot hide it."""
+    samples, channels, out, height, width = shape
+    x = spikes(samples, channels, height, width, share=0.6)
+    conv = synapse(channels, out)
+    with torch.no_grad():
+        conv.weight.copy_(torch.randint(-1, 2, conv.weight.shape))
+    outward = torch.randint(-8, 9, (samples, out, height, width)).float()
+    ours, expected = both_ways(conv, x, conv.weight, outward)
+    for one, two in zip(ours, expected, strict=True):
+        assert torch.equal(one.double(), two)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+@pytest.mark.usefixtures("always")
+def test_all_or_nothing(share: float) -> None:
+    x, conv = spikes(3, 40, 6, 6, share=share), synapse(40, 70)
+    outward = torch.ones(3, 70, 6, 6)
+    ours, expected = both_ways(conv, x, conv.weight, outward)
+    for one, two in zip(ours, expected, strict=True):
+        torch.testing.assert_close(one.double(), two, rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_that_nobody_wants_are_not_made() -> None:
+    x, conv = spikes(3, 40, 6, 6, share=0.1), synapse(40, 70)
+    out = sparse_convolution(x, conv)
+    assert out is not None
+    out.sum().backward()
+    assert x.grad is None
+    assert conv.weight.grad is not None
+    conv.weight.requires_grad_(False)
+    out = sparse_convolution(x.requires_grad_(), conv)
+    assert out is not None
+    out.sum().backward()
+    assert x.grad is not None
+
+
+@pytest.mark.parametrize(("share", "taken"), [(0.05, "lists"), (0.55, "lists for the gradient"), (0.95, "dense")])
+def test_the_denser_the_input_the_less_is_done_over_lists(
+    share: float, taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sparse, "bounds", lambda: Bounds(0.4, 0.7))
+    x, conv = spikes(32, 32, 8, 8, share=share), synapse(32, 64)
+    assert share_not_zero(x) == pytest.approx(share, abs=0.05)
+    out = sparse_convolution(x, conv)
+    if taken == "dense":
+        assert out is None
+        return
+    assert out is not None
+    dense = F.conv2d(x, conv.weight, padding=1)
+    if taken == "lists for the gradient":
+        assert torch.equal(out, dense)
+    wanted = torch.autograd.grad(dense, conv.weight, torch.ones_like(dense))[0]
+    torch.testing.assert_close(torch.autograd.grad(out, conv.weight, torch.ones_like(out))[0], wanted)
+
+
+def test_a_block_of_outputs_that_is_not_full_costs_what_a_full_one_does() -> None:
+    x = spikes(32, 32, 8, 8, share=0.3)
+    assert sparse_convolution(x, synapse(32, 64)) is not None
+    assert sparse_convolution(x, synapse(32, 8)) is None
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv2d(8, 64, 5, padding=2, bias=False),
+        nn.Conv2d(8, 64, 3, padding=1, stride=2, bias=False),
+        nn.Conv2d(8, 64, 3, bias=False),
+        nn.Conv2d(8, 64, 3, padding=1),
+        nn.Conv2d(8, 64, 3, padding=1, bias=False).double(),
+        nn.Conv2d(8, 64, 3, padding=1, bias=False).bfloat16(),
+    ],
+)
+def test_other_convolutions_stay_dense(conv: nn.Conv2d) -> None:
+    x = spikes(4, 8, 6, 6, share=0.1).to(conv.weight.dtype)
+    assert sparse_convolution(x, conv) is None
+
+
+@pytest.mark.usefixtures("always")
+def test_dense_under_autocast_and_without_samples() -> None:
+    x, conv = spikes(4, 8, 6, 6, share=0.1), synapse(8, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert sparse_convolution(x, conv) is None
+    assert sparse_convolution(x[:0], conv) is None
+
+
+def test_a_layer_trains_over_lists_and_keeps_small_what_they_need() -> None:
+    """The same layer dense, over lists, and with its input kept in bytes: the last two to the bit."""
+    model = Model(layout="8C3-64C3-10FC", timesteps=4)
+    shape = layer_shapes(model.layout, width=1, channels=3, size=(8, 8), classes=5)[1]
+    torch.manual_seed(0)
+    layer = SpikingLayer(shape, model).to(memory_format=torch.channels_last).train()
+    x = spikes(4 * 2, 8, 8, 8, share=0.1)
+    grads = {}
+    for way in ("dense", "lists", "kept small"):
+        layer.compiled, layer.keeps_small = way != "dense", way == "kept small"
+        inputs = x.clone().requires_grad_()
+        out = layer.driven(inputs)
+        assert (type(out.grad_fn).__name__ == "_SparseConvolutionBackward") == (way != "dense")
+        torch.manual_seed(2)
+        grads[way] = torch.autograd.grad(out, [inputs, layer.synapse.weight], torch.randn_like(out))
+    for one, two in zip(grads["lists"], grads["dense"], strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
+    for one, two in zip(grads["lists"], grads["kept small"], strict=True):
+        assert torch.equal(one, two)

@@ -1,0 +1,159 @@
+"""3x3 convolutions that do only what spikes ask for: forward, and the gradient of the weights, over lists of what is not zero.
+
+Most inputs of a spiking layer are zero: a fifth of the neurons fire in a timestep. A dense convolution multiplies them all.
+Where few enough are other than zero, `sparse.c` takes over on the CPU in fp32; the gradient of the inputs, which is dense,
+stays PyTorch's. Sums are those of a dense convolution in another order.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from tnacli.snn.native import Native, address, check, compiled
+
+_OUT = 64  # outputs summed together in sparse.c; fewer cost as much
+_SAMPLED = 16  # one row of inputs in so many is looked at to tell how sparse they are
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The share of inputs that are not zero below which lists are faster than dense sums (benchmarks/sparse.py)."""
+
+    forward: float
+    weights: float
+
+
+class _Shape(ctypes.Structure):
+    """`Shape` of sparse.c."""
+
+    _fields_ = [(name, ctypes.c_int64) for name in ("N", "H", "W", "C", "K")]
+
+
+class _Strides(ctypes.Structure):
+    """`Strides` of sparse.c."""
+
+    _fields_ = [(name, ctypes.c_int64) for name in ("k", "c", "row", "column")]
+
+
+@cache
+def sparse_kernels() -> Native:
+    """The library of sparse.c, compiled if need be, or why there is none."""
+    kernels = compiled(Path(__file__).with_name("sparse.c"), "-ffp-contract=fast")
+    library = kernels.library
+    if library is not None:
+        pointer, count = ctypes.c_void_p, ctypes.c_int64
+        shape, strides = ctypes.POINTER(_Shape), ctypes.POINTER(_Strides)
+        library.sparse_forward.argtypes = [shape, pointer, pointer, strides, pointer, count]
+        library.sparse_weight_gradient.argtypes = [shape, pointer, pointer, pointer, strides, count]
+        library.sparse_forward.restype = library.sparse_weight_gradient.restype = ctypes.c_int
+    return kernels
+
+
+@cache
+def bounds() -> Bounds:
+    """For this processor: dense sums are twice as fast where vectors are twice as long."""
+    return Bounds(0.2, 0.35) if torch.backends.cpu.get_cpu_capability() == "AVX512" else Bounds(0.4, 0.7)
+
+
+def sparse_convolution(x: Tensor, synapse: nn.Conv2d) -> Tensor | None:
+    """The convolution of x [N, C, H, W], [N, K, H, W], or None where a dense one does it as well or better.
+
+    Which way is taken depends on nothing but the processor, the shapes and the numbers in x, so that a run that is resumed
+    computes what it would have computed.
+    """
+    if (
+        x.device.type != "cpu"
+        or x.dtype != torch.float32
+        or synapse.weight.dtype != torch.float32
+        or torch.is_autocast_enabled("cpu")
+        or (synapse.kernel_size, synapse.stride, synapse.padding) != ((3, 3), (1, 1), (1, 1))
+        or synapse.bias is not None
+        or x.numel() == 0
+        or sparse_kernels().library is None
+    ):
+        return None
+    # A block of outputs that is not full costs what a full one does.
+    work = share_not_zero(x) * (-(-synapse.out_channels // _OUT) * _OUT / synapse.out_channels)
+    forward, weights = work < bounds().forward, work < bounds().weights
+    if not (forward or weights):
+        return None
+    summed: Tensor = _SparseConvolution.apply(x, synapse.weight, forward, weights)
+    return summed
+
+
+def share_not_zero(x: Tensor) -> float:
+    """How much of x [N, C, H, W] is not zero, of one sample in sixteen."""
+    sampled = x[::_SAMPLED]
+    return int(torch.count_nonzero(sampled)) / sampled.numel()
+
+
+class _SparseConvolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, forward: bool, weights: bool) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        ctx.sparse_gradient = weights
+        ctx.save_for_backward(x, weight)
+        if not forward:
+            return F.conv2d(x, weight, padding=1)
+        out = torch.empty((x.shape[0], weight.shape[0], *x.shape[2:]), memory_format=torch.channels_last)
+        shape, strides = _shape(x, weight), _Strides(*weight.stride())
+        check(
+            _library().sparse_forward(
+                ctypes.byref(shape), address(x), address(weight), ctypes.byref(strides), address(out),
+                torch.get_num_threads(),
+            )
+        )  # fmt: skip
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outward: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        x, weight = ctx.saved_tensors
+        outward = outward.contiguous(memory_format=torch.channels_last)
+        of_x, of_weight = ctx.needs_input_grad[:2]
+        sparse = of_weight and ctx.sparse_gradient
+        grad_x = grad_weight = None
+        if of_x or not sparse:
+            grad_x, grad_weight, _ = torch.ops.aten.convolution_backward(
+                outward,
+                x,
+                weight,
+                None,
+                (1, 1),
+                (1, 1),
+                (1, 1),
+                False,
+                (0, 0),
+                1,
+                (of_x, of_weight and not sparse, False),
+            )
+        if sparse:
+            grad_weight = torch.empty_like(weight)
+            shape, strides = _shape(x, weight), _Strides(*grad_weight.stride())
+            check(
+                _library().sparse_weight_gradient(
+                    ctypes.byref(shape), address(x), address(outward), address(grad_weight), ctypes.byref(strides),
+                    torch.get_num_threads(),
+                )
+            )  # fmt: skip
+        return grad_x, grad_weight, None, None
+
+
+def _shape(x: Tensor, weight: Tensor) -> _Shape:
+    samples, channels, height, width = x.shape
+    return _Shape(samples, height, width, channels, weight.shape[0])
+
+
+def _library() -> ctypes.CDLL:
+    library = sparse_kernels().library
+    assert library is not None
+    return library
