@@ -6,13 +6,14 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from tnacli.recipe.layout import layer_shapes
 from tnacli.recipe.model_section import Model, Neuron
-from tnacli.snn.fused import why_not
+from tnacli.snn.fused import Constants, lif_pool, norm_lif_pool, why_not
 from tnacli.snn.lif import LIF
 from tnacli.snn.native import native
-from tnacli.snn.network import SpikingLayer
+from tnacli.snn.network import SpikingLayer, SpikingNetwork
 
 pytestmark = pytest.mark.skipif(native().library is None, reason=native().reason)
 
@@ -93,7 +94,8 @@ def test_the_kernels_say_where_they_do_not_apply() -> None:
     x = torch.zeros(2, 3)
     assert why_not(x, Neuron()) is None
     assert "reset" in str(why_not(x, Neuron(detach_reset=False)))
-    assert "fp32" in str(why_not(x.bfloat16(), Neuron()))
+    assert why_not(x.bfloat16(), Neuron()) is None
+    assert "fp32" in str(why_not(x.double(), Neuron()))
 
 
 def test_equal_inputs_give_equal_bits() -> None:
@@ -112,6 +114,71 @@ def test_a_graph_is_used_once() -> None:
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="used once"):
         loss.backward()
+
+
+def widened(x: torch.Tensor) -> torch.Tensor:
+    """fp32, with the order in memory of x, for a graph of its own."""
+    return x.detach().float().requires_grad_()
+
+
+@pytest.mark.parametrize("normed", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "samples", "pool"), [((20, 6, 9, 7), 4, 2), ((20, 5, 4, 4), 4, 1), ((4, 6, 8, 8), 4, 2), ((20, 33), 4, 1)]
+)
+def test_bf16_is_fp32_with_what_comes_and_goes_rounded(
+    shape: tuple[int, ...], samples: int, pool: int, normed: bool
+) -> None:
+    """The same arithmetic between: spikes, gradients of parameters and statistics to the bit, others rounded once."""
+    torch.manual_seed(0)
+    memory = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+    half = (2 * torch.randn(shape)).bfloat16().contiguous(memory_format=memory).requires_grad_()
+    full = widened(half)
+    norms = [(nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d)(shape[1]) for _ in range(2)]
+    constants = Constants(Neuron(decay=0.7, threshold=0.6), 5, pool, norms[0].eps)
+    found = []
+    for x, norm in zip((half, full), norms, strict=True):
+        spikes = norm_lif_pool(x * 1, norm, constants, samples) if normed else lif_pool(x * 1, constants, samples)
+        torch.manual_seed(1)
+        outward = torch.randn(spikes.shape).bfloat16().to(spikes.dtype)
+        wanted = [*norm.parameters(), x] if normed else [x]
+        found.append((spikes, torch.autograd.grad(spikes, wanted, outward), norm))
+    (spikes, grads, norm), (spikes2, grads2, norm2) = found
+    assert spikes.dtype == grads[-1].dtype == torch.bfloat16
+    assert 0.02 < float((spikes > 0).float().mean()) < 0.98
+    assert torch.equal(spikes.float(), spikes2)
+    for one, two in zip(grads, grads2, strict=True):
+        assert torch.equal(one, two.to(one.dtype))
+    for one, two in zip(norm.buffers(), norm2.buffers(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_bf16_keeps_what_is_not_a_number() -> None:
+    """Rounding up must not make an infinity of it, nor a number: a run that diverges has to be seen to."""
+    x = torch.zeros(2, 3, dtype=torch.bfloat16).requires_grad_()
+    spikes = lif_pool(x, Constants(Neuron(threshold=0.2), 2, 1, 0.0), 1)
+    outward = torch.tensor([float("nan"), float("inf"), -1.0]).bfloat16().expand(2, 1, 3)
+    (grad,) = torch.autograd.grad(spikes, x, outward)
+    assert grad[0, 0].isnan()
+    assert grad[0, 1].isinf()
+    assert grad[0, 2].isfinite()
+
+
+def test_a_network_takes_the_kernels_under_autocast() -> None:
+    model = Model(layout="6C3-AP2-7FC", timesteps=5)
+    network = SpikingNetwork(model, channels=3, size=(8, 8), classes=4).train().to(memory_format=torch.channels_last)
+    seen: list[str] = []
+    for layer in network.spiking.values():
+        layer.behind.register_forward_hook(
+            lambda module, given, out: seen.append(f"{out.dtype} {type(out.grad_fn).__name__}")
+        )
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = network(torch.rand(4, 3, 8, 8))
+    assert seen == ["torch.bfloat16 _NormLIFPoolBackward"] * 2
+    logits.square().sum().backward()
+    for parameter in network.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.dtype == torch.float32
+        assert parameter.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("repeated", [False, True])

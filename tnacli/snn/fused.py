@@ -1,6 +1,7 @@
 """Batch norm, neurons and pooling of a layer as one autograd function over the compiled kernels.
 
-It computes what `SpikingLayer` computes from the same three parts, on the CPU in fp32 with the reset detached. For the
+It computes what `SpikingLayer` computes from the same three parts, on the CPU with the reset detached, in fp32; under autocast
+sums come and spikes go in bf16, and what is between them is in fp32 still. For the
 backward pass it keeps the layer's summed input, which batch norm needs, and two bits a neuron and timestep. Neurons that
 receive a sum of currents have a function of their own, without batch norm.
 """
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from tnacli.recipe.model_section import Neuron
 from tnacli.snn.native import LayerFacts, address, check, native
 
-_LARGEST_POOL = 8
+_DTYPES = (torch.float32, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ def why_not(summed: Tensor, neuron: Neuron) -> str | None:
         return "gradients pass through the reset"
     if summed.device.type != "cpu":
         return f"they are for the CPU, not {summed.device.type}"
-    if summed.dtype != torch.float32:
-        return f"they are for fp32, not {summed.dtype}"
+    if summed.dtype not in _DTYPES:
+        return f"they are for fp32 and bf16, not {summed.dtype}"
     kernels = native()
     return None if kernels.library is not None else kernels.reason
 
@@ -86,14 +87,14 @@ class _LIFPool(torch.autograd.Function):
         codes = _empty_codes(facts) if ctx.needs_input_grad[0] else None
         scale, shift = torch.ones(facts.C), torch.zeros(facts.C)
         _forward(facts, x, scale, shift, spikes, codes)
-        ctx.facts, ctx.shape = facts, x.shape
+        ctx.facts, ctx.shape, ctx.dtype = facts, x.shape, x.dtype
         ctx.save_for_backward(codes)
         return spikes
 
     @staticmethod
     def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None]:
         (codes,) = ctx.saved_tensors
-        grad = torch.empty(ctx.shape, memory_format=_format(ctx.shape))
+        grad = torch.empty(ctx.shape, dtype=ctx.dtype, memory_format=_format(ctx.shape))
         _backward(ctx.facts, _by_rows(grad_spikes.flatten(0, 1)), codes, grad=grad)
         return grad, None, None
 
@@ -107,7 +108,8 @@ class _NormLIFPool(torch.autograd.Function):
         rows, channels = x.numel() // x.shape[1], x.shape[1]
         library, threads = _library(), torch.get_num_threads()
         mean64, var64 = torch.empty(2, channels, dtype=torch.float64)
-        check(library.channel_moments(address(x), rows, channels, address(mean64), address(var64), threads))
+        half = int(x.dtype == torch.bfloat16)
+        check(library.channel_moments(address(x), half, rows, channels, address(mean64), address(var64), threads))
         invstd64 = torch.rsqrt(var64 + constants.eps)
         scale64 = weight.detach().double() * invstd64
         scale, shift = scale64.float(), (bias.detach().double() - mean64 * scale64).float()
@@ -194,12 +196,12 @@ def _facts(x: Tensor, constants: Constants, samples: int) -> LayerFacts:
     neuron = constants.neuron
     return LayerFacts(
         constants.timesteps, samples, height, width, x.shape[1], constants.pool,
-        int(x.shape[0] == samples and constants.timesteps > 1),
+        int(x.shape[0] == samples and constants.timesteps > 1), int(x.dtype == torch.bfloat16),
         neuron.decay, neuron.threshold, neuron.surrogate_window, neuron.surrogate_height,
     )  # fmt: skip
 
 
 def _empty_spikes(x: Tensor, constants: Constants, samples: int) -> Tensor:
     shape = (x.shape[1], *(side // constants.pool for side in x.shape[2:]))
-    flat = torch.empty((constants.timesteps * samples, *shape), memory_format=_format(x.shape))
+    flat = torch.empty((constants.timesteps * samples, *shape), dtype=x.dtype, memory_format=_format(x.shape))
     return flat.view(constants.timesteps, samples, *shape)

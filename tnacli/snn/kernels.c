@@ -5,6 +5,9 @@
  * A neuron's history for the backward pass is two bits a timestep: bit 0, it spiked; bit 1, its potential was inside the
  * surrogate's window. Four timesteps share a byte: plane t / 4, bits 2 * (t % 4).
  *
+ * Activations and their gradients are fp32, or bf16 (`half`), the upper half of an fp32 number; they are widened row by row, all
+ * arithmetic is in fp32 and higher, and what is stored is rounded once. Averaged spikes are exact in either.
+ *
  * Results do not depend on how rows are dealt out to threads, but for sums over rows, which are added up thread by thread in
  * a fixed order. Compile without contraction of a * b + c: the arithmetic is that of the PyTorch path, step by step.
  */
@@ -21,12 +24,34 @@ typedef struct {
     int64_t T, N, H, W, C; /* timesteps, samples, height and width before pooling, channels */
     int64_t pool;          /* pooling over pool x pool; 1 for none */
     int64_t repeated;      /* the current is the same at every timestep: x has one step only */
+    int64_t half;          /* activations and their gradients are bf16 */
     float decay, threshold, window, height;
 } Layer;
 
 static void part(int64_t count, int64_t index, int64_t parts, int64_t *from, int64_t *to) {
     *from = count * index / parts;
     *to = count * (index + 1) / parts;
+}
+
+typedef uint32_t __attribute__((may_alias)) bits32;
+
+static void widen(int64_t C, const uint16_t *restrict from, bits32 *restrict to) {
+    for (int64_t c = 0; c < C; c++) to[c] = (uint32_t)from[c] << 16;
+}
+
+/* Rounds to nearest, ties to even; what is not a number stays so. */
+static void narrow(int64_t C, const bits32 *restrict from, uint16_t *restrict to) {
+    for (int64_t c = 0; c < C; c++) {
+        const uint32_t rounded = (from[c] + 0x7fff + (from[c] >> 16 & 1)) >> 16;
+        to[c] = (uint16_t)((from[c] & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);
+    }
+}
+
+/* Row `row` of x in fp32, in `wide` [C] if it has to be widened. */
+static const float *row_of(int64_t half, const void *x, int64_t row, int64_t C, float *wide) {
+    if (!half) return (const float *)x + row * C;
+    widen(C, (const uint16_t *)x + row * C, (bits32 *)wide);
+    return wide;
 }
 
 /* The inner loops, over the channels of one row. Functions of their own, so that `restrict` reaches the vectoriser. */
@@ -83,24 +108,25 @@ static void norm_back(int64_t C, const float *restrict grad, const float *restri
 }
 
 /* Mean and biased variance of each channel of x [rows, C]. Returns 0, or 1 if memory ran out. */
-int channel_moments(const float *x, int64_t rows, int64_t C, double *mean, double *var, int64_t threads) {
+int channel_moments(const void *x, int64_t half, int64_t rows, int64_t C, double *mean, double *var, int64_t threads) {
     double *partial = calloc((size_t)(threads * 2 * C), sizeof(double));
-    float *block = malloc((size_t)(threads * 2 * C) * sizeof(float));
+    float *block = malloc((size_t)((threads * 3 + 1) * C) * sizeof(float));
     if (!partial || !block) { free(partial); free(block); return 1; }
+    const float *restrict first = row_of(half, x, 0, C, block + threads * 3 * C);
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int64_t index = 0; index < threads; index++) {
         double *sum = partial + index * 2 * C, *square = sum + C;
-        float *s = block + index * 2 * C, *q = s + C;
+        float *s = block + index * 3 * C, *q = s + C, *wide = q + C;
         int64_t from, to;
         part(rows, index, threads, &from, &to);
         for (int64_t start = from; start < to; start += BLOCK) {
             int64_t end = start + BLOCK < to ? start + BLOCK : to;
             memset(s, 0, (size_t)(2 * C) * sizeof(float));
             for (int64_t row = start; row < end; row++) {
-                const float *restrict at = x + row * C;
+                const float *restrict at = row_of(half, x, row, C, wide);
                 /* Differences to the first row, so that a large mean does not swallow the variance. */
                 for (int64_t c = 0; c < C; c++) {
-                    float d = at[c] - x[c];
+                    float d = at[c] - first[c];
                     s[c] += d;
                     q[c] += d * d;
                 }
@@ -116,7 +142,7 @@ int channel_moments(const float *x, int64_t rows, int64_t C, double *mean, doubl
         }
         double shifted = sum / (double)rows;
         double spread = square / (double)rows - shifted * shifted;
-        mean[c] = shifted + (double)x[c];
+        mean[c] = shifted + (double)first[c];
         var[c] = spread > 0 ? spread : 0;
     }
     free(partial);
@@ -125,17 +151,18 @@ int channel_moments(const float *x, int64_t rows, int64_t C, double *mean, doubl
 }
 
 /* Spikes out [T, pooled rows, C] of currents x * scale + shift; codes [(T + 3) / 4, rows, C], or NULL if not wanted. */
-int lif_forward(const Layer *layer, const float *x, const float *scale, const float *shift, float *out, uint8_t *codes,
+int lif_forward(const Layer *layer, const void *x, const float *scale, const float *shift, void *out, uint8_t *codes,
                 int64_t threads) {
     const int64_t T = layer->T, C = layer->C, H = layer->H, W = layer->W, pool = layer->pool;
     const int64_t outH = H / pool, outW = W / pool, rows = layer->N * H * W, out_rows = layer->N * outH * outW;
     const float decay = layer->decay, threshold = layer->threshold, window = layer->window;
     const float weight = 1.0f / (float)(pool * pool);
-    float *potentials = malloc((size_t)(threads * 2 * C) * sizeof(float));
+    const int64_t scratch = (3 + T) * C; /* of a thread */
+    float *potentials = malloc((size_t)(threads * scratch) * sizeof(float));
     if (!potentials) return 1;
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int64_t index = 0; index < threads; index++) {
-        float *v = potentials + index * 2 * C;
+        float *v = potentials + index * scratch, *wide = v + 2 * C, *sums = v + 3 * C;
         int32_t *bits = (int32_t *)(v + C);
         int64_t from, to;
         part(out_rows, index, threads, &from, &to);
@@ -144,8 +171,8 @@ int lif_forward(const Layer *layer, const float *x, const float *scale, const fl
             for (int64_t inner = 0; inner < pool * pool; inner++) {
                 const int64_t row = (n * H + h * pool + inner / pool) * W + w * pool + inner % pool;
                 for (int64_t t = 0; t < T; t++) {
-                    const float *at = x + ((layer->repeated ? 0 : t) * rows + row) * C;
-                    float *o = out + (t * out_rows + place) * C;
+                    const float *at = row_of(layer->half, x, (layer->repeated ? 0 : t) * rows + row, C, wide);
+                    float *o = layer->half ? sums + t * C : (float *)out + (t * out_rows + place) * C;
                     const float keep = t ? decay : 0.0f;
                     if (!t) memset(v, 0, (size_t)C * sizeof(float));
                     if (!inner) memset(o, 0, (size_t)C * sizeof(float));
@@ -159,6 +186,8 @@ int lif_forward(const Layer *layer, const float *x, const float *scale, const fl
                     }
                 }
             }
+            for (int64_t t = 0; layer->half && t < T; t++)
+                narrow(C, (bits32 *)(sums + t * C), (uint16_t *)out + (t * out_rows + place) * C);
         }
     }
     free(potentials);
@@ -171,20 +200,20 @@ int lif_forward(const Layer *layer, const float *x, const float *scale, const fl
  * are wanted, of dL/dcurrent and of its product with (x - mean) * invstd. Else `grad` is filled. With `mean`, it holds x and
  * is overwritten by the gradient through batch norm, scale * (dL/dcurrent - a - b * (x - mean) * invstd): computing
  * dL/dcurrent again costs less than storing it in between, and takes no memory. */
-int lif_backward(const Layer *layer, const float *grad_out, const uint8_t *codes, const float *x, const float *mean,
-                 const float *invstd, const float *scale, const float *a, const float *b, float *grad, double *sum,
+int lif_backward(const Layer *layer, const void *grad_out, const uint8_t *codes, const void *x, const float *mean,
+                 const float *invstd, const float *scale, const float *a, const float *b, void *grad, double *sum,
                  double *product, int64_t threads) {
     const int64_t T = layer->T, C = layer->C, H = layer->H, W = layer->W, pool = layer->pool;
     const int64_t outH = H / pool, outW = W / pool, rows = layer->N * H * W, out_rows = layer->N * outH * outW;
     const int64_t steps = layer->repeated ? 1 : T;
     const float decay = layer->decay, slope = layer->height / (float)(pool * pool);
     double *partial = calloc((size_t)(threads * 2 * C), sizeof(double));
-    float *scratch = malloc((size_t)(threads * 4 * C) * sizeof(float));
+    float *scratch = malloc((size_t)(threads * 6 * C) * sizeof(float));
     if (!partial || !scratch) { free(partial); free(scratch); return 1; }
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int64_t index = 0; index < threads; index++) {
         double *sums = partial + index * 2 * C, *products = sums + C;
-        float *later = scratch + index * 4 * C, *all = later + C, *s = all + C, *p = s + C;
+        float *later = scratch + index * 6 * C, *all = later + C, *s = all + C, *p = s + C, *wide = p + C, *back = wide + C;
         int64_t from, to;
         part(rows, index, threads, &from, &to);
         for (int64_t start = from; start < to; start += BLOCK) {
@@ -199,15 +228,23 @@ int lif_backward(const Layer *layer, const float *grad_out, const uint8_t *codes
                 if (layer->repeated) memset(all, 0, (size_t)C * sizeof(float));
                 for (int64_t t = T - 1; t >= 0; t--) {
                     if (!dropped)
-                        one_step_back(C, grad_out + (t * out_rows + place) * C, codes + (t / 4 * rows + row) * C,
-                                      2 * (int)(t % 4), slope, decay, later);
+                        one_step_back(C, row_of(layer->half, grad_out, t * out_rows + place, C, wide),
+                                      codes + (t / 4 * rows + row) * C, 2 * (int)(t % 4), slope, decay, later);
                     if (layer->repeated) add_to(C, later, all);
                     if (layer->repeated && t) continue;
                     const float *whole = layer->repeated ? all : later;
-                    const int64_t at = ((steps > 1 ? t : 0) * rows + row) * C;
-                    if (sum) add_sums(C, whole, x + at, mean, invstd, s, p);
-                    else if (mean) norm_back(C, whole, mean, invstd, scale, a, b, grad + at);
-                    else memcpy(grad + at, whole, (size_t)C * sizeof(float));
+                    const int64_t at = (steps > 1 ? t : 0) * rows + row;
+                    if (sum) {
+                        add_sums(C, whole, row_of(layer->half, x, at, C, wide), mean, invstd, s, p);
+                        continue;
+                    }
+                    float *g = layer->half ? back : (float *)grad + at * C;
+                    if (!mean) memcpy(g, whole, (size_t)C * sizeof(float));
+                    else {
+                        if (layer->half) widen(C, (const uint16_t *)grad + at * C, (bits32 *)g);
+                        norm_back(C, whole, mean, invstd, scale, a, b, g);
+                    }
+                    if (layer->half) narrow(C, (bits32 *)g, (uint16_t *)grad + at * C);
                 }
             }
             for (int64_t c = 0; c < C; c++) { sums[c] += s[c]; products[c] += p[c]; }

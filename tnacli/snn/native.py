@@ -43,7 +43,7 @@ class LayerFacts(ctypes.Structure):
     """`Layer` of kernels.c: the shape before pooling and the neuron's constants."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("T", "N", "H", "W", "C", "pool", "repeated")),
+        *((name, ctypes.c_int64) for name in ("T", "N", "H", "W", "C", "pool", "repeated", "half")),
         *((name, ctypes.c_float) for name in ("decay", "threshold", "window", "height")),
     ]  # fmt: skip
 
@@ -135,7 +135,7 @@ def _processor() -> str:
 
 def _bind(library: ctypes.CDLL) -> None:
     pointer, count = ctypes.c_void_p, ctypes.c_int64
-    library.channel_moments.argtypes = [pointer, count, count, pointer, pointer, count]
+    library.channel_moments.argtypes = [pointer, count, count, count, pointer, pointer, count]
     library.lif_forward.argtypes = [ctypes.POINTER(LayerFacts), *[pointer] * 5, count]
     library.lif_backward.argtypes = [ctypes.POINTER(LayerFacts), *[pointer] * 11, count]
     for function in (library.channel_moments, library.lif_forward, library.lif_backward):

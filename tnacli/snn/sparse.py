@@ -61,7 +61,7 @@ def sparse_kernels() -> Native:
 @cache
 def bounds() -> Bounds:
     """For this processor: dense sums are twice as fast where vectors are twice as long."""
-    return Bounds(0.2, 0.35) if torch.backends.cpu.get_cpu_capability() == "AVX512" else Bounds(0.4, 0.7)
+    return Bounds(0.25, 0.4) if torch.backends.cpu.get_cpu_capability() == "AVX512" else Bounds(0.5, 0.8)
 
 
 def sparse_convolution(x: Tensor, synapse: nn.Conv2d) -> Tensor | None:

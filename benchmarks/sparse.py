@@ -1,0 +1,81 @@
+"""`python -m benchmarks.sparse`: how many times as fast convolutions over lists of spikes are as dense ones, by density.
+
+CIFARNet's four hidden convolutions, forward and for the gradient of the weights, in turns; medians of ratios of neighbouring
+turns. `bounds` of tnacli.snn.sparse come from this table: where the ratio falls below 1, dense sums are the faster way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from functools import cache
+from statistics import median
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tnacli.snn import sparse
+
+_LAYERS = {"conv2": (128, 256, 32), "conv3": (256, 512, 16), "conv4": (512, 1024, 8), "conv5": (1024, 512, 8)}
+_SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def _ratio(dense: Callable[[], object], lists: Callable[[], object], rounds: int) -> float:
+    dense(), lists()
+    return median(_seconds(dense) / _seconds(lists) for _ in range(rounds))
+
+
+def _ratios(channels: int, out: int, side: int, share: float, samples: int, rounds: int) -> tuple[float, float]:
+    """Of the forward pass and of the gradient of the weights."""
+    x = (torch.rand(samples, channels, side, side) < share).float().contiguous(memory_format=torch.channels_last)
+    conv = nn.Conv2d(channels, out, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
+    outward = torch.randn(samples, out, side, side).contiguous(memory_format=torch.channels_last)
+
+    def summed() -> Tensor:
+        summed = sparse.sparse_convolution(x, conv)
+        assert summed is not None
+        return summed
+
+    kept, dense = summed(), F.conv2d(x, conv.weight, padding=1)
+
+    def gradient(of: Tensor) -> Callable[[], object]:
+        return lambda: torch.autograd.grad(of, conv.weight, outward, retain_graph=True)
+
+    with torch.no_grad():
+        forward = _ratio(lambda: F.conv2d(x, conv.weight, padding=1), summed, rounds)
+    return forward, _ratio(gradient(dense), gradient(kept), rounds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sparse", description=__doc__)
+    parser.add_argument("--width", type=float, default=0.25, help="of the network (default 0.25)")
+    parser.add_argument("--samples", type=int, default=320, help="images times timesteps (default 320)")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    sparse.bounds = cache(lambda: sparse.Bounds(float("inf"), float("inf")))  # lists, however dense the inputs are
+    table = Table(title=f"width {arguments.width:g}, {torch.get_num_threads()} threads: dense time / time over lists")
+    table.add_column("share not zero", justify="right")
+    for name in _LAYERS:
+        table.add_column(f"{name} forward", justify="right")
+        table.add_column("gradient", justify="right")
+    for share in _SHARES:
+        row = []
+        for channels, out, side in _LAYERS.values():
+            narrow = int(channels * arguments.width), int(out * arguments.width)
+            row += [f"{r:.2f}" for r in _ratios(*narrow, side, share, arguments.samples, arguments.rounds)]
+        table.add_row(f"{share:g}", *row)
+    Console(width=None if Console().is_terminal else 160).print(table)
+
+
+if __name__ == "__main__":
+    main()
