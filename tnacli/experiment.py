@@ -197,7 +197,7 @@ class Experiment:
         )
         with threads(objective, settings, device) as reason:
             notes = (f"{dataset.name} from {_SOURCES[dataset.source]}", kept, reason, compiled,
-                     None if regions is not None else slow_path(objective, device, precision))  # fmt: skip
+                     None if regions is not None else slow_path(objective, device))  # fmt: skip
             trainer.notes = tuple(note for note in notes if note is not None)
             taught_by = resumed = None  # what is on the networks by now
             settled_memory_mb(device)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Tna
+from tests.cli.conftest import Tna, environment
 from tnacli.experiment import Outcome
 
 
@@ -68,3 +70,40 @@ def test_a_missing_file_is_told_before_anything_is_measured(tna: Tna, trained: O
     refused = tna("evaluate", trained.checkpoint, "missing.pt")
     assert (refused.code, refused.out) == (8, "")
     assert "missing.pt: no such file" in refused.err
+
+
+# What takes long to load, or has threads or processes of its own, and computes nothing for a packed file on built-in data.
+UNUSED = (
+    "torchvision", "tonic", "sklearn", "scipy", "pandas", "sympy", "matplotlib", "onnx", "torch._dynamo", "torch._inductor",
+    "multiprocessing.pool", "tnacli.training", "tnacli.deploy", "tnacli.quant", "tnacli.recipe.schema",
+)  # fmt: skip
+
+
+def test_a_packed_file_loads_only_what_it_needs(packed: Path) -> None:
+    loaded, frozen, code = _process("evaluate", packed, "--samples", 10)
+    assert sorted(loaded & set(UNUSED)) == []
+    assert "torch" in loaded
+    assert frozen > 100_000, "the garbage collector goes through all of torch at exit"
+    assert code == 0
+
+
+def test_a_mistake_is_answered_without_torch(packed: Path) -> None:
+    for arguments, expected in (((packed, "--split", "all"), 2), ((packed, "--device", "cuda"), 2), (("none.pt",), 8)):
+        loaded, _, code = _process("evaluate", *arguments)
+        assert "torch" not in loaded
+        assert code == expected
+
+
+def _process(*arguments: object) -> tuple[set[str], int, int]:
+    """What `tna ARGS...` has loaded at its end in a process of its own, how much is frozen then, and its exit code."""
+    program = (
+        f"import gc, sys; sys.argv = {['tna', *map(str, arguments)]}\n"
+        "from tnacli.cli.app import main\n"
+        "try: main()\n"
+        "except SystemExit as end: print('loaded', gc.get_freeze_count(), end.code, *sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment(), check=True
+    )
+    _, frozen, code, *loaded = done.stdout.splitlines()[-1].split()
+    return set(loaded), int(frozen), int(code)

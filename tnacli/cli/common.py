@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tnacli.errors import FileFormatError
-from tnacli.recipe.data_section import Data
-from tnacli.recipe.schema import Runtime
 
 if TYPE_CHECKING:
+    from tnacli.recipe.data_section import Data
     from tnacli.recipe.identity import Run
-    from tnacli.recipe.schema import Settings
+    from tnacli.recipe.schema import Runtime, Settings
 
 
 def with_place(runs: Iterable[Run], *, device: str, data_root: str | None) -> tuple[Run, ...]:
@@ -22,6 +21,8 @@ def with_place(runs: Iterable[Run], *, device: str, data_root: str | None) -> tu
 
 
 def _placed(run: Run, device: str, data_root: str | None) -> Settings:
+    from tnacli.recipe.schema import Runtime
+
     update: dict[str, Data | Runtime] = {}
     if device != "auto":
         update["runtime"] = Runtime.model_validate({**run.settings.runtime.model_dump(), "device": device})

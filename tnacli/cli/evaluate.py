@@ -15,6 +15,8 @@ from tnacli.cli.console import Output, duration_text, size_text
 if TYPE_CHECKING:
     from tnacli.cli.measured import Measured
 
+_SPLITS = ("test", "train", "validation")
+
 
 def evaluate(
     files: Annotated[
@@ -41,7 +43,7 @@ def evaluate(
         typer.Option(
             "--split",
             help="test, train or validation.",
-            autocompletion=completion.words("test", "train", "validation"),
+            autocompletion=completion.words(*_SPLITS),
         ),
     ] = "test",
     samples: options.Limit = None,
@@ -90,14 +92,14 @@ def evaluate(
     from tnacli.cli.activity import draw, prices_asked_for
     from tnacli.cli.activity import show as show_activity
     from tnacli.cli.common import require_network
+    from tnacli.cli.loading import load_torch
     from tnacli.cli.measured import measure_checkpoint, measure_packed
     from tnacli.errors import UsageError
-    from tnacli.evaluation.samples import SPLITS
     from tnacli.storage import is_archive
 
     output = Output(as_json, quiet)
-    if split not in SPLITS:
-        raise UsageError(f"--split is one of {', '.join(SPLITS)}, not {split!r}")
+    if split not in _SPLITS:
+        raise UsageError(f"--split is one of {', '.join(_SPLITS)}, not {split!r}")
     if delta is not None and not ternary:
         raise UsageError("--delta has no effect without --ternary")
     prices = prices_asked_for(activity, plot, mac_pj, addition_pj)
@@ -112,6 +114,7 @@ def evaluate(
         options.refuse_trust(trust_build)
         if network != "base":
             raise UsageError("a packed file holds one network; --network applies to checkpoints")
+    load_torch()
     records = []
     for file, of_training in zip(files, checkpoints, strict=True):
         started = time.perf_counter()

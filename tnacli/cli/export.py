@@ -70,7 +70,10 @@ def export(
 
       tna export last.pt --format onnx -o digits.onnx --json
     """
+    from tnacli.cli.loading import load_torch
     from tnacli.errors import UsageError
+
+    load_torch()
     from tnacli.exporting import ENCODINGS, FORMATS, deploy_checkpoint, export_checkpoint
 
     output = Output(as_json, quiet)

@@ -72,6 +72,9 @@ def _packed(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def _checkpoint(file: Path, trusted: str | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    from tnacli.cli.loading import load_torch
+
+    load_torch()
     from tnacli.quant.weights import compressed_layers, weight_shares
     from tnacli.snn.network import SpikingNetwork
     from tnacli.training.checkpoint import load_checkpoint, restore_network

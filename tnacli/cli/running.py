@@ -72,6 +72,9 @@ def train_all(
     One that diverges does not keep the next from being trained. `time_limit` is in minutes. `tensorboard` is a folder to log
     into. Raises whatever else `Experiment.execute` raises, and UsageError if TensorBoard is asked for and not installed.
     """
+    from tnacli.cli.loading import load_torch
+
+    load_torch()
     from tnacli.cli.progress import TrainingView
     from tnacli.experiment import Experiment
     from tnacli.tensorboard import TensorBoardLog

@@ -106,6 +106,9 @@ def ternarize(
       tna ternarize last.pt --threshold learned --gradual forward
     """
     from tnacli.cli.common import with_place
+    from tnacli.cli.loading import load_torch
+
+    load_torch()
     from tnacli.cli.results import show_results
     from tnacli.cli.running import train_all
     from tnacli.fine_tuning import compression_run

@@ -13,8 +13,6 @@ from tnacli.data.samples import Dataset
 from tnacli.errors import DataError
 from tnacli.recipe.data_section import Data
 
-SPLITS = ("test", "train", "validation")
-
 
 def evaluation_batches(
     data: Data,

@@ -64,7 +64,8 @@ def unpack(packed: Bytes, fan_in: int, encoding: Encoding) -> Weights:
     rows = np.empty((*packed.shape, encoding.digits), dtype=np.int8)
     at_once = max(1, _AT_ONCE // packed.shape[1])
     for i in range(0, len(packed), at_once):
-        rows[i : i + at_once] = weights_of[packed[i : i + at_once]]
+        # Into place, where indexing would copy digit by digit; "clip" as that needs no copy aside, and no byte is past the table.
+        weights_of.take(packed[i : i + at_once], axis=0, out=rows[i : i + at_once], mode="clip")
     return np.ascontiguousarray(rows.reshape(len(packed), -1)[:, :fan_in])
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tnacli.recipe.node import Origin
+from tnacli.recipe.patterns import NAME
 from tnacli.recipe.places import SETTINGS
-from tnacli.recipe.schema import NAME, Recipe, Settings
+from tnacli.recipe.schema import Recipe, Settings
 
 
 class Resolved(NamedTuple):

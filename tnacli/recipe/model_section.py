@@ -9,9 +9,9 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from tnacli.recipe.layout import NAMED_LAYOUTS, notation, read_layout
 from tnacli.recipe.misfit import Misfit, refuse
+from tnacli.recipe.patterns import BUILD
 from tnacli.recipe.section import Later, Section
 
-BUILD = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$"
 GIVEN = ("model", "channels", "size", "classes")
 """What a function under `build` is given besides `args`: see `tnacli.snn.own`."""
 

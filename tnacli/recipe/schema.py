@@ -19,19 +19,11 @@ from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.epochs import Epochs, in_epochs
 from tnacli.recipe.layout import hidden_layers, layer_shapes
 from tnacli.recipe.misfit import Misfit, refuse
-from tnacli.recipe.model_section import BUILD, Model
+from tnacli.recipe.model_section import Model
 from tnacli.recipe.objective_section import Objective, Solo, Twin
+from tnacli.recipe.patterns import DEVICE, NAME
 from tnacli.recipe.section import Positive, Section
 from tnacli.recipe.siblings import twin_misfits
-
-NAME = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
-DEVICE = r"^(auto|cpu|mps|cuda(:[0-9]+)?)$"
-PATTERNS = {
-    NAME: "a name of up to 64 lower-case letters, digits, '_', '-' and '.', beginning with a letter or digit",
-    DEVICE: "auto, cpu, mps, cuda, or cuda:1 and so on",
-    BUILD: "a function that can be imported, written package.module:function",
-}
-"""What each pattern means, in words for the user."""
 
 
 class Schedule(Section):

@@ -71,12 +71,12 @@ def multiply_accumulates(network: SpikingNetwork) -> int:
     return sum(costs.multiply_accumulates(network.shapes, network.timesteps))
 
 
-def slow_path(objective: Objective, device: torch.device, precision: str) -> str | None:
+def slow_path(objective: Objective, device: torch.device) -> str | None:
     """What to say of spiking layers that the compiled kernels could speed up on this machine and do not; None if they do."""
     layers = any(
         isinstance(part, SpikingLayer) and isinstance(part.neurons, LIF) for part in objective.networks.modules()
     )
-    if not layers or device.type != "cpu" or precision != "fp32":
+    if not layers or device.type != "cpu":
         return None
     kernels = native()
     return None if kernels.library is not None else f"the slow path, without compiled kernels: {kernels.reason}"
