@@ -4,8 +4,8 @@
  * [K, C, 3, 3] with any strides. What is not zero in x is listed once, as (where, value); the sums then run over the lists,
  * 64 outputs at a time: a block of outputs is as many vector registers as keep a processor's multipliers busy.
  *
- * Every sum has a fixed order whatever the number of threads, but for the gradient of weights, where samples are dealt out to
- * threads if there are fewer blocks of outputs than threads. Compile with contraction of a * b + c.
+ * Every sum has a fixed order whatever the number of threads, but for the gradient of weights: where blocks of outputs cannot be
+ * shared out evenly to threads, samples are parted too. Compile with contraction of a * b + c.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -34,6 +34,7 @@ typedef struct {
 } Strides;
 
 static int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t common(int64_t a, int64_t b) { return b ? common(b, a % b) : a; } /* the greatest common divisor */
 static int64_t blocks(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
 /* Rows of an image of W columns and H rows that hold at least `places`, or all. */
@@ -189,8 +190,9 @@ static void list_channels(const Shape *shape, const float *x, int64_t n, int64_t
 int sparse_weight_gradient(const Shape *shape, const float *x, const float *outward, float *gradient, const Strides *strides,
                            int64_t threads) {
     const int64_t N = shape->N, H = shape->H, W = shape->W, C = shape->C, K = shape->K;
-    const int64_t outs = blocks(K, OUT), parts = blocks(threads, outs), rows = rows_of(BACKWARD, W, H), tiles = blocks(H, rows);
-    const int64_t places = rows * W, padded = (rows + 2) * (W + 2) * OUT, sums = 9 * C * OUT;
+    const int64_t outs = blocks(K, OUT), parts = threads / common(threads, outs);
+    const int64_t rows = rows_of(BACKWARD, W, H), tiles = blocks(H, rows), places = rows * W;
+    const int64_t padded = (rows + 2) * (W + 2) * OUT, sums = 9 * C * OUT;
     uint16_t *wheres = room(threads * C * places * (int64_t)sizeof(uint16_t));
     float *values = room(threads * C * places * (int64_t)sizeof(float));
     int32_t *all_counts = room(threads * C * (int64_t)sizeof(int32_t));
