@@ -30,6 +30,11 @@ SHAPES = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _small_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sparse, "_SMALLEST", 1)
+
+
 @pytest.fixture(params=[1, 2, 3])
 def threads(request: pytest.FixtureRequest) -> Iterator[None]:
     before = torch.get_num_threads()
@@ -161,6 +166,15 @@ def test_a_block_of_outputs_that_is_not_full_costs_what_a_full_one_does() -> Non
 )
 def test_other_convolutions_stay_dense(conv: nn.Conv2d) -> None:
     x = spikes(4, 8, 6, 6, share=0.1).to(conv.weight.dtype)
+    assert sparse_convolution(x, conv) is None
+
+
+def test_small_convolutions_stay_dense(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, conv = spikes(4, 32, 6, 6, share=0.1), synapse(32, 64)
+    work = 4 * 32 * 6 * 6 * 64 * 9
+    monkeypatch.setattr(sparse, "_SMALLEST", work)
+    assert sparse_convolution(x, conv) is not None
+    monkeypatch.setattr(sparse, "_SMALLEST", work + 1)
     assert sparse_convolution(x, conv) is None
 
 

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from tnacli.snn.native import Native, address, check, compiled
 
 _OUT = 64  # outputs summed together in sparse.c; fewer cost as much
+_SMALLEST = 50_000_000  # multiply-accumulates of a dense convolution below which lists win next to nothing
 _SAMPLED = 16  # one row of inputs in so many is looked at to tell how sparse they are
 
 
@@ -77,7 +78,7 @@ def sparse_convolution(x: Tensor, synapse: nn.Conv2d) -> Tensor | None:
         or torch.is_autocast_enabled("cpu")
         or (synapse.kernel_size, synapse.stride, synapse.padding) != ((3, 3), (1, 1), (1, 1))
         or synapse.bias is not None
-        or x.numel() == 0
+        or x.numel() * synapse.out_channels * 9 < _SMALLEST
         or sparse_kernels().library is None
     ):
         return None
