@@ -83,3 +83,18 @@ def shell() -> Callable[..., subprocess.CompletedProcess[str]]:
         )  # fmt: skip
 
     return call
+
+
+def loaded_by(*arguments: object) -> tuple[set[str], int, int]:
+    """What `tna ARGS...` has loaded at its end in a process of its own, how much is frozen then, and its exit code."""
+    program = (
+        f"import gc, sys; sys.argv = {['tna', *map(str, arguments)]}\n"
+        "from tnacli.cli.app import main\n"
+        "try: main()\n"
+        "except SystemExit as end: print('loaded', gc.get_freeze_count(), end.code, *sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment(), check=True
+    )
+    _, frozen, code, *loaded = done.stdout.splitlines()[-1].split()
+    return set(loaded), int(frozen), int(code)

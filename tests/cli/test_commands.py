@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Tna, environment
+from tests.cli.conftest import Tna, environment, loaded_by
 from tnacli.experiment import Outcome
 
 
@@ -184,16 +184,9 @@ def test_splits(tna: Tna, trained_full: Outcome, split: str) -> None:
 def test_help_and_plans_need_no_torch() -> None:
     """Not loading torch is what makes them answer at once."""
     for arguments in (["--help"], ["train", "--help"], ["recipes"], ["train", "quickstart", "--dry-run"]):
-        code = (
-            f"import sys; sys.argv = ['tna', *{arguments}]\n"
-            "from tnacli.cli.app import main\n"
-            "try: main()\n"
-            "except SystemExit as end: print('loaded', 'torch' in sys.modules, end.code, file=sys.stderr)"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True
-        )
-        assert "loaded False 0" in done.stderr
+        loaded, _, code = loaded_by(*arguments)
+        assert "torch" not in loaded
+        assert code == 0
 
 
 def test_every_command_shows_examples(tna: Tna) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Tna, environment
+from tests.cli.conftest import Tna, loaded_by
 from tnacli.experiment import Outcome
 
 
@@ -80,7 +78,7 @@ UNUSED = (
 
 
 def test_a_packed_file_loads_only_what_it_needs(packed: Path) -> None:
-    loaded, frozen, code = _process("evaluate", packed, "--samples", 10)
+    loaded, frozen, code = loaded_by("evaluate", packed, "--samples", 10)
     assert sorted(loaded & set(UNUSED)) == []
     assert "torch" in loaded
     assert frozen > 100_000, "the garbage collector goes through all of torch at exit"
@@ -89,21 +87,6 @@ def test_a_packed_file_loads_only_what_it_needs(packed: Path) -> None:
 
 def test_a_mistake_is_answered_without_torch(packed: Path) -> None:
     for arguments, expected in (((packed, "--split", "all"), 2), ((packed, "--device", "cuda"), 2), (("none.pt",), 8)):
-        loaded, _, code = _process("evaluate", *arguments)
+        loaded, _, code = loaded_by("evaluate", *arguments)
         assert "torch" not in loaded
         assert code == expected
-
-
-def _process(*arguments: object) -> tuple[set[str], int, int]:
-    """What `tna ARGS...` has loaded at its end in a process of its own, how much is frozen then, and its exit code."""
-    program = (
-        f"import gc, sys; sys.argv = {['tna', *map(str, arguments)]}\n"
-        "from tnacli.cli.app import main\n"
-        "try: main()\n"
-        "except SystemExit as end: print('loaded', gc.get_freeze_count(), end.code, *sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env=environment(), check=True
-    )
-    _, frozen, code, *loaded = done.stdout.splitlines()[-1].split()
-    return set(loaded), int(frozen), int(code)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,19 +18,11 @@ pytestmark = pytest.mark.skipif(compiled_engine().library is None, reason=compil
 NEURON = Neuron(decay=0.7, threshold=0.9)
 
 
-@pytest.fixture(params=[1, 2, 3])
-def _threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)
-
-
 def drawn(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.usefixtures("_threads")
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize(
     ("out", "into", "kernel", "size", "stride", "counts_to"),
     [
@@ -59,7 +49,7 @@ def test_spikes_of_a_layer(
     assert torch.equal(spikes.float(), lif_fused(current, 3, NEURON))
 
 
-@pytest.mark.usefixtures("_threads")
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("count", [1, 127, 128, 129, 1000])
 @pytest.mark.parametrize("repeated", [False, True])
 def test_spikes_of_currents(count: int, repeated: bool) -> None:

@@ -51,16 +51,11 @@ def compare(ours: SpikingLayer, plain: SpikingLayer, x: torch.Tensor) -> None:
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4 * float(two.abs().max()))
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("timesteps", [1, 3, 4, 5, 9])
-def test_convolution_with_pooling(timesteps: int, threads: int) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        model = Model(layout="6C3-AP2-5C3-AP2-7FC", timesteps=timesteps, neuron=Neuron(decay=0.7, threshold=0.6))
-        compare(*layers(model, 0, (8, 8)), torch.randn(timesteps, 3, 3, 8, 8))
-    finally:
-        torch.set_num_threads(before)
+def test_convolution_with_pooling(timesteps: int) -> None:
+    model = Model(layout="6C3-AP2-5C3-AP2-7FC", timesteps=timesteps, neuron=Neuron(decay=0.7, threshold=0.6))
+    compare(*layers(model, 0, (8, 8)), torch.randn(timesteps, 3, 3, 8, 8))
 
 
 @pytest.mark.parametrize("size", [(9, 7), (5, 5)])
