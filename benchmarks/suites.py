@@ -53,8 +53,8 @@ def plan(suite: str, device: str, precisions: list[str], folder: Path) -> list[M
     return found
 
 
-def _pair(name: str, work: Work, *, kind: str = "training", ours: str = "tnacli", rounds: int = 3) -> Pair:
-    return Pair(kind, "training", ours, name, work, _SECONDS, rounds)
+def _pair(name: str, work: Work, *, kind: str = "training", rounds: int = 3) -> Pair:
+    return Pair(kind, "training", "tnacli", name, work, _SECONDS, rounds)
 
 
 def _full(work: Work, suite: str) -> list[Measurement]:
@@ -70,9 +70,8 @@ def _full(work: Work, suite: str) -> list[Measurement]:
         found += [_pair(name, narrow) for name in _SPIKINGJELLY[2:]]
     found.append(_pair("data pipeline", replace(narrow, batch=256), kind="data"))
     found += [Memory("training", name, work) for name in ("tnacli", "tnacli, low memory", *_SPIKINGJELLY, *_OTHERS)]
-    if work.precision == "fp32":  # `tna train` chooses the precision of the default by itself
-        default = _pair("SpikingJelly, default settings", work, kind="default", ours="tnacli, default settings")
-        found.append(replace(default, apart=True))
+    if work.precision == "fp32":  # the default of both
+        found.append(replace(_pair("SpikingJelly, default settings", work, kind="default"), apart=True))
     return found
 
 

@@ -69,7 +69,7 @@ def _default(results: Results) -> Finding:
     found = results.one("default")
     if found is None:
         return _nothing(results, "default")
-    limit = _limit(results, found["ratio"], {**_STEP, "precision": "fp32"}) if found["precision"] == "fp32" else ""
+    limit = _limit(results, found["ratio"], {**_STEP, "precision": "fp32"})
     return Finding(
         f"{found['ratio']:.2f} times", found["ratio"] >= 4, f"each in its own process, as its users get it{limit}"
     )

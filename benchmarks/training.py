@@ -28,7 +28,7 @@ from tnacli.recipe.layout import layer_shapes
 from tnacli.recipe.objective_section import Twin
 from tnacli.recipe.schema import Settings
 from tnacli.snn.network import SpikingNetwork
-from tnacli.training.device import autocast, resolve_precision
+from tnacli.training.device import autocast
 from tnacli.training.execution import compile_regions
 from tnacli.training.loop import Splits, Trainer
 from tnacli.training.stop import StopRequest
@@ -53,12 +53,12 @@ def batches(work: Work) -> Batches:
     return Batches(samples, dataset, work.batch, work.device, training=True)
 
 
-def trainer(work: Work, settings: Settings, precision: str) -> Trainer:
+def trainer(work: Work, settings: Settings) -> Trainer:
     """The training loop of a run with these settings, before its first step."""
     objective = build_objective(settings, channels=IMAGE[0], size=IMAGE[1:], classes=CLASSES, seed=0)
     data = batches(work)
     made = Trainer(
-        objective, settings, Splits(data, data), seed=0, about={}, device=torch.device(work.device), precision=precision,
+        objective, settings, Splits(data, data), seed=0, about={}, device=torch.device(work.device), precision=work.precision,
         save=lambda checkpoint: "", emit=lambda event: None, stop=StopRequest(),
     )  # fmt: skip
     made.objective.train()
@@ -72,9 +72,8 @@ def _ours(
     compiled: bool = True,
     low_memory: bool = False,
     regions: bool = False,
-    precision: str = "",
 ) -> Step:
-    made = trainer(work, settings or Settings(model=model_of(work)), precision or work.precision)
+    made = trainer(work, settings or Settings(model=model_of(work)))
     for part in made.objective.networks.values():
         assert isinstance(part, SpikingNetwork)
         if low_memory:
@@ -122,11 +121,6 @@ def tnacli_twin(work: Work) -> Step:
 def tnacli_low_memory(work: Work) -> Step:
     """The step with the low-memory option."""
     return _ours(work, low_memory=True)
-
-
-def tnacli_default(work: Work) -> Step:
-    """The step in the precision that `tna train` chooses by itself."""
-    return _ours(work, precision=resolve_precision("auto", torch.device(work.device)))
 
 
 def data_pipeline(work: Work) -> Step:
@@ -236,7 +230,6 @@ CONTENDERS: dict[str, Callable[[Work], Step]] = {
     "tnacli, compiled regions": tnacli_regions,
     "tnacli, low memory": tnacli_low_memory,
     "tnacli, TNA": tnacli_twin,
-    "tnacli, default settings": tnacli_default,
     "data pipeline": data_pipeline,
     "convolutions and matrix products alone": limit,
     "plain PyTorch loop": peer_step("plain PyTorch loop", channels_last=True),

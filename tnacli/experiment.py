@@ -280,10 +280,11 @@ def _precision(settings: Settings, device: torch.device, begun: Checkpoint | Non
     `auto` means another on another machine, and its name is all that a run's identity has. Raises DeviceError if `device`
     does not have it.
     """
-    found = resolve_precision(settings.train.precision, device)
+    wanted = settings.train.precision
+    found = resolve_precision(wanted, device)
     before = None if begun is None else begun.about.get("precision")  # not in older checkpoints
     if before is None or before == found:
-        return found, None
+        return found, f"train.precision: auto is {found} here" if wanted == "auto" else None
     resolve_precision(before, device)
     return before, f"in {before}, as it began; train.precision: auto would be {found} here"
 

@@ -19,7 +19,6 @@ from tnacli.recipe.identity import Run
 from tnacli.recipe.objective_section import Distill
 from tnacli.recipe.schema import Settings, Train
 from tnacli.report.store import RunFolder
-from tnacli.training import device
 from tnacli.training.checkpoint import load_checkpoint, restore_network
 from tnacli.training.events import Compressed, EpochDone, Event, Finished, Saved, Started, Warned
 from tnacli.training.stop import StopRequest
@@ -319,20 +318,6 @@ def test_a_finished_pupil_needs_no_teacher(out: Path) -> None:
     again = Experiment(out).execute(taught)
     assert (again.trained, again.result) == (False, first.result)
     assert RunFolder.of(out, taught.teacher).status == "new"
-
-
-def test_a_run_goes_on_in_the_precision_that_it_began_in(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`auto` means another on a machine where bf16 is fast, under the same identity."""
-    with pytest.raises(Stopped):
-        Experiment(out, stop=StopAfter(5)).execute(run_of(TINY))
-    monkeypatch.setattr(device, "fast_bf16", lambda device: True)
-    events: list[Event] = []
-    outcome = Experiment(out, emit=lambda run, event: events.append(event)).execute(run_of(TINY))
-    (started,) = [event for event in events if isinstance(event, Started)]
-    assert (outcome.result["precision"], started.precision) == ("fp32", "fp32")
-    assert "in fp32, as it began; train.precision: auto would be bf16 here" in started.notes
-    assert load_checkpoint(outcome.checkpoint).about["precision"] == "fp32"
-    assert Experiment(out).execute(run_of(TINY, seed=1)).result["precision"] == "bf16"
 
 
 def test_a_finished_run_says_that_other_data_is_there_now(out: Path, tmp_path: Path, trained: Outcome) -> None:

@@ -146,14 +146,18 @@ class TrainingView:
 
     def _show_epoch(self, label: str, row: list[str], event: ev.EpochDone) -> None:
         self._epoch_bar.update(self._epoch_task, completed=event.epoch, info=label)
-        row[3:7] = [f"{event.epoch}/{self._epochs}", f"{event.train_loss:.4g}", f"{event.accuracy['base']:.2f}", ""]
+        accuracy = event.accuracy.get("base")  # not after every epoch
+        row[3:5], row[6] = [f"{event.epoch}/{self._epochs}", f"{event.train_loss:.4g}"], ""
+        if accuracy is not None:
+            row[5] = f"{accuracy:.2f}"
         if self._live and not self._output.verbose:
             return
         self._said = time.monotonic()
         parts = ", ".join(f"{_SHORT.get(name, name)} {value:.4g}" for name, value in event.train_parts.items())
+        measured = "" if accuracy is None else f"{event.measured_on} {accuracy:.2f} %, "
         self._output.say(
             f"{label}: epoch {event.epoch}/{self._epochs}, loss {event.train_loss:.4g} ({parts}), training "
-            f"{event.train_accuracy['base']:.2f} %, {event.measured_on} {event.accuracy['base']:.2f} %, "
+            f"{event.train_accuracy['base']:.2f} %, {measured}"
             f"lr {event.learning_rate:.3g}, {event.samples_per_second:.0f} samples/s"
         )
 

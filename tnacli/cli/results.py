@@ -106,7 +106,9 @@ def _record(outcome: Outcome, exported: Exported | None) -> dict[str, Any]:
     keep = ("recipe", "run", "seed", "identity", "altered", "data", "compressed", "accuracy", "loss", "firing_rate",
             "select", "selected_epoch", "epochs", "seconds", "peak_memory_mb", "device", "precision")  # fmt: skip
     record = {key: outcome.result[key] for key in keep}
-    record["peak_beyond_start_mb"] = outcome.result.get("peak_beyond_start_mb")  # not in older results
+    # Not in older results.
+    record["peak_beyond_start_mb"] = outcome.result.get("peak_beyond_start_mb")
+    record["validation"] = outcome.result.get("validation", {})
     # Asked for by this recipe, whichever recipe trained it first.
     record |= {"recipe": outcome.run.recipe, "run": outcome.run.name, "trained": outcome.trained}
     record |= {"folder": str(outcome.folder.path), "checkpoint": str(outcome.checkpoint)}

@@ -26,12 +26,14 @@ def canonical(settings: Settings) -> Settings:
     """`settings` without the values that only say what would hold without them; the computation is the same."""
     total, train = settings.train.epochs, settings.train
     schedule = train.schedule.model_copy(update=_own_epochs(train.schedule, "every", total))
+    # Where the last epoch is the result, how often the others are evaluated only shows in the curves.
+    evaluated = {"evaluate_every": 1} if train.select == "last" else {}
     return settings.model_copy(
         update={
             "data": _data(settings.data),
             "objective": _objective(settings.objective, settings.model),
             "compression": None if settings.compression is None else _compression(settings.compression, total),
-            "train": train.model_copy(update={"schedule": schedule}),
+            "train": train.model_copy(update={"schedule": schedule, **evaluated}),
         }
     )
 

@@ -59,7 +59,7 @@ def costs(settings: Settings) -> Costs | None:
     fused = all(model.spiking and model.norm == "batch" and model.neuron.detach_reset for model in models)
     simple = settings.runtime.memory == "normal" and not isinstance(settings.objective, Distill)
     held = sum(part for part, _ in kept) + max(passing for _, passing in kept)
-    return Costs(flop, total, held if fused and simple and settings.train.precision != "bf16" else None)
+    return Costs(flop, total, held if fused and simple and settings.train.precision == "fp32" else None)
 
 
 def _steps(model: Model) -> int:

@@ -22,7 +22,7 @@ from tnacli.recipe.misfit import Misfit, refuse
 from tnacli.recipe.model_section import Model
 from tnacli.recipe.objective_section import Objective, Solo, Twin
 from tnacli.recipe.patterns import DEVICE, NAME
-from tnacli.recipe.section import Positive, Section
+from tnacli.recipe.section import Later, Positive, Section
 from tnacli.recipe.siblings import twin_misfits
 
 
@@ -53,12 +53,17 @@ class Train(Section):
     learning_rate: float = Field(0.01, gt=0, description="Adam's initial learning rate")
     schedule: Schedule = Field(Schedule(), description="how the learning rate falls")
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="arithmetic of training: bf16 autocast where the hardware is good at it, or as said"
+        "fp32",
+        description="arithmetic of training; bf16: autocast; auto: bf16 where the hardware is good at it, so that results "
+        "differ between machines",
     )
     select: Literal["last", "val", "test"] = Field(
         "last",
         description="the epoch whose weights are the result: the last, the best on the validation samples, "
         "or the best on the test set (as papers do; marked wherever shown)",
+    )
+    evaluate_every: Annotated[Positive, Later()] = Field(
+        1, description="epochs between two evaluations, after the last one always; select chooses among those evaluated"
     )
 
 

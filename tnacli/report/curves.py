@@ -50,8 +50,8 @@ METRICS: dict[str, tuple[str, Callable[[Row], float | None]]] = {
     "train_loss": ("training loss", lambda row: row["train_parts"].get("cross_entropy", row["train_loss"])),
     "train_accuracy": ("training accuracy (%)", lambda row: row["train_accuracy"]["base"]),
     "matching": ("matching loss", _part("matching")),
-    "val_loss": ("validation loss", lambda row: row["loss"]["base"]),
-    "val_accuracy": ("validation accuracy (%)", lambda row: row["accuracy"]["base"]),
+    "val_loss": ("validation loss", lambda row: row["loss"].get("base")),
+    "val_accuracy": ("validation accuracy (%)", lambda row: row["accuracy"].get("base")),
 }
 """The five quantities of Figure 2, with the paper's names; `label` says on which samples ours were measured."""
 
@@ -121,8 +121,10 @@ def last_epoch_table(cells: Sequence[Cell], title: str) -> Table:
     )  # fmt: skip
     rows: list[tuple[Value, ...]] = []
     for one in found:
-        ends = [one.series[key].mean[-1] if key in one.series else None for key in METRICS]
         epoch = max(series.epochs[-1] for series in one.series.values())
+        # Of a run that is not finished, the last epoch need not be one that was evaluated.
+        there = {key: series for key, series in one.series.items() if series.epochs[-1] == epoch}
+        ends = [there[key].mean[-1] if key in there else None for key in METRICS]
         mixed = len({other.measured_on for other in found}) > 1
         notes = [*([f"measured on the {one.measured_on} samples"] if mixed else []), *one.marks]
         notes += [] if one.finished else ["unfinished"]

@@ -77,9 +77,11 @@ def _n(number: bool) -> str:
 
 
 def _layers(cells: Sequence[Cell]) -> Iterator[str]:
-    """Shares and firing rates by layer, of the first seed that has any epoch, at its last one."""
-    found = [(cell, row) for cell in cells if (row := _last_row(cell)) is not None]
-    shares = [(cell, row) for cell, row in found if row["shares"]]
+    """Shares and firing rates by layer, of the first seed that has any, at the last epoch that has them."""
+    shares, rates = (
+        [(cell, row) for cell in cells if (row := _last_row(cell, key)) is not None]
+        for key in ("shares", "firing_rate")
+    )
     if shares:
         yield "<h2>Shares of compressed weights by layer</h2>"
         yield ('<p class="quiet"><span class="bar" style="width:2rem"><i class="neg" style="width:100%"></i></span> -1 &nbsp; '
@@ -91,18 +93,19 @@ def _layers(cells: Sequence[Cell]) -> Iterator[str]:
              " / ".join(f"{100 * share[key]:.1f}" for key in _SIGNS))
             for cell, row in shares for layer, share in row["shares"].items()
         ], "-1 / 0 / +1 in %")  # fmt: skip
-    if found:
+    if rates:
         yield "<h2>Spike activity by layer</h2>"
-        yield '<p class="quiet">Spikes a neuron and timestep of the base, first seed, last epoch.</p>'
+        yield '<p class="quiet">Spikes a neuron and timestep of the base, first seed, last epoch evaluated.</p>'
         yield _bars([
             (cell.name, layer, _bit("rate", rate), f"{rate:.3f}")
-            for cell, row in found for layer, rate in row["firing_rate"].items()
+            for cell, row in rates for layer, rate in row["firing_rate"].items()
         ], "firing rate")  # fmt: skip
 
 
-def _last_row(cell: Cell) -> dict[str, Any] | None:
+def _last_row(cell: Cell, key: str) -> dict[str, Any] | None:
+    """The last epoch that has values by layer under `key`."""
     for seed in (*cell.results, *cell.folders):
-        rows = cell.folders[seed].metrics()
+        rows = [row for row in cell.folders[seed].metrics() if row[key]]
         if rows:
             return rows[-1]
     return None

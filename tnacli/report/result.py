@@ -29,6 +29,9 @@ class _Result(BaseModel):
     accuracy: dict[str, float] = Field(description="by network, in %")
     loss: dict[str, float]
     firing_rate: dict[str, float]
+    validation: dict[str, float] = Field(
+        {}, description="of the base, in %, where samples were held out; not in older results"
+    )
     select: str
     selected_epoch: int
     epochs: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import os
 import resource
 import sys
 from pathlib import Path
@@ -33,7 +34,12 @@ def resolve_device(wanted: str) -> torch.device:
 
 
 def fast_bf16(device: torch.device) -> bool:
-    """Whether `device` has bf16 arithmetic that is faster than fp32: CUDA from Ampere on, CPUs with AVX512-BF16 or AMX."""
+    """Whether `device` has bf16 arithmetic that is faster than fp32: CUDA from Ampere on, CPUs with AVX512-BF16 or AMX.
+
+    The environment's TNA_FAST_BF16=0 or 1 says so in its place.
+    """
+    if (said := os.environ.get("TNA_FAST_BF16")) in ("0", "1"):
+        return said == "1"
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":

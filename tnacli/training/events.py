@@ -53,7 +53,10 @@ class Compressed:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """One epoch, whole. Accuracies in %, by network; losses are means over samples or, for matching, over steps."""
+    """One epoch, whole. Accuracies in %, by network; losses are means over samples or, for matching, over steps.
+
+    `loss`, `accuracy` and `firing_rate` are empty after an epoch that was not evaluated (`train.evaluate_every`).
+    """
 
     epoch: int
     learning_rate: float
@@ -88,7 +91,10 @@ class Warned:
 
 @dataclass(frozen=True)
 class Finished:
-    """The run is complete. Accuracies in %, on the test set, by network."""
+    """The run is complete. Accuracies in %, on the test set, by network.
+
+    `validation` is the base's on the samples held out for it, with the weights that are the result; empty without any.
+    """
 
     accuracy: dict[str, float]
     loss: dict[str, float]
@@ -98,6 +104,7 @@ class Finished:
     seconds: float
     peak_memory_mb: float
     firing_rate: dict[str, float] = field(default_factory=dict)
+    validation: dict[str, float] = field(default_factory=dict)
 
 
 Event = Branched | Started | Progress | Compressed | EpochDone | Saved | Warned | Finished

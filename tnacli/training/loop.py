@@ -48,7 +48,7 @@ PROGRESS_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Splits:
-    """The batches of a run: to train on, to watch after every epoch, and to report on."""
+    """The batches of a run: to train on, to watch between epochs, and to report on."""
 
     train: Batches
     test: Batches
@@ -204,15 +204,14 @@ class Trainer:
         self._adam.step()
         return losses
 
-    def _end_epoch(self) -> Evaluation:
-        """Measure the base on the watched samples, report the epoch, and begin the next."""
+    def _end_epoch(self) -> None:
+        """Measure the base on the watched samples if it is time to, report the epoch, and begin the next."""
         state = self._state
         sums = EpochSums(self.device, state.totals)
         self._require_finite(sums.loss)
-        split, batches = self.splits.watched
-        share = evaluate_network(self.base, self._until_stopped(batches.epoch(0)))
-        measured = self._ranks.merged(share)
-        self._warn_of_dead_layers(measured.firing_rate)
+        measured = self._evaluated() if self._is_evaluated(state.epoch + 1) else None
+        if measured is not None:
+            self._warn_of_dead_layers(measured.firing_rate)
         rate = learning_rate(self.settings.train, state.epoch, self._compressed_at)
         done = EpochDone(
             epoch=state.epoch + 1,
@@ -220,10 +219,10 @@ class Trainer:
             train_loss=sums.loss,
             train_parts=sums.parts,
             train_accuracy=sums.accuracy,
-            measured_on=split,
-            loss={"base": measured.loss},
-            accuracy={"base": measured.accuracy},
-            firing_rate=measured.firing_rate,
+            measured_on=self.splits.watched[0],
+            loss={} if measured is None else {"base": measured.loss},
+            accuracy={} if measured is None else {"base": measured.accuracy},
+            firing_rate={} if measured is None else measured.firing_rate,
             compressed=self.settings.compression.mode if state.compressed and self.settings.compression else None,
             shares=weight_shares(self.base),
             seconds=state.epoch_seconds,
@@ -231,11 +230,20 @@ class Trainer:
         )
         state.seconds += state.epoch_seconds
         state.epoch, state.step, state.totals, state.epoch_seconds = state.epoch + 1, 0, {}, 0.0
-        if self.settings.train.select != "last" and measured.accuracy > state.best_accuracy:
+        selecting = self.settings.train.select != "last"
+        if selecting and measured is not None and measured.accuracy > state.best_accuracy:
             state.best_epoch, state.best_accuracy = state.epoch, measured.accuracy
             self._best = {name: value.detach().clone() for name, value in latent_state(self.base).items()}
         self._emit(done)
-        return measured
+
+    def _is_evaluated(self, epoch: int) -> bool:
+        """Whether the base is measured at the end of `epoch` (from 1)."""
+        return epoch % self.settings.train.evaluate_every == 0 or epoch == self.settings.train.epochs
+
+    def _evaluated(self) -> Evaluation:
+        """The base on the watched samples."""
+        _, batches = self.splits.watched
+        return self._ranks.merged(evaluate_network(self.base, self._until_stopped(batches.epoch(0))))
 
     def _until_stopped(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The batches of an evaluation that hold any of this process's samples. Raises Stopped, after saving, on a signal.
@@ -352,8 +360,8 @@ class Trainer:
         measured: dict[str, Evaluation] = {}
         for name, network in self.objective.networks.items():
             assert isinstance(network, Network)
-            shares = (batch for batch in self.splits.test.epoch(0) if len(batch.labels))
-            measured[name] = self._ranks.merged(evaluate_network(network, shares))
+            measured[name] = self._measured(network, self.splits.test)
+        held_out = self.splits.validation
         return Finished(
             accuracy={name: result.accuracy for name, result in measured.items()},
             loss={name: result.loss for name, result in measured.items()},
@@ -363,7 +371,12 @@ class Trainer:
             seconds=state.seconds,
             peak_memory_mb=peak_memory_mb(self.device),
             firing_rate=measured["base"].firing_rate,
+            validation={} if held_out is None else {"base": self._measured(self.base, held_out).accuracy},
         )
+
+    def _measured(self, network: Network, batches: Batches) -> Evaluation:
+        shares = (batch for batch in batches.epoch(0) if len(batch.labels))
+        return self._ranks.merged(evaluate_network(network, shares))
 
 
 def _model(network: nn.Module) -> Model:
