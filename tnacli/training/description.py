@@ -40,6 +40,7 @@ class StoredState(BaseModel):
     best_epoch: _Count | None
     best_accuracy: float
     partly: list[str] = []
+    learning_rate: float = 0.0
 
 
 class Description(_Part):

@@ -56,6 +56,7 @@ class EpochDone:
     """One epoch, whole. Accuracies in %, by network; losses are means over samples or, for matching, over steps.
 
     `loss`, `accuracy` and `firing_rate` are empty after an epoch that was not evaluated (`train.evaluate_every`).
+    `learning_rate` is the one that the optimiser took the epoch's first step with.
     """
 
     epoch: int

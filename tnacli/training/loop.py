@@ -64,6 +64,7 @@ class _State:
     """Where training stands: whole epochs, steps into the next one, and what has been summed up in it.
 
     `compressed` is true once all layers that are to be compressed are; `partly` lists them while only some are.
+    `learning_rate` is what the optimiser took the epoch's first step with.
     """
 
     epoch: int = 0
@@ -75,6 +76,7 @@ class _State:
     best_epoch: int | None = None
     best_accuracy: float = -1.0
     partly: list[str] = field(default_factory=list)
+    learning_rate: float = 0.0
 
 
 class Trainer:
@@ -202,6 +204,8 @@ class Trainer:
         # The gradients of several processes are averaged, and their losses add up.
         (losses.total if self._ranks.alone else losses.total * self._ranks.world).backward()
         self._adam.step()
+        if state.step == 0:
+            state.learning_rate = self._adam.param_groups[0]["lr"]
         return losses
 
     def _end_epoch(self) -> None:
@@ -212,10 +216,9 @@ class Trainer:
         measured = self._evaluated() if self._is_evaluated(state.epoch + 1) else None
         if measured is not None:
             self._warn_of_dead_layers(measured.firing_rate)
-        rate = learning_rate(self.settings.train, state.epoch, self._compressed_at)
         done = EpochDone(
             epoch=state.epoch + 1,
-            learning_rate=rate,
+            learning_rate=state.learning_rate,
             train_loss=sums.loss,
             train_parts=sums.parts,
             train_accuracy=sums.accuracy,
