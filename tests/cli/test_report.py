@@ -154,5 +154,5 @@ def test_the_whole_paper_without_a_run(tna: Tna, tmp_path: Path) -> None:
     assert [len(table["rows"]) for table in shown["tables"]] == [8, 20]
     assert all(row["seeds"] == "0 of 5 seeds" for table in shown["tables"] for row in table["rows"])
     table3 = tna("report", "--table", 3, "--out", tmp_path / "none", "--json").json["tables"][0]
-    assert sum("not the paper's" in row["source"] for row in table3["rows"]) == 28
+    assert sum("not the paper's" in row["source"] for row in table3["rows"]) == 32
     assert not (tmp_path / "none").exists()

@@ -30,6 +30,35 @@ def test_ternary_is_equation_6() -> None:
     assert TernaryWeight(delta)(latent).tolist() == [-1, 0, 0, 0, 0, 1, 1]
 
 
+def beside(value: float) -> list[float]:
+    """The numbers that fp32 has next to `value`, the smaller first."""
+    return [float(torch.nextafter(torch.tensor(value), torch.tensor(end))) for end in (-9.0, 9.0)]
+
+
+@pytest.mark.parametrize(
+    ("quantiser", "others"),
+    [
+        (TernaryWeight(0.5), []),
+        # Delta is half the mean of |w|, 1; the others bring that about beside the weights in question, all of them near 1/2.
+        (MeanTernaryWeight(0.5), [1.5] * 6),
+        (LearnedTernaryWeight(torch.tensor(1.0)), []),
+    ],
+    ids=["fixed", "mean", "learned"],
+)
+def test_a_weight_at_delta_is_zero_and_the_next_is_not(quantiser: nn.Module, others: list[float]) -> None:
+    delta = 1.0 if isinstance(quantiser, LearnedTernaryWeight) else 0.5
+    less, more = beside(delta)
+    latent = torch.tensor([delta, less, more, -delta, -less, -more, *others])
+    assert quantiser(latent).tolist()[:6] == [0, 0, 1, 0, 0, -1]
+
+
+def test_a_weight_at_twice_delta_still_moves_a_learned_delta() -> None:
+    quantiser = LearnedTernaryWeight(torch.tensor(1.0))
+    for weight, slope in ((2.0, -1.0), (-2.0, 1.0), (beside(2.0)[1], 0.0)):
+        (grad,) = torch.autograd.grad(quantiser(torch.tensor([weight])).sum(), quantiser.log_delta)
+        assert float(grad) == slope
+
+
 def test_binary_is_the_sign_with_plus_one_at_zero() -> None:
     assert BinaryWeight()(torch.tensor([-2.0, -1e-9, 0.0, 1e-9])).tolist() == [-1, -1, 1, 1]
 

@@ -195,10 +195,11 @@ def test_published_rows_say_where_they_are_from() -> None:
     assert sum(row.from_paper for row in rows) == 30
     assert all("not the paper's" not in row.source for row in rows)
     assert {row.ours for row in rows if row.method.startswith("TNA")} == {"tna", "tna_t_snn"}
-    # Table 3's rows of the authors are those of Table 2.
+    # Table 3's rows of the authors are those of Table 2, but for one: 95.24 there, 95.23 here.
     accuracy = {(d.recipe.runs["tna"].data.name, name): value for d in recipes_for((), table=2)
                 for name, value in d.recipe.reproduces.accuracy.items()}  # fmt: skip
-    assert all(accuracy[row.data, row.ours] == row.accuracy for row in rows if row.ours)
+    other = {(row.data, row.ours) for row in rows if row.ours and accuracy[row.data, row.ours] != row.accuracy}
+    assert other == {("fashion_mnist", "tna_t_snn")}
     points = {(d.first, d.second): d.points for d in kd_differences()}
     assert points["TNA", "baseline"] == pytest.approx(points["TNA", "KD + CE"] + points["KD + CE", "baseline"])
     assert points["baseline", "KD"] == pytest.approx(points["TNA", "KD"] - points["TNA", "baseline"])

@@ -113,16 +113,6 @@ def test_readout_sums_membrane_potentials_over_time(leak: float) -> None:
     torch.testing.assert_close(readout(spikes).double(), total, rtol=1e-6, atol=1e-6)
 
 
-def test_dropout_silences_a_neuron_for_the_whole_simulation() -> None:
-    network = small(dropout=0.5, neuron=Neuron(threshold=1e-6), norm="none").train()
-    spikes = network.spiking["fc1"](torch.ones(4, 64, 6, 2, 2))
-    fired = spikes.sum(0)
-    assert set(spikes.unique().tolist()) <= {0.0, 2.0}
-    assert ((fired == 0) | (spikes > 0).all(0) | (fired > 0)).all()
-    kept = (spikes > 0).float()
-    assert torch.equal(kept.amax(0) * kept.shape[0], kept.sum(0)) or (kept.sum(0)[kept.amax(0) == 0] == 0).all()
-
-
 def test_initial_weights_depend_on_seed_and_stream_alone() -> None:
     def weights(seed: int, stream: str) -> torch.Tensor:
         torch.manual_seed(123)
