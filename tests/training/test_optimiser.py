@@ -1,4 +1,4 @@
-"""What the optimiser really did: its rate at every step, Adam's update written out, its state over compression, the whole loop."""
+"""What the optimiser really did: its rate at every step, Adam's update, its state over compression, the whole loop."""
 
 from __future__ import annotations
 
