@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -79,16 +80,15 @@ def test_a_sample_is_cropped_otherwise(pair: tuple[tuple[int, int], tuple[int, i
     assert 0 < same < COUNT / 4
 
 
-def test_draws_differ_from_step_to_step_and_epoch_to_epoch() -> None:
+def test_draws_differ_from_step_to_step_epoch_to_epoch_and_seed_to_seed() -> None:
     """What befalls the first of a batch, the second and so on, whichever samples they are."""
-    drawn = []
-    for epoch in (0, 1):
-        found = crops_found(augmentation(padding=1, flip=0.5), epoch)
-        drawn += [[found[i] for i in indices.tolist()] for *_, indices in steps(augmentation(1, 0.5), epoch)]
-    assert len(drawn) == 6
-    for number, one in enumerate(drawn):
-        for other in drawn[:number]:
-            assert sum(a == b for a, b in zip(one, other, strict=True)) < BATCH / 4
+    chosen, drawn = augmentation(padding=1, flip=0.5), []
+    for epoch, seed in ((0, 0), (1, 0), (0, 1)):
+        found = crops_found(chosen, epoch, seed)
+        drawn += [[found[index] for index in indices.tolist()] for *_, indices in steps(chosen, epoch, seed)]
+    assert len(drawn) == 9
+    for one, other in itertools.combinations(drawn, 2):
+        assert sum(a == b for a, b in zip(one, other, strict=True)) < BATCH / 4
 
 
 SIDE, MIDDLE = 41, 20

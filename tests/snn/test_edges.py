@@ -96,12 +96,30 @@ def test_a_window_and_height_of_ones_own(path: Path, threshold: float, window: f
     assert grad.flatten().tolist() == [height, height, 0.0, 0.0] * 13
 
 
+@pytest.mark.parametrize("path", TRAINING)
+@pytest.mark.parametrize(("drive", "through"), [(1.0, 0.0), (1.0 - A_LITTLE, 0.25)])
+def test_no_gradient_passes_a_spike_at_the_threshold(path: Path, drive: float, through: float) -> None:
+    """ds[1]/dI[0] is decay * 0.5 where nothing spiked before, and 0 where the potential was reset."""
+    current = torch.tensor([drive, 0.75]).view(2, 1, 1).expand(-1, 3, 37).contiguous().requires_grad_()
+    path(current, 2, NEURON)[1].sum().backward()
+    assert current.grad is not None
+    assert (current.grad[0] == through).all()
+    assert (current.grad[1] == 0.5).all()
+
+
 @pytest.mark.parametrize("path", ALL)
 def test_a_potential_that_reaches_the_threshold_in_time_is_reset(path: Path) -> None:
     """u = 0.5, 0.25 + 0.75 = 1 (spike), 0.75 without what was before, 0.375 + 0.625 = 1 (spike)."""
     current = torch.tensor([0.5, 0.75, 0.75, 0.625]).view(4, 1, 1).expand(-1, 2, 37).contiguous()
     assert path(current, 4, NEURON)[:, 0, 0].tolist() == [0, 1, 0, 1]
     assert (path(current, 4, NEURON) == torch.tensor([0, 1, 0, 1]).view(4, 1, 1)).all()
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_nothing_is_left_of_a_potential_above_the_threshold(path: Path) -> None:
+    """A hard reset: after 1.5, a current of 3/4 alone; if the half above the threshold stayed, it would bring a spike."""
+    current = torch.tensor([1.5, 0.75]).view(2, 1, 1).expand(-1, 2, 37).contiguous()
+    assert (path(current, 2, NEURON) == torch.tensor([1, 0]).view(2, 1, 1)).all()
 
 
 @needs_kernels

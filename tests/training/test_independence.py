@@ -78,6 +78,10 @@ def test_another_seed_begins_from_other_weights(stream: str) -> None:
     unlike(one, two)
 
 
+def test_another_seed_is_another_run() -> None:
+    assert len({run_of(TINY, seed).identity for seed in range(20)}) == 20
+
+
 def test_drawing_weights_leaves_the_global_generator_as_it_was() -> None:
     before = torch.get_rng_state()
     objective(with_twins(Sibling(), features=Features(alpha=1.0)))
