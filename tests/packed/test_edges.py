@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.edges import at_the_threshold
+from tnacli.packed import sums
 from tnacli.packed.compiled import LookupSums, compiled_engine, lif_spikes
 from tnacli.packed.engine import PackedSNN
 
@@ -38,6 +39,12 @@ def test_sums_that_bring_neurons_to_the_threshold(out: int) -> None:
     assert (less[1] == 1).all()  # what is left of the first step is added
     weight[:, 0] = -1
     assert (LookupSums(weight, 1).fire(counts, scale, shift, decay=0.5, threshold=1.0) == 0).all()
+
+
+@needs_compiler
+def test_lookups_that_can_be_compiled_are_right() -> None:
+    """Wrong ones would go unused, in silence: the engine tries them on known sums first, and some processors do without."""
+    assert sums._gives_known_sums(LookupSums)
 
 
 @pytest.mark.parametrize("integer", [True, False])
