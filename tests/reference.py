@@ -61,8 +61,8 @@ Made from the commands themselves: `python -m tests.documents` writes this page,
 examples were run in this order, in one folder; a `...` stands for lines left out.
 
 stdout is data, stderr is progress. `--json` prints one document to stdout, whose JSON Schema is in `tnacli/cli/schemas/`.
-[Reliability](reliability.md#the-contract-with-scripts) lists what the exit codes mean; in every command, 1 is a bug, 8 also that its output
-cannot be stored (a full disk behind stdout), and 141 that whoever read it has gone (`tna recipes | head -1`).
+[Reliability](reliability.md#the-contract-with-scripts) lists what the exit codes mean; in every command, 1 is a bug, 8 also that
+its output cannot be stored (a full disk behind stdout), and 141 that whoever read it has gone (`tna recipes | head -1`).
 """
 
 EXTRA = {
