@@ -32,6 +32,10 @@ LATER = {
     "objective.siblings": ("[{}]", "[{timesteps: 4}]"),
     "objective.features": ("null", "{alpha: 1}"),
     "model.spiking": ("true", "false"),
+    "objective.logits": ("summed", "per_timestep"),
+    "objective.gradient": ("both", "base"),
+    "objective.start": ("0", "20%"),
+    "objective.ramp": ("0%", "5"),
 }
 
 

@@ -20,13 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cli.conftest import environment
-from tests.conftest import TINY
 from tnacli.errors import UsageError
-from tnacli.objectives.losses import matching_loss
-from tnacli.objectives.objective import Losses
+from tnacli.objectives.objective import Losses, TwinObjective
 from tnacli.recipe.objective_section import Twin
 from tnacli.training.checkpoint import load_checkpoint
-from tnacli.training.distributed import Ranks, ranks, require_shares, share_of
+from tnacli.training.distributed import Ranks, ranks, require_shares
 
 # Dropout, a summed matching loss, unlike siblings, hidden layers matched through learned maps, batches that two cannot share
 # evenly, compression layer by layer with learned thresholds.
@@ -131,6 +129,17 @@ def test_a_mistake_is_told_once(tmp_path: Path) -> None:
     assert "Traceback" not in err.partition("torch/distributed")[0]
 
 
+class _Columns(torch.nn.Module):
+    """A network whose logits are some of its inputs."""
+
+    def __init__(self, columns: slice) -> None:
+        super().__init__()
+        self.columns = columns
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs[:, self.columns]
+
+
 @given(
     st.lists(st.integers(1, 5), min_size=1, max_size=4),
     st.sampled_from(["sum", "batch_mean", "mean"]),
@@ -138,25 +147,20 @@ def test_a_mistake_is_told_once(tmp_path: Path) -> None:
 )
 def test_the_losses_of_all_shares_add_up_to_the_batch(counts: list[int], reduction: Any, seed: int) -> None:
     """Gradients too: each share's is that of its own samples in the whole batch's loss."""
-    objective = Twin(alpha=0.3, reduction=reduction)
-    settings = TINY.model_copy(update={"objective": objective})
+    networks = {"base": _Columns(slice(0, 3)), "sibling1": _Columns(slice(3, 6))}
+    objective = TwinObjective(networks, Twin(alpha=0.3, reduction=reduction), epochs=1)
     generator = torch.Generator().manual_seed(seed)
     total = sum(counts)
-    logits = torch.randn(2, total, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    logits = torch.randn(total, 6, generator=generator, dtype=torch.float64, requires_grad=True)
     labels = torch.randint(0, 3, (total,), generator=generator)
 
     def losses(rows: slice) -> Losses:
-        base, sibling = logits[0, rows], logits[1, rows]
-        own, theirs = (torch.nn.functional.cross_entropy(one, labels[rows]) for one in (base, sibling))
-        match = matching_loss(base, sibling, objective)
-        parts = {"cross_entropy": own, "sibling_cross_entropy": theirs, "matching": match}
-        return Losses(own + theirs + objective.alpha * match, parts, {})
+        found: Losses = objective(logits[rows], labels[rows], len(labels[rows]) / total)
+        return found
 
     whole = losses(slice(None))
     ends = [sum(counts[:n]) for n in range(len(counts) + 1)]
-    shares = [
-        share_of(losses(slice(begin, end)), settings, end - begin, total) for begin, end in itertools.pairwise(ends)
-    ]
+    shares = [losses(slice(begin, end)) for begin, end in itertools.pairwise(ends)]
     assert math.isclose(
         sum(float(share.total.detach()) for share in shares), float(whole.total.detach()), rel_tol=1e-12
     )

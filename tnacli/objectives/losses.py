@@ -1,4 +1,8 @@
-"""Matching losses between the logits of two networks."""
+"""Losses of a batch, or of a share of one.
+
+Several processes may each hold a share of a batch. The losses of all shares add up to the batch's: a mean over samples counts
+by the share that it was taken over, a sum as it is.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +12,35 @@ from torch.nn import functional as F
 from tnacli.recipe.objective_section import DEFAULT_TEMPERATURE, Matching
 
 
-def matching_loss(logits: Tensor, target: Tensor, matching: Matching) -> Tensor:
-    """The matching loss of `logits` [N, classes] against `target` [N, classes], before alpha.
+def cross_entropy(logits: Tensor, labels: Tensor, share: float = 1.0) -> Tensor:
+    """The mean cross-entropy of logits [N, classes] against labels [N], times `share`."""
+    return weighed(F.cross_entropy(logits, labels), share)
 
-    `mse`: squared differences of the time-summed logits (Eq. 5). `kl`: KL divergence of softened distributions times
-    the squared temperature (Hinton, Vinyals and Dean 2015), from `target` to `logits`. Reduced as `matching` says.
+
+def matching_loss(logits: Tensor, target: Tensor, matching: Matching, share: float = 1.0) -> Tensor:
+    """The matching loss of `logits` against `target`, before its weight; [N, classes], or [T, N, classes] by timestep.
+
+    `mse`: squared differences (Eq. 5). `kl`: KL divergence of softened distributions times the squared temperature (Hinton,
+    Vinyals and Dean 2015), from `target` to `logits`. By timestep they are summed over time first. Reduced over samples and
+    classes as `matching` says.
     """
     if matching.match == "mse":
         each = (logits - target).square()
     else:
         temperature = matching.temperature or DEFAULT_TEMPERATURE
         each = temperature**2 * F.kl_div(
-            F.log_softmax(logits / temperature, dim=1),
-            F.log_softmax(target / temperature, dim=1),
+            F.log_softmax(logits / temperature, dim=-1),
+            F.log_softmax(target / temperature, dim=-1),
             reduction="none",
             log_target=True,
         )
+    if each.dim() == 3:
+        each = each.sum(0)
     if matching.reduction == "sum":
         return each.sum()
-    return each.sum(1).mean() if matching.reduction == "batch_mean" else each.mean()
+    return weighed(each.sum(1).mean() if matching.reduction == "batch_mean" else each.mean(), share)
+
+
+def weighed(mean: Tensor, share: float) -> Tensor:
+    """A mean over a share of a batch as its part of the mean over the whole batch."""
+    return mean if share == 1 else share * mean

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from tnacli.recipe.epochs import Epochs
 from tnacli.recipe.misfit import Misfit, refuse
 from tnacli.recipe.model_section import Model, readable
 from tnacli.recipe.section import Later, Section
@@ -34,6 +35,17 @@ class Matching(Section):
         "batch_mean",
         description="open: matching summed over batch and classes, summed over classes and averaged over the batch, "
         "or averaged over both",
+    )
+    logits: Annotated[Literal["summed", "per_timestep"], Later()] = Field(
+        "summed",
+        description="open: what is matched: logits summed over time, or those of each timestep (the output's membrane "
+        "potentials), whose squared differences are then summed over time",
+    )
+    start: Annotated[Epochs, Later()] = Field(
+        0, description="epochs without the matching loss at the beginning, or a share of all epochs"
+    )
+    ramp: Annotated[Epochs, Later()] = Field(
+        0, description="epochs after start over which the weight rises in a straight line from 0 to alpha, or a share"
     )
     temperature: float | None = Field(
         None, gt=0, description=f"softens the logits of match: kl (default {DEFAULT_TEMPERATURE:g})"
@@ -125,6 +137,11 @@ class Twin(Matching):
     )
     features: Annotated[Features | None, Later()] = Field(
         None, description="match hidden layers too; none is logits alone (paper)"
+    )
+    gradient: Annotated[Literal["both", "base", "siblings"], Later()] = Field(
+        "both",
+        description="which networks the matching loss moves: both sides, the base alone, or the siblings alone, with the other "
+        "side's logits taken as constants",
     )
 
 

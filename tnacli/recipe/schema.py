@@ -18,6 +18,7 @@ from tnacli.recipe.data_section import Data
 from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.epochs import Epochs, in_epochs
 from tnacli.recipe.layout import hidden_layers, layer_shapes
+from tnacli.recipe.matching import matching_misfits
 from tnacli.recipe.misfit import Misfit, refuse
 from tnacli.recipe.model_section import Model
 from tnacli.recipe.objective_section import Objective, Solo, Twin
@@ -125,6 +126,8 @@ class Settings(Section):
             yield from twin_misfits(
                 self.model, self.objective, channels=facts.channels or 1, size=size, events=facts.is_events
             )
+        if not isinstance(self.objective, Solo):
+            yield from matching_misfits(self.model, self.objective, train.epochs)
         if self.runtime.memory == "low" and (not self.model.spiking or self.model.build is not None):
             which = "a network of your own" if self.model.spiking else "an artificial network"
             text = f"has no effect on {which}; it shrinks the spikes of networks built from a layout. Leave it out"

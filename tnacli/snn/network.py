@@ -229,14 +229,22 @@ class SpikingNetwork(Network):
         self.readout = Readout(features, classes, readout_leak(model.readout, model.neuron.decay), model.timesteps)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.readout(self._features(inputs))
+        return logits
+
+    def potentials(self, inputs: Tensor) -> Tensor:
+        """The output's membrane potentials [T, N, classes], whose sum over time are the logits."""
+        return torch.stack(self.readout.potentials(self._features(inputs)))
+
+    def _features(self, inputs: Tensor) -> Tensor:
+        """What the readout receives: [T or 1, N, features]."""
         x = inputs.transpose(0, 1) if inputs.dim() == 5 else inputs.unsqueeze(0)  # [T or 1, N, C, H, W]
         kept: dict[str, Tensor] = {}
         for name, layer in self.spiking.items():
             x = layer(x) if layer.source is None else layer(x, kept.pop(layer.source))
             if name in self._sources:
                 kept[name] = x
-        logits: Tensor = self.readout(x.flatten(2))
-        return logits
+        return x.flatten(2)
 
     def keep_small(self) -> None:
         """Keep spikes for the backward pass in a byte each where they are exact in one: the low-memory option."""

@@ -18,15 +18,18 @@ class Readout(nn.Linear):
         self.timesteps = timesteps
 
     def forward(self, spikes: Tensor) -> Tensor:
+        first, *later = self.potentials(spikes)
+        return sum(later, start=first)
+
+    def potentials(self, spikes: Tensor) -> list[Tensor]:
+        """The membrane potentials u[t], each [N, classes], first to last."""
         current = super().forward(spikes)
         # The sums over time are held in fp32 under autocast too: logits feed the losses and the matching.
-        potential = current[0].float()
-        logits = potential
+        found = [current[0].float()]
         steps = current.shape[0]
         for t in range(1, self.timesteps if steps == 1 and self.timesteps else steps):
-            potential = potential * self.leak + current[t % steps].float()
-            logits = logits + potential
-        return logits
+            found.append(found[-1] * self.leak + current[t % steps].float())
+        return found
 
 
 def readout_leak(kind: str, decay: float) -> float:

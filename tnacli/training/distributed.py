@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import dataclasses
 import datetime
 import os
 from collections.abc import Callable, Iterator
@@ -24,9 +23,7 @@ from torch import Tensor, nn
 
 from tnacli.errors import Stopped, TnaError, UsageError
 from tnacli.evaluation.accuracy import Evaluation
-from tnacli.objectives.objective import Losses, Objective
-from tnacli.recipe.objective_section import Solo
-from tnacli.recipe.schema import Settings
+from tnacli.objectives.objective import Objective
 from tnacli.snn.network import SpikingLayer
 
 T = TypeVar("T")
@@ -190,24 +187,6 @@ def wrapped(objective: Objective, found: Ranks, device: torch.device) -> nn.Modu
     if found.alone:
         return objective
     return nn.parallel.DistributedDataParallel(objective, device_ids=[device.index] if device.type == "cuda" else None)
-
-
-def share_of(losses: Losses, settings: Settings, count: int, total: int) -> Losses:
-    """The losses of `count` samples of a batch of `total`, scaled so that those of all shares add up to the batch's.
-
-    A mean over samples counts by its share of them, however uneven; a sum counts as it is.
-    """
-    if count == total:
-        return losses
-    share, objective = count / total, settings.objective
-    summed = not isinstance(objective, Solo) and objective.reduction == "sum"
-    parts = {
-        name: part if summed and name == "matching" else share * part for name, part in losses.parts.items()
-    }  # fmt: skip
-    whole = share * losses.total
-    if summed and not isinstance(objective, Solo):
-        whole = whole + (1 - share) * objective.alpha * losses.parts["matching"]
-    return dataclasses.replace(losses, total=whole, parts=parts)
 
 
 def dropout_by_sample(objective: Objective, found: Ranks) -> Callable[[int], None]:

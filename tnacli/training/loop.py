@@ -36,7 +36,7 @@ from tnacli.training.batch_norm import synchronise_batch_norm
 from tnacli.training.checkpoint import Checkpoint
 from tnacli.training.dead_layers import dead_layers, in_words
 from tnacli.training.device import autocast, peak_memory_mb
-from tnacli.training.distributed import Ranks, dropout_by_sample, lost_processes_explained, share_of, wrapped
+from tnacli.training.distributed import Ranks, dropout_by_sample, lost_processes_explained, wrapped
 from tnacli.training.events import Compressed, EpochDone, Event, Finished, Progress, Saved, Started, Warned
 from tnacli.training.schedule import compression_epoch, compression_epochs, learning_rate
 from tnacli.training.stop import StopRequest
@@ -197,9 +197,9 @@ class Trainer:
         for group in self._adam.param_groups:
             group["lr"] = learning_rate(train, progress, self._compressed_at)
         self._expect(batch.total)
+        share = len(batch.labels) / batch.total
         with autocast(self.device, self.precision):
-            losses: Losses = self._wrapped(batch.inputs, batch.labels)
-        losses = share_of(losses, self.settings, len(batch.labels), batch.total)
+            losses: Losses = self._wrapped(batch.inputs, batch.labels, share, progress)
         self._adam.zero_grad(set_to_none=True)
         # The gradients of several processes are averaged, and their losses add up.
         (losses.total if self._ranks.alone else losses.total * self._ranks.world).backward()
@@ -283,12 +283,12 @@ class Trainer:
 
     def _require_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
+            remedies = ["a smaller train.learning_rate", *self.objective.remedies]
+            if self.precision != "fp32":
+                remedies.append("or train.precision: fp32")
             raise DivergedError(
                 f"the loss became {loss} in epoch {self._state.epoch + 1}; the checkpoint of the last whole epoch is kept. "
-                f"Try a smaller train.learning_rate"
-                + (", a smaller objective.alpha" if self.settings.objective.kind != "solo" else "")
-                + (", or train.precision: fp32" if self.precision != "fp32" else "")
-                + "."
+                f"Try {', '.join(remedies)}."
             )
 
     def _warn_of_dead_layers(self, rates: dict[str, float]) -> None:

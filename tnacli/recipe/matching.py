@@ -1,0 +1,50 @@
+"""When and how strongly logits are matched, and what of it does not fit the rest of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tnacli.recipe.epochs import in_epochs
+from tnacli.recipe.misfit import Misfit
+from tnacli.recipe.model_section import Model
+from tnacli.recipe.objective_section import Distill, Matching, Twin
+from tnacli.recipe.siblings import models_of
+
+
+def matching_weight(matching: Matching, progress: float, epochs: int) -> float:
+    """The weight of the matching loss after `progress` of `epochs` epochs: 0 until `start`, alpha once `ramp` has passed."""
+    since = progress - in_epochs(matching.start, epochs)
+    ramp = in_epochs(matching.ramp, epochs)
+    if since < 0:
+        return 0.0
+    return matching.alpha if since >= ramp else matching.alpha * since / ramp
+
+
+def weight_in_batch_means(matching: Matching, batch_size: int, classes: int) -> float | None:
+    """The alpha that weighs as much under `reduction: batch_mean`; None where no factor leads there."""
+    if matching.match != "mse" or matching.logits != "summed":
+        return None
+    factor = {"sum": float(batch_size), "batch_mean": 1.0, "mean": 1 / classes}[matching.reduction]
+    return matching.alpha * factor
+
+
+def matching_misfits(model: Model, objective: Twin | Distill, epochs: int) -> Iterator[Misfit]:
+    """What is wrong with the matching loss beside a base that is `model`, in a run of `epochs`."""
+    begins, ramp = in_epochs(objective.start, epochs), in_epochs(objective.ramp, epochs)
+    if (begins or ramp) and begins + ramp >= epochs:
+        text = (
+            f"and objective.ramp ({objective.start} and {objective.ramp}) leave none of {epochs} epochs to match in with all of "
+            f"alpha; begin earlier, or train longer"
+        )
+        yield Misfit(text, ("objective.start", "objective.ramp", "train.epochs"))
+    if isinstance(objective, Distill) and not objective.cross_entropy and (begins or ramp):
+        text = "leaves nothing to learn from in its epochs, because cross_entropy is false; leave it out"
+        yield Misfit(text, ("objective.start" if begins else "objective.ramp", "objective.cross_entropy"))
+    if objective.logits == "per_timestep":
+        models = models_of(model, objective)
+        if any(one.build is not None for one in models.values()):
+            text = "is per_timestep, and a network of model.build gives one set of logits; leave it out"
+            yield Misfit(text, ("objective.logits", "model.build"))
+        elif not all(one.spiking for one in models.values()) or len({one.timesteps for one in models.values()}) > 1:
+            text = "is per_timestep, which takes spiking networks with the same timesteps on both sides; leave it out"
+            yield Misfit(text, ("objective.logits", "objective.siblings", "model.spiking"))
