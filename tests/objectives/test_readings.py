@@ -127,7 +127,7 @@ REFUSED = {
     "{kind: distill, alpha: 1, cross_entropy: false, ramp: 5}": "leaves nothing to learn from",
     TWIN + "logits: per_timestep, siblings: [{timesteps: 4}]}": "same timesteps on both sides",
     TWIN + "logits: per_timestep, siblings: [{spiking: false}]}": "takes spiking networks",
-    "{kind: distill, alpha: 1, gradient: base}": "unknown key",
+    "{kind: distill, alpha: 1, gradient: base}": "belongs to kind: twin",
 }
 
 
