@@ -31,7 +31,7 @@ def canonical(settings: Settings) -> Settings:
     return settings.model_copy(
         update={
             "data": _data(settings.data),
-            "objective": _objective(settings.objective, settings.model),
+            "objective": _objective(settings.objective, settings.model, total),
             "compression": None if settings.compression is None else _compression(settings.compression, total),
             "train": train.model_copy(update={"schedule": schedule, **evaluated}),
         }
@@ -51,10 +51,10 @@ def _data(data: Data) -> Data:
     return data.model_copy(update=update)
 
 
-def _objective(objective: Solo | Twin | Distill, model: Model) -> Solo | Twin | Distill:
+def _objective(objective: Solo | Twin | Distill, model: Model, total: int) -> Solo | Twin | Distill:
     if isinstance(objective, Solo):
         return objective
-    update: dict[str, Any] = {}
+    update = {**_own_epochs(objective, "start", total), **_own_epochs(objective, "ramp", total)}
     if objective.temperature == DEFAULT_TEMPERATURE:
         update["temperature"] = None
     if isinstance(objective, Twin):
