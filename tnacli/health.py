@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import os
 import platform
 import re
 import shutil
@@ -145,19 +144,20 @@ def _devices() -> Iterator[Finding]:
 
 
 def _kernels() -> Iterator[Finding]:
-    from tnacli.snn.native import native
+    from tnacli.snn.native import find_compiler, native, switched_off
 
-    compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
-    kernels = native()
-    if kernels.library is not None:
+    kernels, compiler = native(), find_compiler()
+    place = "set TNA_CACHE to a folder that you alone can write to, and whose file system lets programs run"
+    if kernels.not_cached is not None:
+        yield Finding("compiled kernels", "warning", f"{kernels.reason}: {kernels.not_cached}", place)
+    elif kernels.library is not None:
         yield Finding("compiled kernels", "ok", kernels.reason)
-        return
-    fix = (
-        "unset TNA_NATIVE" if os.environ.get("TNA_NATIVE") == "0" else "install a C compiler (Debian: apt install gcc)"
-    )
-    if compiler is not None and os.environ.get("TNA_NATIVE") != "0":
-        fix = f"check that {compiler} can compile and that the cache folder can be written to"
-    yield Finding("compiled kernels", "warning", kernels.reason, fix)
+    elif switched_off():
+        yield Finding("compiled kernels", "warning", kernels.reason, "unset TNA_NATIVE")
+    elif compiler is None:
+        yield Finding("compiled kernels", "warning", kernels.reason, "install a C compiler (Debian: apt install gcc)")
+    else:
+        yield Finding("compiled kernels", "warning", kernels.reason, f"check that {compiler} can compile, or {place}")
 
 
 def _compile() -> Iterator[Finding]:
