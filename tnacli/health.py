@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -202,7 +202,8 @@ def _cache() -> Iterator[Finding]:
         fix = "unset TNA_CACHE, or set it to a folder"
         yield Finding("cache folder", "warning", "switched off: data is decoded anew every time", fix)
         return
-    yield from _place("cache folder", folder, "set TNA_CACHE to a folder that can be written to")
+    for finding in _place("cache folder", folder, "set TNA_CACHE to a folder that can be written to"):
+        yield replace(finding, status="warning") if finding.status == "problem" else finding  # work goes on without
 
 
 def _place(name: str, path: Path, otherwise: str) -> Iterator[Finding]:

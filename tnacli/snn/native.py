@@ -101,7 +101,7 @@ def compiled(source: Path, *flags: str) -> Native:
             failed.append(str(error))
             continue
         return Native(library, said) if find is _cached_folder else Native(library, f"{said}, in {folder}", failed[-1])
-    return Native(None, f"compiled kernels cannot be used: {'; '.join(dict.fromkeys(failed))}")
+    return Native(None, f"compiled kernels cannot be used: {'; '.join(dict.fromkeys(failed[-len(places) :]))}")
 
 
 def _built(source: Path, compiler: str, flags: tuple[str, ...], folder: Path) -> Path:
