@@ -77,6 +77,15 @@ def test_threads(settings: Settings, device: torch.device, expected: int) -> Non
     assert torch.get_num_threads() == 3
 
 
+def test_a_small_run_is_the_same_on_any_number_of_cores(tmp_path: Path) -> None:
+    found: list[dict[str, torch.Tensor]] = []
+    for cores in (1, 2, 3):
+        torch.set_num_threads(cores)
+        outcome = Experiment(tmp_path / str(cores)).execute(Run("tiny", "run", 0, TINY))
+        found.append(load_checkpoint(outcome.checkpoint).tensors)
+    assert all(torch.equal(one[name], found[0][name]) for one in found for name in found[0])
+
+
 def test_low_memory_reaches_every_network() -> None:
     settings = small(memory="low").model_copy(update={"objective": Twin(alpha=1e-3)})
     objective = made(settings)
