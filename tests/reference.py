@@ -72,6 +72,16 @@ new shells. Tab then completes commands and options, the names of recipes (`tna 
 the runs of the recipe on the line (`--run <Tab>`), the words that an option takes (`--format <Tab>`), and keys and values of
 `--set`: `--set train.<Tab>` offers the keys, `--set train.precision=<Tab>` the values. Where nothing fits, file names.
 `tna --show-completion` prints the script instead.
+
+| environment | what it does |
+|---|---|
+| `TNA_DATA` | Folder that holds the data sets, where no `--data-root` names one. |
+| `TNA_CACHE` | Folder for decoded samples and compiled kernels (default: `tnacli` in `$XDG_CACHE_HOME`, or in `~/.cache`). |
+| `TNA_NATIVE=0` | Compute without compiled kernels. |
+| `TNA_FAST_BF16=1`, `=0` | What `train.precision: auto` takes the hardware for: good at bf16, or not. |
+| `CC` | The C compiler. |
+| `OMP_NUM_THREADS` | CPU threads, where `runtime.threads` is auto (default: as many as cores). |
+| `NO_COLOR`, `FORCE_COLOR` | No colour on terminals; colour in pipes. |
 """,
     "train": """\
 With `--tensorboard DIR` every run is logged for TensorBoard as well, in `DIR/RECIPE/RUN-seedN-IDENTITY` (needs

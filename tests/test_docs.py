@@ -29,9 +29,22 @@ def fenced(path: Path) -> list[str]:
     return re.findall(r"^```[a-z]*\n(.*?)^```", path.read_text(encoding="utf-8"), flags=re.M | re.S)
 
 
-def test_ci_runs_the_test_command_of_the_readme() -> None:
+def test_ci_runs_the_test_command_of_the_readme_in_a_place_of_its_own() -> None:
     (command,) = [line for block in fenced(README) for line in block.splitlines() if "-m pytest" in line]
-    assert command in (ROOT / ".ci" / "run").read_text().splitlines()
+    run = (ROOT / ".ci" / "run").read_text()
+    assert command.replace(".venv", ".ci/venv") in run.splitlines()
+    assert not re.search(r"(?<![\w/])\.venv", run), "what the user works in is left alone"
+
+
+def test_ci_looks_at_the_tests_whose_subject_depends_on_the_machine() -> None:
+    """Those whose files are named are there, and each is run without kernels, and with bf16 forced off and on."""
+    run = (ROOT / ".ci" / "run").read_text()
+    listed = re.search(r"^machine=\((.*?)\)", run, flags=re.M | re.S)
+    assert listed is not None
+    assert all((ROOT / name).exists() for name in listed[1].split())
+    forced = re.search(r"^for (\w+) in (.*); do$", run, flags=re.M)
+    assert forced is not None
+    assert {"TNA_NATIVE=0", "TNA_FAST_BF16=0", "TNA_FAST_BF16=1"} == set(forced[2].split())
 
 
 def test_the_readme_names_every_command_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +135,12 @@ def test_what_counts_as_the_same(shown: list[str], printed: str, expected: bool)
     assert same(shown, printed) is expected
 
 
+def test_the_page_on_the_command_line_has_every_variable_of_the_environment() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tnacli").rglob("*.py"))
+    read = set(re.findall(r"environ(?:\.get\(|\[)[\"'](TNA_[A-Z0-9_]+)", sources))
+    assert read == set(re.findall(r"^\| `(TNA_[A-Z0-9_]+)", PAGE.read_text(encoding="utf-8"), flags=re.M))
+
+
 def test_the_page_on_the_command_line_is_what_the_commands_say() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert reference(text) == text, "docs/cli.md is stale; `python -m tests.documents` writes it"
@@ -150,7 +169,7 @@ MISTAKES: dict[tuple[str, int], str] = {
     ("inspect", 8): "{broken}",
     ("report", 2): "--table 9",
     ("report", 3): "nothing",
-    ("report", 8): "quickstart --save {broken}/page.html",
+    ("report", 8): "quickstart --save {broken}/page.md",
     ("compare-kd", 2): "quickstart --match nothing",
     ("compare-kd", 3): "nothing",
     ("compare-kd", 4): "table1_cifar10 --data-root {empty}",

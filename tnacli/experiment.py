@@ -27,12 +27,13 @@ from tnacli.quant.weights import load_latent_state
 from tnacli.recipe.identity import Run
 from tnacli.recipe.schema import Settings, as_json
 from tnacli.report.store import RunFolder
+from tnacli.snn.native import switched_off
 from tnacli.stems import stem_of, wanted_epochs
 from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network, save_checkpoint
 from tnacli.training.device import peak_beyond_mb, resolve_device, resolve_precision, settled_memory_mb
 from tnacli.training.distributed import Ranks, ranks, require_shares
 from tnacli.training.events import Branched, EpochDone, Event, Warned
-from tnacli.training.execution import compile_regions, prepare, slow_path, threads
+from tnacli.training.execution import compile_regions, kernels, prepare, threads
 from tnacli.training.loop import Splits, Trainer
 from tnacli.training.stop import StopRequest
 from tnacli.version import __version__
@@ -80,6 +81,7 @@ class Experiment:
         self._emit, self._stop, self._on_data = emit, stop or StopRequest(), on_data
         self._initial = dict(initial or {})
         self._datasets: dict[str, Dataset] = {}
+        self._warned_of_slow_path = False
         self._ranks = ranks()
         if not self._ranks.first:
             self._emit = lambda run, event: None
@@ -160,7 +162,6 @@ class Experiment:
         if run.initial is not None:
             _start_from(objective, self._initial[run.initial])
         prepare(objective, settings)
-        about = _about(run, dataset, self._ranks)
 
         def emit(event: Event) -> None:
             if isinstance(event, EpochDone) and self._ranks.first:
@@ -177,6 +178,8 @@ class Experiment:
 
         resumed = self._ranks.told(lambda: self._newest(run, folder) or self._branched(run, folder, dataset))
         precision, kept = _precision(settings, device, resumed)
+        path, slow = kernels(objective, device, None if resumed is None else resumed.about.get("kernels"))
+        about = {**_about(run, dataset, self._ranks), "kernels": path}
         splits = _splits(dataset, run, device, self._ranks)
         trainer = Trainer(
             objective, settings, splits, seed=run.seed, about=about, device=device,
@@ -197,7 +200,7 @@ class Experiment:
         )
         with threads(objective, settings, device) as reason:
             notes = (f"{dataset.name} from {_SOURCES[dataset.source]}", kept, reason, compiled,
-                     None if regions is not None else slow_path(objective, device))  # fmt: skip
+                     None if regions is not None else self._slow_path(run, slow))  # fmt: skip
             trainer.notes = tuple(note for note in notes if note is not None)
             taught_by = resumed = None  # what is on the networks by now
             settled_memory_mb(device)
@@ -215,6 +218,14 @@ class Experiment:
         }
         self._ranks.told(lambda: folder.finish(result))
         return result
+
+    def _slow_path(self, run: Run, slow: str | None) -> str | None:
+        """A note for whoever watches closely; the first time a warning instead, unless the user wants it so."""
+        if slow is None or self._warned_of_slow_path or switched_off():
+            return slow
+        self._warned_of_slow_path = True
+        self._emit(run, Warned(f"{slow}; results differ a little from those with them. `tna doctor` says what helps"))
+        return None
 
     def export(self, outcome: Outcome) -> Exported:
         """A packed file beside the checkpoint of a compressed run, verified on its test samples."""

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import os
 import platform
 import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -145,19 +144,20 @@ def _devices() -> Iterator[Finding]:
 
 
 def _kernels() -> Iterator[Finding]:
-    from tnacli.snn.native import native
+    from tnacli.snn.native import find_compiler, native, switched_off
 
-    compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
-    kernels = native()
-    if kernels.library is not None:
+    kernels, compiler = native(), find_compiler()
+    place = "set TNA_CACHE to a folder that you alone can write to, and whose file system lets programs run"
+    if kernels.not_cached is not None:
+        yield Finding("compiled kernels", "warning", f"{kernels.reason}: {kernels.not_cached}", place)
+    elif kernels.library is not None:
         yield Finding("compiled kernels", "ok", kernels.reason)
-        return
-    fix = (
-        "unset TNA_NATIVE" if os.environ.get("TNA_NATIVE") == "0" else "install a C compiler (Debian: apt install gcc)"
-    )
-    if compiler is not None and os.environ.get("TNA_NATIVE") != "0":
-        fix = f"check that {compiler} can compile and that the cache folder can be written to"
-    yield Finding("compiled kernels", "warning", kernels.reason, fix)
+    elif switched_off():
+        yield Finding("compiled kernels", "warning", kernels.reason, "unset TNA_NATIVE")
+    elif compiler is None:
+        yield Finding("compiled kernels", "warning", kernels.reason, "install a C compiler (Debian: apt install gcc)")
+    else:
+        yield Finding("compiled kernels", "warning", kernels.reason, f"check that {compiler} can compile, or {place}")
 
 
 def _compile() -> Iterator[Finding]:
@@ -202,7 +202,8 @@ def _cache() -> Iterator[Finding]:
         fix = "unset TNA_CACHE, or set it to a folder"
         yield Finding("cache folder", "warning", "switched off: data is decoded anew every time", fix)
         return
-    yield from _place("cache folder", folder, "set TNA_CACHE to a folder that can be written to")
+    for finding in _place("cache folder", folder, "set TNA_CACHE to a folder that can be written to"):
+        yield replace(finding, status="warning") if finding.status == "problem" else finding  # work goes on without
 
 
 def _place(name: str, path: Path, otherwise: str) -> Iterator[Finding]:

@@ -19,3 +19,12 @@ def cache_folder() -> Path | None:
         return Path.home() / ".cache" / "tnacli"
     except RuntimeError:
         return None
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and what is missing above it, for others to read at most, whatever the umask lets them do.
+
+    Raises OSError where it cannot be made.
+    """
+    for missing in reversed([place for place in (folder, *folder.parents) if not place.exists()]):
+        missing.mkdir(mode=0o755, exist_ok=True)

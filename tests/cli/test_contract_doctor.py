@@ -86,6 +86,14 @@ def test_little_space_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert one(health.examine(tmp_path), "runs folder").status == "warning"
 
 
+def test_without_a_cache_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TNA_CACHE", str(tmp_path / "file" / "cache"))
+    finding = one(health.examine(tmp_path), "cache folder")
+    assert (finding.status, finding.fix) == ("warning", "set TNA_CACHE to a folder that can be written to")
+    assert "cannot be written to" in finding.found
+
+
 def test_no_compiler_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tnacli.snn import native
 

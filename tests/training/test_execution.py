@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,11 @@ import torch
 from pydantic import ValidationError
 
 from tests.conftest import TINY
+from tests.training.test_loop import StopAfter
 from tnacli.build import build_objective
 from tnacli.data.batches import Batches
 from tnacli.data.load import load
-from tnacli.errors import RecipeError
+from tnacli.errors import RecipeError, Stopped
 from tnacli.experiment import Experiment, Outcome
 from tnacli.objectives.objective import Objective
 from tnacli.recipe.identity import Run
@@ -26,6 +28,7 @@ from tnacli.snn.native import Native
 from tnacli.snn.network import SpikingNetwork
 from tnacli.snn.regions import why_not_here
 from tnacli.training import execution
+from tnacli.training.checkpoint import load_checkpoint
 from tnacli.training.device import keep_freed_memory
 from tnacli.training.events import EpochDone, Event, Started, Warned
 from tnacli.training.execution import compile_regions, multiply_accumulates, prepare, threads
@@ -72,6 +75,15 @@ def test_threads(settings: Settings, device: torch.device, expected: int) -> Non
         assert torch.get_num_threads() == expected
         assert (reason is not None) == (settings.runtime.threads == "auto" and expected == 1)
     assert torch.get_num_threads() == 3
+
+
+def test_a_small_run_is_the_same_on_any_number_of_cores(tmp_path: Path) -> None:
+    found: list[dict[str, torch.Tensor]] = []
+    for cores in (1, 2, 3):
+        torch.set_num_threads(cores)
+        outcome = Experiment(tmp_path / str(cores)).execute(Run("tiny", "run", 0, TINY))
+        found.append(load_checkpoint(outcome.checkpoint).tensors)
+    assert all(torch.equal(one[name], found[0][name]) for one in found for name in found[0])
 
 
 def test_low_memory_reaches_every_network() -> None:
@@ -198,16 +210,65 @@ def test_a_run_whose_layers_cannot_be_compiled_is_warned_of_once(
     assert outcome.result["compiled_regions"] is False
 
 
-def test_a_run_says_that_it_takes_the_slow_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def notes(out: Path) -> str:
-        events: list[Event] = []
-        settings = TINY.model_copy(update={"train": Train(epochs=0)})
-        Experiment(out, emit=lambda run, event: events.append(event)).execute(Run("tiny", "run", 0, settings))
-        return " ".join(note for event in events if isinstance(event, Started) for note in event.notes)
+COMPILED, NO_COMPILER = Native(ctypes.CDLL(None), "compiled by cc"), Native(None, "no C compiler found")
 
+
+def told(out: Path, *seeds: int, **settings: object) -> tuple[list[str], list[str], list[Outcome]]:
+    """Warnings, notes and outcomes of runs that train for no epoch."""
+    events: list[Event] = []
+    wanted = TINY.model_copy(update={"train": Train(epochs=0), **settings})
+    experiment = Experiment(out, emit=lambda run, event: events.append(event))
+    outcomes = [experiment.execute(Run("tiny", "run", seed, wanted)) for seed in seeds]
+    warned = [event.message for event in events if isinstance(event, Warned)]
+    return warned, [note for event in events if isinstance(event, Started) for note in event.notes], outcomes
+
+
+def test_the_slow_path_is_warned_of_once_and_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TNA_NATIVE", raising=False)
+    monkeypatch.setattr(execution, "native", lambda: NO_COMPILER)
+    warned, notes, outcomes = told(tmp_path / "slow", 0, 1)
+    said = "the slow path, without compiled kernels: no C compiler found"
+    assert [message.startswith(said) for message in warned] == [True]
+    assert [said in note for note in notes].count(True) == 1, "of the second run, for whoever looks closely"
+    assert [outcome.result["kernels"] for outcome in outcomes] == ["plain", "plain"]
+    monkeypatch.setattr(execution, "native", lambda: COMPILED)
+    warned, notes, outcomes = told(tmp_path / "fast", 0)
+    assert not [text for text in (*warned, *notes) if "slow path" in text]
+    assert "digits from embedded samples" in notes
+    assert outcomes[0].result["kernels"] == "compiled"
+
+
+def test_whoever_switches_kernels_off_is_not_warned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TNA_NATIVE", "0")
     monkeypatch.setattr(execution, "native", lambda: Native(None, "switched off by TNA_NATIVE=0"))
-    assert "the slow path, without compiled kernels: switched off by TNA_NATIVE=0" in notes(tmp_path / "slow")
-    monkeypatch.setattr(execution, "native", lambda: Native(ctypes.CDLL(None), "compiled"))
-    said = notes(tmp_path / "fast")
-    assert "slow path" not in said
-    assert "digits from embedded samples" in said
+    warned, notes, outcomes = told(tmp_path, 0)
+    assert warned == []
+    assert "the slow path, without compiled kernels: switched off by TNA_NATIVE=0" in notes
+    assert outcomes[0].result["kernels"] == "plain"
+
+
+def test_where_kernels_do_not_apply_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TNA_NATIVE", raising=False)
+    monkeypatch.setattr(execution, "native", lambda: NO_COMPILER)
+    warned, notes, outcomes = told(tmp_path, 0, model=TINY.model.model_copy(update={"spiking": False}))
+    assert not [text for text in (*warned, *notes) if "slow path" in text]
+    assert outcomes[0].result["kernels"] == "plain"
+
+
+@pytest.mark.parametrize("began", ["plain", "compiled"])
+@pytest.mark.parametrize("goes_on", ["plain", "compiled"])
+def test_a_run_that_goes_on_tells_what_all_of_it_was_computed_by(
+    began: str, goes_on: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = {"plain": NO_COMPILER, "compiled": COMPILED}
+    run = Run("tiny", "run", 0, TINY)
+    monkeypatch.setattr(execution, "native", lambda: there[began])
+    with pytest.raises(Stopped):
+        Experiment(tmp_path, stop=StopAfter(5)).execute(run)
+    for _ in range(2):  # a second stop does not forget how the run began
+        monkeypatch.setattr(execution, "native", lambda: there[goes_on])
+        with contextlib.suppress(Stopped):
+            Experiment(tmp_path, stop=StopAfter(3)).execute(run)
+    outcome = Experiment(tmp_path).execute(run)
+    assert outcome.result["kernels"] == (began if began == goes_on else "mixed")
+    assert load_checkpoint(outcome.checkpoint).about["kernels"] == outcome.result["kernels"]

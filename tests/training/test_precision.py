@@ -17,6 +17,7 @@ from tnacli.experiment import Experiment, Outcome
 from tnacli.recipe.find import list_recipes
 from tnacli.recipe.identity import Run
 from tnacli.recipe.load import load, plan
+from tnacli.training import device
 from tnacli.training.checkpoint import load_checkpoint
 from tnacli.training.device import fast_bf16, resolve_precision
 from tnacli.training.events import Event, Started
@@ -92,10 +93,13 @@ def test_the_environment_says_what_auto_means_in_every_process(said: str, chosen
     assert done.stdout.strip() == chosen
 
 
-def test_without_the_environment_s_word_the_hardware_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("supported", "listed"), [(True, True), (True, False), (False, True)])
+def test_without_the_environment_s_word_the_hardware_decides(
+    supported: bool, listed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("TNA_FAST_BF16", raising=False)
-    flags = Path("/proc/cpuinfo").read_text().split() if Path("/proc/cpuinfo").exists() else []
-    if fast_bf16(CPU):
-        assert not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
-    for explicit in ("fp32", "bf16"):
-        assert resolve_precision(explicit, CPU) == explicit
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    monkeypatch.setattr(device, "_cpu_flag", lambda *names: listed)
+    assert fast_bf16(CPU) == (supported and listed)
+    assert resolve_precision("auto", CPU) == ("bf16" if supported and listed else "fp32")
+    assert [resolve_precision(explicit, CPU) for explicit in ("fp32", "bf16")] == ["fp32", "bf16"]

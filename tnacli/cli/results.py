@@ -108,6 +108,7 @@ def _record(outcome: Outcome, exported: Exported | None) -> dict[str, Any]:
     record = {key: outcome.result[key] for key in keep}
     # Not in older results.
     record["peak_beyond_start_mb"] = outcome.result.get("peak_beyond_start_mb")
+    record["kernels"] = outcome.result.get("kernels")
     record["validation"] = outcome.result.get("validation", {})
     # Asked for by this recipe, whichever recipe trained it first.
     record |= {"recipe": outcome.run.recipe, "run": outcome.run.name, "trained": outcome.trained}

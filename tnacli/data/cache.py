@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from tnacli.errors import StorageError
+from tnacli.places import make_folder
 from tnacli.storage import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -53,7 +55,7 @@ def cached(folder: Path | None, name: str, decode: Callable[[], Bytes]) -> Bytes
     if folder is None:
         return decode()
     path = folder / name
-    if path.exists():
+    if os.path.exists(path):  # False, too, where nobody may look
         try:
             return _read(path)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
@@ -61,8 +63,9 @@ def cached(folder: Path | None, name: str, decode: Callable[[], Bytes]) -> Bytes
     array = decode()
     try:
         checksum = str(zlib.crc32(np.ascontiguousarray(array).data))
+        make_folder(folder)
         write_atomically(path, save({"samples": array}, metadata={"crc32": checksum}))
-    except StorageError as error:
+    except (StorageError, OSError) as error:
         logger.warning("decoded samples are not kept for the next time: %s", error)
     return array
 

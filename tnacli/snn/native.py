@@ -2,6 +2,7 @@
 
 Eager PyTorch sweeps over a layer's activations some thirty times a training step for batch norm, neurons and pooling; the
 kernels do it in four. A machine without a C compiler does without them and says so.
+Kernels are code: they are loaded only from where nobody but this user and root can have put them.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from tnacli.places import cache_folder
+from tnacli.places import cache_folder, make_folder
 
 _SOURCE = Path(__file__).with_name("kernels.c")
 _FLAGS = (
@@ -50,10 +53,11 @@ class LayerFacts(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Native:
-    """A library of compiled kernels, or why there is none."""
+    """A library of compiled kernels, or why there is none; `not_cached`: why it is kept elsewhere than in the cache."""
 
     library: ctypes.CDLL | None
     reason: str
+    not_cached: str | None = None
 
 
 @cache
@@ -65,40 +69,61 @@ def native() -> Native:
     return kernels
 
 
+def switched_off() -> bool:
+    """Whether the user wants no compiled kernels."""
+    return os.environ.get("TNA_NATIVE", "1") == "0"
+
+
+def find_compiler() -> str | None:
+    """The C compiler of this machine, $CC first."""
+    return shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
+
+
 def compiled(source: Path, *flags: str) -> Native:
-    """The C file `source` as a library, compiled for this machine with more `flags` if it is not in the cache."""
-    if os.environ.get("TNA_NATIVE", "1") == "0":
+    """The C file `source` as a library, compiled for this machine with more `flags` if it is not kept.
+
+    It is kept in the cache, and where that cannot be written, run from or trusted, in a private temporary folder.
+    """
+    if switched_off():
         return Native(None, "switched off by TNA_NATIVE=0")
-    compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
+    compiler = find_compiler()
     if compiler is None:
         return Native(None, "no C compiler found; training is slower without one (Debian: apt install gcc)")
-    try:
-        # OpenMP is PyTorch's own, already loaded under the same name; without it one thread does the work.
-        for openmp in (("-fopenmp",), ()):
-            path = _built(source, compiler, (*_FLAGS, *flags, *openmp))
-            if path is not None:
-                return Native(ctypes.CDLL(str(path)), f"compiled by {Path(compiler).name}")
-    except (OSError, subprocess.SubprocessError) as error:
-        return Native(None, f"compiled kernels cannot be used: {error}")
-    return Native(None, f"{compiler} could not compile the kernels; training is slower without them")
+    said, failed = f"compiled by {Path(compiler).name}", list[str]()
+    places: tuple[Callable[[], Path], ...] = (_cached_folder, _private_folder)
+    # OpenMP is PyTorch's own, already loaded under the same name; without it one thread does the work.
+    for openmp, find in product(("-fopenmp", None), places):
+        try:
+            folder = find()
+            path = _built(source, compiler, (*_FLAGS, *flags, *([openmp] if openmp else [])), folder)
+            library = ctypes.CDLL(str(path))
+        except (OSError, subprocess.SubprocessError) as error:
+            failed.append(str(error))
+            continue
+        return Native(library, said) if find is _cached_folder else Native(library, f"{said}, in {folder}", failed[-1])
+    return Native(None, f"compiled kernels cannot be used: {'; '.join(dict.fromkeys(failed[-len(places) :]))}")
 
 
-def _built(source: Path, compiler: str, flags: tuple[str, ...]) -> Path | None:
+def _built(source: Path, compiler: str, flags: tuple[str, ...], folder: Path) -> Path:
+    """The library in `folder`, made if it is not there. Raises OSError or SubprocessError where it cannot be."""
     key = hashlib.sha256(
         source.read_bytes() + repr((flags, compiler, _processor(), torch.__version__)).encode()
     ).hexdigest()[:16]
-    path = (cache_folder() or _private_folder()) / "kernels" / f"{key}.so"
-    if path.exists():
+    path = folder / f"{key}.so"
+    with contextlib.suppress(OSError):  # not there, or what another may have put there
+        _require_own(path)
         return path
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    aside = path.with_name(f".{key}.{os.getpid()}.so")
+    handle, name = tempfile.mkstemp(".so", ".", folder)  # says why it cannot be, where the compiler would only fail
+    os.close(handle)
+    aside = Path(name)
     try:
         done = subprocess.run(
             [compiler, *flags, "-o", str(aside), str(source), "-lm"],
             capture_output=True, timeout=_COMPILE_SECONDS, check=False,
         )  # fmt: skip
         if done.returncode != 0:
-            return None
+            raise OSError(f"{compiler} could not compile {source.name}")
+        aside.chmod(0o700)
         os.replace(aside, path)
     finally:
         with contextlib.suppress(OSError):
@@ -106,22 +131,63 @@ def _built(source: Path, compiler: str, flags: tuple[str, ...]) -> Path | None:
     return path
 
 
+def _cached_folder() -> Path:
+    """Of kernels in the user's cache. Raises OSError where there is none, or not one that is this user's alone."""
+    cached = cache_folder()
+    if cached is None:
+        raise FileNotFoundError("there is no home folder")
+    cached = Path(os.path.realpath(cached))
+    folder = cached / "kernels"
+    make_folder(folder)
+    for own in (cached, folder):
+        _require_own(own)
+    _require_fixed(folder)
+    return folder
+
+
 @cache
 def _private_folder() -> Path:
-    """Where there is no home folder: one below the temporary folder that only this user can write, or this process's own.
+    """One below the temporary folder that only this user can write, or this process's own. Raises OSError if neither.
 
     What lies there is loaded and run, and anyone may make a folder of a name that can be guessed.
     """
     if hasattr(os, "getuid"):
-        folder = Path(tempfile.gettempdir()) / f"tnacli-{os.getuid()}"
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
-        facts = folder.lstat()  # a link is refused: it may lead anywhere tomorrow
-        if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and stat.S_IMODE(facts.st_mode) == 0o700:
+        folder = Path(os.path.realpath(tempfile.gettempdir())) / f"tnacli-{os.getuid()}"
+        with contextlib.suppress(OSError):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            _require_own(folder)
+            _require_fixed(folder)
             return folder
-    own = Path(tempfile.mkdtemp(prefix="tnacli-"))
+    own = Path(os.path.realpath(tempfile.mkdtemp(prefix="tnacli-")))
     atexit.register(shutil.rmtree, own, ignore_errors=True)
+    _require_fixed(own)
     return own
+
+
+def _require_own(path: Path) -> None:
+    """Raise OSError unless `path` is there, no link, and nobody but this user and root can have written it, or can."""
+    facts = path.lstat()
+    if stat.S_ISLNK(facts.st_mode):
+        raise PermissionError(f"{path} is a link")
+    if not hasattr(os, "getuid"):
+        return
+    if facts.st_uid not in (os.getuid(), 0):
+        raise PermissionError(f"{path} belongs to another user")
+    if facts.st_mode & 0o022:
+        raise PermissionError(f"others can write to {path}")
+
+
+def _require_fixed(folder: Path) -> None:
+    """Raise PermissionError if others can put another folder in the place of `folder` or one above it."""
+    open_to_others = None
+    for above in folder.parents if hasattr(os, "getuid") else ():
+        mode = above.stat().st_mode
+        if not mode & 0o011:
+            open_to_others = None  # none of them gets below this one
+        elif mode & 0o022 and not mode & stat.S_ISVTX and open_to_others is None:
+            open_to_others = above
+    if open_to_others is not None:
+        raise PermissionError(f"others can write to {open_to_others}")
 
 
 def _processor() -> str:

@@ -64,6 +64,7 @@ class Description(_Part):
     state: StoredState
     compressed: bool
     precision: Literal["fp32", "bf16"] | None = None
+    kernels: Literal["compiled", "plain", "mixed"] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Description:

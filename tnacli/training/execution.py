@@ -13,7 +13,7 @@ from tnacli.objectives.objective import Objective
 from tnacli.recipe import costs
 from tnacli.recipe.schema import Settings
 from tnacli.snn.lif import LIF
-from tnacli.snn.native import native
+from tnacli.snn.native import Native, native
 from tnacli.snn.network import SpikingLayer, SpikingNetwork
 from tnacli.snn.regions import Regions, why_not_here
 from tnacli.training.device import keep_freed_memory, return_freed_memory
@@ -71,15 +71,21 @@ def multiply_accumulates(network: SpikingNetwork) -> int:
     return sum(costs.multiply_accumulates(network.shapes, network.timesteps))
 
 
-def slow_path(objective: Objective, device: torch.device) -> str | None:
-    """What to say of spiking layers that the compiled kernels could speed up on this machine and do not; None if they do."""
-    layers = any(
-        isinstance(part, SpikingLayer) and isinstance(part.neurons, LIF) for part in objective.networks.modules()
-    )
-    if not layers or device.type != "cpu":
-        return None
-    kernels = native()
-    return None if kernels.library is not None else f"the slow path, without compiled kernels: {kernels.reason}"
+def kernels(objective: Objective, device: torch.device, before: str | None = None) -> tuple[str, str | None]:
+    """What computes spiking layers but those in a compiled region: "compiled" kernels or "plain" PyTorch; and why not the first.
+
+    There is no why where they do not apply. A run that began otherwise, as its checkpoint says in `before`, is "mixed".
+    """
+    apply = device.type == "cpu" and any(True for _ in _spiking_layers(objective))
+    found = native() if apply else Native(None, "")
+    now = "plain" if found.library is None else "compiled"
+    why_not = f"the slow path, without compiled kernels: {found.reason}" if apply and now == "plain" else None
+    return (now if before in (None, now) else "mixed"), why_not
+
+
+def _spiking_layers(objective: Objective) -> Iterator[SpikingLayer]:
+    parts = objective.networks.modules()
+    return (part for part in parts if isinstance(part, SpikingLayer) and isinstance(part.neurons, LIF))
 
 
 def compile_regions(
@@ -96,8 +102,7 @@ def compile_regions(
     networks have no spiking layers of ours.
     """
     wanted = settings.runtime.compile
-    parts = objective.networks.modules()
-    layers = [part for part in parts if isinstance(part, SpikingLayer) and isinstance(part.neurons, LIF)]
+    layers = list(_spiking_layers(objective))
     steps = settings.train.epochs * len(batches)
     why_not = None
     if wanted == "off":
