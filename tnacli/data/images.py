@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +10,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, ImageOps
+from PIL import Image
 from torch import Tensor
 
+from tnacli.data import image_files
 from tnacli.data.cache import Bytes, SourceFile
 from tnacli.data.choose import balanced, rest
 from tnacli.data.folders import readable
@@ -27,19 +26,14 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".
 DECODING = "images 2"
 """Names what `decode` computes; to be raised when that changes, so that no old cache entry is used."""
 
-_GRAY_MODES = ("1", "L", "LA")
-_COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
-# What Pillow raises on damaged files differs from format to format.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
-
 
 def survey(files: Sequence[SourceFile], what: str, on_progress: OnProgress) -> NDArray[np.int64]:
     """Height, width (upright) and whether it is gray (1 or 0) of every file, from its header: int64, [n, 3]."""
     seen = np.empty((len(files), 3), np.int64)
 
     def look(index: int) -> None:
-        with _opened(files[index].path) as image:
-            seen[index] = (*_upright_size(files[index].path, image), image.mode in _GRAY_MODES)
+        with image_files.opened(files[index].path) as image:
+            seen[index] = (*image_files.upright_size(files[index].path, image), image.mode in image_files.GRAY_MODES)
 
     for_each(len(files), look, what, on_progress)
     return seen
@@ -67,18 +61,18 @@ def decode(
 
     def read(index: int) -> None:
         path = files[index].path
-        with _opened(path) as opened:
-            seen = _upright_size(path, opened)
+        with image_files.opened(path) as opened:
+            seen = image_files.upright_size(path, opened)
             if not resize and seen != size:
                 raise DataError(
                     f"{readable(path)} is {seen[0]}x{seen[1]} pixels, not {height}x{width}. To have images resized, "
                     f"say so: data.size: [{height}, {width}]."
                 )
             try:
-                image, filled[index] = _opaque(_upright(opened))
+                image, filled[index] = image_files.opaque(image_files.upright(opened))
                 image = image.convert("L" if channels == 1 else "RGB")
-            except _DAMAGED as error:
-                raise _damaged(path, error) from error
+            except image_files.DAMAGED as error:
+                raise image_files.damaged(path, error) from error
             if image.size != (width, height):
                 image = image.resize((width, height), Image.Resampling.BILINEAR)
             pixels[index] = np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
@@ -90,41 +84,6 @@ def decode(
             f"is {readable(files[int(filled.argmax())].path)}"
         )
     return pixels
-
-
-def _upright_size(path: str, image: Image.Image) -> tuple[int, int]:
-    """Height and width of `image` turned upright, without decoding it where its header tells."""
-    try:
-        if image.format == "TIFF":
-            image.load()  # which turns it
-    except _DAMAGED as error:
-        raise _damaged(path, error) from error
-    lying = _orientation(image) in (5, 6, 7, 8)
-    return (image.width, image.height) if lying else (image.height, image.width)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    image.load()
-    return ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
-
-
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1, upright, where there is none or the EXIF data is no such data."""
-    with contextlib.suppress(*_DAMAGED):
-        found = image.getexif().get(ExifTags.Base.Orientation, 1)
-        if found in range(1, 9):
-            return int(found)
-    return 1
-
-
-def _opaque(image: Image.Image) -> tuple[Image.Image, bool]:
-    """`image` laid on white if any of it is transparent, and whether it was."""
-    if not image.has_transparency_data:
-        return image, False
-    layer = image.convert("RGBA")
-    if layer.getchannel("A").getextrema() == (255, 255):
-        return layer, False
-    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer), True
 
 
 def resized(pixels: Tensor, size: tuple[int, int]) -> Tensor:
@@ -215,35 +174,3 @@ def _check_idx_lengths(raw: Path) -> None:
                     f"{path} is damaged: {path.stat().st_size:,} bytes instead of {length:,}. Remove it and "
                     f"get it again: {DATASETS['fashion_mnist'].how_to_get}."
                 )
-
-
-def _opened(path: str) -> ImageFile.ImageFile:
-    try:
-        image = Image.open(path)
-    except _DAMAGED as error:
-        raise _damaged(path, error) from error
-    kind = image.mode if not _cut_to_8_bits(image) else f"{image.mode};16"
-    if kind not in _GRAY_MODES + _COLOUR_MODES:
-        image.close()
-        raise DataError(
-            f"{readable(path)} has pixels of kind {kind}, more than 8 bits each; save it as 8-bit gray or "
-            "colour first, so that it is you who says how the values are scaled."
-        )
-    return image
-
-
-def _cut_to_8_bits(image: ImageFile.ImageFile) -> bool:
-    """Whether Pillow would cut the values of `image` down to 8 bits without a word, as it does in colour images."""
-    if image.format == "TIFF":
-        bits: tuple[int, ...] = getattr(image, "tag_v2", {}).get(ExifTags.Base.BitsPerSample, (8,))
-        return max(bits) > 8
-    for *_, arguments in image.tile:  # how its bytes are read
-        if image.format == "PNG":
-            return str(arguments).endswith(";16B")
-        if image.format == "PPM" and isinstance(arguments, tuple):
-            return int(arguments[-1]) > 255
-    return False
-
-
-def _damaged(path: str, error: Exception) -> DataError:
-    return DataError(f"{readable(path)} cannot be decoded ({error}). Replace it or take it out of the folder.")
