@@ -48,6 +48,12 @@ def real_cifar100(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _real(["cifar100"], ["cifar100"], tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def real_dvs128(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with real recordings of a DVS128, seven objects, {train,test}/<object>/."""
+    return _real(["dvs128_objects"], ["DVS128Objects"], tmp_path_factory)
+
+
 @pytest.fixture
 def write_images() -> Callable[..., Path]:
     """Write random images as PNG class folders; every image is another, and the same in every run."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tnacli.data.cache import Bytes, SourceFile, cached, entry_name
+from tnacli.data.cache import Bytes, SourceFile, _say_once, cached, entry_name
 from tnacli.errors import DataError
 from tnacli.places import cache_folder
 
@@ -18,7 +18,7 @@ class Decoder:
     def __init__(self, array: Bytes) -> None:
         self.array, self.calls = array, 0
 
-    def __call__(self) -> Bytes:
+    def __call__(self, remarks: list[str]) -> Bytes:
         self.calls += 1
         return self.array
 
@@ -57,8 +57,27 @@ def test_a_damaged_entry_is_made_again(
     assert path.read_bytes() == whole
 
 
+def test_what_there_was_to_remark_is_said_once_in_a_process_but_in_every_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def decode(remarks: list[str]) -> Bytes:
+        remarks.append(f"something to remark in {tmp_path}")
+        return np.zeros((2, 3), np.uint8)
+
+    def said() -> list[str]:
+        caplog.clear()
+        cached(tmp_path, "a.safetensors", decode)
+        return [record.getMessage() for record in caplog.records]
+
+    expected = [f"something to remark in {tmp_path}"]
+    assert said() == expected
+    assert said() == []
+    _say_once.cache_clear()  # another process, which reads the entry
+    assert said() == expected
+
+
 def test_failing_to_decode_leaves_nothing(tmp_path: Path) -> None:
-    def fail() -> Bytes:
+    def fail(remarks: list[str]) -> Bytes:
         raise DataError("damaged.png")
 
     with pytest.raises(DataError, match=r"damaged\.png"):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tnacli.data.cache import _say_once
 from tnacli.data.event_source import cifar10dvs_split
 from tnacli.data.frames import to_frames
 from tnacli.data.load import load
@@ -28,7 +29,7 @@ def test_real_nmnist(real_data: Path) -> None:
     assert dataset.source == "folder"
     assert "has 60,000 and 10,000" in dataset.notes[0]
     path = sorted((real_data / "NMNIST" / "Test" / "0").iterdir())[0]
-    events, _ = read_recording(str(path), (34, 34))
+    events = read_recording(str(path), (34, 34)).events
     expected = to_frames(events, sensor=(34, 34), timesteps=4, size=(34, 34), binning="count")
     np.testing.assert_array_equal(dataset.test.inputs[0].numpy(), expected)
 
@@ -65,8 +66,9 @@ def test_cifar10dvs_split_by_number(tmp_path: Path, write_cifar10dvs: Write, pla
     assert dataset.source == "folder"
     assert "test set: recordings 900 to 999 of each class" in dataset.notes[0]
     path = folder / "bird" / "cifar10_bird_900.aedat"
-    events, _ = read_recording(str(path), None)
-    expected = to_frames(events, sensor=(128, 128), timesteps=5, size=(48, 48), binning="count")
+    events = read_recording(str(path), (128, 128)).events
+    upright = events._replace(x=events.y, y=events.x)  # the camera lay on its side
+    expected = to_frames(upright, sensor=(128, 128), timesteps=5, size=(48, 48), binning="count")
     np.testing.assert_array_equal(dataset.test.inputs[4].numpy(), expected)
     assert (dataset.augmentation.rotation, dataset.augmentation.shear) == (30.0, 30.0)
 
@@ -144,15 +146,19 @@ def test_own_recordings(tmp_path: Path) -> None:
     assert small.size == (6, 5)
     pooled = full.train.inputs.view(4, 3, 2, 6, 2, 5, 4).sum(dim=(4, 6))
     assert torch.equal(pooled, small.train.inputs.to(torch.int64))
-    with pytest.raises(DataError, match="events outside the camera's 10x20"):
+    with pytest.raises(DataError, match="events are outside the camera's 10x20"):
         load(data.model_copy(update={"sensor": (10, 20)}), 3)
     by_time = load(data.model_copy(update={"sensor": (12, 20), "binning": "time"}), 3)
     assert by_time.train.inputs.shape == full.train.inputs.shape
 
 
-def test_own_dvs128_recordings_say_their_size(tmp_path: Path, write_cifar10dvs: Write) -> None:
+JAER = b"#!AER-DAT2.0\r\n# AEChip: ch.unizh.ini.jaer.chip.retina.DVS128\r\n#End Of ASCII Header\r\n"
+
+
+def test_own_dvs128_recordings_say_their_size(tmp_path: Path, write_aedat2: Write) -> None:
     for split in ("train", "test"):
-        write_cifar10dvs(tmp_path / "mine" / split, [0])
+        for name in ("left", "right"):
+            write_aedat2(tmp_path / "mine" / split / name / "a.aedat", [0, 2], [0, 1], JAER)
     dataset = load(Data(name="event_folder", root=str(tmp_path / "mine")), 2)
     assert dataset.size == (128, 128)
     with pytest.raises(DataError, match=r"data\.size \[200, 128\] is larger than the camera's \[128, 128\]"):
@@ -169,3 +175,71 @@ def test_other_settings_are_other_cache_entries(tmp_path: Path, write_cifar10dvs
     assert shapes == {(10, 2, 2, 48, 48), (10, 5, 2, 48, 48), (10, 2, 2, 24, 32), (10, 5, 2, 24, 32)}
     counted, timed = (load(data.model_copy(update={"binning": rule}), 5).fingerprint for rule in ("count", "time"))
     assert counted != timed
+
+
+def test_the_same_events_are_the_same_frames_in_every_format(tmp_path: Path, write_aedat2: Write) -> None:
+    """Training on .aedat and testing on .npz: one orientation, one polarity, one time."""
+    rng = np.random.default_rng(0)
+    for name in ("left", "right"):
+        x, y, p = rng.integers(0, 128, 200), rng.integers(0, 64, 200), rng.integers(0, 2, 200)
+        t = (1 << 31) - 700 + np.sort(rng.integers(0, 1400, 200))
+        address = (127 - y) << 8 | (127 - x) << 1 | (1 - p)
+        write_aedat2(tmp_path / "train" / name / "a.aedat", address, t, JAER)
+        (tmp_path / "test" / name).mkdir(parents=True)
+        np.savez(tmp_path / "test" / name / "a.npz", x=x, y=y, t=t, p=p)
+    for binning in ("count", "time"):
+        data = Data.model_validate(
+            {"name": "event_folder", "root": str(tmp_path), "binning": binning, "size": (32, 16)}
+        )
+        dataset = load(data, 3)
+        assert torch.equal(dataset.train.inputs, dataset.test.inputs)
+        assert dataset.train.inputs[..., 16:, :].sum() == 0  # nothing moves in the lower half
+
+
+def test_real_recordings_are_the_same_frames_as_arrays(real_dvs128: Path, tmp_path: Path) -> None:
+    """A slice of the real recordings beside arrays made of their bytes, upright as jAER shows them."""
+    for folder in sorted((real_dvs128 / "DVS128Objects" / "train").iterdir())[:3]:
+        for split in ("train", "test"):
+            (tmp_path / split / folder.name).mkdir(parents=True)
+        for recording in sorted(folder.iterdir())[:2]:
+            shutil.copy(recording, tmp_path / "train" / folder.name)
+            content = recording.read_bytes()
+            words = np.frombuffer(content[content.index(b"#End Of ASCII Header\r\n") + 22 :], ">u4").reshape(-1, 2)
+            address = words[:, 0].astype(np.int64)
+            np.savez(
+                tmp_path / "test" / folder.name / f"{recording.stem}.npz",
+                x=127 - (address >> 1 & 127),
+                y=127 - (address >> 8 & 127),
+                t=words[:, 1].astype(np.int64),
+                p=1 - (address & 1),
+            )
+    for binning in ("count", "time"):
+        data = Data.model_validate({"name": "event_folder", "root": str(tmp_path), "binning": binning})
+        dataset = load(data, 4)
+        assert dataset.size == (128, 128)
+        assert torch.equal(dataset.train.inputs, dataset.test.inputs)
+        assert dataset.train.inputs.sum(dtype=torch.int64) == 6 * 6000
+
+
+def test_few_events_outside_are_left_out_counted_and_said(
+    tmp_path: Path, write_nmnist: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    for split in ("train", "test"):
+        for digit in range(10):
+            x = [digit] * 2000
+            if split == "train" and digit in (3, 7):
+                x[5 : digit // 3 + 5] = [40] * (digit // 3)
+            write_nmnist(tmp_path / "nmnist" / split / str(digit) / "a.bin", x, [0] * 2000, range(2000), [1] * 2000)
+    data = Data(name="nmnist", root=str(tmp_path))
+    expected = (
+        "nmnist train: 3 events outside the camera's 34x34 pixels are left out, in 2 of 10 recordings; most, 2, in "
+    )
+    expected += str(tmp_path / "nmnist" / "train" / "7" / "a.bin")
+    for _ in range(2):  # decoded, and from the cache
+        _say_once.cache_clear()
+        caplog.clear()
+        dataset = load(data, 20)
+        assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [expected]
+        assert dataset.train.inputs.sum(dim=(1, 2, 3, 4), dtype=torch.int64).tolist() == [
+            2000 - {3: 1, 7: 2}.get(digit, 0) for digit in range(10)
+        ]

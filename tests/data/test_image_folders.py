@@ -1,6 +1,7 @@
 """Images in class folders."""
 
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -201,3 +202,86 @@ def test_real_cifar100(real_cifar100: Path) -> None:
     listing = class_folders(real_cifar100 / "cifar100", IMAGE_SUFFIXES).splits
     assert {split: len(part.files) for split, part in listing.items()} == {"train": 50_000, "test": 10_000}
     assert listing["train"].labels.bincount().tolist() == [500] * 100
+
+
+def test_what_systems_leave_behind_is_no_class(tmp_path: Path, write_images: Write) -> None:
+    place = write_images(tmp_path / "set", ["a", "b"])
+    before = load(own(place), 5)
+    left = ["@eaDir", ".ipynb_checkpoints", "__MACOSX", ".DS_Store", "Thumbs.db", "lost+found", ".hidden", "#recycle"]
+    left += ["@Recycle", "$RECYCLE.BIN", "System Volume Information", "__pycache__"]
+    for name in left:
+        for folder in (place, place / "train", place / "train" / "a", place / "test" / "b"):
+            (folder / name).mkdir()
+            Image.new("RGB", (8, 8)).save(folder / name / "thumbnail.png")
+    for folder in (place / "train", place / "train" / "a"):
+        for name in ("desktop.ini", "ehthumbs.db", "Icon\r"):
+            (folder / name).write_bytes(b"")
+    after = load(own(place), 5)
+    assert (after.classes, after.fingerprint, after.notes) == (before.classes, before.fingerprint, ())
+
+
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+def rename(place: Path, old: str, new: str, *splits: str) -> None:
+    for split in splits:
+        (place / split / old).rename(place / split / new)
+
+
+def test_a_class_is_one_however_unicode_spells_it(tmp_path: Path, write_images: Write) -> None:
+    place = write_images(tmp_path / "set", [COMPOSED, "cafz", "a"])
+    before = load(own(place), 5)
+    assert before.classes == ("a", "cafz", COMPOSED)
+    for splits in (("train",), ("test",)):  # the second time both are decomposed, which alone would sort elsewhere
+        rename(place, COMPOSED, DECOMPOSED, *splits)
+        after = load(own(place), 5)
+        assert (after.classes, after.fingerprint) == (before.classes, before.fingerprint)
+
+
+def test_one_class_in_two_spellings_is_refused(tmp_path: Path, write_images: Write) -> None:
+    try:
+        place = write_images(tmp_path / "set", [COMPOSED, DECOMPOSED, "a"])
+    except FileExistsError:
+        pytest.skip("this file system takes both spellings for one")
+    with pytest.raises(DataError, match=rf"test holds two folders called {COMPOSED}, .*\(NFC and NFD\)"):
+        load(own(place), 5)
+
+
+def test_a_class_whose_name_is_not_utf8_is_refused(tmp_path: Path, write_images: Write) -> None:
+    place = write_images(tmp_path / "set", ["a", "b"])
+    name = os.fsdecode(b"caf\xe9")
+    try:
+        rename(place, "b", name, "train", "test")
+    except OSError:
+        pytest.skip("this file system has no names that are not UTF-8")
+    with pytest.raises(DataError, match=r"a folder whose name is not UTF-8: caf\\xe9\. .*rename it") as caught:
+        load(own(place), 5)
+    str(caught.value).encode()
+
+
+def test_files_whose_names_are_not_utf8_are_read_and_named_readably(tmp_path: Path, write_images: Write) -> None:
+    place = write_images(tmp_path / "set", ["a", "b"])
+    before = load(own(place), 5)
+    picture = place / "train" / "a" / os.fsdecode(b"0001\xe9.png")
+    try:
+        (place / "train" / "a" / "0001.png").rename(picture)
+    except OSError:
+        pytest.skip("this file system has no names that are not UTF-8")
+    assert load(own(place), 5).fingerprint == before.fingerprint
+    picture.write_bytes(b"")
+    with pytest.raises(DataError, match=r"0001\\xe9\.png cannot be decoded") as caught:
+        load(own(place), 5)
+    str(caught.value).encode()
+    picture.rename(picture.with_suffix(".txt"))
+    (note,) = load(own(place), 5).notes
+    assert note.encode().endswith(rb"0001\xe9.txt")
+
+
+def test_transparency_is_said_when_a_set_is_loaded(
+    tmp_path: Path, write_images: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = write_images(tmp_path / "set", ["a", "b"])
+    Image.new("RGBA", (8, 8)).save(place / "test" / "b" / "0001.png")
+    dataset = load(own(place), 5)
+    assert (dataset.test.inputs[3] == 255).all()
+    assert "reading folder test: 1 of 4 images have transparent parts, which become white" in caplog.text

@@ -104,13 +104,6 @@ def test_another_size_is_refused_or_resized(tmp_path: Path) -> None:
     assert (through_torch[0].int() - torch.from_numpy(expected.copy()).int()).abs().max() <= 1
 
 
-def test_sixteen_bits_are_not_silently_cut(tmp_path: Path) -> None:
-    path = tmp_path / "deep.png"
-    Image.fromarray(np.full((6, 9), 40_000, np.uint16)).save(path)
-    with pytest.raises(DataError, match=r"deep\.png has pixels of kind I;16.*8-bit"):
-        decode(path, channels=1)
-
-
 def test_digits_are_all_there_and_split_evenly() -> None:
     from sklearn.datasets import load_digits
 

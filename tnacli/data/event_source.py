@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tnacli.data.cache import Bytes, SourceFile, cached, entry_name
-from tnacli.data.folders import Listing, class_folders, list_classes
+from tnacli.data.folders import Listing, class_folders, list_classes, readable
 from tnacli.data.frames import to_frames
 from tnacli.data.locate import DVS_CLASSES, Place
 from tnacli.data.recordings import DECODING, RECORDING_SUFFIXES, needs_tonic, read_recording
@@ -49,7 +49,7 @@ def event_source(data: Data, place: Place, timesteps: int, cache: Path | None, o
     sensor = data.sensor or (facts.sensor and (facts.sensor[1], facts.sensor[0]))
     if sensor is None:
         # One camera made all recordings: what the first one says, or does not say, stands for all.
-        _, sensor = read_recording(listings["train"].files[0].path, None)
+        sensor = read_recording(listings["train"].files[0].path, None).sensor
     size = data.size or facts.size or sensor
     if size[0] > sensor[0] or size[1] > sensor[1]:
         raise DataError(
@@ -57,12 +57,32 @@ def event_source(data: Data, place: Place, timesteps: int, cache: Path | None, o
             "closer together."
         )
 
+    def frames_of(path: str) -> tuple[Bytes, int]:
+        events, _, outside = read_recording(path, sensor)
+        if facts.on_its_side and Path(path).suffix.lower() == ".aedat":
+            events = events._replace(x=events.y, y=events.x)
+        return to_frames(events, sensor=sensor, timesteps=timesteps, size=size, binning=data.binning), outside
+
     def read(split: str, indices: Tensor) -> Tensor:
         files = listings[split].take(indices)
         settings = f"{DECODING} {timesteps} {data.binning} {size} {sensor}"
+        shape = (len(files), timesteps, 2, *size)
 
-        def decode() -> Bytes:
-            return _decode(files, sensor, timesteps, size, data.binning, f"reading {data.name} {split}", on_progress)
+        def decode(remarks: list[str]) -> Bytes:
+            frames, outside = np.empty(shape, np.uint8), np.zeros(len(files), np.int64)
+
+            def one(index: int) -> None:
+                frames[index], outside[index] = frames_of(files[index].path)
+
+            _import_readers(files)
+            for_each(len(files), one, f"reading {data.name} {split}", on_progress)
+            if outside.any():
+                remarks.append(
+                    f"{data.name} {split}: {outside.sum():,} events outside the camera's {sensor[0]}x{sensor[1]} pixels "
+                    f"are left out, in {np.count_nonzero(outside):,} of {len(files):,} recordings; most, "
+                    f"{outside.max():,}, in {readable(files[outside.argmax()].path)}"
+                )
+            return frames
 
         return torch.from_numpy(cached(cache, entry_name(f"{data.name}-{split}", files, settings), decode))
 
@@ -139,24 +159,7 @@ def _completeness(data: Data, place: Path, listings: dict[str, Listing]) -> tupl
     return "folder", (shortfall,)
 
 
-def _decode(
-    files: tuple[SourceFile, ...],
-    sensor: tuple[int, int],
-    timesteps: int,
-    size: tuple[int, int],
-    binning: str,
-    what: str,
-    on_progress: OnProgress,
-) -> Bytes:
-    frames = np.empty((len(files), timesteps, 2, *size), np.uint8)
-
-    def read(index: int) -> None:
-        events, _ = read_recording(files[index].path, sensor)
-        frames[index] = to_frames(events, sensor=sensor, timesteps=timesteps, size=size, binning=binning)
-
+def _import_readers(files: tuple[SourceFile, ...]) -> None:
+    """Import tonic where it is needed in the calling thread: it takes seconds, and others would wait for each other."""
     if any(needs_tonic(file.path) for file in files):
-        # Here, in the calling thread: the import takes seconds, and other threads would only wait for each
-        # other.
         import_module("tonic.io")
-    for_each(len(files), read, what, on_progress)
-    return frames

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,7 @@ class ClassFolders:
         if not self.passed_over:
             return ()
         others = f" and {len(self.passed_over) - 1} more" if len(self.passed_over) > 1 else ""
-        return (f"passed over, not {what}: {self.passed_over[0]}{others}",)
+        return (f"passed over, not {what}: {readable(self.passed_over[0])}{others}",)
 
 
 def split_folders(place: Path) -> dict[str, Path]:
@@ -59,27 +60,27 @@ def split_folders(place: Path) -> dict[str, Path]:
 def class_folders(place: Path, suffixes: frozenset[str]) -> ClassFolders:
     """List `place`/{train,test}/<class>/<file>; sorted, the class folders have the labels 0, 1, 2, ...
 
-    Files whose suffix is not among `suffixes` and folders inside class folders are passed over; what systems
-    leave behind (.DS_Store, __MACOSX) is not even mentioned. Raises DataError if both splits do not have the
-    same classes or a class has no files.
+    Classes are the names of their folders in Unicode's form NFC, so that one that macOS spells in another form is
+    the same class in either split. Files whose suffix is not among `suffixes` and folders inside class folders are
+    passed over; what systems leave behind (LEFT_BEHIND, and hidden names) is not even mentioned. Raises DataError
+    if both splits do not have the same classes, a class has no files, or a name is not UTF-8.
     """
     folders = split_folders(place)
     if not folders:
         raise DataError(f"{place} does not hold the two folders train and test.")
-    names = {split: _visible_folders(folder) for split, folder in folders.items()}
+    found = {split: _named_folders(folder) for split, folder in folders.items()}
     for split, other in (("train", "test"), ("test", "train")):
-        if missing := [name for name in names[other] if name not in names[split]]:
+        if missing := [name for name in found[other] if name not in found[split]]:
             raise DataError(
                 f"{folders[split]} has no folder for {_some(missing)}, which {folders[other]} has. Both "
                 "splits need the same classes: add the missing folders, or remove the others."
             )
-    classes = names["train"]
+    classes = tuple(sorted(found["train"]))
     if len(classes) < 2:
         raise DataError(f"{folders['train']} holds {len(classes)} class folders; there must be at least 2.")
     passed_over: list[str] = []
     splits = {
-        split: list_classes([folder / name for name in classes], suffixes, passed_over)
-        for split, folder in folders.items()
+        split: list_classes([named[name] for name in classes], suffixes, passed_over) for split, named in found.items()
     }
     return ClassFolders(classes, splits, tuple(passed_over))
 
@@ -108,8 +109,30 @@ def list_classes(folders: list[Path], suffixes: frozenset[str], passed_over: lis
     return Listing(tuple(files), torch.tensor(labels, dtype=torch.int64))
 
 
-def _visible_folders(folder: Path) -> tuple[str, ...]:
-    return tuple(entry.name for entry in _entries(folder) if entry.is_dir())
+def readable(path: str) -> str:
+    """`path` for messages: bytes that are not UTF-8 as \\x and two digits."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _named_folders(folder: Path) -> dict[str, Path]:
+    """The folders in `folder` by their names in form NFC."""
+    found: dict[str, Path] = {}
+    for entry in _entries(folder):
+        if not entry.is_dir():
+            continue
+        if readable(entry.name) != entry.name:
+            raise DataError(
+                f"{folder} holds a folder whose name is not UTF-8: {readable(entry.name)}. Classes are called as their "
+                "folders: rename it."
+            )
+        name = unicodedata.normalize("NFC", entry.name)
+        if name in found:
+            raise DataError(
+                f"{folder} holds two folders called {name}, which differ only in how Unicode spells the name (NFC and "
+                "NFD). Put their files into one."
+            )
+        found[name] = Path(entry.path)
+    return found
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -122,8 +145,15 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     return sorted(found, key=lambda entry: entry.name)
 
 
+LEFT_BEHIND = frozenset(
+    {"__macosx", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"}
+    | {"@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "lost+found", "__pycache__"}
+)
+"""What macOS, Windows, Linux, Python and the storage boxes of Synology and QNAP leave in folders, in lower case."""
+
+
 def _left_behind(name: str) -> bool:
-    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+    return name.startswith(".") or name.lower() in LEFT_BEHIND
 
 
 def _some(names: list[str]) -> str:

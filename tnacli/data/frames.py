@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-from numpy.typing import NDArray
 
 from tnacli.data.cache import Bytes
-
-Integers = NDArray[np.int64]
+from tnacli.data.events import Events
 
 SATURATION = 255
 """The largest count a frame can hold: frames are kept as bytes."""
-
-
-class Events(NamedTuple):
-    """The events of one recording in order of time, each array int64, [n].
-
-    `x` counts columns from the left and `y` rows from the top, `t` microseconds; `p` is 1 where it became
-    brighter and 0 where darker.
-    """
-
-    x: Integers
-    y: Integers
-    t: Integers
-    p: Integers
 
 
 def to_frames(events: Events, *, sensor: tuple[int, int], timesteps: int, size: tuple[int, int], binning: str) -> Bytes:
@@ -33,16 +16,19 @@ def to_frames(events: Events, *, sensor: tuple[int, int], timesteps: int, size: 
 
     With `binning` "count", event i of n falls into frame floor(i * T / n): every frame gets the same number
     of events but for one. That is the field's custom for CIFAR10-DVS, and the default, since no frame is left
-    empty where little moves. With "time" the frames are equally long instead. Coordinates are scaled from
-    `sensor` to `size`, both (height, width), by floor(x * width / sensor width). A count stops at 255.
+    empty where little moves. With "time" the frames are equally long instead: of D microseconds, microsecond d
+    falls into frame floor(d * T / D), exactly, for any D below 2^63. Coordinates are scaled from `sensor` to
+    `size`, both (height, width), by floor(x * width / sensor width). A count stops at 255.
     """
     number = len(events.t)
     if binning == "count":
         frame = np.arange(number) * timesteps // max(number, 1)
     else:
-        start = events.t[0] if number else 0
-        duration = (events.t[-1] - start + 1) if number else 1
-        frame = (events.t - start) * timesteps // duration
+        elapsed = events.t - events.t[:1]
+        duration = int(elapsed[-1]) + 1 if number else 1
+        # Frame f begins at the first whole microsecond from f * D / T on; d * T itself may exceed 64 bits.
+        beginnings = [-(-f * duration // timesteps) for f in range(1, timesteps)]
+        frame = np.searchsorted(np.array(beginnings, np.int64), elapsed, side="right")
     height, width = size
     rows = events.y * height // sensor[0]
     columns = events.x * width // sensor[1]

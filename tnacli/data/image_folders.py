@@ -58,7 +58,7 @@ def image_folders(
         files = listings[split].take(indices)
         what = f"reading {name} {split}"
 
-        def decode() -> Bytes:
+        def decode(remarks: list[str]) -> Bytes:
             return images.decode(
                 files,
                 channels=channels,
@@ -66,6 +66,7 @@ def image_folders(
                 resize=size is not None,
                 what=what,
                 on_progress=on_progress,
+                remarks=remarks,
             )
 
         settings = f"{images.DECODING} {channels} {target} {size is not None}"
@@ -85,7 +86,7 @@ def _survey(
     """Channels and size of one's own images, looked up in every file, so that no subset decides them."""
     files = tuple(file for split in SPLITS for file in listings[split].files)
 
-    def look() -> Bytes:
+    def look(remarks: list[str]) -> Bytes:
         return images.survey(files, f"looking through {name}", on_progress).view(np.uint8)
 
     seen = cached(cache, entry_name(f"{name}-survey", files, images.DECODING), look).view(np.int64)

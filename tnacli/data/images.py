@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,30 +13,27 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from tnacli.data import image_files
 from tnacli.data.cache import Bytes, SourceFile
 from tnacli.data.choose import balanced, rest
+from tnacli.data.folders import readable
 from tnacli.data.source import OnProgress, Source
 from tnacli.data.workers import for_each
 from tnacli.errors import DataError
 from tnacli.recipe.datasets import DATASETS
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
-DECODING = "images 1"
+DECODING = "images 2"
 """Names what `decode` computes; to be raised when that changes, so that no old cache entry is used."""
-
-_GRAY_MODES = ("1", "L", "LA")
-_COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
-# What Pillow raises on damaged files differs from format to format.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 def survey(files: Sequence[SourceFile], what: str, on_progress: OnProgress) -> NDArray[np.int64]:
-    """Height, width and whether it is gray (1 or 0) of every file, from its header: int64, [n, 3]."""
+    """Height, width (upright) and whether it is gray (1 or 0) of every file, from its header: int64, [n, 3]."""
     seen = np.empty((len(files), 3), np.int64)
 
     def look(index: int) -> None:
-        with _opened(files[index].path) as image:
-            seen[index] = image.height, image.width, image.mode in _GRAY_MODES
+        with image_files.opened(files[index].path) as image:
+            seen[index] = (*image_files.upright_size(files[index].path, image), image.mode in image_files.GRAY_MODES)
 
     for_each(len(files), look, what, on_progress)
     return seen
@@ -51,32 +47,42 @@ def decode(
     resize: bool,
     what: str,
     on_progress: OnProgress,
+    remarks: list[str] | None = None,
 ) -> Bytes:
     """Decode `files` to uint8, [n, channels, *size], converted to gray (1 channel) or colour (3).
 
-    Images of another size are resized (bilinear, with antialiasing, proportions not kept) or, without
-    `resize`, refused. Transparency is dropped. Raises DataError naming the file if one cannot be decoded.
+    Images are turned upright as their EXIF orientation says. Transparent parts are laid on white, which is
+    appended to `remarks`. Images of another size are resized (bilinear, with antialiasing, proportions not kept)
+    or, without `resize`, refused. Raises DataError naming the file if one cannot be decoded.
     """
     height, width = size
     pixels = np.empty((len(files), channels, height, width), np.uint8)
+    filled = np.zeros(len(files), bool)
 
     def read(index: int) -> None:
         path = files[index].path
-        with _opened(path) as opened:
-            if not resize and opened.size != (width, height):
+        with image_files.opened(path) as opened:
+            seen = image_files.upright_size(path, opened)
+            if not resize and seen != size:
                 raise DataError(
-                    f"{path} is {opened.height}x{opened.width} pixels, not {height}x{width}. To have images "
-                    f"resized, say so: data.size: [{height}, {width}]."
+                    f"{readable(path)} is {seen[0]}x{seen[1]} pixels, not {height}x{width}. To have images resized, "
+                    f"say so: data.size: [{height}, {width}]."
                 )
             try:
-                image = opened.convert("L" if channels == 1 else "RGB")
-            except _DAMAGED as error:
-                raise _damaged(path, error) from error
+                image, filled[index] = image_files.opaque(image_files.upright(opened))
+                image = image.convert("L" if channels == 1 else "RGB")
+            except image_files.DAMAGED as error:
+                raise image_files.damaged(path, error) from error
             if image.size != (width, height):
                 image = image.resize((width, height), Image.Resampling.BILINEAR)
             pixels[index] = np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
 
     for_each(len(files), read, what, on_progress)
+    if remarks is not None and filled.any():
+        remarks.append(
+            f"{what}: {filled.sum():,} of {len(files):,} images have transparent parts, which become white; the first "
+            f"is {readable(files[int(filled.argmax())].path)}"
+        )
     return pixels
 
 
@@ -168,21 +174,3 @@ def _check_idx_lengths(raw: Path) -> None:
                     f"{path} is damaged: {path.stat().st_size:,} bytes instead of {length:,}. Remove it and "
                     f"get it again: {DATASETS['fashion_mnist'].how_to_get}."
                 )
-
-
-def _opened(path: str) -> Image.Image:
-    try:
-        image = Image.open(path)
-    except _DAMAGED as error:
-        raise _damaged(path, error) from error
-    if image.mode not in _GRAY_MODES + _COLOUR_MODES:
-        image.close()
-        raise DataError(
-            f"{path} has pixels of kind {image.mode}, more than 8 bits each; save it as 8-bit gray or "
-            "colour first, so that it is you who says how the values are scaled."
-        )
-    return image
-
-
-def _damaged(path: str, error: Exception) -> DataError:
-    return DataError(f"{path} cannot be decoded ({error}). Replace it or take it out of the folder.")

@@ -21,6 +21,7 @@ class DatasetFacts:
     channels: int | None = None
     size: tuple[int, int] | None = None  # height, width as fed to the network
     sensor: tuple[int, int, int] | None = None  # events: width, height, polarities as recorded
+    on_its_side: bool = False  # its AEDAT 2.0 recordings are of a camera that lay on its side: x and y are exchanged
     classes: int | None = None
     train: int | None = None
     test: int | None = None
@@ -120,6 +121,7 @@ DATASETS: dict[str, DatasetFacts] = {
         channels=2,
         size=(48, 48),
         sensor=(128, 128, 2),
+        on_its_side=True,
         classes=10,
         train=9_000,
         test=1_000,
