@@ -38,7 +38,13 @@ class Effect(Section):
         if self.minus == self.run:
             refuse([Misfit("is the run itself; name another", ("minus",))])
         if self.paper == 0 and self.margin is None:
-            refuse([Misfit("is 0, and where the paper finds no difference, margin says how small ours must be", ("paper",))])
+            refuse(
+                [
+                    Misfit(
+                        "is 0, and where the paper finds no difference, margin says how small ours must be", ("paper",)
+                    )
+                ]
+            )
         return self
 
 
@@ -71,8 +77,9 @@ class Reproduces(Section):
                 yield Misfit(text, (f"reproduces.accuracy.{name}",), name, known)
         for number, effect in enumerate(self.effects):
             place = f"reproduces.effects.{number}"
-            for key, name in (("run", effect.run), ("minus", effect.minus)):
-                if name is not None and name not in known:
+            named = {"run": effect.run} | ({} if effect.minus is None else {"minus": effect.minus})
+            for key, name in named.items():
+                if name not in known:
                     yield Misfit(text, (f"{place}.{key}",), name, known)
             count = siblings.get(effect.run)
             if effect.minus_sibling is not None and count is not None and effect.minus_sibling > count:
@@ -80,7 +87,9 @@ class Reproduces(Section):
                 yield Misfit(f"is {effect.minus_sibling}, and {effect.run} {has}", (f"{place}.minus_sibling",))
             stated = {effect.run, effect.minus} <= set(self.accuracy)
             if effect.paper is not None and stated:
-                yield Misfit("has no effect: the difference is that of reproduces.accuracy; leave it out", (f"{place}.paper",))
+                yield Misfit(
+                    "has no effect: the difference is that of reproduces.accuracy; leave it out", (f"{place}.paper",)
+                )
             elif effect.margin is None and not self.papers_difference(effect):
                 yield Misfit("does not say what the paper finds: give paper, its difference in percentage points, or margin "
                              "where it finds none", (place,))  # fmt: skip
