@@ -27,8 +27,8 @@ class Effect(Section):
     margin: float | None = Field(
         None,
         gt=0,
-        description="the paper finds no difference; ours is none if its 95 % interval holds 0 and reaches less far than this "
-        "from its mean, in percentage points",
+        description="the paper finds no difference; ours is none if its 95 % interval is less than this from 0 at both ends, in "
+        "percentage points",
     )
 
     @model_validator(mode="after")

@@ -24,8 +24,8 @@ class Effect:
     """A difference in test accuracy that the paper speaks of: `first` minus the network `network` of `second`.
 
     `paper` is the paper's difference in percentage points, if it gives one. With `margin` it finds none, and ours is none if
-    its interval holds 0 and has a half-width below `margin`. `p_holm` is the p of the paired t-test, corrected for all
-    effects of its kind that are judged together; None for one that is not judged.
+    its interval lies within ±`margin`: a test of equivalence, on the safe side. `p_holm` is the p of the paired t-test,
+    corrected for all effects of its kind that are judged together; None for one that is not judged.
     """
 
     first: Cell
@@ -69,10 +69,9 @@ class Effect:
         ours, p = self.ours, self.p_holm
         if self.unjudged or ours is None or ours.interval is None or p is None:
             return None
-        if 0 in ours.interval:
-            small = self.margin is not None and ours.interval.half_width < self.margin
-            return "holds" if small else "not shown"
-        if p >= SIGNIFICANCE:
+        if self.margin is not None and ours.interval.within(self.margin):
+            return "holds"
+        if 0 in ours.interval or p >= SIGNIFICANCE:
             return "not shown"
         agrees = self.margin is None and self.paper is not None and (ours.difference.mean > 0) == (self.paper > 0)
         return "holds" if agrees else "contradicted"
@@ -171,8 +170,8 @@ def _legend(effects: Sequence[Effect]) -> list[str]:
     ]
     if any(one.margin is not None for one in effects):
         notes.append(
-            f"none (±x): the paper finds no difference, which holds if the interval includes 0 and its half-width is below x; "
-            f"contradicted where it excludes 0 and p, corrected for {none}, is below {SIGNIFICANCE}"
+            f"none (±x): the paper finds no difference, which holds if the interval lies within ±x; contradicted where it "
+            f"reaches beyond and excludes 0, and p, corrected for {none}, is below {SIGNIFICANCE}"
         )
     if any(one.first.changed or one.second.changed for one in effects):
         notes.append("the paper's differences are of its own setting, ours here of another; their size need not agree")

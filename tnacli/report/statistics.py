@@ -34,9 +34,9 @@ class Interval:
     low: float
     high: float
 
-    @property
-    def half_width(self) -> float:
-        return (self.high - self.low) / 2
+    def within(self, margin: float) -> bool:
+        """Whether all of it is less than `margin` from 0."""
+        return -margin < self.low and self.high < margin
 
     def __contains__(self, value: float) -> bool:
         return self.low <= value <= self.high
