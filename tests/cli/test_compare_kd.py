@@ -34,8 +34,8 @@ def test_everything_is_trained_once_and_set_side_by_side(tna: Tna, recipe: Path,
         described = schema["properties"][key]["items"]["properties"]
         assert all(row.keys() == described.keys() for row in first.json[key])
     rows = {(row["method"], row["alpha"]): row for row in first.json["methods"]}
-    swept = [("KD + CE", "1e-2"), ("KD + CE", "1e-4")]
-    assert list(rows) == [("baseline", None), ("teacher", None), ("KD", "1"), *swept, ("TNA", "1e-4")]
+    swept = [("KD + CE", 1e-2), ("KD + CE", 1e-4)]
+    assert list(rows) == [("baseline", None), ("teacher", None), ("KD", 1.0), *swept, ("TNA", 1e-4)]
     folders = sorted(path.name for path in (out / "tiny").iterdir())
     assert len(folders) == 12  # six methods, two seeds: one teacher a seed, whatever the number of its pupils
     assert sum(name.startswith("teacher-seed100") for name in folders) == 2
@@ -44,9 +44,9 @@ def test_everything_is_trained_once_and_set_side_by_side(tna: Tna, recipe: Path,
         name: [RunFolder(path).result["accuracy"]["base"] for path in sorted((out / "tiny").glob(f"{name}-seed*"))]  # type: ignore[index]
         for name in ("baseline", "tna", "kd")
     }
-    assert rows["TNA", "1e-4"]["accuracy"]["mean"] == pytest.approx(sum(stored["tna"]) / 2)
+    assert rows["TNA", 1e-4]["accuracy"]["mean"] == pytest.approx(sum(stored["tna"]) / 2)
     gaps = [a - b for a, b in zip(stored["tna"], stored["baseline"], strict=True)]
-    assert rows["TNA", "1e-4"]["difference"]["mean"] == pytest.approx(sum(gaps) / 2)
+    assert rows["TNA", 1e-4]["difference"]["mean"] == pytest.approx(sum(gaps) / 2)
     assert rows["baseline", None]["difference"] is None
     # A twin and a teacher are one more network of the same size; the baseline has none.
     parameters = {row["extra_parameters"] for key, row in rows.items() if key[0] in ("KD", "KD + CE", "TNA")}

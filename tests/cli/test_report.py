@@ -152,7 +152,15 @@ def test_mistakes_are_explained(
 def test_the_whole_paper_without_a_run(tna: Tna, tmp_path: Path) -> None:
     shown = tna("report", "--out", tmp_path / "none", "--json").json
     assert [len(table["rows"]) for table in shown["tables"]] == [8, 20]
-    assert all(row["seeds"] == "0 of 5 seeds" for table in shown["tables"] for row in table["rows"])
+    rows = [row for table in shown["tables"] for row in table["rows"]]
+    assert all((row["seeds"], row["planned_seeds"]) == (0, 5) for row in rows)
+    assert [row["alpha"] for row in rows[:2]] == [None, 1e-3]
+    assert [row["tolerance"] for row in rows[:2]] == [1.0, 1.0]
+    # Table 1: TNA against the baseline and the twin; Table 2: the four differences of its rows.
+    assert [row["table"] for row in shown["effects"]] == [1] * 8 + [2] * 16
+    assert all((row["seeds"], row["ours"], row["verdict"]) == (0, None, None) for row in shown["effects"])
+    assert [row["paper"] for row in shown["effects"][8:12]] == [0.82, 0.28, 0.64, -0.62]
+    assert shown["counts"]["effects"] == {"given": 24, "judged": 0, "hold": 0, "not_shown": 0, "contradicted": 0}
     table3 = tna("report", "--table", 3, "--out", tmp_path / "none", "--json").json["tables"][0]
     assert sum("not the paper's" in row["source"] for row in table3["rows"]) == 32
     assert not (tmp_path / "none").exists()

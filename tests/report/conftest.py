@@ -33,13 +33,14 @@ def finish(out: Path) -> Finish:
     """Store a run below `out` with an accuracy, as if it had been trained; None leaves it unfinished."""
 
     def finish(
-        run: Run, accuracy: float | None, *, epochs: int = 3, source: str = "official", **networks: float
-    ) -> RunFolder:
+        run: Run, accuracy: float | None, *, epochs: int = 3, source: str = "official", fingerprint: str = "0",
+        precision: str = "fp32", **networks: float,
+    ) -> RunFolder:  # fmt: skip
         folder = RunFolder.of(out, run)
         folder.path.mkdir(parents=True)
         about = {
             "recipe": run.recipe, "run": run.name, "identity": run.identity, "altered": list(run.altered), "initial": None,
-            "data": {"name": run.settings.data.name, "source": source, "fingerprint": "0"},
+            "data": {"name": run.settings.data.name, "source": source, "fingerprint": fingerprint},
             "versions": {"tnacli": "0"}, "seed": run.seed,
         }  # fmt: skip
         folder.write_json("run.json", {**about, "settings": as_json(run.settings)})
@@ -52,7 +53,7 @@ def finish(out: Path) -> Finish:
             result = {**about, "accuracy": {"base": accuracy, **networks}, "select": run.settings.train.select,
                       "selected_epoch": epochs, "seconds": 3.0, "peak_memory_mb": 100.0, "compressed": None,
                       "loss": {"base": 0.5}, "firing_rate": {}, "epochs": epochs, "device": "cpu",
-                      "precision": "fp32"}  # fmt: skip
+                      "precision": precision}  # fmt: skip
             folder.write_json("result.json", result)
         return folder
 

@@ -18,6 +18,7 @@ from tnacli.errors import UsageError
 from tnacli.recipe.load import load, plan
 from tnacli.report.cells import cells_of
 from tnacli.report.curves import METRICS, curve, curves, label, last_epoch_table
+from tnacli.report.table import text
 
 SEEDS = ["seeds=[0, 1, 2]"]
 
@@ -66,11 +67,21 @@ def test_an_epoch_written_twice_counts_once(out: Path, finish: Finish) -> None:
     assert found.series["val_accuracy"].epochs == (1, 2)
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_seeds_of_different_data_have_no_mean_curve(out: Path, finish: Finish, begun: bool) -> None:
+    loaded = load("table1_cifar10", overrides=SEEDS)
+    for run in plan(loaded, runs=["tna"]):
+        finish(run, None if begun else 90.0, fingerprint="1" if run.seed == 0 else "0")
+    cells = cells_of(loaded, out, runs=["tna"])
+    assert curve(cells[0]) is None
+    assert last_epoch_table(cells, "t").rows[0][-1] == "seed 0 learned from other data than seeds 1, 2: no mean"
+
+
 def test_figure_2_lists_every_run(out: Path, finish: Finish) -> None:
     loaded = load("fig2_cifar100_alpha", overrides=["seeds=[0]"])
     finish(plan(loaded, runs=["alpha_1e-4"])[0], 74.0)
     table = last_epoch_table(cells_of(loaded, out), "Figure 2")
-    rows = {row[1]: row for row in table.rows}
+    rows = {text(row[1], table.columns[1]): row for row in table.rows}
     assert list(rows) == ["1e-4", "1e-2", "1e-3", "1e-5", "1e-6"]  # what there is first
     assert rows["1e-4"][-2] == 74.0
     assert rows["1e-2"][-1] == "no epoch yet"
@@ -143,7 +154,7 @@ def test_the_page_stands_alone(out: Path, finish: Finish) -> None:
     loaded = load("table2_cifar10", overrides=["seeds=[0, 1]", "data.root=/x<b>&y"])
     for run in plan(loaded, runs=["tna_t_snn"]):
         finish(run, 92.0, sibling1=93.0)
-    text = page("a <title> & more", "described", cells_of(loaded, out), "by a test")
+    text = page("a <title> & more", "described", cells_of(loaded, out), made_by="by a test")
     assert "<script" not in text
     assert "a &lt;title&gt; &amp; more" in text
     # Nothing is fetched: what looks like an address is a name of an XML vocabulary or a reference within the page.
@@ -166,4 +177,4 @@ def test_the_page_stands_alone(out: Path, finish: Finish) -> None:
 def test_the_page_of_nothing_says_so(out: Path) -> None:
     from tnacli.report.page import page
 
-    assert "No run has finished an epoch yet" in page("t", "", cells_of(load("table1_cifar10"), out), "")
+    assert "No run has finished an epoch yet" in page("t", "", cells_of(load("table1_cifar10"), out), made_by="")

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
+from statistics import stdev
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import permutation_test, ttest_rel
+from scipy.stats import permutation_test, ttest_1samp, ttest_rel
 
-from tnacli.report.statistics import DRAWS, paired, sign_permutation_test, spread, t_test
+from tnacli.report.statistics import (
+    DRAWS,
+    holm,
+    interval,
+    paired,
+    sign_permutation_test,
+    smallest_difference,
+    spread,
+    t_test,
+)
 
 values = st.floats(-50, 50).map(lambda x: round(x, 3))
 
@@ -73,3 +84,66 @@ def test_spread_is_the_sample_deviation() -> None:
         assert found.mean == pytest.approx(7 / 3)
         assert found.std == pytest.approx(math.sqrt(7 / 3))
     assert str(spread([72.004])) == "72.00"
+
+
+@given(st.lists(values, min_size=2, max_size=12))
+def test_the_interval_is_scipys(differences: list[float]) -> None:
+    if max(differences) - min(differences) < 1e-6:
+        return  # no spread: scipy has no answer
+    found = interval(differences)
+    expected = ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-6, abs=1e-9)
+    # One test said twice: 0 lies outside exactly where p is below 0.05.
+    p = t_test(differences)
+    assert p is not None
+    if abs(p - 0.05) > 1e-9:
+        assert (0 in found) == (p > 0.05)
+
+
+def test_the_interval_by_hand() -> None:
+    # 1, 2, 3: mean 2, deviation 1, and the 97.5 % point of t with 2 degrees of freedom is 4.3027.
+    found = interval([1.0, 2.0, 3.0])
+    assert found is not None
+    half = 4.302653 / math.sqrt(3)
+    assert (found.low, found.high) == pytest.approx((2 - half, 2 + half), rel=1e-6)
+    assert interval([1.0]) is None
+    alike = interval([0.5, 0.5, 0.5])
+    assert alike is not None
+    assert (alike.low, alike.high) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(("count", "deviations"), [(199, 0.2), (34, 0.5), (15, 0.8)])
+def test_the_smallest_difference_that_could_be_shown(count: int, deviations: float) -> None:
+    """The sizes that tables of power give for the paired t-test at Cohen's small, medium and large effect."""
+
+    def smallest(count: int) -> float:
+        differences = [0.5 * (-1) ** n for n in range(count)]
+        found = smallest_difference(differences)
+        assert found is not None
+        assert smallest_difference([2 * d for d in differences]) == pytest.approx(2 * found)
+        return found / stdev(differences)
+
+    assert smallest(count) <= deviations < smallest(count - 1)
+
+
+def test_four_of_five_samples_show_the_smallest_difference() -> None:
+    """The same by simulation, on the known spread of which the samples are drawn."""
+    draw, count, true = random.Random(0), 5, 1.6820
+    found = smallest_difference([1.0, -1.0, 0.0, 1.0, -1.0])  # of a deviation of 1
+    assert found == pytest.approx(true, abs=1e-3)
+    shown = 0
+    for _ in range(4000):
+        p = t_test([draw.gauss(true, 1) for _ in range(count)])
+        assert p is not None
+        shown += p < 0.05
+    assert shown / 4000 == pytest.approx(0.8, abs=0.02)
+    assert smallest_difference([1.0]) is None
+
+
+def test_holm_by_hand() -> None:
+    # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1; none below one before it.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([0.03]) == [0.03]
+    assert holm([]) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,8 +12,7 @@ from tnacli.cli import completion, options
 from tnacli.cli.console import Output
 
 if TYPE_CHECKING:
-    from tnacli.report.cells import Cell
-    from tnacli.report.table import Table
+    from tnacli.report.contents import Group, Tables
 
 _SUFFIXES = {".md": "md", ".csv": "csv", ".tex": "latex", ".json": "json"}
 
@@ -59,14 +58,20 @@ def report(
         ),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Exit with 6 if a number is outside its tolerance, or none could be judged.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Exit with 6 if a number is outside its tolerance, an effect does not hold, or none could be judged.",
+        ),
     ] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Set the paper's numbers and ours side by side; without arguments, Tables 1 and 2. Nothing is trained.
 
-    Runs are looked up by what they compute: give the same --with and --set as in training.
+    Runs are looked up by what they compute: give the same --with and --set as in training. Numbers are judged in the paper's
+    own setting alone. Its effects, differences between runs over the same seeds, are judged in any setting, with all seeds
+    asked for and at least three: each holds, is not shown, or is contradicted.
 
     Examples:
 
@@ -78,7 +83,9 @@ def report(
 
       tna report quickstart --save quickstart.html
     """
-    from tnacli.errors import ToleranceError, UsageError
+    from tnacli.errors import UsageError
+    from tnacli.report.check import check as checked
+    from tnacli.report.contents import all_cells, tables_of
     from tnacli.report.table import FORMATS
 
     format = "json" if as_json else format
@@ -90,42 +97,16 @@ def report(
     if table not in (None, 1, 2, 3):
         raise UsageError(f"the paper has tables 1, 2 and 3; there is no Table {table}")
     groups = _groups(recipes or [], table, figure, section, overlays or [], overrides or [], run or [], seed or [], out)
-    cells = [cell for group in groups for cell in group.cells]
-    tables = _tables(groups, figure)
+    shown = tables_of(groups, figure)
     if save is not None:
-        _save(save, groups, tables, figure)
+        _save(save, groups, shown, figure)
         output.say(f"wrote {save}")
     if save is None or check:
-        _print(output, format, tables)
+        _print(output, format, groups, shown)
     for hint in _hints(groups, out):
         output.say(hint)
-    judged = [cell for cell in cells if cell.within is not None]
-    outside = [cell for cell in judged if not cell.within]
-    if check and outside:
-        lines = [
-            f"{cell.recipe}: {cell.name} is {cell.difference:+.2f} points from the paper's {cell.paper:g} %, allowed are "
-            f"±{cell.tolerance:g}" + (f" ({'; '.join(cell.marks)})" if cell.marks else "")
-            for cell in outside
-        ]
-        title = f"{len(outside)} of {len(judged)} judged numbers lie outside their tolerance:"
-        raise ToleranceError("\n".join([title, *lines]))
     if check:
-        with_paper = sum(cell.paper is not None for cell in cells)
-        if not judged:
-            raise ToleranceError(
-                f"none of {with_paper} numbers could be judged: that takes every seed of the recipe, finished, and the paper's "
-                f"setting (no --with, --set or --seed that asks for something else)"
-            )
-        output.say(f"{len(judged)} of {with_paper} numbers were judged, all within tolerance")
-
-
-class Group(NamedTuple):
-    """The cells of a recipe, and the table of the paper in which they are shown, if any."""
-
-    name: str
-    description: str
-    cells: list[Cell]
-    table: int | None = None
+        output.say(checked(all_cells(groups), shown.judged))
 
 
 def _groups(
@@ -134,6 +115,8 @@ def _groups(
 ) -> list[Group]:  # fmt: skip
     from tnacli.errors import UsageError
     from tnacli.report.cells import cell_of_folder, cells_of, is_run_folder, recipes_for
+    from tnacli.report.contents import Group
+    from tnacli.report.effects import effects_of
 
     folders = [Path(reference) for reference in references if is_run_folder(reference)]
     named = [reference for reference in references if not is_run_folder(reference)]
@@ -162,28 +145,8 @@ def _groups(
         )
         for one in loaded:
             cells = list(cells_of(one, out, runs=runs, seeds=seeds))
-            groups.append(Group(one.recipe.name, one.recipe.description, cells, number))
+            groups.append(Group(one.recipe.name, one.recipe.description, cells, effects_of(one, cells), number))
     return groups
-
-
-def _tables(groups: Sequence[Group], figure: str | None) -> list[Table]:
-    from tnacli.report.curves import last_epoch_table
-    from tnacli.report.tables import accuracy_table, table3_report, twin_table
-
-    if figure is not None:
-        return [last_epoch_table(group.cells, f"Figure {figure}: {group.name}") for group in groups]
-    numbers = list(dict.fromkeys(group.table for group in groups if group.table is not None))
-    tables = []
-    for number in numbers:
-        cells = [cell for group in groups if group.table == number for cell in group.cells]
-        tables.append(table3_report(cells) if number == 3 else accuracy_table(cells, number=number))
-    for group in groups:
-        if group.table is None:
-            title = f"{group.name}: {group.description}" if group.description else group.name
-            tables.append(accuracy_table(group.cells, title=title))
-            if (twins := twin_table(group.cells)) is not None:
-                tables.append(twins)
-    return tables
 
 
 def _hints(groups: Sequence[Group], out: Path) -> list[str]:
@@ -203,12 +166,14 @@ def _hints(groups: Sequence[Group], out: Path) -> list[str]:
     return hints
 
 
-def _print(output: Output, format: str, tables: Sequence[Table]) -> None:
+def _print(output: Output, format: str, groups: Sequence[Group], tables: Tables) -> None:
+    from tnacli.report.contents import report_document
+
     if format == "json":
-        output.document(_document(tables))
+        output.document(report_document(groups, tables))
     elif format != "rich":
         output.stdout.file.write(_text(format, tables))
-    for table in tables if format == "rich" else ():
+    for table in tables.all if format == "rich" else ():
         shown = table.for_people()
         output.table(
             shown.title, [column.title for column in shown.columns], shown.texts(),
@@ -218,27 +183,22 @@ def _print(output: Output, format: str, tables: Sequence[Table]) -> None:
             output.say(note, style="dim")
 
 
-def _document(tables: Sequence[Table]) -> dict[str, object]:
-    from tnacli.report.table import document
-
-    return {"command": "report", "version": 1, "tables": [document(table) for table in tables]}
-
-
-def _text(format: str, tables: Sequence[Table]) -> str:
+def _text(format: str, tables: Tables) -> str:
     from tnacli.report.table import csv, latex, markdown
 
-    return "\n".join({"md": markdown, "csv": csv, "latex": latex}[format](table) for table in tables)
+    return "\n".join({"md": markdown, "csv": csv, "latex": latex}[format](table) for table in tables.all)
 
 
-def _save(path: Path, groups: Sequence[Group], tables: Sequence[Table], figure: str | None) -> None:
+def _save(path: Path, groups: Sequence[Group], tables: Tables, figure: str | None) -> None:
     import json
 
     from tnacli.errors import UsageError
+    from tnacli.report.contents import all_cells, report_document
     from tnacli.report.curves import METRICS, curves
     from tnacli.report.plots import PICTURES, save_figure, save_panels
     from tnacli.storage import write_atomically
 
-    suffix, cells = path.suffix.lower(), [cell for group in groups for cell in group.cells]
+    suffix, cells = path.suffix.lower(), all_cells(groups)
     if suffix in PICTURES:
         if figure is not None and figure.startswith("3"):
             panels = [(_what(group), curves(group.cells)) for group in groups]
@@ -251,9 +211,10 @@ def _save(path: Path, groups: Sequence[Group], tables: Sequence[Table], figure: 
         from tnacli.version import __version__
 
         title, description = groups[0][:2] if len(groups) == 1 else ("tna report", "")
-        write_atomically(path, page(title, description, cells, f"written by tnacli {__version__}").encode())
+        made_by = f"written by tnacli {__version__}"
+        write_atomically(path, page(title, description, cells, tables.effects, made_by=made_by).encode())
     elif suffix == ".json":
-        write_atomically(path, (json.dumps(_document(tables), indent=2, allow_nan=False) + "\n").encode())
+        write_atomically(path, (json.dumps(report_document(groups, tables), indent=2, allow_nan=False) + "\n").encode())
     elif suffix in _SUFFIXES:
         write_atomically(path, _text(_SUFFIXES[suffix], tables).encode())
     else:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tnacli.cli.console import Output, duration_text, size_text
+from tnacli.report.alike import disagreement
 from tnacli.report.marks import marks
 from tnacli.report.statistics import spread
 
@@ -57,22 +58,23 @@ def show_results(
         columns.append("note")
     rows = []
     for name, group in groups.items():
+        apart = _apart(group)
         row: list[object] = [
             name,
             WEIGHTS[group[0].result["compressed"]],
             ", ".join(str(o.run.seed) for o in group),
-            spread([o.result["accuracy"]["base"] for o in group]),
+            "" if apart else spread([o.result["accuracy"]["base"] for o in group]),
         ]
         if with_paper:
             row.append(f"{paper[name]:.2f}" if name in paper else "")
         if with_sibling:
             siblings = [a for o in group for key, a in o.result["accuracy"].items() if key != "base"]
-            row.append(spread(siblings) if siblings else "")
+            row.append(spread(siblings) if siblings and not apart else "")
         if packed:
             files = [packed[o.run.identity] for o in group if o.run.identity in packed]
             row += (
                 [size_text(files[0].size_bytes), spread([f.accuracy for f in files if f.accuracy is not None])]
-                if files
+                if files and not apart
                 else ["", ""]
             )
         row.append(duration_text(sum(o.result["seconds"] for o in group)))
@@ -98,8 +100,14 @@ def show_results(
 
 
 def _marks(group: Sequence[Outcome]) -> tuple[str, ...]:
-    run = group[0].run
-    return marks(run.settings, run.altered, [outcome.result for outcome in group])
+    run, apart = group[0].run, _apart(group)
+    found = marks(run.settings, run.altered, [outcome.result for outcome in group])
+    return (f"{apart}: no mean", *found) if apart else found
+
+
+def _apart(group: Sequence[Outcome]) -> str | None:
+    """Why the results of a run's seeds have no mean, where they differ in data or precision."""
+    return disagreement({outcome.run.seed: outcome.result for outcome in group})
 
 
 def _record(outcome: Outcome, exported: Exported | None) -> dict[str, Any]:

@@ -50,10 +50,11 @@ class Node:
         return self.entries.get(str(part))
 
     def find(self, dotted: str) -> Node | None:
-        """The value at a dotted key below this one; names of runs may themselves hold dots."""
-        if dotted in self.entries:
-            return self.entries[dotted]
-        for key, child in self.entries.items():
+        """The value at a dotted key below this one, items of lists by number; names of runs may themselves hold dots."""
+        items = {str(n): item for n, item in enumerate(self.value)} if isinstance(self.value, list) else self.entries
+        if dotted in items:
+            return items[dotted]
+        for key, child in items.items():
             if dotted.startswith(key + ".") and (found := child.find(dotted[len(key) + 1 :])):
                 return found
         return None

@@ -23,6 +23,7 @@ from tnacli.recipe.misfit import Misfit, refuse
 from tnacli.recipe.model_section import Model
 from tnacli.recipe.objective_section import Objective, Solo, Twin
 from tnacli.recipe.patterns import DEVICE, NAME
+from tnacli.recipe.reproduces_section import Reproduces
 from tnacli.recipe.section import Later, Positive, Section
 from tnacli.recipe.siblings import twin_misfits
 
@@ -161,16 +162,6 @@ class Settings(Section):
             yield Misfit(text, ("compression.mode", "model.layout"))
 
 
-class Reproduces(Section):
-    """Which numbers of the paper the runs of a recipe answer to."""
-
-    tables: tuple[int, ...] = Field((), strict=False, description="numbers of the paper's tables")
-    figures: tuple[str, ...] = Field((), strict=False, description="numbers of the paper's figures, such as 3a")
-    sections: tuple[str, ...] = Field((), strict=False, description="sections of the paper, such as 5.3.1")
-    accuracy: dict[str, float] = Field({}, description="the paper's accuracy in % for runs of this recipe")
-    tolerance: float = Field(1.0, gt=0, description="percentage points within which a result counts as reproduced")
-
-
 class Recipe(Section):
     """A set of runs over shared settings and a list of seeds."""
 
@@ -196,12 +187,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _runs(self) -> Recipe:
-        known = tuple(self.runs)
-        refuse(
-            Misfit(f"is no run of this recipe; runs: {', '.join(known)}", (f"reproduces.accuracy.{name}",), name, known)
-            for name in self.reproduces.accuracy
-            if name not in known
-        )
+        siblings = {name: len(getattr(run.objective, "siblings", ())) for name, run in self.runs.items()}
+        refuse(self.reproduces.misfits(siblings))
         artificial = [name for name, run in self.runs.items() if run.compression is not None and not run.model.spiking]
         if self.export and artificial:
             text = (

@@ -16,6 +16,7 @@ from tnacli.recipe.identity import Run
 from tnacli.recipe.load import Loaded, load, plan
 from tnacli.recipe.objective_section import Distill, Solo, Twin
 from tnacli.recipe.schema import Settings
+from tnacli.report.alike import disagreement
 from tnacli.report.marks import marks
 from tnacli.report.statistics import Spread, spread
 from tnacli.report.store import RunFolder
@@ -59,14 +60,31 @@ class Cell:
         done, all_ = len(self.results), len(self.folders)
         return f"{done} seed{'s' * (done != 1)}" if self.finished else f"{done} of {all_} seed{'s' * (all_ != 1)}"
 
+    @property
+    def mixed(self) -> str | None:
+        """Why the results of the seeds have no mean, where they differ in data or precision."""
+        return disagreement(self.results)
+
     def accuracies(self, network: str = "base") -> dict[int, float]:
-        """Test accuracy in % by seed; empty for a network that the run does not have."""
+        """Test accuracy in % by seed; empty for a network that the run does not have, and where there is no mean."""
+        if self.mixed:
+            return {}
         return {seed: r["accuracy"][network] for seed, r in self.results.items() if network in r["accuracy"]}
 
     @property
     def accuracy(self) -> Spread | None:
         values = list(self.accuracies().values())
         return spread(values) if values else None
+
+    @property
+    def generated(self) -> bool:
+        """Whether a result is of generated samples, which say nothing of a method."""
+        return any(result["data"]["source"] == "generated" for result in self.results.values())
+
+    @property
+    def complete(self) -> bool:
+        """Whether all seeds asked for are finished, in the recipe's own setting all of the recipe."""
+        return self.finished and (self.changed or set(self.own_seeds) <= set(self.results))
 
     @property
     def difference(self) -> float | None:
@@ -77,11 +95,10 @@ class Cell:
     def within(self) -> bool | None:
         """Whether our mean lies within the tolerance.
 
-        None where it is not judged: the paper has no number, or another setting, or seeds of the recipe are missing.
+        None where it is not judged: the paper has no number, or another setting, or seeds of the recipe are missing, or they
+        have no mean.
         """
-        generated = any(result["data"]["source"] == "generated" for result in self.results.values())
-        whole = self.finished and set(self.own_seeds) <= set(self.results)
-        if self.difference is None or self.changed or generated or not whole:
+        if self.difference is None or self.changed or self.generated or not self.complete:
             return None
         # A difference that prints as the tolerance is within it.
         return round(abs(self.difference), 6) <= self.tolerance
@@ -98,8 +115,9 @@ class Cell:
     @property
     def marks(self) -> tuple[str, ...]:
         """What must be said wherever the numbers are shown: how they came about otherwise than the paper's."""
-        own = ("not a shipped recipe",) if self.own_recipe and self.paper is not None else ()
-        return (*marks(self.settings, self.altered, list(self.results.values())), *own)
+        own = ["not a shipped recipe"] if self.own_recipe and self.paper is not None else []
+        mixed = [f"{self.mixed}: no mean"] if self.mixed else []
+        return (*mixed, *marks(self.settings, self.altered, list(self.results.values())), *own)
 
 
 def cells_of(loaded: Loaded, out: Path, *, runs: Sequence[str] = (), seeds: Sequence[int] = ()) -> tuple[Cell, ...]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
+from tnacli.report.alike import disagreement
 from tnacli.report.cells import Cell, method
 from tnacli.report.store import RunFolder
 from tnacli.report.table import Column, Table, Value
-from tnacli.report.tables import alpha_text
+from tnacli.report.tables import alpha_text, shown_alpha
 
 Row = Mapping[str, Any]
 
@@ -63,10 +64,12 @@ def label(key: str, found: Iterable[Curve]) -> str:
 
 
 def curve(cell: Cell) -> Curve | None:
-    """The curve of a cell, from its finished seeds or, while there are none, from those begun; None if there are none."""
-    chosen = [cell.folders[seed] for seed in cell.results] or list(cell.folders.values())
-    found = [rows for folder in chosen if (rows := _rows(folder))]
-    if not found:
+    """The curve of a cell, from its finished seeds or, while there are none, from those begun.
+
+    None if there are none, or their data or precision differ, so that they have no mean.
+    """
+    found = [rows for seed in cell.results or cell.folders if (rows := _rows(cell.folders[seed]))]
+    if not found or _apart(cell):
         return None
     matched = f", α = {alpha_text(cell.alpha)}" if cell.alpha is not None else ""
     compressed = [row["epoch"] for row in found[0] if row["compressed"]]
@@ -82,6 +85,12 @@ def curve(cell: Cell) -> Curve | None:
         compressed_from=min(compressed) if compressed else None,
         marks=cell.marks,
     )
+
+
+def _apart(cell: Cell) -> str | None:
+    """Why the seeds of a curve have no mean."""
+    abouts = cell.results or {seed: folder.read_json("run.json") for seed, folder in cell.folders.items()}
+    return disagreement({seed: about for seed, about in abouts.items() if about.get("data")})
 
 
 def curves(cells: Sequence[Cell]) -> list[Curve]:
@@ -128,8 +137,9 @@ def last_epoch_table(cells: Sequence[Cell], title: str) -> Table:
         mixed = len({other.measured_on for other in found}) > 1
         notes = [*([f"measured on the {one.measured_on} samples"] if mixed else []), *one.marks]
         notes += [] if one.finished else ["unfinished"]
-        rows.append((one.label, alpha_text(one.alpha), one.seeds, epoch, *ends, "; ".join(notes)))
+        rows.append((one.label, shown_alpha(one.alpha), one.seeds, epoch, *ends, "; ".join(notes)))
     for cell in cells:
         if curve(cell) is None:
-            rows.append((cell.name, alpha_text(cell.alpha), 0, *(None,) * (1 + len(METRICS)), "no epoch yet"))
+            why = f"{apart}: no mean" if (apart := _apart(cell)) else "no epoch yet"
+            rows.append((cell.name, shown_alpha(cell.alpha), 0, *(None,) * (1 + len(METRICS)), why))
     return Table(title, columns, tuple(rows), ("last epoch, mean over seeds",))

@@ -11,11 +11,12 @@ from tnacli.recipe.identity import Run
 from tnacli.recipe.load import Loaded, plan
 from tnacli.recipe.objective_section import Distill, Matching, Solo, Twin
 from tnacli.recipe.schema import Settings
+from tnacli.report.alike import disagreement
 from tnacli.report.marks import marks
 from tnacli.report.published import kd_differences
-from tnacli.report.statistics import paired, spread
+from tnacli.report.statistics import Paired, paired, spread
 from tnacli.report.table import Column, Table, Value
-from tnacli.report.tables import alpha_text
+from tnacli.report.tables import alpha_text, shown_alpha
 
 PAPER_ALPHAS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 PAPER_TNA_ALPHA = 1e-4
@@ -48,9 +49,23 @@ class Outcomes:
     results: Mapping[int, Mapping[str, Any]]
     missing: tuple[str, ...] = ()
 
+    @property
+    def mixed(self) -> str | None:
+        """Why the results of the seeds have no mean, where they differ in data or precision."""
+        return disagreement(self.results)
+
     def accuracies(self) -> dict[int, float]:
-        """Test accuracy in % by seed."""
-        return {seed: result["accuracy"]["base"] for seed, result in self.results.items()}
+        """Test accuracy in % by seed; empty where there is no mean."""
+        return {} if self.mixed else {seed: result["accuracy"]["base"] for seed, result in self.results.items()}
+
+    def apart(self, other: Outcomes) -> str | None:
+        """Why the two methods cannot be compared, where their data or precision differ."""
+        named = {one.method.label: next(iter(one.results.values())) for one in (self, other) if one.results}
+        return self.mixed or other.mixed or disagreement(named, ", ".join)
+
+    def minus(self, other: Outcomes) -> Paired | None:
+        """The difference over the seeds that both have; None if they have none or cannot be compared."""
+        return None if self.apart(other) else paired(self.accuracies(), other.accuracies())
 
 
 def methods(
@@ -115,7 +130,7 @@ def methods(
 
 def best_alpha(outcomes: Iterable[Outcomes]) -> Outcomes | None:
     """The KD + CE of the best mean accuracy: chosen on the test set, as its table says."""
-    swept = [one for one in outcomes if one.method.kind == "KD + CE" and one.results]
+    swept = [one for one in outcomes if one.method.kind == "KD + CE" and one.accuracies()]
     return max(swept, key=lambda one: spread(list(one.accuracies().values())).mean, default=None)
 
 
@@ -134,15 +149,16 @@ def comparison_table(outcomes: Sequence[Outcomes], extra: Mapping[str, int | Non
     rows: list[tuple[Value, ...]] = []
     for one in outcomes:
         kind = one.method.kind
-        against = None if kind in ("baseline", "teacher") else paired(one.accuracies(), baseline.accuracies())
+        against = None if kind in ("baseline", "teacher") else one.minus(baseline)
         values = list(one.accuracies().values())
         said = []
         if one is best and sum(other.method.kind == "KD + CE" for other in outcomes) > 1:
             said.append("best α, chosen on the test set")
         first = one.method.runs[0]
+        said += [apart] if against is None and (apart := one.apart(baseline)) else []
         said += [*one.missing, *marks(first.settings, first.altered, list(one.results.values()))]
         rows.append((
-            kind, alpha_text(one.method.alpha), spread(values) if values else None, len(values),
+            kind, shown_alpha(one.method.alpha), spread(values) if values else None, len(values),
             against.difference if against else None, against.p_t if against else None, _mean(one, "seconds"),
             taught_s if kind.startswith("KD") else None, extra.get(one.method.label), _mean(one, "peak_beyond_start_mb"),
             "; ".join(said),
@@ -171,8 +187,9 @@ def differences_table(outcomes: Sequence[Outcomes]) -> Table:
     rows: list[tuple[Value, ...]] = []
     for stated in kd_differences():
         first, second = by_kind.get(stated.first), by_kind.get(stated.second)
-        ours = paired(first.accuracies(), second.accuracies()) if first and second else None
+        ours = first.minus(second) if first and second else None
         notes = [f"paper: {stated.note}"] if stated.note else []
+        notes += [apart] if first and second and (apart := first.apart(second)) else []
         notes += [f"{one.method.label}: {why}" for one in (first, second) if one for why in one.missing]
         # Every difference in the file is above 0.
         same = None if ours is None else ours.difference.mean > 0

@@ -31,14 +31,18 @@ th { border-bottom: 2px solid #888 } td.n, th.n { text-align: right; font-varian
 _SIGNS = {"negative": "neg", "zero": "zero", "positive": "pos"}
 
 
-def page(title: str, description: str, cells: Sequence[Cell], made_by: str) -> str:
-    """The page as text. `made_by` says which program wrote it. Raises UsageError without matplotlib."""
+def page(title: str, description: str, cells: Sequence[Cell], effects: Sequence[Table] = (), *, made_by: str) -> str:
+    """The page as text, with the tables of `effects` if there are any. `made_by` says which program wrote it.
+
+    Raises UsageError without matplotlib.
+    """
     found = curves(cells)
     parts = [f"<h1>{escape(title)}</h1>", f"<p>{escape(description)}</p>" if description else ""]
     parts.append(_table(accuracy_table(cells, title="Test accuracy")))
     twins = twin_table(cells)
     if twins is not None:
         parts.append(_table(twins))
+    parts += [_table(table) for table in effects]
     if found:
         parts += ["<h2>Training curves</h2>", svg(found, list(METRICS))]
         parts.append('<p class="quiet">Mean over the finished seeds, or those begun while none is finished; bands span '

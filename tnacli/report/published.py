@@ -15,14 +15,14 @@ _PAPER = "the paper's Table 3"
 
 
 class Published(BaseModel):
-    """One published accuracy in %, on one data set. `timesteps` as printed; None where it was not found."""
+    """One published accuracy in %, on one data set. `timesteps` as printed; it and `network` are None where not found."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: str = Field(description="the data set as the recipes name it")
     weights: str = Field(description="full, ternary, binary or 2-bit")
     method: str
-    network: str
+    network: str | None = None
     timesteps: int | str | None = None
     accuracy: float
     source: str = Field(_PAPER, description="where the number was read")

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import csv as csv_module
 import io
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from tnacli.report.statistics import Spread
+from tnacli.report.statistics import Interval, Spread
 
-Value = str | int | float | bool | Spread | None
+
+@dataclass(frozen=True)
+class Shown:
+    """A value that people read as `text`: the number 0.001 as 1e-3, a count as "2 of 5 seeds"."""
+
+    value: str | int | float | bool | None
+    text: str
+
+
+Value = str | int | float | bool | Spread | Interval | Shown | None
 """What a cell may hold; None is an empty cell."""
 
 FORMATS = ("rich", "md", "csv", "latex", "json")
@@ -18,13 +27,17 @@ FORMATS = ("rich", "md", "csv", "latex", "json")
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its key in JSON and CSV, its heading for people, and how its numbers are written."""
+    """One column: its key in JSON and CSV, its heading for people, and how its numbers are written.
+
+    `data_only` columns are for JSON and CSV, and people have what they say in another one.
+    """
 
     key: str
     title: str
     decimals: int = 2
     signed: bool = False
     number: bool = False
+    data_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,10 +59,12 @@ class Table:
         return [[text(value, column) for value, column in zip(row, self.columns, strict=True)] for row in self.rows]
 
     def for_people(self) -> Table:
-        """The same without the columns that no row has a value in, but for the first; one without rows stays as it is."""
-        used = [n for n in range(len(self.columns)) if n == 0 or any(row[n] not in (None, "") for row in self.rows)]
-        if not self.rows:
-            return self
+        """The same without columns for data only, and without those that no row has a value in, but for the first."""
+        used = [
+            n
+            for n, column in enumerate(self.columns)
+            if not column.data_only and (n == 0 or not self.rows or any(text(row[n], column) for row in self.rows))
+        ]
         rows = tuple(tuple(row[n] for n in used) for row in self.rows)
         return Table(self.title, tuple(self.columns[n] for n in used), rows, self.notes)
 
@@ -64,6 +79,10 @@ def text(value: Value, column: Column) -> str:
         case Spread():
             mean = _number(value.mean, column)
             return mean if value.std is None else f"{mean} ± {value.std:.{column.decimals}f}"
+        case Interval():
+            return f"{_number(value.low, column)} to {_number(value.high, column)}"
+        case Shown():
+            return value.text
         case float():
             return _number(value, column)
     return str(value)
@@ -88,32 +107,30 @@ def markdown(table: Table) -> str:
 
 
 def csv(table: Table) -> str:
-    """Comma-separated values at full precision, keys as header; mean ± std becomes three columns `_mean`, `_std`, `_n`.
+    """Comma-separated values at full precision, keys as header.
 
-    The title is no part of it.
+    mean ± std becomes three columns `_mean`, `_std`, `_count`, an interval two, `_low` and `_high`. The title is no part of it.
     """
-    spreads = {n for n in range(len(table.columns)) if any(isinstance(row[n], Spread) for row in table.rows)}
+    parts = [_parts(row[n] for row in table.rows) for n in range(len(table.columns))]
     file = io.StringIO()
     writer = csv_module.writer(file, lineterminator="\n")
     keys = [column.key for column in table.columns]
     writer.writerow(
-        [
-            name
-            for n, key in enumerate(keys)
-            for name in ([f"{key}_mean", f"{key}_std", f"{key}_n"] if n in spreads else [key])
-        ]
+        [name for key, own in zip(keys, parts, strict=True) for name in ([f"{key}_{p}" for p in own] or [key])]
     )
     for row in table.rows:
-        writer.writerow([field for n, value in enumerate(row) for field in _fields(value, n in spreads)])
+        writer.writerow([field for value, own in zip(row, parts, strict=True) for field in _fields(_json(value), own)])
     return file.getvalue()
 
 
-def _fields(value: Value, wide: bool) -> Iterator[Any]:
-    if wide:
-        found = value if isinstance(value, Spread) else None
-        yield from ("", "", "") if found is None else (found.mean, "" if found.std is None else found.std, found.count)
-    else:
-        yield "" if value is None else str(value).lower() if isinstance(value, bool) else value
+def _parts(column: Iterable[Value]) -> list[str]:
+    """The names of what a mean or an interval in the column consists of; none for simple values."""
+    return next(([f.name for f in fields(value)] for value in column if isinstance(value, Spread | Interval)), [])
+
+
+def _fields(value: Any, parts: Sequence[str]) -> Iterator[Any]:
+    for one in [(value or {}).get(part) for part in parts] if parts else [value]:
+        yield "" if one is None else str(one).lower() if isinstance(one, bool) else one
 
 
 def latex(table: Table) -> str:
@@ -141,7 +158,10 @@ def _tex(plain: str) -> str:
 
 
 def document(table: Table) -> dict[str, Any]:
-    """The table as JSON values: `rows` maps keys of columns to values, mean ± std as `{mean, std, count}`."""
+    """The table as JSON values: `rows` maps keys of columns to values.
+
+    mean ± std is `{mean, std, count}`, an interval `{low, high}`.
+    """
     return {
         "title": table.title,
         "columns": [{"key": column.key, "title": column.title} for column in table.columns],
@@ -153,4 +173,6 @@ def document(table: Table) -> dict[str, Any]:
 
 
 def _json(value: Value) -> Any:
-    return {"mean": value.mean, "std": value.std, "count": value.count} if isinstance(value, Spread) else value
+    if isinstance(value, Shown):
+        return value.value
+    return asdict(value) if isinstance(value, Spread | Interval) else value

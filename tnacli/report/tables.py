@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from tnacli.recipe.datasets import DATASETS
 from tnacli.report.cells import Cell
 from tnacli.report.published import Published, table3
 from tnacli.report.statistics import Spread, paired, spread
-from tnacli.report.table import Column, Table, Value
+from tnacli.report.table import Column, Shown, Table, Value
 
 NAMES: dict[int, dict[str, str]] = {
     1: {"baseline": "baseline", "tna": "TNA"},
@@ -26,8 +27,10 @@ _OURS = (
     Column("paper", "paper %", number=True),
     Column("ours", "ours %", number=True),
     Column("seeds", "seeds"),
+    Column("planned_seeds", "of", data_only=True),
     Column("difference", "difference", signed=True, number=True),
-    Column("verdict", "tolerance"),
+    Column("within", "tolerance"),
+    Column("tolerance", "±", data_only=True),
 )
 _NOTES = Column("notes", "notes")
 
@@ -50,7 +53,7 @@ def accuracy_table(cells: Sequence[Cell], *, number: int | None = None, title: s
         ))  # fmt: skip
     rows = [
         (
-            DATASETS[cell.settings.data.name].title, names.get(cell.name, cell.name), cell.weights, alpha_text(cell.alpha),
+            DATASETS[cell.settings.data.name].title, names.get(cell.name, cell.name), cell.weights, shown_alpha(cell.alpha),
             *_ours(cell), "; ".join(cell.marks),
         )
         for cell in cells
@@ -67,12 +70,15 @@ def table3_report(cells: Iterable[Cell]) -> Table:
         Column("source", "source"), _NOTES,
     )  # fmt: skip
     order = list(dict.fromkeys(row.data for row in table3()))
+    nothing: tuple[Value, ...] = (None,) * (len(_OURS) - 1)
     rows: list[tuple[Value, ...]] = []
     for row in sorted(table3(), key=lambda row: order.index(row.data)):
         cell = ours.get((row.data, row.ours)) if row.ours else None
+        # One number differs by 0.01 from that of Table 2.
+        cell = replace(cell, paper=row.accuracy) if cell else None
         rows.append((
             DATASETS[row.data].title, row.weights, row.method, row.network, row.timesteps, row.accuracy,
-            *(_ours(cell)[1:] if cell else (None,) * 4), row.source if row.from_paper else f"{row.source} (not the paper's)",
+            *(_ours(cell)[1:] if cell else nothing), row.source if row.from_paper else f"{row.source} (not the paper's)",
             "; ".join(cell.marks) if cell else "",
         ))  # fmt: skip
     used = [cell for (data, name), cell in ours.items() if any(_is(row, data, name) for row in table3())]
@@ -85,10 +91,28 @@ def _is(row: Published, data: str, name: str) -> bool:
 
 
 def _ours(cell: Cell) -> tuple[Value, ...]:
-    verdict = "not judged" if cell.finished and cell.difference is not None else None
+    within: Shown | None = None
     if cell.within is not None:
-        verdict = f"{'within' if cell.within else 'OUTSIDE'} ±{cell.tolerance:g}"
-    return cell.paper, cell.accuracy, cell.seeds_text, cell.difference, verdict
+        within = Shown(cell.within, f"{'within' if cell.within else 'OUTSIDE'} ±{cell.tolerance:g}")
+    elif _unjudged(cell):
+        within = Shown(None, "not judged")
+    tolerance = None if cell.paper is None else cell.tolerance
+    return cell.paper, cell.accuracy, *shown_seeds(cell), cell.difference, within, tolerance
+
+
+def _unjudged(cell: Cell) -> bool:
+    """Whether all seeds asked for are there beside a number of the paper, and yet it is not judged."""
+    return cell.finished and cell.paper is not None and cell.within is None
+
+
+def shown_seeds(cell: Cell) -> tuple[Shown, int]:
+    """The number of finished seeds as people read it, and that of the seeds asked for."""
+    return Shown(len(cell.results), cell.seeds_text), len(cell.seeds)
+
+
+def shown_alpha(alpha: float | None) -> Shown | None:
+    """The number, as the paper writes it."""
+    return None if alpha is None else Shown(alpha, alpha_text(alpha))
 
 
 def legend(cells: Sequence[Cell]) -> list[str]:
@@ -99,9 +123,9 @@ def legend(cells: Sequence[Cell]) -> list[str]:
         runs = sum(len(cell.seeds) - len(cell.results) for cell in missing)
         notes.append(f"{len(missing)} of {len(cells)} cells are unfinished: {runs} runs are missing; tolerance is judged "
                      f"when all seeds are there")  # fmt: skip
-    if any(_ours(cell)[-1] == "not judged" for cell in cells):
-        notes.append("not judged: an overlay, an override or generated data make it another setting than the paper's, or not "
-                     "all seeds of the recipe were asked for")  # fmt: skip
+    if any(_unjudged(cell) for cell in cells):
+        notes.append("not judged: an overlay, an override or generated data make it another setting than the paper's, not "
+                     "all seeds of the recipe were asked for, or they have no mean")  # fmt: skip
     return notes
 
 
@@ -110,7 +134,8 @@ def twin_table(cells: Iterable[Cell]) -> Table | None:
     columns = (
         Column("recipe", "recipe"), Column("run", "run"), Column("sibling", "twin"),
         Column("base_accuracy", "base %", number=True), Column("sibling_accuracy", "twin %", number=True),
-        Column("seeds", "seeds"), Column("difference", "base - twin", signed=True, number=True),
+        Column("seeds", "seeds"), Column("planned_seeds", "of", data_only=True),
+        Column("difference", "base - twin", signed=True, number=True),
         Column("p_t", "p (paired t)", 3, number=True), Column("p_signs", "p (sign flips)", 3, number=True), _NOTES,
     )  # fmt: skip
     rows: list[tuple[Value, ...]] = []
@@ -119,10 +144,11 @@ def twin_table(cells: Iterable[Cell]) -> Table | None:
         for sibling in siblings:
             base, twin = cell.accuracies(), cell.accuracies(sibling)
             compared = paired(base, twin)
-            assert compared is not None
             rows.append((
-                cell.recipe, cell.name, sibling, cell.accuracy, _spread(twin.values()), cell.seeds_text, compared.difference,
-                compared.p_t, compared.p_signs, "; ".join(cell.marks),
+                cell.recipe, cell.name, sibling, cell.accuracy, _spread(twin.values()), *shown_seeds(cell),
+                compared.difference if compared else None, compared.p_t if compared else None,
+                compared.p_signs if compared else None,
+                "; ".join(cell.marks),
             ))  # fmt: skip
     if not rows:
         return None
@@ -138,10 +164,8 @@ def _spread(values: Iterable[float]) -> Spread | None:
     return spread(found) if found else None
 
 
-def alpha_text(alpha: float | None) -> str | None:
+def alpha_text(alpha: float) -> str:
     """1e-3 as the paper writes it, 0.05 and 1 as they are."""
-    if alpha is None:
-        return None
     digits, _, exponent = f"{alpha:e}".partition("e")
     mantissa = digits.rstrip("0").rstrip(".")
     return f"{mantissa}e{int(exponent)}" if int(exponent) < -1 else f"{alpha:g}"

@@ -1,0 +1,79 @@
+"""What `tna report --check` makes of results: which numbers and effects were judged, and what fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tnacli.errors import ToleranceError
+from tnacli.report.cells import Cell
+from tnacli.report.effects import LEAST_SEEDS, Effect
+
+
+def counts(cells: Sequence[Cell], effects: Sequence[Effect]) -> dict[str, dict[str, int]]:
+    """How many numbers and effects the paper gives, how many of them were judged, and with which outcome."""
+    within = [cell.within for cell in cells if cell.within is not None]
+    verdicts = [effect.verdict for effect in effects]
+    return {
+        "numbers": {"given": sum(cell.paper is not None for cell in cells), "judged": len(within), "within": sum(within)},
+        "effects": {
+            "given": len(verdicts), "judged": len(verdicts) - verdicts.count(None), "hold": verdicts.count("holds"),
+            "not_shown": verdicts.count("not shown"), "contradicted": verdicts.count("contradicted"),
+        },
+    }  # fmt: skip
+
+
+def check(cells: Sequence[Cell], effects: Sequence[Effect]) -> str:
+    """A line that says what was judged. Raises ToleranceError unless all that was holds, or if nothing was.
+
+    What holds: numbers within their tolerance, effects with the verdict `holds`, and results of one data and precision in
+    every mean and difference.
+    """
+    found = counts(cells, effects)
+    numbers, judged = found["numbers"], found["effects"]
+    outside = [
+        f"{cell.recipe}: {cell.name} is {cell.difference:+.2f} points from the paper's {cell.paper:g} %, allowed are "
+        f"±{cell.tolerance:g}" + (f" ({'; '.join(cell.marks)})" if cell.marks else "")
+        for cell in cells
+        if cell.within is False
+    ]
+    fallen = [_fallen(effect) for effect in effects if effect.verdict not in (None, "holds")]
+    apart = [f"{cell.recipe}: {cell.name}: {cell.mixed}" for cell in cells if cell.mixed]
+    apart += [
+        f"{effect.first.recipe}: {effect.name}: {effect.conflict}"
+        for effect in effects
+        if effect.conflict and not (effect.first.mixed or effect.second.mixed)
+    ]
+    titles = []
+    if outside:
+        titles.append(f"{len(outside)} of {numbers['judged']} judged numbers lie outside their tolerance")
+    if fallen:
+        titles.append(f"{len(fallen)} of {judged['judged']} judged effects do not hold")
+    if apart:
+        titles.append("results of different data or precision have no mean and no difference")
+    if titles:
+        lines = dict.fromkeys((*outside, *fallen, *apart))
+        raise ToleranceError("\n".join([f"{'; '.join(titles)}:", *lines]))
+    none = [f"{one['given']} {what}" for what, one in found.items() if one["given"] and not one["judged"]]
+    if (judged["given"] and not judged["judged"]) or not (numbers["judged"] or judged["judged"]):
+        raise ToleranceError(
+            f"none of {' and none of '.join(none) or '0 numbers'} could be judged: a number takes every seed of the recipe, "
+            f"finished, and the paper's setting (no --with, --set or --seed that asks for something else); an effect takes "
+            f"every seed asked for, at least {LEAST_SEEDS}, finished in both of its runs"
+        )
+    said = [f"{numbers['judged']} of {numbers['given']} numbers were judged"]
+    said[0] += ", all within tolerance" if numbers["judged"] else ""
+    if judged["given"]:
+        said.append(f"{judged['judged']} of {judged['given']} effects were judged, and hold")
+    return "; ".join(said)
+
+
+def _fallen(effect: Effect) -> str:
+    ours: Any = effect.ours
+    paper = "no difference" if effect.margin is not None else f"{effect.paper:+.2f}"
+    low, high = ours.interval.low, ours.interval.high
+    return (
+        f"{effect.first.recipe}: {effect.name} is {effect.verdict}: {ours.difference.mean:+.2f} points ({low:+.2f} to "
+        f"{high:+.2f}, p {ours.p_t:.4f}, Holm {effect.p_holm:.4f}), the paper has {paper}; {ours.difference.count} seeds of "
+        f"this spread could show {ours.smallest:.2f}"
+    )
