@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import sys
+from functools import partial
 from types import FrameType
 from typing import Annotated, NoReturn, TextIO, cast
 
@@ -24,7 +25,7 @@ from tnacli.cli.export import export
 from tnacli.cli.inspect import inspect
 from tnacli.cli.recipes import recipes
 from tnacli.cli.report import report
-from tnacli.cli.streams import Explained
+from tnacli.cli.streams import Explained, encodable, open_closed
 from tnacli.cli.ternarize import ternarize
 from tnacli.cli.train import train
 from tnacli.errors import Stopped, TnaError
@@ -70,11 +71,12 @@ def _root(
 
 def main() -> NoReturn:
     """Run `tna` with the arguments of this process and exit with its code."""
+    open_closed()
+    told, out = sys.stderr, sys.stdout
     # Ctrl-C while nothing needs saving; training installs its own handler.
-    signal.signal(signal.SIGINT, _interrupted)
+    signal.signal(signal.SIGINT, partial(_interrupted, told))
     if "_TNA_COMPLETE" in os.environ:
         completion.join_assignment()
-    told, out = sys.stderr, sys.stdout
     if _rank() > 0:
         # Of several processes under torchrun one prints and draws; from the others only what ended them is heard.
         out = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
@@ -97,10 +99,10 @@ def _rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
+def _interrupted(told: TextIO, number: int, frame: FrameType | None) -> NoReturn:
     # A second one ends the process even where Python code cannot (within a long import of compiled code, say).
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    _message("interrupted", sys.stderr, label="stopped: ")
+    _message("interrupted", told, label="stopped: ")
     sys.exit(130)
 
 
@@ -109,6 +111,8 @@ def _message(text: str, stream: TextIO, label: str = "error: ") -> None:
     if coloured(stream):
         label = typer.style(label, fg=typer.colors.RED if label == "error: " else typer.colors.YELLOW, bold=True)
     # Written as it is: typer.echo would take the colour away again where FORCE_COLOR asks for it in a pipe.
-    with contextlib.suppress(OSError):  # nowhere to say it; the exit code is left
-        stream.write(f"{who}{label}{text}\n")
+    with contextlib.suppress(
+        OSError, RuntimeError
+    ):  # nowhere to say it, or within another write; the exit code is left
+        stream.write(encodable(f"{who}{label}{text}\n", stream))
         stream.flush()

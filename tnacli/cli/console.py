@@ -6,13 +6,15 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from tnacli.cli.streams import encodable
 
 # In a pipe nothing may be wrapped or cut: rich is told of a very wide terminal, and pads nothing to it.
 PIPE_WIDTH = 100_000
@@ -64,7 +66,9 @@ class Output:
 
         On a terminal too narrow for its numbers, a line for each cell that is not empty (as psql's expanded display).
         """
-        cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+        title, columns = self._shown(title), list(map(self._shown, columns))
+        right = list(map(self._shown, right))
+        cells = [["" if cell is None else self._shown(str(cell)) for cell in row] for row in rows]
         headed = any(columns)
         if not self.stdout.is_terminal:
             self._plain_table(title, [list(columns), *cells] if headed else cells, [name in right for name in columns])
@@ -89,6 +93,10 @@ class Output:
         for row in cells:
             table.add_row(*map(escape, row))
         self.stdout.print(table)
+
+    def _shown(self, text: str) -> str:
+        """`text` as stdout will show it, so that widths are those of what is shown."""
+        return encodable(text, cast(TextIO, self.stdout.file))
 
     def _least_widths(self, rows: Sequence[Sequence[str]], numbers: Sequence[bool]) -> list[int | None] | None:
         """Widths that keep every number whole on this terminal, as far as they must be given; None if it is too narrow.

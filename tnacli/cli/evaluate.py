@@ -35,7 +35,7 @@ def evaluate(
         typer.Option(
             "--delta",
             callback=options.above_zero,
-            help="Delta of --ternary: weights within ± this become 0 (default: 0.1).",
+            help="Delta of --ternary: weights from -Delta to +Delta become 0 (default: 0.1).",
         ),
     ] = None,
     split: Annotated[
