@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TextIO, cast
+from typing import TextIO, cast
 
 from rich import box
 from rich.cells import cell_len
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tnacli.cli import document
 from tnacli.cli.streams import encodable
 
 # In a pipe nothing may be wrapped or cut: rich is told of a very wide terminal, and pads nothing to it.
@@ -55,9 +55,9 @@ class Output:
         """A warning; shown even when quiet."""
         self.stderr.print(f"[yellow]warning:[/] {escape(message)}")
 
-    def document(self, value: dict[str, Any] | list[dict[str, Any]]) -> None:
-        """The one JSON document of a command."""
-        self.stdout.file.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
+    def document(self, value: document.Value) -> None:
+        """The one JSON document of a command so far; printed when it ends."""
+        document.hold(value)
 
     def table(
         self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()

@@ -95,7 +95,7 @@ def report(
     if save is not None:
         _save(save, groups, tables, figure)
         output.say(f"wrote {save}")
-    if save is None or check:
+    if save is None or check or output.as_json:
         _print(output, format, tables)
     for hint in _hints(groups, out):
         output.say(hint)

@@ -129,4 +129,4 @@ def ternarize(
         output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard, initial={loaded.digest: loaded}
     )
     show_results(output, trained, {}, command="ternarize")
-    trained.refuse_diverged()
+    trained.refuse_unfinished()
