@@ -17,15 +17,15 @@ PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
 EXITS: dict[str, tuple[int, ...]] = {
     "train": (0, 2, 3, 4, 5, 7, 8, 75, 130),
     "ternarize": (0, 2, 4, 5, 7, 8, 75, 130),
-    "evaluate": (0, 2, 4, 5, 7, 8, 130),
-    "export": (0, 2, 4, 8, 130),
+    "evaluate": (0, 2, 4, 5, 6, 7, 8, 75, 130),
+    "export": (0, 2, 4, 8, 75, 130),
     "inspect": (0, 2, 8),
     "report": (0, 2, 3, 6, 8),
     "compare-kd": (0, 2, 3, 4, 5, 7, 8, 75, 130),
     "recipes": (0, 2, 3),
     "doctor": (0, 2, 5),
     "data": (0, 2),
-    "data prepare": (0, 2, 4, 8, 130),
+    "data prepare": (0, 2, 4, 8, 75, 130),
 }
 """What each command may exit with, beside 1 for a bug. tests/test_docs.py brings about those that need no signal."""
 

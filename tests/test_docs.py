@@ -161,6 +161,7 @@ MISTAKES: dict[tuple[str, int], str] = {
     ("evaluate", 2): "{full} --split nothing",
     ("evaluate", 4): "{full} --split validation",
     ("evaluate", 5): "{full} --device cuda:9",
+    ("evaluate", 6): "{full} --min-accuracy 100",
     ("evaluate", 7): "{full} --ternary --delta 9",
     ("evaluate", 8): "{broken}",
     ("export", 2): "{full}",
@@ -185,7 +186,7 @@ MISTAKES: dict[tuple[str, int], str] = {
     ("data prepare", 4): "cifar10 --data-root {empty}",
 }
 ELSEWHERE = {
-    *((command, 75) for command in ("train", "ternarize", "compare-kd")),  # tests/training/test_signals.py
+    *((command, 75) for command in EXITS),  # tests/training/test_signals.py
     *((command, 130) for command in EXITS),  # the same
     ("report", 6),  # tests/cli/test_report.py
     *((command, 4) for command in ("ternarize", "export")),  # checkpoints of data that is gone: tests/data

@@ -5,7 +5,7 @@
     ├── RecipeError          3   a recipe, overlay or override is wrong
     ├── DataError            4   a data set is missing, damaged or does not fit
     ├── DeviceError          5   the device or precision asked for is not there
-    ├── ToleranceError       6   a number lies outside its tolerance, an effect does not hold, or none is there to judge
+    ├── ToleranceError       6   a number or effect is not as it should be, or none is there to judge
     ├── DivergedError        7   training produced NaN or infinite values, or a dead network
     ├── FileFormatError      8   a checkpoint or packed file is damaged, or of another version
     ├── StorageError         8   a file could not be written: disk full, no permission
@@ -53,7 +53,7 @@ class DeviceError(TnaError):
 
 
 class ToleranceError(TnaError):
-    """A reproduced number lies outside its tolerance, an effect does not hold, or there is none that could be judged."""
+    """A number lies outside its tolerance or below what was asked, an effect does not hold, or none could be judged."""
 
     exit_code = 6
 

@@ -27,14 +27,10 @@ tna ternarize "$checkpoint" --delta 0.02 --epochs 8 --json > ternary.json
 ternary=$(value runs 0 checkpoint < ternary.json)
 
 tna export "$ternary" -o digits.safetensors --json > export.json
-tna evaluate digits.safetensors --json > evaluate.json
 
 # Chance is 10 %. The packed file must be as good as the checkpoint that it was made from.
-"$python" -c '
-import sys
-packed, ternary, full = map(float, sys.argv[1:])
-sys.exit(f"too low: {packed} % packed, {full} % in full precision" if packed < 20 or packed != ternary else 0)
-' "$(value accuracy < evaluate.json)" "$(value runs 0 accuracy base < ternary.json)" "$(value runs 0 accuracy base < train.json)"
+tna evaluate digits.safetensors --min-accuracy 20 --json > evaluate.json
+test "$(value accuracy < evaluate.json)" = "$(value runs 0 accuracy base < ternary.json)"
 
 # The same command again takes everything from disk.
 tna train "$recipe" --run baseline --set train.epochs=12 --set train.learning_rate=0.02 --json > again.json
@@ -45,4 +41,8 @@ code=0; tna train nope 2> error.txt || code=$?
 test "$code" = 3
 code=0; tna evaluate train.json 2> error.txt || code=$?
 test "$code" = 8
+code=0; tna evaluate digits.safetensors --min-accuracy 100 --json > low.json 2> error.txt || code=$?
+test "$code" = 6
+test "$(value enough < low.json)" = False
+test "$(value error kind < low.json)" = ToleranceError
 echo "all as it should be"

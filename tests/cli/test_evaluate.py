@@ -90,3 +90,38 @@ def test_a_mistake_is_answered_without_torch(packed: Path) -> None:
         loaded, _, code = loaded_by("evaluate", *arguments)
         assert "torch" not in loaded
         assert code == expected
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_a_least_accuracy(tna: Tna, trained: Outcome, packed: Path, above: bool) -> None:
+    """Enough is as much as asked for; a hair more is too much."""
+    accuracy = trained.result["accuracy"]["base"]
+    least = accuracy + (1e-6 if above else 0)
+    code = 6 if above else 0
+    found = tna("evaluate", packed, "--json", "--min-accuracy", repr(least))
+    assert (found.code, found.json["min_accuracy"], found.json["enough"]) == (code, least, not above)
+    assert found.json["accuracy"] == accuracy
+    assert ("error" in found.json) is above
+    several = tna("evaluate", packed, trained.checkpoint, "--json", "--min-accuracy", repr(least))
+    assert several.code == code
+    records = several.json["finished"] if above else several.json
+    assert [record["enough"] for record in records] == [not above] * 2
+    shown = tna("evaluate", packed, trained.checkpoint, "--min-accuracy", repr(least))
+    assert (shown.code, len(shown.out.splitlines())) == (code, 3)
+    assert (f"2 of 2 files are below --min-accuracy {least:g}" in shown.err) is above
+    assert tna("evaluate", packed, "--json").json["enough"] is None
+
+
+def test_one_of_several_files_below_is_named(tna: Tna, trained: Outcome, trained_full: Outcome) -> None:
+    files = sorted((trained, trained_full), key=lambda outcome: outcome.result["accuracy"]["base"])
+    low, high = (outcome.result["accuracy"]["base"] for outcome in files)
+    assert low < high
+    found = tna("evaluate", *(outcome.checkpoint for outcome in files), "--min-accuracy", high)
+    assert found.code == 6
+    _, *named = found.err.splitlines()
+    assert named == [f"{files[0].checkpoint}: {low:g} % on test"]
+
+
+@pytest.mark.parametrize("wrong", ["-1", "101", "nan"])
+def test_a_least_accuracy_is_a_percentage(tna: Tna, packed: Path, wrong: str) -> None:
+    assert tna("evaluate", packed, "--min-accuracy", wrong).code == 2

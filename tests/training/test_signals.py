@@ -160,11 +160,34 @@ def test_a_second_ctrl_c_stops_at_once(recipe: Path) -> None:
     process.stderr.close()
 
 
-@pytest.mark.parametrize("place", ["torch", "data"])
-def test_ctrl_c_before_training_ends_at_once(recipe: Path, place: str) -> None:
+@pytest.mark.parametrize(("number", "as_json", "code"), [(signal.SIGINT, False, 130), (signal.SIGTERM, True, 75)])
+def test_what_is_finished_is_shown_when_the_next_run_is_stopped(
+    recipe: Path, number: int, as_json: bool, code: int
+) -> None:
+    recipe.write_text(recipe.read_text().replace("runs: {", "runs: {short: {train: {epochs: 1}}, "))
+    process = start(recipe, *(["--json"] if as_json else []))
+    wait_for_training(recipe, epochs=2)  # of the second
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "; saved" in err.splitlines()[-1]
+    if as_json:
+        document = json.loads(out)
+        assert [run["run"] for run in document["runs"]] == ["short"]
+        assert (document["error"]["kind"], document["error"]["exit_code"]) == ("Stopped", 75)
+        assert document["error"]["message"].startswith("SIGTERM received; saved")
+    else:
+        assert [line.split()[0] for line in out.splitlines()] == ["long", "run", "short"]
+
+
+@pytest.mark.parametrize(
+    ("place", "number", "code"),
+    [("torch", signal.SIGINT, 130), ("data", signal.SIGINT, 130), ("torch", signal.SIGTERM, 75)],
+)
+def test_a_signal_before_training_ends_at_once(recipe: Path, place: str, number: int, code: int) -> None:
     """While torch is imported, and while data is read: nothing is to be saved, so nothing waits."""
     hold = "time.sleep(60)"
-    code = (
+    program = (
         "import sys, time\n"
         "class Slow:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
@@ -173,19 +196,22 @@ def test_ctrl_c_before_training_ends_at_once(recipe: Path, place: str) -> None:
         f"            {hold}\n"
         "sys.meta_path.insert(0, Slow())\n"
         "from tnacli.cli.app import main\n"
-        f"sys.argv = ['tna', 'train', {str(recipe)!r}, '--out', {str(recipe.parent / 'runs')!r}]\n"
+        f"sys.argv = ['tna', 'train', {str(recipe)!r}, '--out', {str(recipe.parent / 'runs')!r}, '--json']\n"
         "main()\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
     )
     assert process.stderr is not None
     while "holding" not in (line := process.stderr.readline()):
         assert line, "ended before"
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=20)
-    assert (process.returncode, out) == (130, "")
-    assert "stopped: interrupted" in err
+    kind, said = ("Interrupted", "interrupted") if code == 130 else ("Stopped", "SIGTERM received")
+    error = json.loads(out)["error"]
+    assert (process.returncode, error["exit_code"], error["kind"]) == (code, code, kind)
+    assert error["message"].startswith(said)
+    assert f"stopped: {said}" in err
     assert "Traceback" not in err
 
 
@@ -194,8 +220,10 @@ def test_of_two_processes_one_trains_and_the_other_is_refused(recipe: Path) -> N
     wait_for_training(recipe)
     second = start(recipe, "--json")
     out, err = second.communicate(timeout=90)
-    assert (second.returncode, out) == (75, ""), err
+    assert second.returncode == 75, err
     assert "another process is training this run" in err
+    document = json.loads(out)
+    assert (document["runs"], document["error"]["kind"]) == ([], "RunBusyError")
     first.send_signal(signal.SIGTERM)
     assert first.wait(60) == 75
     first.communicate()

@@ -9,12 +9,13 @@ import contextlib
 import os
 import signal
 import sys
+from functools import partial
 from types import FrameType
 from typing import Annotated, NoReturn, TextIO, cast
 
 import typer
 
-from tnacli.cli import completion
+from tnacli.cli import completion, document
 from tnacli.cli.compare_kd import compare_kd
 from tnacli.cli.console import coloured
 from tnacli.cli.data import app as data_app
@@ -24,14 +25,14 @@ from tnacli.cli.export import export
 from tnacli.cli.inspect import inspect
 from tnacli.cli.recipes import recipes
 from tnacli.cli.report import report
-from tnacli.cli.streams import Explained
+from tnacli.cli.streams import Explained, encodable, open_closed
 from tnacli.cli.ternarize import ternarize
 from tnacli.cli.train import train
-from tnacli.errors import Stopped, TnaError
+from tnacli.errors import Interrupted, Stopped, TnaError
 from tnacli.version import __version__
 
-EXIT_CODES = """Exit codes: 0 done · 1 a bug · 2 usage · 3 recipe · 4 data · 5 device · 6 outside tolerance · 7 diverged ·
-8 damaged or unsupported file, or not writable · 75 stopped or busy, the same command goes on · 130 interrupted"""
+EXIT_CODES = """Exit codes: 0 done · 1 a bug · 2 usage · 3 recipe · 4 data · 5 device · 6 outside tolerance or too inaccurate ·
+7 diverged · 8 damaged or unsupported file, or not writable · 75 stopped or busy, the same command goes on · 130 interrupted"""
 
 app = typer.Typer(
     name="tna",
@@ -70,11 +71,14 @@ def _root(
 
 def main() -> NoReturn:
     """Run `tna` with the arguments of this process and exit with its code."""
-    # Ctrl-C while nothing needs saving; training installs its own handler.
-    signal.signal(signal.SIGINT, _interrupted)
+    open_closed()
+    told, out = sys.stderr, sys.stdout
+    # While nothing needs saving; training installs its own handler.
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), partial(_end_at_once, told))
     if "_TNA_COMPLETE" in os.environ:
         completion.join_assignment()
-    told, out = sys.stderr, sys.stdout
     if _rank() > 0:
         # Of several processes under torchrun one prints and draws; from the others only what ended them is heard.
         out = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
@@ -84,10 +88,13 @@ def main() -> NoReturn:
         with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(watched):
             try:
                 app()
+            except BaseException as end:
+                document.finish(shown, sys.argv[1:], end)
+                raise
             finally:
                 shown.flush()  # here, where a full disk can still be reported
     except TnaError as error:
-        _message(str(error), told, label="stopped: " if isinstance(error, Stopped) else "error: ")
+        _message(error, told)
         sys.exit(error.exit_code)
     sys.exit(0)
 
@@ -97,18 +104,24 @@ def _rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
+def _end_at_once(told: TextIO, number: int, frame: FrameType | None) -> NoReturn:
     # A second one ends the process even where Python code cannot (within a long import of compiled code, say).
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    _message("interrupted", sys.stderr, label="stopped: ")
-    sys.exit(130)
+    signal.signal(number, signal.SIG_DFL)
+    ended = (
+        Interrupted("interrupted") if number == signal.SIGINT else Stopped(f"{signal.Signals(number).name} received")
+    )
+    _message(ended, told)
+    raise SystemExit(ended.exit_code) from ended  # an Exception could be caught on its way out
 
 
-def _message(text: str, stream: TextIO, label: str = "error: ") -> None:
+def _message(error: TnaError, stream: TextIO) -> None:
     who = f"process {_rank()}: " if _rank() else ""
+    label = "stopped: " if isinstance(error, Stopped) else "error: "
     if coloured(stream):
         label = typer.style(label, fg=typer.colors.RED if label == "error: " else typer.colors.YELLOW, bold=True)
     # Written as it is: typer.echo would take the colour away again where FORCE_COLOR asks for it in a pipe.
-    with contextlib.suppress(OSError):  # nowhere to say it; the exit code is left
-        stream.write(f"{who}{label}{text}\n")
+    with contextlib.suppress(
+        OSError, RuntimeError
+    ):  # nowhere to say it, or within another write; the exit code is left
+        stream.write(encodable(f"{who}{label}{error}\n", stream))
         stream.flush()

@@ -103,12 +103,14 @@ def compare_kd(
     outcomes = []
     for m in compared:
         done = {run.seed: found[run.identity] for run in m.runs if run.identity in found}
-        missing = tuple(lost[run.identity] for run in m.runs if run.identity in lost)
+        missing = tuple(
+            lost.get(run.identity, f"seed {run.seed} is not trained") for run in m.runs if run.identity not in found
+        )
         results = {seed: outcome.result for seed, outcome in done.items()}
         outcomes.append(Outcomes(m, results, missing))
     tables = [comparison_table(outcomes, _extra_parameters(compared)), differences_table(outcomes)]
     _show(output, loaded.recipe.name, tables, trained)
-    trained.refuse_diverged()
+    trained.refuse_unfinished()
 
 
 def _extra_parameters(compared: list[Method]) -> dict[str, int | None]:
@@ -139,7 +141,7 @@ def _show(output: Output, recipe: str, tables: list[Table], trained: Trained) ->
              "differences": differences["rows"], "diverged": trained.as_json()}
         )  # fmt: skip
         return
-    for table in tables:
+    for table in tables if trained.outcomes or trained.diverged else ():
         shown = table.for_people()
         output.table(
             f"{recipe}: {shown.title}", [column.title for column in shown.columns], shown.texts(),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import TextIO, cast
 
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from tnacli.cli import document
+from tnacli.cli.streams import encodable
 
 # In a pipe nothing may be wrapped or cut: rich is told of a very wide terminal, and pads nothing to it.
 PIPE_WIDTH = 100_000
@@ -53,9 +55,9 @@ class Output:
         """A warning; shown even when quiet."""
         self.stderr.print(f"[yellow]warning:[/] {escape(message)}")
 
-    def document(self, value: dict[str, Any] | list[dict[str, Any]]) -> None:
-        """The one JSON document of a command."""
-        self.stdout.file.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
+    def document(self, value: document.Value) -> None:
+        """The one JSON document of a command so far; printed when it ends."""
+        document.hold(value)
 
     def table(
         self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()
@@ -64,7 +66,9 @@ class Output:
 
         On a terminal too narrow for its numbers, a line for each cell that is not empty (as psql's expanded display).
         """
-        cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+        title, columns = self._shown(title), list(map(self._shown, columns))
+        right = list(map(self._shown, right))
+        cells = [["" if cell is None else self._shown(str(cell)) for cell in row] for row in rows]
         headed = any(columns)
         if not self.stdout.is_terminal:
             self._plain_table(title, [list(columns), *cells] if headed else cells, [name in right for name in columns])
@@ -89,6 +93,10 @@ class Output:
         for row in cells:
             table.add_row(*map(escape, row))
         self.stdout.print(table)
+
+    def _shown(self, text: str) -> str:
+        """`text` as stdout will show it, so that widths are those of what is shown."""
+        return encodable(text, cast(TextIO, self.stdout.file))
 
     def _least_widths(self, rows: Sequence[Sequence[str]], numbers: Sequence[bool]) -> list[int | None] | None:
         """Widths that keep every number whole on this terminal, as far as they must be given; None if it is too narrow.

@@ -10,6 +10,7 @@ import typer
 
 from tnacli.cli import options
 from tnacli.cli.console import Output
+from tnacli.errors import DeviceError
 
 
 def doctor(
@@ -47,4 +48,5 @@ def doctor(
         output.table("", ["check", "", "found", "what to do"], rows)
         output.say(f"{counts['problem']} problems, {counts['warning']} warnings, {counts['ok']} checks in order")
     if counts["problem"]:
-        raise typer.Exit(5)
+        names = ", ".join(one.name for one in found if one.status == "problem")
+        raise DeviceError(f"{names}: training cannot work before that is mended; the last column says how")

@@ -35,7 +35,7 @@ def evaluate(
         typer.Option(
             "--delta",
             callback=options.above_zero,
-            help="Delta of --ternary: weights within ± this become 0 (default: 0.1).",
+            help="Delta of --ternary: weights from -Delta to +Delta become 0 (default: 0.1).",
         ),
     ] = None,
     split: Annotated[
@@ -47,6 +47,12 @@ def evaluate(
         ),
     ] = "test",
     samples: options.Limit = None,
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option(
+            "--min-accuracy", metavar="P", min=0, max=100, help="Exit with 6 if a file's accuracy is below P %."
+        ),
+    ] = None,
     network: Annotated[
         str, typer.Option("--network", help="Which network of a checkpoint: base, sibling1, ...")
     ] = "base",
@@ -83,7 +89,7 @@ def evaluate(
 
       tna evaluate last.pt model.safetensors
 
-      tna evaluate model.safetensors --json
+      tna evaluate model.safetensors --json --min-accuracy 90
 
       tna evaluate last.pt --ternary --split test --data-root ~/data
 
@@ -94,7 +100,7 @@ def evaluate(
     from tnacli.cli.common import require_network
     from tnacli.cli.loading import load_torch
     from tnacli.cli.measured import measure_checkpoint, measure_packed
-    from tnacli.errors import UsageError
+    from tnacli.errors import ToleranceError, UsageError
     from tnacli.storage import is_archive
 
     output = Output(as_json, quiet)
@@ -133,20 +139,27 @@ def evaluate(
                 title = f"{file.name}, {measured.about['data']}"
                 draw(plot, activities, measured.network, measured.batches, title)
         records.append(_record(file, measured, split, time.perf_counter() - started))
+        enough = None if min_accuracy is None else measured.result.accuracy >= min_accuracy
+        records[-1] |= {"min_accuracy": min_accuracy, "enough": enough}
         if activities is not None:
             records[-1]["activity"] = activities.as_json()
-    if as_json:
-        output.document(records[0] if len(records) == 1 else records)
-        return
-    _table(output, records)
-    if activities is not None:
-        show_activity(output, activities)
-    elif len(files) == 1 and measured.result.firing_rate:
-        _rates(output, measured)
-    for record in records:
-        if record["altered"]:
-            who = f"{record['file']}: " if len(files) > 1 else ""
-            output.say(f"{who}trained {'; '.join(record['altered'])}")
+        if as_json:
+            output.document(records[0] if len(files) == 1 else records)
+    if not as_json:
+        _table(output, records)
+        if activities is not None:
+            show_activity(output, activities)
+        elif len(files) == 1 and measured.result.firing_rate:
+            _rates(output, measured)
+        for record in records:
+            if record["altered"]:
+                who = f"{record['file']}: " if len(files) > 1 else ""
+                output.say(f"{who}trained {'; '.join(record['altered'])}")
+    low = [f"{r['file']}: {r['accuracy']:g} % on {r['split']}" for r in records if r["enough"] is False]
+    if low:
+        raise ToleranceError(
+            "\n".join([f"{len(low)} of {len(records)} files are below --min-accuracy {min_accuracy:g}:", *low])
+        )
 
 
 def _record(file: Path, measured: Measured, split: str, seconds: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -86,7 +87,8 @@ class TrainingView:
         """Say that a signal was heard. Safe in its handler, which may have interrupted someone who holds a stream's lock."""
         self._stopping = True  # the live view draws it within a quarter of a second
         if not self._live and not self._output.quiet:
-            os.write(self._output.stderr.file.fileno(), f"{_STOPPING}\n".encode())
+            with contextlib.suppress(OSError):  # whoever read it has gone: no reason not to save
+                os.write(self._output.stderr.file.fileno(), f"{_STOPPING}\n".encode())
 
     def emit(self, run: Run, event: ev.Event) -> None:
         """Show one event of one run."""

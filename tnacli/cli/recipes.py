@@ -9,6 +9,7 @@ import typer
 
 from tnacli.cli import completion, options
 from tnacli.cli.console import Output
+from tnacli.errors import UsageError
 
 
 def recipes(
@@ -35,6 +36,8 @@ def recipes(
     if schema:
         typer.echo(json.dumps(json_schema(), indent=2))
         return
+    if name is not None and as_json:
+        raise UsageError("a recipe is printed as its file stands, in YAML; leave --json out, or NAME")
     if name is not None:
         typer.echo(find_recipe(name).read_text(encoding="utf-8"), nl=False)
         return

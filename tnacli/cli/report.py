@@ -101,7 +101,7 @@ def report(
     if save is not None:
         _save(save, groups, shown, figure)
         output.say(f"wrote {save}")
-    if save is None or check:
+    if save is None or check or output.as_json:
         _print(output, format, groups, shown)
     for hint in _hints(groups, out):
         output.say(hint)

@@ -26,11 +26,13 @@ def show_results(
     *,
     command: str = "train",
 ) -> None:
-    """Show what runs came to; `paper` is the paper's accuracy in % by name of the run."""
+    """Show what runs came to, if any; `paper` is the paper's accuracy in % by name of the run."""
     outcomes, packed = trained.outcomes, trained.packed
     if output.as_json:
         runs = [_record(o, packed.get(o.run.identity)) for o in outcomes]
         output.document({"command": command, "version": 1, "runs": runs, "diverged": trained.as_json()})
+        return
+    if not outcomes and not trained.diverged:
         return
     groups: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
@@ -90,7 +92,7 @@ def show_results(
         rows.append([known.get(column, "") for column in columns])
     runs_shown = [*(o.run for o in outcomes), *(one.run for one in trained.diverged)]
     output.table(
-        runs_shown[0].recipe if runs_shown else "", columns, rows,
+        runs_shown[0].recipe, columns, rows,
         right=("test accuracy %", "paper %", "sibling %", "packed file", "packed accuracy %", "training"),
     )  # fmt: skip
     if len(outcomes) == 1:

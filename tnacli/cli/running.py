@@ -35,11 +35,15 @@ class Diverged:
 
 @dataclass
 class Trained:
-    """What runs came to, in their order; `packed` are the packed files of compressed ones by identity."""
+    """What runs came to, in their order; `packed` are the packed files of compressed ones by identity.
+
+    `ended` is what ended the training before the last run, if anything did.
+    """
 
     outcomes: list[Outcome] = field(default_factory=list)
     packed: dict[str, Exported] = field(default_factory=dict)
     diverged: list[Diverged] = field(default_factory=list)
+    ended: Exception | None = None
 
     def as_json(self) -> list[dict[str, object]]:
         """Those that diverged, as documents list them."""
@@ -48,8 +52,10 @@ class Trained:
             for d in self.diverged
         ]  # fmt: skip
 
-    def refuse_diverged(self) -> None:
-        """Raise DivergedError if a run diverged; to be called when the results of the others have been shown."""
+    def refuse_unfinished(self) -> None:
+        """Raise what ended the training early, or DivergedError if a run diverged; when the results there are have been shown."""
+        if self.ended is not None:
+            raise self.ended
         if self.diverged:
             names = ", ".join(f"{one.run.name} seed {one.run.seed}" for one in self.diverged)
             count = len(self.diverged) + len(self.outcomes)
@@ -69,8 +75,9 @@ def train_all(
 ) -> Trained:
     """What `runs` come to below `out`, with `export` packed as well where they are compressed.
 
-    One that diverges does not keep the next from being trained. `time_limit` is in minutes. `tensorboard` is a folder to log
-    into. Raises whatever else `Experiment.execute` raises, and UsageError if TensorBoard is asked for and not installed.
+    One that diverges does not keep the next from being trained; whatever else `Experiment.execute` raises does, and so does
+    UsageError if TensorBoard is asked for and not installed: `refuse_unfinished` raises it. `time_limit` is in minutes.
+    `tensorboard` is a folder to log into.
     """
     from tnacli.cli.loading import load_torch
 
@@ -83,49 +90,52 @@ def train_all(
 
     trained = Trained()
     failed: dict[str, Diverged] = {}
-    with contextlib.ExitStack() as open_now:
-        log = None if tensorboard is None else open_now.enter_context(TensorBoardLog(tensorboard, out))
-        view = TrainingView(output, runs)
-        stop = StopRequest(None if time_limit is None else 60 * time_limit, heard=view.show_stopping)
-        open_now.enter_context(stop_on_signals(stop))
-        open_now.enter_context(view)
+    try:
+        with contextlib.ExitStack() as open_now:
+            log = None if tensorboard is None else open_now.enter_context(TensorBoardLog(tensorboard, out))
+            view = TrainingView(output, runs)
+            stop = StopRequest(None if time_limit is None else 60 * time_limit, heard=view.show_stopping)
+            open_now.enter_context(stop_on_signals(stop))
+            open_now.enter_context(view)
 
-        def emit(run: Run, event: Event) -> None:
-            view.emit(run, event)
-            if log is not None:
-                log.emit(run, event)
+            def emit(run: Run, event: Event) -> None:
+                view.emit(run, event)
+                if log is not None:
+                    log.emit(run, event)
 
-        experiment = Experiment(out, emit=emit, stop=stop, on_data=view.show_data, initial=initial, coming=runs)
+            experiment = Experiment(out, emit=emit, stop=stop, on_data=view.show_data, initial=initial, coming=runs)
 
-        def execute(run: Run, fresh: bool) -> Outcome | None:
-            """None, with the reason in `failed`, if it diverges; one whose teacher does is not tried."""
-            if run.identity in failed:
-                return None
-            # A run that is finished needs no teacher any more.
-            teacher = None if experiment.finished(run) and not fresh else run.teacher
-            try:
-                if teacher is not None and execute(teacher, False) is None:
-                    why = f"its teacher diverged ({teacher.name} seed {teacher.seed})"
-                    failed[run.identity] = Diverged(run, why, taught=True)
+            def execute(run: Run, fresh: bool) -> Outcome | None:
+                """None, with the reason in `failed`, if it diverges; one whose teacher does is not tried."""
+                if run.identity in failed:
                     return None
-                return experiment.execute(run, fresh=fresh)
-            except DivergedError as error:
-                failed[run.identity] = Diverged(run, str(error))
-                return None
+                # A run that is finished needs no teacher any more.
+                teacher = None if experiment.finished(run) and not fresh else run.teacher
+                try:
+                    if teacher is not None and execute(teacher, False) is None:
+                        why = f"its teacher diverged ({teacher.name} seed {teacher.seed})"
+                        failed[run.identity] = Diverged(run, why, taught=True)
+                        return None
+                    return experiment.execute(run, fresh=fresh)
+                except DivergedError as error:
+                    failed[run.identity] = Diverged(run, str(error))
+                    return None
 
-        for number, run in enumerate(runs, 1):
-            output.detail(f"run {number} of {len(runs)}: {run.name}, seed {run.seed}")
-            outcome = execute(run, fresh)
-            if outcome is None:
-                trained.diverged.append(failed[run.identity])
-                view.show_diverged(run, failed[run.identity].message)
-                continue
-            if not outcome.trained:
-                output.say(f"{run.name} seed {run.seed}: finished before, taken from {outcome.folder.path}")
-                view.skip(run, outcome.result)
-                if log is not None and ranks().first:
-                    log.copy(run, outcome.folder)
-            trained.outcomes.append(outcome)
-            if export and outcome.result["compressed"]:
-                trained.packed[run.identity] = experiment.export(outcome)
+            for number, run in enumerate(runs, 1):
+                output.detail(f"run {number} of {len(runs)}: {run.name}, seed {run.seed}")
+                outcome = execute(run, fresh)
+                if outcome is None:
+                    trained.diverged.append(failed[run.identity])
+                    view.show_diverged(run, failed[run.identity].message)
+                    continue
+                if not outcome.trained:
+                    output.say(f"{run.name} seed {run.seed}: finished before, taken from {outcome.folder.path}")
+                    view.skip(run, outcome.result)
+                    if log is not None and ranks().first:
+                        log.copy(run, outcome.folder)
+                trained.outcomes.append(outcome)
+                if export and outcome.result["compressed"]:
+                    trained.packed[run.identity] = experiment.export(outcome)
+    except Exception as error:
+        trained.ended = error
     return trained

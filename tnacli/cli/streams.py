@@ -1,9 +1,15 @@
-"""stdout and stderr whose failures a person can read: a full disk is explained, a reader who has gone ends the command."""
+"""The three standard streams, made so that a command depends on none of them.
+
+Closed ones are opened as the null device; what an encoding lacks is written in ASCII; a full disk is explained; a reader
+who has gone ends the command.
+"""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
@@ -12,12 +18,75 @@ from tnacli.errors import StorageError
 READER_GONE = 141
 """The exit code where whoever read the output has gone (`tna recipes | head -1`): what shells show for SIGPIPE."""
 
+_IN_ASCII = {
+    "±": "+-", "×": "x", "·": "*", "•": "*", "–": "-", "—": "-", "−": "-", "…": "~", "→": "->", "←": "<-", "↑": "^", "↓": "v",
+    "≤": "<=", "≥": ">=", "≈": "~", "α": "alpha", "Δ": "Delta", "µ": "u", "μ": "u", "²": "^2", "°": " degrees",
+    "‘": "'", "’": "'", "“": '"', "”": '"', "\u00a0": " ",
+}  # fmt: skip
+"""What is written where a stream's encoding has no such character. The ellipsis, with which columns are cut, stays one wide."""
+
+
+def open_closed() -> None:
+    """Open those of stdin, stdout and stderr that this process was started without as the null device.
+
+    Otherwise the next files opened, checkpoints say, would get their numbers, and with them whatever this process, a
+    library in C or a compiler that it starts writes to stdout or stderr.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:
+            stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 - until the process ends
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+
+
+def encodable(text: str, stream: TextIO) -> str:
+    """`text` with what `stream` has no character for in ASCII: ± as +-, box characters as - | +, others as \\xe9 or \\u6f22.
+
+    Bytes of file names that are no text are shown as \\xe9, too.
+    """
+    encoding = stream.encoding or "utf-8"  # those in memory have none
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.encode(encoding, _in_ascii.__name__).decode(encoding)
+    return text
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_character, error.object[error.start : error.end])), error.end
+
+
+def _character(character: str) -> str:
+    if character in _IN_ASCII:
+        return _IN_ASCII[character]
+    code = ord(character)
+    if 0x2500 <= code < 0x2580:  # frames
+        return "-" if character in "─━┄┅┈┉╌╍═╴╶╸╺╼╾" else "|" if character in "│┃┆┇┊┋╎╏║╵╷╹╻╽╿" else "+"
+    if 0x2580 <= code < 0x25A0:  # bars
+        return "#"
+    if 0x2800 <= code < 0x2900:  # spinners
+        return "*"
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that Python could not decode
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("ascii", "backslashreplace").decode("ascii")
+
+
+codecs.register_error(_in_ascii.__name__, _in_ascii)
+
 
 class Explained:
     """`stream`, called `name` in messages; everything but writing goes straight to it.
 
-    Writing raises StorageError if the output cannot be stored, and SystemExit, quietly, if nobody reads it any more. In
-    both cases the rest of the output goes nowhere, and every later attempt to write raises the same.
+    What its encoding lacks is written as `encodable` says. Writing raises StorageError if the output cannot be stored, and
+    SystemExit, quietly, if nobody reads it any more. In both cases the rest of the output goes nowhere, and every later
+    attempt to write raises the same.
     """
 
     def __init__(self, stream: TextIO, name: str) -> None:
@@ -29,11 +98,11 @@ class Explained:
 
     def write(self, text: str) -> int:
         with self._explained():
-            return self._stream.write(text)
+            self._stream.write(encodable(text, self._stream))
+        return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        with self._explained():
-            self._stream.writelines(lines)
+        self.write("".join(lines))
 
     def flush(self) -> None:
         with self._explained():

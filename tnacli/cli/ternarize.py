@@ -19,7 +19,9 @@ def ternarize(
     delta: Annotated[
         float | None,
         typer.Option(
-            "--delta", callback=options.above_zero, help="Weights within ± this become 0 (ternary) (default: 0.1)."
+            "--delta",
+            callback=options.above_zero,
+            help="Delta: weights from -Delta to +Delta become 0 (ternary) (default: 0.1).",
         ),
     ] = None,
     threshold: Annotated[
@@ -127,4 +129,4 @@ def ternarize(
         output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard, initial={loaded.digest: loaded}
     )
     show_results(output, trained, {}, command="ternarize")
-    trained.refuse_diverged()
+    trained.refuse_unfinished()

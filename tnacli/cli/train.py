@@ -95,4 +95,4 @@ def train(
         output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard, export=loaded.recipe.export
     )
     show_results(output, trained, loaded.recipe.reproduces.accuracy)
-    trained.refuse_diverged()
+    trained.refuse_unfinished()

@@ -106,13 +106,15 @@ def footprint(source: CSource, *, program: str) -> Footprint | None:
         except FileFormatError:  # an older clang has no -fstack-usage
             _call([program, *STRICT, *lean[:-1], "-c", "-o", str(compiled), str(folder / f"{source.prefix}.c")])
         text, data, bss = map(int, _call([tool, str(compiled)]).splitlines()[1].split()[:3])
-        frames = [int(n) for file in folder.glob("*.su") for n in re.findall(r"\t(\d+)\t", file.read_text())]
+        frames = [
+            int(n) for file in folder.glob("*.su") for n in re.findall(r"\t(\d+)\t", file.read_text(errors="replace"))
+        ]
         return Footprint(text + data, data + bss, sum(frames) if frames else None)
 
 
 def _call(command: list[str]) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         raise UsageError(
             f"`{Path(command[0]).name}` did not finish within {_SECONDS / 60:.0f} minutes; ask for fewer samples with --samples"

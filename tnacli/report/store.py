@@ -146,7 +146,7 @@ class RunFolder:
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON file of the folder; an empty mapping if it is not there or not whole."""
         try:
-            value = json.loads((self.path / name).read_text())
+            value = json.loads((self.path / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return value if isinstance(value, dict) else {}
@@ -159,7 +159,7 @@ class RunFolder:
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         try:
-            with (self.path / "metrics.jsonl").open("a") as file:
+            with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
             raise StorageError(f"{self.path / 'metrics.jsonl'}: cannot be written: {error.strerror}") from None
@@ -168,7 +168,7 @@ class RunFolder:
         """The epochs written so far; a last line cut short by a crash is left out."""
         rows = []
         with contextlib.suppress(OSError):
-            for line in (self.path / "metrics.jsonl").read_text().splitlines():
+            for line in (self.path / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
                 with contextlib.suppress(ValueError):
                     row = json.loads(line)
                     if isinstance(row, dict) and isinstance(row.get("epoch"), int):
