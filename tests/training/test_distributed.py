@@ -101,6 +101,40 @@ def test_two_processes_compute_what_one_does_and_go_on_where_the_other_stopped(t
         check_equal(tmp_path, "one", name)
 
 
+ENDS = """
+import atexit, sys
+from tnacli.cli import app
+class Kept:
+    def __del__(self):
+        print("taken down")
+kept = Kept()
+atexit.register(print, "left")
+sys.argv = ["tna", *sys.argv[1:]]
+app.main()
+"""
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["train", "no_such_recipe"], 3)])
+@pytest.mark.parametrize("world", [1, 2])
+def test_one_of_several_ends_without_taking_python_down(arguments: list[str], code: int, world: int) -> None:
+    """What must be done at an end is done, and its output and code are the same; its threads are left as they are."""
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS, *arguments], env={**environment(), "WORLD_SIZE": str(world), "RANK": "0"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert done.stdout.startswith("tna ") == (code == 0)
+    assert "left\n" in done.stdout
+    assert ("taken down" in done.stdout) == (world == 1)
+
+
+@pytest.mark.slow
+def test_a_finished_run_never_reports_failure(tmp_path: Path) -> None:
+    for number in range(3):
+        code, _, err = finish(start(tmp_path, f"runs{number}", 2, "--set", "compression=null", epochs=1))
+        assert code == 0, err
+
+
 @pytest.mark.slow
 def test_a_process_that_dies_ends_the_other_with_a_message(tmp_path: Path) -> None:
     process = start(tmp_path, "runs", 2, epochs=100_000)

@@ -5,6 +5,7 @@ No command's file imports torch at module level, so help and mistakes are answer
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -71,6 +72,28 @@ def _root(
 
 def main() -> NoReturn:
     """Run `tna` with the arguments of this process and exit with its code."""
+    try:
+        _run()
+    except SystemExit as end:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and isinstance(end.code, int):
+            _end_among_several(end.code)
+        raise
+
+
+def _end_among_several(code: int) -> NoReturn:
+    """End this process, one of several under torchrun, without taking Python down around the threads that connect them.
+
+    Such a thread may still hold the last tensors that it sent when Python ends. It is then stopped where C++ allows none to be
+    stopped, and the process aborts ("terminate called without an active exception") after all its work is done.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+def _run() -> NoReturn:
     open_closed()
     told, out = sys.stderr, sys.stdout
     # While nothing needs saving; training installs its own handler.

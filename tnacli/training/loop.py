@@ -135,6 +135,7 @@ class Trainer:
         with lost_processes_explained(self._ranks):
             with self._stop.deferred():
                 self._train()
+            self._wrapped = self.objective  # what adds gradients up has done its work
             # All that remains is on disk: a signal may now end the process at once.
             finished = self._finish()
         self._emit(finished)
