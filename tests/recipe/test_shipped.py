@@ -23,7 +23,11 @@ def runs_of_smoke(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     return Experiment(tmp_path_factory.mktemp("smoke"))
 
 
-@pytest.mark.parametrize("name", RECIPES)
+QUICK = ("quickstart", "table2_fashion_mnist", "table1_cifar10dvs", "nmnist", "fig3b_cifar100_kd")
+"""One recipe for each kind of data, and every objective; the others take minutes together."""
+
+
+@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES])
 def test_it_trains_under_smoke(name: str, runs_of_smoke: Experiment) -> None:
     loaded = load(name, overlays=["smoke"])
     for run in plan(loaded):

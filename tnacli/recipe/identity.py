@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from tnacli.recipe.canonical import canonical
@@ -29,7 +30,7 @@ class Run:
     altered: tuple[str, ...] = ()
     initial: str | None = None
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """Ten hexadecimal digits of the SHA-256 over everything that determines the result."""
         text = json.dumps(self._determinants(), sort_keys=True, separators=(",", ":"))
