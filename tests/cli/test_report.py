@@ -164,3 +164,13 @@ def test_the_whole_paper_without_a_run(tna: Tna, tmp_path: Path) -> None:
     table3 = tna("report", "--table", 3, "--out", tmp_path / "none", "--json").json["tables"][0]
     assert sum("not the paper's" in row["source"] for row in table3["rows"]) == 32
     assert not (tmp_path / "none").exists()
+
+
+def test_train_shows_no_mean_of_two_precisions(tna: Tna, recipe: Path, out: Path) -> None:
+    common = ("train", recipe, "--run", "tna_t_snn", "--seed", 0, "--seed", 1, "--set", "train.epochs=2", "--out", out)
+    assert "±" in tna(*common).out
+    (path,) = out.glob("tiny/tna_t_snn-seed1-*/result.json")
+    path.write_text(path.read_text().replace('"precision": "fp32"', '"precision": "bf16"'))
+    shown = tna(*common)
+    assert "seed 0 trained in fp32, seed 1 trained in bf16: no mean" in shown.out
+    assert "±" not in shown.out

@@ -304,3 +304,42 @@ def test_compare_kd_sets_nothing_of_different_data_side_by_side(out: Path, made:
     differences = document(differences_table(found))["rows"]
     assert [(row["first"], row["second"]) for row in differences if row["ours"]] == [("KD + CE", "baseline")]
     assert all(row["notes"] for row in differences if not row["ours"])
+
+
+def test_numbers_within_tolerance_do_not_pass_for_effects(tna: Tna, out: Path, made: Made) -> None:  # noqa: F811
+    loaded = load("table1_cifar10")
+    made(loaded, centred({"baseline": 93.57}))
+    refused = tna("report", "table1_cifar10", "--out", out, "--check")
+    assert refused.code == 6
+    assert "none of 2 effects could be judged" in refused.err
+
+
+def test_a_twin_that_differs_contradicts(out: Path, made: Made) -> None:
+    loaded = load("table1_cifar10")
+    worse = {("tna", seed): {"sibling1": 92.0 + seed / 2 + NOISE[seed]} for seed in range(5)}
+    made(loaded, {"baseline": 92.57, "tna": 93.39}, different=worse)
+    twin = effects(loaded, out)["tna - its twin"]
+    assert twin.ours is not None
+    assert twin.ours.difference.mean == pytest.approx(1.39)
+    assert twin.verdict == "contradicted"
+
+
+@pytest.mark.parametrize(
+    ("data", "differences"),
+    [
+        ("cifar10", (0.82, 0.28, 0.64, -0.62)), ("cifar100", (2.4, 1.51, 0.67, -2.08)),
+        ("fashion_mnist", (0.41, 0.29, 0.15, 0.05)), ("cifar10dvs", (1.7, 0.9, 0.7, -0.4)),
+    ],
+)  # fmt: skip
+def test_the_tables_differences_are_the_papers(data: str, differences: tuple[float, ...]) -> None:
+    """Subtracted by hand: TNA - baseline, TNA T-SNN - T-SNN, T-SNN - B-SNN, T-SNN - FP-SNN."""
+    first, second = (load(f"table{n}_{data}").recipe.reproduces for n in (1, 2))
+    assert [(one.run, one.minus, one.minus_sibling) for one in first.effects] == [
+        ("tna", "baseline", None), ("tna", None, 1)
+    ]  # fmt: skip
+    pairs = [("tna", "baseline"), ("tna_t_snn", "t_snn"), ("t_snn", "b_snn"), ("t_snn", "baseline")]
+    assert [(one.run, one.minus) for one in second.effects] == pairs
+    assert tuple(second.papers_difference(one) for one in second.effects) == differences
+    assert first.papers_difference(first.effects[0]) == differences[0]
+    # What the paper's tables leave at 0.05 is no difference.
+    assert [one.margin is not None for one in second.effects] == [False] * 3 + [data == "fashion_mnist"]
