@@ -99,3 +99,7 @@ def test_an_event_outside_does_not_decide_about_the_clock() -> None:
     t, x = np.arange(2000) + 10**7, np.zeros(2000, int)
     t[1000], x[1000] = 0, 99
     assert checked(columns(t, x=x), (1, 1))[1] == 1
+    # Nor about whether a clock of 32 bits has passed its end.
+    t[1000], t[1001] = t[999] + (1 << 31) - 1, t[999] - 5
+    events, outside = checked(columns(t.astype(np.uint32), x=x), (1, 1))
+    assert (outside, events.t.tolist()) == (1, sorted(np.delete(t, 1000).tolist()))

@@ -69,7 +69,7 @@ def upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-_TURNS = {
+_TURNS: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -80,13 +80,11 @@ _TURNS = {
 }
 
 
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1, upright, where there is none or the EXIF data is no such data."""
+def _orientation(image: Image.Image) -> object:
+    """The EXIF orientation, 1 to 8 if it is a valid one; None where there is none or the EXIF data is no such data."""
     with contextlib.suppress(*DAMAGED):
-        found = image.getexif().get(ExifTags.Base.Orientation, 1)
-        if found in range(1, 9):
-            return int(found)
-    return 1
+        return image.getexif().get(ExifTags.Base.Orientation)
+    return None
 
 
 def opaque(image: Image.Image) -> tuple[Image.Image, bool]:
