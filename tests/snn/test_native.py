@@ -105,6 +105,22 @@ def test_a_library_is_compiled_once_into_a_cache_that_nobody_else_can_write(
     assert [path.suffix for path in (cache / "kernels").iterdir()] == [".so"]
 
 
+def test_a_linker_that_makes_its_own_file_lets_nobody_else_write_it(
+    source: Path, cache: Path, loaded: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linker = source.with_name("linker")
+    linker.write_text(
+        '#!/bin/sh\numask 0\nfor word; do case "$word" in *.so) rm -f "$word";; esac; done\n'
+        f'{native.find_compiler()} "$@" && for word; do case "$word" in *.so) chmod 777 "$word";; esac; done\n'
+    )
+    linker.chmod(0o700)
+    monkeypatch.setenv("CC", str(linker))
+    assert answer(compiled(source)) == 42
+    assert stat.S_IMODE(loaded[0].stat().st_mode) == 0o700
+    compiled(source)
+    assert loaded[0] == loaded[1]
+
+
 def below_a_file(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (cache.parent / "file").write_text("")
     monkeypatch.setenv("TNA_CACHE", str(cache.parent / "file" / "cache"))

@@ -169,10 +169,14 @@ def test_how_a_run_is_executed_is_no_part_of_its_identity() -> None:
 
 
 def trained(out: Path, compile: str) -> tuple[list[float], list[Event], Outcome]:
-    """Training losses, all events and the outcome of a tiny run with a smaller last batch."""
+    """Training losses, all events and the outcome of a tiny run with a smaller last batch.
+
+    Two epochs: ways of computing that differ in rounding come apart once a rounding makes or unmakes a spike.
+    """
     events: list[Event] = []
     model = Model(layout="8C3-AP4-12FC", timesteps=3)
-    update = {"model": model, "objective": Twin(alpha=1e-3), "runtime": Runtime.model_validate({"compile": compile})}
+    update = {"model": model, "objective": Twin(alpha=1e-3), "runtime": Runtime.model_validate({"compile": compile}),
+              "train": TINY.train.model_copy(update={"epochs": 2})}  # fmt: skip
     run = Run("tiny", "run", 0, TINY.model_copy(update=update))
     outcome = Experiment(out, emit=lambda run, event: events.append(event)).execute(run)
     return [event.train_loss for event in events if isinstance(event, EpochDone)], events, outcome
