@@ -1,4 +1,4 @@
-"""Where the program keeps things of its own."""
+"""Where data sets are, and where the program keeps things of its own."""
 
 from __future__ import annotations
 
@@ -19,3 +19,12 @@ def cache_folder() -> Path | None:
         return Path.home() / ".cache" / "tnacli"
     except RuntimeError:
         return None
+
+
+def data_root(root: str | None) -> tuple[Path, str]:
+    """The folder that holds data sets, and what named it: the recipe, the environment, or nobody."""
+    if root is not None:
+        return Path(root).expanduser(), "data.root"
+    if named := os.environ.get("TNA_DATA"):
+        return Path(named).expanduser(), "$TNA_DATA"
+    return Path("data"), "the default, as neither data.root nor $TNA_DATA is set"

@@ -21,13 +21,14 @@ def with_place(runs: Iterable[Run], *, device: str, data_root: str | None) -> tu
 
 
 def _placed(run: Run, device: str, data_root: str | None) -> Settings:
+    from tnacli.recipe.located import located
     from tnacli.recipe.schema import Runtime
 
     update: dict[str, Data | Runtime] = {}
     if device != "auto":
         update["runtime"] = Runtime.model_validate({**run.settings.runtime.model_dump(), "device": device})
     if data_root is not None and run.settings.data.name != "digits":
-        update["data"] = run.settings.data.model_copy(update={"root": data_root})
+        update["data"] = run.settings.data.model_copy(update={"root": located(data_root, Path())})
     return run.settings.model_copy(update=update)
 
 

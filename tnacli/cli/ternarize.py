@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -117,11 +118,12 @@ def ternarize(
 
     output = Output(as_json, quiet, verbose)
     loaded = load_checkpoint(checkpoint)
-    require_trust(loaded.settings.model, trust_build, str(checkpoint))
+    model = require_trust(loaded.settings.model, trust_build, str(checkpoint))
     run = compression_run(
         loaded, source=str(checkpoint), mode=mode, delta=delta, threshold=threshold, share=share, gradual=gradual,
         epochs=epochs, twin=twin, alpha=alpha, learning_rate=learning_rate, seed=seed,
     )  # fmt: skip
+    run = dataclasses.replace(run, settings=run.settings.model_copy(update={"model": model}))
     runs = with_place([run], device=device, data_root=data_root)
     trained = train_all(
         output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard, initial={loaded.digest: loaded}

@@ -14,14 +14,14 @@ from tnacli.data.choose import balanced, rest
 from tnacli.data.event_source import event_source
 from tnacli.data.generated import generated
 from tnacli.data.image_folders import image_folders
-from tnacli.data.locate import OWN, Search, locate, missing, missing_parts
+from tnacli.data.locate import Search, locate, missing, missing_parts
 from tnacli.data.published import obtain
 from tnacli.data.samples import Dataset, Samples, empty_like, fingerprint
 from tnacli.data.source import OnProgress, Source, no_progress
 from tnacli.errors import DataError
 from tnacli.places import cache_folder
 from tnacli.recipe.data_section import Augmentation, Data
-from tnacli.recipe.datasets import DATASETS
+from tnacli.recipe.datasets import DATASETS, OWN
 
 logger = logging.getLogger(__name__)
 

@@ -9,11 +9,9 @@ from typing import Literal
 
 from tnacli.data.folders import split_folders
 from tnacli.errors import DataError
+from tnacli.places import data_root
 from tnacli.recipe.data_section import Data
-from tnacli.recipe.datasets import DATASETS
-
-OWN = ("folder", "event_folder")
-"""Data sets of the user's own: the folder itself is named, not one that holds it."""
+from tnacli.recipe.datasets import DATASETS, OWN
 
 DVS_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -38,15 +36,6 @@ class Search:
     root_origin: str
     place: Place | None
     looked: tuple[str, ...]
-
-
-def data_root(root: str | None) -> tuple[Path, str]:
-    """The folder that holds data sets, and what named it: the recipe, the environment, or nobody."""
-    if root is not None:
-        return Path(root).expanduser(), "data.root"
-    if named := os.environ.get("TNA_DATA"):
-        return Path(named).expanduser(), "$TNA_DATA"
-    return Path("data"), "the default, as neither data.root nor $TNA_DATA is set"
 
 
 def locate(name: str, wanted: str, root: str | None) -> Search:
