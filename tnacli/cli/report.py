@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -42,6 +43,7 @@ def report(
     overlays: options.With = None,
     overrides: options.Set = None,
     out: options.Out = Path("runs"),
+    data_root: options.DataRoot = None,
     format: Annotated[
         str,
         typer.Option(
@@ -89,14 +91,15 @@ def report(
         raise UsageError("--table, --figure and --section exclude each other; give one")
     if table not in (None, 1, 2, 3):
         raise UsageError(f"the paper has tables 1, 2 and 3; there is no Table {table}")
-    groups = _groups(recipes or [], table, figure, section, overlays or [], overrides or [], run or [], seed or [], out)
+    groups = _groups(recipes or [], table, figure, section, overlays or [], overrides or [], run or [], seed or [], out,
+                     data_root)  # fmt: skip
     cells = [cell for group in groups for cell in group.cells]
     tables = _tables(groups, figure)
     if save is not None:
         _save(save, groups, tables, figure)
         output.say(f"wrote {save}")
     if save is None or check:
-        _print(output, format, tables)
+        _print(output, format, tables, cells)
     for hint in _hints(groups, out):
         output.say(hint)
     judged = [cell for cell in cells if cell.within is not None]
@@ -130,10 +133,12 @@ class Group(NamedTuple):
 
 def _groups(
     references: Sequence[str], table: int | None, figure: str | None, section: str | None, overlays: Sequence[str],
-    overrides: Sequence[str], runs: Sequence[str], seeds: Sequence[int], out: Path,
+    overrides: Sequence[str], runs: Sequence[str], seeds: Sequence[int], out: Path, data_root: str | None,
 ) -> list[Group]:  # fmt: skip
+    from tnacli.cli.common import with_data
     from tnacli.errors import UsageError
     from tnacli.report.cells import cell_of_folder, cells_of, is_run_folder, recipes_for
+    from tnacli.report.changed import compared
 
     folders = [Path(reference) for reference in references if is_run_folder(reference)]
     named = [reference for reference in references if not is_run_folder(reference)]
@@ -144,6 +149,7 @@ def _groups(
     groups: list[Group] = []
     for path in folders:
         cell = cell_of_folder(path)
+        (cell,) = compared([dataclasses.replace(cell, settings=with_data(cell.settings, data_root))])
         groups.append(Group(f"{cell.recipe}: {cell.name}, seed {cell.seeds[0]}", "", [cell]))
     if folders and not named:
         return groups
@@ -161,7 +167,9 @@ def _groups(
             overrides=overrides,
         )
         for one in loaded:
-            cells = list(cells_of(one, out, runs=runs, seeds=seeds))
+            placed = {name: with_data(settings, data_root) for name, settings in one.recipe.runs.items()}
+            one = dataclasses.replace(one, recipe=one.recipe.model_copy(update={"runs": placed}))
+            cells = list(compared(cells_of(one, out, runs=runs, seeds=seeds)))
             groups.append(Group(one.recipe.name, one.recipe.description, cells, number))
     return groups
 
@@ -203,9 +211,9 @@ def _hints(groups: Sequence[Group], out: Path) -> list[str]:
     return hints
 
 
-def _print(output: Output, format: str, tables: Sequence[Table]) -> None:
+def _print(output: Output, format: str, tables: Sequence[Table], cells: Sequence[Cell]) -> None:
     if format == "json":
-        output.document(_document(tables))
+        output.document(_document(tables, cells))
     elif format != "rich":
         output.stdout.file.write(_text(format, tables))
     for table in tables if format == "rich" else ():
@@ -218,10 +226,15 @@ def _print(output: Output, format: str, tables: Sequence[Table]) -> None:
             output.say(note, style="dim")
 
 
-def _document(tables: Sequence[Table]) -> dict[str, object]:
+def _document(tables: Sequence[Table], cells: Sequence[Cell]) -> dict[str, object]:
     from tnacli.report.table import document
 
-    return {"command": "report", "version": 1, "tables": [document(table) for table in tables]}
+    changed = [
+        {"recipe": cell.recipe, "run": cell.name, "seed": seed, "folder": str(cell.folders[seed].path), "changes": how}
+        for cell in cells
+        for seed, how in cell.changed_files.items()
+    ]
+    return {"command": "report", "version": 1, "tables": [document(table) for table in tables], "changed_data": changed}
 
 
 def _text(format: str, tables: Sequence[Table]) -> str:
@@ -253,7 +266,7 @@ def _save(path: Path, groups: Sequence[Group], tables: Sequence[Table], figure: 
         title, description = groups[0][:2] if len(groups) == 1 else ("tna report", "")
         write_atomically(path, page(title, description, cells, f"written by tnacli {__version__}").encode())
     elif suffix == ".json":
-        write_atomically(path, (json.dumps(_document(tables), indent=2, allow_nan=False) + "\n").encode())
+        write_atomically(path, (json.dumps(_document(tables, cells), indent=2, allow_nan=False) + "\n").encode())
     elif suffix in _SUFFIXES:
         write_atomically(path, _text(_SUFFIXES[suffix], tables).encode())
     else:

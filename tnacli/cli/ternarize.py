@@ -82,6 +82,9 @@ def ternarize(
     ] = None,
     out: options.Out = Path("runs"),
     data_root: options.DataRoot = None,
+    other_data: Annotated[
+        bool, typer.Option("--other-data", help="Fine-tune even on other data than CHECKPOINT learned from.")
+    ] = False,
     trust_build: options.TrustBuild = None,
     device: options.Device = "auto",
     fresh: options.Fresh = False,
@@ -111,7 +114,7 @@ def ternarize(
 
     load_torch()
     from tnacli.cli.results import show_results
-    from tnacli.cli.running import train_all
+    from tnacli.cli.running import Start, train_all
     from tnacli.fine_tuning import compression_run
     from tnacli.snn.own import require_trust
     from tnacli.training.checkpoint import load_checkpoint
@@ -126,7 +129,7 @@ def ternarize(
     run = dataclasses.replace(run, settings=run.settings.model_copy(update={"model": model}))
     runs = with_place([run], device=device, data_root=data_root)
     trained = train_all(
-        output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard, initial={loaded.digest: loaded}
+        output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard, start=Start(loaded, other_data)
     )
     show_results(output, trained, {}, command="ternarize")
     trained.refuse_diverged()

@@ -14,6 +14,9 @@ from tnacli.data.locate import DVS_CLASSES, files_folder, locate
 from tnacli.errors import DataError
 from tnacli.recipe.data_section import Data
 
+GLANCE = r"^[0-9]{1,12}:[0-9a-f]{16}$"
+"""What is kept of a folder: how many files, and a digest."""
+
 
 def files_there(data: Data) -> dict[str, str] | None:
     """By folder, seen from that of the data set, its number of files and a digest of their names, sizes and times.
@@ -35,9 +38,14 @@ def files_there(data: Data) -> dict[str, str] | None:
         else:
             folder = place.path
             folders = [
-                Path(entry.path) for split in split_folders(folder).values() for entry in entries(split) if entry.is_dir()
+                Path(entry.path)
+                for split in split_folders(folder).values()
+                for entry in entries(split)
+                if entry.is_dir()
             ]
-        return {each.relative_to(folder.parent if each == folder else folder).as_posix(): _glance(each) for each in folders}
+        return {
+            each.relative_to(folder.parent if each == folder else folder).as_posix(): _glance(each) for each in folders
+        }
     except (DataError, OSError):
         return None
 
@@ -54,16 +62,20 @@ def _glance(folder: Path) -> str:
 
 def changes(then: Mapping[str, str], now: Mapping[str, str]) -> str:
     """Which folders are not what they were: `train/cat (100 files then, 103 now), test/dog (gone)`; empty if none is."""
-    found = []
+    kinds: dict[str, list[str]] = {}
     for folder in sorted({*then, *now}):
         before, after = then.get(folder), now.get(folder)
-        if before is None:
-            found.append(f"{folder} (new)")
-        elif after is None:
-            found.append(f"{folder} (gone)")
-        elif before != after:
+        if before == after:
+            continue
+        if before is None or after is None:
+            what = "new" if before is None else "gone"
+        else:
             old, new = (int(text.partition(":")[0]) for text in (before, after))
             what = f"{old:,} files then, {new:,} now" if old != new else "files of other names, sizes or times"
-            found.append(f"{folder} ({what})")
-    shown = ", ".join(found[:3])
-    return shown if len(found) <= 3 else f"{shown} and {len(found) - 3} more folders"
+        kinds.setdefault(what, []).append(folder)
+    said = []
+    for what, folders in kinds.items():
+        more = f" and {len(folders) - 3} more" if len(folders) > 3 else ""
+        said.append(f"{', '.join(folders[:3])}{more} ({what})")
+    others = sum(len(folders) for folders in list(kinds.values())[3:])
+    return ", ".join(said[:3]) + (f", and {others} more" if others else "")

@@ -69,6 +69,7 @@ def load(
         loaded["test"] = _read(source, "test", chosen["test"])
     nothing = empty_like(next(iter(loaded.values())))
     loaded = {split: samples for split, samples in loaded.items() if split in splits}
+    digests = {split: samples.digest() for split, samples in loaded.items()}
     for note in source.notes:
         logger.info("%s: %s", facts.title, note)
     return Dataset(
@@ -82,8 +83,9 @@ def load(
         std=std,
         augmentation=resolved(data),
         source=source.origin,
-        fingerprint=fingerprint(source.classes, loaded),
+        fingerprint=fingerprint(source.classes, digests),
         notes=source.notes,
+        digests=digests,
     )
 
 

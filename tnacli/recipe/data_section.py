@@ -29,7 +29,9 @@ class Data(Section):
     """Which samples a run learns from and is measured on."""
 
     name: str = Field("digits", description=f"the data set: {', '.join(DATASETS)}")
-    root: str | None = Field(None, description="folder that holds the data sets, as seen from this file (default: $TNA_DATA, or ./data)")
+    root: str | None = Field(
+        None, description="folder that holds the data sets, as seen from this file (default: $TNA_DATA, or ./data)"
+    )
     format: Literal["auto", "official", "folder", "generated"] = Field(
         "auto",
         description="official files, {train,test}/<class>/ folders, or generated samples of the same shape; "
