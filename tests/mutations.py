@@ -104,7 +104,20 @@ def run_tests(folder: Path, tests: tuple[str, ...] | list[str]) -> subprocess.Co
     """pytest in a copy of the tree, up to the first failure. Raises TimeoutExpired."""
     environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "300"}
     environment.setdefault("OMP_NUM_THREADS", "1")
-    command = [sys.executable, "-m", "pytest", "-n0", "-m", "", "-x", "-rf", "--tb=short", "-p", "no:cacheprovider", *tests]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-n0",
+        "-m",
+        "",
+        "-x",
+        "-rf",
+        "--tb=short",
+        "-p",
+        "no:cacheprovider",
+        *tests,
+    ]
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
     )

@@ -52,7 +52,7 @@ def build_objective(
     base = networks["base"]
     if settings.compression is not None and isinstance(base, Network) and not base.hidden:
         raise RecipeError(
-            f"compression.mode: acts on the layers between the first and the last, and the network of {settings.model.build} "
+            f"compression.mode: acts on the layers between the first and the last, and the network of {settings.model.function} "
             f"has none: its convolutions (Conv2d) and matrix products (Linear) are counted"
         )
     if isinstance(objective, Twin):

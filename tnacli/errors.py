@@ -3,7 +3,7 @@
     TnaError                 1   never raised itself
     ├── UsageError           2   the command line does not make sense
     ├── RecipeError          3   a recipe, overlay or override is wrong
-    ├── DataError            4   a data set is missing, damaged or does not fit
+    ├── DataError            4   a data set is missing, damaged, does not fit, or is not what a run learned from
     ├── DeviceError          5   the device or precision asked for is not there
     ├── ToleranceError       6   a number or effect is not as it should be, or none is there to judge
     ├── DivergedError        7   training produced NaN or infinite values, or a dead network
@@ -41,7 +41,7 @@ class RecipeError(TnaError):
 
 
 class DataError(TnaError):
-    """A data set is missing, damaged or does not fit what was asked for."""
+    """A data set is missing, damaged, does not fit what was asked for, or is not the one that a run learned from."""
 
     exit_code = 4
 

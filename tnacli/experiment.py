@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,17 @@ import torch
 
 from tnacli.build import build_objective
 from tnacli.data.batches import Batches
-from tnacli.data.load import load
-from tnacli.data.locate import source_there
+from tnacli.data.learned_from import LearnedFrom
 from tnacli.data.samples import Dataset, Samples
 from tnacli.errors import DataError, FileFormatError, RunBusyError, Stopped, StorageError, TnaError
+from tnacli.evaluation.samples import require_fitting
 from tnacli.exporting import Exported, export_checkpoint
 from tnacli.objectives.objective import Objective
 from tnacli.quant.weights import load_latent_state
 from tnacli.recipe.identity import Run
 from tnacli.recipe.schema import Settings, as_json
 from tnacli.report.store import RunFolder
+from tnacli.run_data import RunData
 from tnacli.snn.native import switched_off
 from tnacli.stems import stem_of, wanted_epochs
 from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network, save_checkpoint
@@ -62,8 +63,9 @@ class Experiment:
     """Executes runs below the folder `out`, loading each data set once.
 
     Under torchrun every process makes one; the first alone looks at folders, writes, and tells the others. `emit` hears every
-    event of every run, in the first process. `initial` maps identities of checkpoints to start from to the checkpoints.
-    `coming` are the runs that are to be executed: a full-precision one keeps the checkpoints that they branch off from.
+    event of every run, in the first process. `initial` maps identities of checkpoints to start from to the checkpoints, which
+    must have learned from the data that is there now, unless `other_data` is welcome. `coming` are the runs that are to be
+    executed: a full-precision one keeps the checkpoints that they branch off from.
     """
 
     def __init__(
@@ -74,15 +76,16 @@ class Experiment:
         stop: StopRequest | None = None,
         on_data: Callable[[str, int, int], None] | None = None,
         initial: Mapping[str, Checkpoint] | None = None,
+        other_data: bool = False,
         coming: Iterable[Run] = (),
     ) -> None:
         self.out = out
         self._wanted = wanted_epochs(coming)
-        self._emit, self._stop, self._on_data = emit, stop or StopRequest(), on_data
-        self._initial = dict(initial or {})
-        self._datasets: dict[str, Dataset] = {}
+        self._emit, self._stop = emit, stop or StopRequest()
+        self._initial, self._other_data = dict(initial or {}), other_data
         self._warned_of_slow_path = False
         self._ranks = ranks()
+        self._data = RunData(self._ranks, on_data)
         if not self._ranks.first:
             self._emit = lambda run, event: None
 
@@ -90,13 +93,15 @@ class Experiment:
         """The result of `run`: taken from its folder if finished, else trained, going on from its last checkpoint.
 
         A finished run that is asked for `fresh` is trained again; what was there is moved aside, not overwritten.
+        Raises DataError if what is there was learned from other data than is there now, and `fresh` is not asked for.
         """
+        self.require_same_data([run], fresh=fresh)
         with contextlib.ExitStack() as held:
             outcome = self._ranks.told(lambda: self._found(run, held, fresh))
             if not outcome.trained:
                 return outcome
             try:
-                return dataclasses.replace(outcome, result=self._train(run, outcome.folder))
+                return dataclasses.replace(outcome, result=self._train(run, outcome.folder, fresh))
             except Stopped as error:
                 if fresh:
                     error.args = (f"{error} Leave out --fresh then, which begins anew.",)
@@ -116,8 +121,6 @@ class Experiment:
             # Left by a killed export. Another process at it, or a place that is only read, is no reason to fail.
             with contextlib.suppress(RunBusyError, StorageError), folder.locked():
                 folder.remove_leftovers()
-            if (said := self._other_data(run, folder.result)) is not None:
-                self._emit(run, Warned(said))
             return Outcome(run, folder, folder.result, trained=False)
         held.enter_context(folder.locked())
         if folder.status == "finished" and folder.result is not None:  # by another process, just now
@@ -125,27 +128,71 @@ class Experiment:
         folder.remove_leftovers()
         return Outcome(run, folder, {}, trained=True)
 
-    def _other_data(self, run: Run, result: Mapping[str, Any]) -> str | None:
-        """That a finished run learned from other data than it would now, as far as can be told without reading any."""
-        then, loaded = result["data"], self._datasets.get(_data_key(run))
-        now = source_there(run.settings.data) if loaded is None else loaded.source
-        if now is not None and now != then["source"]:
-            return f"finished before on {_SOURCES[then['source']]}; now {_SOURCES[now]} are there; --fresh trains anew"
-        if loaded is not None and loaded.fingerprint != then["fingerprint"]:
-            return f"finished before on other samples than {loaded.name} has now; --fresh trains anew"
-        return None
+    def require_same_data(self, runs: Iterable[Run], *, fresh: bool = False) -> tuple[str, ...]:
+        """Compare what is to be reused for `runs` with the data there now, all of it before anything is trained.
 
-    def _teacher(self, run: Run) -> Checkpoint | None:
+        That is what finished and interrupted runs and teachers learned from, unless asked for `fresh`, and checkpoints to
+        start from. Returns what is to be told. Raises DataError that names every run which learned from other data.
+        """
+        other: list[tuple[Run, str]] = []
+        absent: dict[str, None] = {}
+        for run in runs:
+            start = None if run.initial is None or self._other_data else self._initial.get(run.initial)
+            if start is not None:
+                now = self._data.compare(run, LearnedFrom.model_validate(start.about["data"]))
+                if now.changed:
+                    raise DataError(
+                        f"the checkpoint has learned from other data than is there now: {now.changed}. Restore it, or go on "
+                        f"with what is there: --other-data."
+                    )
+            for one in self._reused(run, fresh):
+                there, changed = self._compared(one)
+                if changed:
+                    other.append((one, changed))
+                elif not there:
+                    absent[one.settings.data.name] = None
+        if other:
+            raise DataError(self._ranks.told(lambda: _explained([(run, self._folder(run), how) for run, how in other])))
+        return tuple(
+            f"the data set {name} is not there now: finished runs are taken without comparing their data"
+            for name in absent
+        )
+
+    def differs(self, run: Run) -> bool:
+        """Whether what is stored of `run` was learned from other data than is there now."""
+        return bool(self._compared(run)[1])
+
+    def _reused(self, run: Run, fresh: bool) -> Iterator[Run]:
+        if not fresh:
+            yield run
+            # A teacher that has learned from other data is trained anew with the run, and not needed for a finished one.
+            if run.teacher is not None and not self.finished(run):
+                yield run.teacher
+
+    def _compared(self, run: Run) -> tuple[bool, str]:
+        """Whether the data of `run` is there, and how it is other than what was learned from, if anything was."""
+        then = self._ranks.told(lambda: self._folder(run).learned_from)
+        if then is None:
+            return True, ""
+        now = self._data.compare(run, then)
+        if now.there and not now.changed and self.finished(run):
+            self._ranks.told(lambda: self._folder(run).found_same(now.files))
+        return now.there, now.changed
+
+    def _folder(self, run: Run) -> RunFolder:
+        return RunFolder.of(self.out, run)
+
+    def _teacher(self, run: Run, fresh: bool) -> Checkpoint | None:
         """The checkpoint of the network that teaches `run`, trained if need be; None for a run that has no teacher."""
         if run.teacher is None:
             return None
-        # A teacher is shared by many runs; asking for them afresh does not train it again.
-        taught = self.execute(run.teacher)
+        # A teacher is shared by many runs; asking for them afresh does not train it again, but on other data.
+        taught = self.execute(run.teacher, fresh=fresh and self.differs(run.teacher))
         return self._ranks.told(lambda: load_checkpoint(taught.checkpoint))
 
-    def _train(self, run: Run, folder: RunFolder) -> dict[str, Any]:
+    def _train(self, run: Run, folder: RunFolder, fresh: bool) -> dict[str, Any]:
         settings = run.settings
-        taught_by = self._teacher(run)
+        taught_by = self._teacher(run, fresh)
         device = resolve_device(self._ranks.device(settings.runtime.device))
         resolve_precision(settings.train.precision, device)  # refused before anything is read
         dataset = self.dataset(run)
@@ -159,8 +206,13 @@ class Experiment:
             seed=run.seed,
             teacher=None if teacher is None else teacher.to(device),
         )
+        about = _about(run, dataset, self._data.about(run), self._ranks)
         if run.initial is not None:
-            _start_from(objective, self._initial[run.initial])
+            start = self._initial[run.initial]
+            if start.about["data"]["fingerprint"] != dataset.fingerprint:
+                about["altered"].append("fine-tuned on other data than its checkpoint learned from")
+            require_fitting(dataset, start.about["classes"], start.about["channels"])
+            _start_from(objective, start)
         prepare(objective, settings)
 
         def emit(event: Event) -> None:
@@ -179,7 +231,7 @@ class Experiment:
         resumed = self._ranks.told(lambda: self._newest(run, folder) or self._branched(run, folder, dataset))
         precision, kept = _precision(settings, device, resumed)
         path, slow = kernels(objective, device, None if resumed is None else resumed.about.get("kernels"))
-        about = {**_about(run, dataset, self._ranks), "kernels": path}
+        about["kernels"] = path
         splits = _splits(dataset, run, device, self._ranks)
         trainer = Trainer(
             objective, settings, splits, seed=run.seed, about=about, device=device,
@@ -241,13 +293,7 @@ class Experiment:
 
     def dataset(self, run: Run) -> Dataset:
         """The data of a run, from memory if an earlier run had the same."""
-        key = _data_key(run)
-        if key not in self._datasets:
-            self._datasets.clear()  # one at a time: they can be large
-            self._datasets[key] = self._ranks.in_turn(
-                lambda: load(run.settings.data, run.settings.model.timesteps, on_progress=self._on_data)
-            )
-        return self._datasets[key]
+        return self._data.load(run)
 
     def _newest(self, run: Run, folder: RunFolder) -> Checkpoint | None:
         """The newest whole checkpoint; a damaged one is reported, and the one before it used."""
@@ -281,8 +327,17 @@ class Experiment:
         return checkpoint
 
 
-def _data_key(run: Run) -> str:
-    return repr((run.settings.data, run.settings.model.timesteps))
+def _explained(other: Sequence[tuple[Run, RunFolder, str]]) -> str:
+    """The error for runs that learned from other data, with what can be done about it."""
+    lines = [f"{len(other)} run{'s' if len(other) > 1 else ''} learned from other data than is there now:"]
+    lines += [f"  {folder.path}: {how}" for _, folder, how in other[:8]]
+    if len(other) > 8:
+        lines.append(f"  and {len(other) - 8} more")
+    lines.append(
+        "Results of different data are not mixed. Restore the data, train again with --fresh (what is there is moved aside), or "
+        "keep both: another --out."
+    )
+    return "\n".join(lines)
 
 
 def _precision(settings: Settings, device: torch.device, begun: Checkpoint | None) -> tuple[str, str | None]:
@@ -310,7 +365,7 @@ def _start_from(objective: Objective, initial: Checkpoint) -> None:
         objective.auxiliary.load_state_dict(helpers)
 
 
-def _about(run: Run, dataset: Dataset, among: Ranks) -> dict[str, Any]:
+def _about(run: Run, dataset: Dataset, data: dict[str, Any], among: Ranks) -> dict[str, Any]:
     altered = list(run.altered)
     if not among.alone and not run.settings.runtime.sync_batch_norm:
         altered.append(f"batch norm in each of {among.world} processes by itself")
@@ -320,7 +375,7 @@ def _about(run: Run, dataset: Dataset, among: Ranks) -> dict[str, Any]:
         "identity": run.identity,
         "altered": altered,
         "initial": run.initial,
-        "data": {"name": dataset.name, "source": dataset.source, "fingerprint": dataset.fingerprint},
+        "data": data,
         "kind": dataset.kind,
         "classes": list(dataset.classes),
         "channels": dataset.channels,

@@ -10,17 +10,26 @@ from typing import Any
 import torch
 
 from tnacli.data.batches import Batches
+from tnacli.data.learned_from import LearnedFrom
 from tnacli.data.samples import Dataset
 from tnacli.deploy.formats import FORMATS, Deployed, deploy
 from tnacli.evaluation.accuracy import measure
-from tnacli.evaluation.samples import evaluation_batches
+from tnacli.evaluation.samples import evaluation_batches, same_samples
 from tnacli.packed.document import InputFacts, Origin
 from tnacli.packed.export import export, exportable, pack_network, verify
 from tnacli.packed.model import PackedNetwork
 from tnacli.snn.network import SpikingNetwork
 from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network
 
-__all__ = ["ENCODINGS", "FORMATS", "Exported", "checkpoint_batches", "deploy_checkpoint", "export_checkpoint"]
+__all__ = [
+    "ENCODINGS",
+    "FORMATS",
+    "Exported",
+    "checkpoint_batches",
+    "deploy_checkpoint",
+    "export_checkpoint",
+    "same_data",
+]
 
 ENCODINGS = {"2bit": "ternary2", "base3": "ternary5"}
 """What the command line calls the encodings of the packed format: four weights a byte, or five."""
@@ -135,8 +144,8 @@ def _prepare(
     network.eval()
     with torch.no_grad():
         accuracy = measure(predict, batches.epoch(0)).accuracy
-    if samples is None:
-        # The accuracy that a file states is that of all test samples, or none.
+    if samples is None and (dataset is not None or same_data(checkpoint, batches, data_root=data_root)[0]):
+        # The accuracy that a file states is that of all test samples of the run, or none.
         origin = packed.about.origin.model_copy(update={"accuracy": accuracy})
         packed = dataclasses.replace(packed, about=packed.about.model_copy(update={"origin": origin}))
     return _Ready(network, packed, torch.cat(inputs), torch.cat(logits), accuracy)
@@ -189,3 +198,21 @@ def checkpoint_batches(
         mean=about["mean"], std=about["std"], split=split, samples=samples, data_root=data_root, dataset=dataset,
         batch_size=batch_size, device=device,
     )  # fmt: skip
+
+
+def same_data(
+    checkpoint: Checkpoint,
+    seen: Batches,
+    *,
+    split: str = "test",
+    samples: int | None = None,
+    data_root: str | None = None,
+) -> tuple[bool | None, str]:
+    """`same_samples` of batches that `checkpoint_batches` has given with the same arguments."""
+    data = checkpoint.settings.data
+    if data_root is not None:
+        data = data.model_copy(update={"root": data_root})
+    # Without a limit a split is whole, but for the training samples among which those held out are then counted.
+    whole = samples is None and not (split == "train" and data.validation_samples)
+    then = LearnedFrom.model_validate(checkpoint.about["data"])
+    return same_samples(then, data, seen.samples, split if whole else None)

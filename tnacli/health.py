@@ -176,10 +176,10 @@ def _compile() -> Iterator[Finding]:
 
 def _data(root: str | None) -> Iterator[Finding]:
     from tnacli.data.status import status
-    from tnacli.recipe.datasets import DATASETS
+    from tnacli.recipe.datasets import DATASETS, OWN
 
     for name in DATASETS:
-        if name in ("folder", "event_folder"):
+        if name in OWN:
             continue
         seen = status(name, root)
         if seen.problem is not None:

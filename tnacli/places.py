@@ -1,4 +1,4 @@
-"""Where the program keeps things of its own."""
+"""Where data sets are, and where the program keeps things of its own."""
 
 from __future__ import annotations
 
@@ -28,3 +28,12 @@ def make_folder(folder: Path) -> None:
     """
     for missing in reversed([place for place in (folder, *folder.parents) if not place.exists()]):
         missing.mkdir(mode=0o755, exist_ok=True)
+
+
+def data_root(root: str | None) -> tuple[Path, str]:
+    """The folder that holds data sets, and what named it: the recipe, the environment, or nobody."""
+    if root is not None:
+        return Path(root).expanduser(), "data.root"
+    if named := os.environ.get("TNA_DATA"):
+        return Path(named).expanduser(), "$TNA_DATA"
+    return Path("data"), "the default, as neither data.root nor $TNA_DATA is set"

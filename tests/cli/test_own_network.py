@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -98,6 +99,35 @@ def test_the_whole_story(tna: Tna, folder: Path) -> None:
     assert tna("evaluate", "own.safetensors", "--json").json["accuracy"] == layout["accuracy"]["base"]
     assert not (folder / "imported").exists()
     assert tna("evaluate", "own.safetensors", "--trust-build", FREE).code == 2
+
+
+def test_the_module_lies_beside_the_recipe(tna: Tna, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From another folder too; a teacher and an export come to it as well, a checkpoint by itself never does."""
+    text = RECIPE.replace("name: own\n", "name: own\nexport: true\n").replace(
+        "  full:", '  kd: {model: {build: "./lies_here:by_layout"}, objective: {kind: distill, alpha: 1}}\n  full:'
+    )
+    (folder / "own.yaml").write_text(text)
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    trained = tna("train", "../own.yaml", "--run", "kd", "--json")
+    assert trained.code == 0, trained.err
+    (run,) = trained.json["runs"]
+    forgotten(folder)
+    shutil.rmtree(run["folder"])
+    again = tna("train", "../own.yaml", "--run", "kd", "--json").json["runs"][0]  # of a teacher that is there
+    assert (again["identity"], again["accuracy"]) == (run["identity"], run["accuracy"])
+    assert tna("inspect", again["packed"]["path"]).code == 0
+    forgotten(folder)
+    for trusted, code in (("lies_here:by_layout", 3), ("../lies_here:by_layout", 0), ("../lies_here:other", 2)):
+        assert tna("evaluate", run["checkpoint"], "--trust-build", trusted).code == code
+        forgotten(folder)
+    (full,) = tna("train", "../own.yaml", "--run", "full", "--set", "export=false", "--json").json["runs"]
+    forgotten(folder)
+    common = ("ternarize", full["checkpoint"], "--delta", 0.02, "--epochs", 1, "--json", "--trust-build")
+    refused = tna(*common, FREE)  # by its own word the checkpoint's module lies in the folder above
+    assert (refused.code, "name that folder: FOLDER/lies_here" in refused.err) == (3, True)
+    forgotten(folder)
+    assert tna(*common, f"../{FREE}").code == 0
 
 
 def test_code_that_is_not_there(tna: Tna, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

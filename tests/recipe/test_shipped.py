@@ -27,7 +27,9 @@ QUICK = ("quickstart", "table2_fashion_mnist", "table1_cifar10dvs", "nmnist", "f
 """One recipe for each kind of data, and every objective; the others take minutes together."""
 
 
-@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES])
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
+)
 def test_it_trains_under_smoke(name: str, runs_of_smoke: Experiment) -> None:
     loaded = load(name, overlays=["smoke"])
     for run in plan(loaded):

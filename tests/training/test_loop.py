@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,6 @@ from tnacli.errors import DataError, DivergedError, Interrupted, RunBusyError, S
 from tnacli.experiment import Experiment, Outcome
 from tnacli.quant.weights import compression_mode
 from tnacli.recipe.compression_section import Ternary
-from tnacli.recipe.data_section import Data
 from tnacli.recipe.identity import Run
 from tnacli.recipe.objective_section import Distill
 from tnacli.recipe.schema import Settings, Train
@@ -197,16 +197,20 @@ def test_a_layer_that_comes_out_all_zero_ends_the_run(out: Path) -> None:
 
 
 def test_changed_data_is_noticed_before_training_goes_on(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import dataclasses
-
-    from tnacli import experiment
+    """Also where nothing is known of the files, and where only the checkpoint tells."""
+    from tnacli import run_data
 
     run = run_of(TINY)
     with pytest.raises(Stopped):
         Experiment(out, stop=StopAfter(2)).execute(run)
-    load = experiment.load
-    monkeypatch.setattr(experiment, "load", lambda *a, **k: dataclasses.replace(load(*a, **k), fingerprint="other"))
+    load = run_data.load
+    monkeypatch.setattr(run_data, "load", lambda *a, **k: replace(load(*a, **k), fingerprint="other"))
     with pytest.raises(DataError, match="not the one that this run began with"):
+        Experiment(out).execute(run)
+    folder = RunFolder.of(out, run)
+    begun = folder.read_json("run.json")
+    folder.write_json("run.json", {**begun, "data": {**begun["data"], "files": None}})
+    with pytest.raises(DataError, match=r"1 run learned from other data than is there now:\n.*: other samples\n"):
         Experiment(out).execute(run)
 
 
@@ -320,37 +324,15 @@ def test_a_finished_pupil_needs_no_teacher(out: Path) -> None:
     assert RunFolder.of(out, taught.teacher).status == "new"
 
 
-def test_a_finished_run_says_that_other_data_is_there_now(out: Path, tmp_path: Path, trained: Outcome) -> None:
-    run = run_of(TINY.model_copy(update={"data": Data(name="cifar10", root=str(tmp_path))}))
-    folder = RunFolder.of(out, run)
-    folder.path.mkdir(parents=True)
-    data = {"name": "cifar10", "source": "folder", "fingerprint": "0"}
-    folder.write_json("result.json", {**trained.result, "data": data})
-
-    def warned() -> list[str]:
-        events: list[Event] = []
-        assert not Experiment(out, emit=lambda run, event: events.append(event)).execute(run).trained
-        return [event.message for event in events if isinstance(event, Warned)]
-
-    assert warned() == []  # no data at all: nothing to compare with
-    for split in ("train", "test"):
-        (tmp_path / "cifar10" / split / "cat").mkdir(parents=True)
-    assert warned() == []
-    (tmp_path / "cifar-10-batches-py").mkdir()
-    assert warned() == ["finished before on class folders; now official files are there; --fresh trains anew"]
-
-
 def test_a_finished_run_is_compared_with_data_that_is_loaded_already(out: Path) -> None:
     Experiment(out).execute(run_of(TINY))
-    events: list[Event] = []
-    experiment = Experiment(out, emit=lambda run, event: events.append(event))
+    experiment = Experiment(out)
     experiment.dataset(run_of(TINY))
-    experiment.execute(run_of(TINY))
-    assert [event for event in events if isinstance(event, Warned)] == []
+    assert not experiment.execute(run_of(TINY)).trained
     (folder,) = out.glob("tiny/*")
     result = json.loads((folder / "result.json").read_text())
     result["data"]["fingerprint"] = "another"
     (folder / "result.json").write_text(json.dumps(result))
-    experiment.execute(run_of(TINY))
-    (warned,) = [event.message for event in events if isinstance(event, Warned)]
-    assert warned == "finished before on other samples than digits has now; --fresh trains anew"
+    with pytest.raises(DataError, match="other samples"):
+        experiment.execute(run_of(TINY))
+    assert experiment.execute(run_of(TINY), fresh=True).trained

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from tnacli.errors import FileFormatError
 
 if TYPE_CHECKING:
-    from tnacli.recipe.data_section import Data
     from tnacli.recipe.identity import Run
-    from tnacli.recipe.schema import Runtime, Settings
+    from tnacli.recipe.schema import Settings
 
 
 def with_place(runs: Iterable[Run], *, device: str, data_root: str | None) -> tuple[Run, ...]:
@@ -20,15 +19,23 @@ def with_place(runs: Iterable[Run], *, device: str, data_root: str | None) -> tu
     return tuple(dataclasses.replace(run, settings=_placed(run, device, data_root)) for run in runs)
 
 
+def with_data(settings: Settings, data_root: str | None) -> Settings:
+    """The same settings with the data below `data_root`, as seen from here, if that is given."""
+    from tnacli.recipe.located import located
+
+    if data_root is None or settings.data.name == "digits":
+        return settings
+    return settings.model_copy(update={"data": settings.data.model_copy(update={"root": located(data_root, Path())})})
+
+
 def _placed(run: Run, device: str, data_root: str | None) -> Settings:
     from tnacli.recipe.schema import Runtime
 
-    update: dict[str, Data | Runtime] = {}
-    if device != "auto":
-        update["runtime"] = Runtime.model_validate({**run.settings.runtime.model_dump(), "device": device})
-    if data_root is not None and run.settings.data.name != "digits":
-        update["data"] = run.settings.data.model_copy(update={"root": data_root})
-    return run.settings.model_copy(update=update)
+    settings = with_data(run.settings, data_root)
+    if device == "auto":
+        return settings
+    runtime = Runtime.model_validate({**settings.runtime.model_dump(), "device": device})
+    return settings.model_copy(update={"runtime": runtime})
 
 
 def require_network(file: Path) -> None:

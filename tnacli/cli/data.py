@@ -30,10 +30,10 @@ def data(
     if context.invoked_subcommand is not None:
         return
     from tnacli.data.status import status
-    from tnacli.recipe.datasets import DATASETS
+    from tnacli.recipe.datasets import DATASETS, OWN
 
     output = Output(as_json)
-    found = [status(name, data_root) for name in DATASETS if name not in ("folder", "event_folder")]
+    found = [status(name, data_root) for name in DATASETS if name not in OWN]
     if as_json:
         sets = [{**dataclasses.asdict(s), "path": None if s.path is None else str(s.path)} for s in found]
         output.document({"command": "data", "version": 1, "data": sets})

@@ -16,6 +16,7 @@ from tnacli.recipe.layout import LayerShape, layer_shapes
 from tnacli.recipe.load import Loaded
 from tnacli.recipe.schema import Settings
 from tnacli.recipe.siblings import models_of
+from tnacli.report.changed import data_changed
 from tnacli.report.store import RunFolder
 
 
@@ -58,6 +59,8 @@ def show(output: Output, loaded: Loaded, runs: tuple[Run, ...], out: Path) -> No
             size_text(size["packed_bytes"]) if size and size["packed_bytes"] else "", *_costs_texts(run.settings),
             record["folder"],
         ])  # fmt: skip
+        if record["data_changed"]:
+            output.say(f"{run.name} seed {run.seed}: data files changed since: {record['data_changed']}")
     numbers = ("parameters", "checkpoint", "packed 2-bit", "FLOP a sample", "FLOP in all", "memory of a step")
     output.table(
         f"{loaded.recipe.name}: runs", ["run", "seed", "status", *numbers, "folder"], rows, right=("seed", *numbers)
@@ -73,6 +76,7 @@ def _record(run: Run, out: Path) -> dict[str, Any]:
     return {
         "run": run.name, "seed": run.seed, "identity": run.identity, "status": folder.status, "folder": str(folder.path),
         "altered": list(run.altered), "size": sizes(run.settings),
+        "data_changed": data_changed(run.settings.data, folder.learned_from) or None,
         "costs": None if found is None else asdict(found), "settings": run.settings.model_dump(mode="json"),
     }  # fmt: skip
 

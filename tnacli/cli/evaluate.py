@@ -152,9 +152,11 @@ def evaluate(
         elif len(files) == 1 and measured.result.firing_rate:
             _rates(output, measured)
         for record in records:
+            who = f"{record['file']}: " if len(files) > 1 else ""
             if record["altered"]:
-                who = f"{record['file']}: " if len(files) > 1 else ""
                 output.say(f"{who}trained {'; '.join(record['altered'])}")
+            for note in record["notes"]:
+                output.say(f"{who}{note}")
     low = [f"{r['file']}: {r['accuracy']:g} % on {r['split']}" for r in records if r["enough"] is False]
     if low:
         raise ToleranceError(

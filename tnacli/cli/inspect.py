@@ -93,7 +93,7 @@ def _checkpoint(file: Path, trusted: str | None) -> tuple[dict[str, Any], list[d
         "timesteps": network.timesteps, "decay": network.model.neuron.decay,
         "threshold": network.model.neuron.threshold if model.spiking else None,
         "readout_leak": network.readout.leak if isinstance(network, SpikingNetwork) else None,
-        "layout": None if model.build else model.layout, "build": model.build, "data_set": about["data"]["name"],
+        "layout": None if model.build else model.layout, "build": model.function, "data_set": about["data"]["name"],
         "recipe": about["recipe"], "run": about["run"], "seed": about["seed"],
         "identity": about["identity"], "altered": about["altered"],
         "epoch": state["epoch"], "step": state["step"], "epochs": checkpoint.settings.train.epochs,

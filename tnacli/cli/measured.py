@@ -36,7 +36,7 @@ def measure_checkpoint(
     it has no use for, FileFormatError and DataError for a file or data that cannot be read."""
     from tnacli.errors import UsageError
     from tnacli.evaluation.accuracy import evaluate_network
-    from tnacli.exporting import checkpoint_batches
+    from tnacli.exporting import checkpoint_batches, same_data
     from tnacli.quant.weights import compress, compression_mode
     from tnacli.recipe.compression_section import Ternary
     from tnacli.training.checkpoint import load_checkpoint, restore_network
@@ -58,11 +58,12 @@ def measure_checkpoint(
     batches = checkpoint_batches(
         checkpoint, split=split, samples=samples, data_root=data_root, batch_size=batch_size, device=target
     )
+    same, note = same_data(checkpoint, batches, split=split, samples=samples, data_root=data_root)
     about = checkpoint.about
     facts = {
         "kind": "checkpoint", "network": name, "weights": compression_mode(restored) or "fp32", "data": about["data"]["name"],
         "recipe": about["recipe"], "run": about["run"], "seed": about["seed"], "altered": about["altered"],
-        "epoch": about["state"]["epoch"], "device": str(target),
+        "epoch": about["state"]["epoch"], "device": str(target), "same_data": same, "notes": [note] if note else [],
     }  # fmt: skip
     restored.to(target)
     return Measured(facts, evaluate_network(restored, batches.epoch(0)), restored, batches)
@@ -104,6 +105,7 @@ def measure_packed(
         "kind": "packed", "network": "base", "weights": "binary" if binary else "ternary",
         "data": about.origin.data_set, "recipe": about.origin.recipe, "run": about.origin.run, "seed": about.origin.seed,
         "altered": list(about.origin.altered), "device": "cpu",
+        "same_data": None, "notes": [],  # a packed file does not say which samples there were
     }  # fmt: skip
     counts = SpikeCounts()
     result = measure(lambda inputs: engine(inputs, counts.add), batches.epoch(0))

@@ -94,7 +94,7 @@ TrustBuild = Annotated[
     str | None,
     typer.Option(
         "--trust-build",
-        metavar="MODULE:FUNCTION",
+        metavar="[FOLDER/]MODULE:FUNCTION",
         help="Import and call this function if the checkpoint needs it to make its network (model.build).",
         show_default=False,
     ),

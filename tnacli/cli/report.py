@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -41,6 +42,7 @@ def report(
     overlays: options.With = None,
     overrides: options.Set = None,
     out: options.Out = Path("runs"),
+    data_root: options.DataRoot = None,
     format: Annotated[
         str,
         typer.Option(
@@ -96,7 +98,8 @@ def report(
         raise UsageError("--table, --figure and --section exclude each other; give one")
     if table not in (None, 1, 2, 3):
         raise UsageError(f"the paper has tables 1, 2 and 3; there is no Table {table}")
-    groups = _groups(recipes or [], table, figure, section, overlays or [], overrides or [], run or [], seed or [], out)
+    groups = _groups(recipes or [], table, figure, section, overlays or [], overrides or [], run or [], seed or [], out,
+                     data_root)  # fmt: skip
     shown = tables_of(groups, figure)
     if save is not None:
         _save(save, groups, shown, figure)
@@ -111,10 +114,12 @@ def report(
 
 def _groups(
     references: Sequence[str], table: int | None, figure: str | None, section: str | None, overlays: Sequence[str],
-    overrides: Sequence[str], runs: Sequence[str], seeds: Sequence[int], out: Path,
+    overrides: Sequence[str], runs: Sequence[str], seeds: Sequence[int], out: Path, data_root: str | None,
 ) -> list[Group]:  # fmt: skip
+    from tnacli.cli.common import with_data
     from tnacli.errors import UsageError
     from tnacli.report.cells import cell_of_folder, cells_of, is_run_folder, recipes_for
+    from tnacli.report.changed import compared
     from tnacli.report.contents import Group
     from tnacli.report.effects import effects_of
 
@@ -127,6 +132,7 @@ def _groups(
     groups: list[Group] = []
     for path in folders:
         cell = cell_of_folder(path)
+        (cell,) = compared([dataclasses.replace(cell, settings=with_data(cell.settings, data_root))])
         groups.append(Group(f"{cell.recipe}: {cell.name}, seed {cell.seeds[0]}", "", [cell]))
     if folders and not named:
         return groups
@@ -144,7 +150,9 @@ def _groups(
             overrides=overrides,
         )
         for one in loaded:
-            cells = list(cells_of(one, out, runs=runs, seeds=seeds))
+            placed = {name: with_data(settings, data_root) for name, settings in one.recipe.runs.items()}
+            one = dataclasses.replace(one, recipe=one.recipe.model_copy(update={"runs": placed}))
+            cells = list(compared(cells_of(one, out, runs=runs, seeds=seeds)))
             groups.append(Group(one.recipe.name, one.recipe.description, cells, effects_of(one, cells), number))
     return groups
 

@@ -117,6 +117,8 @@ def _record(outcome: Outcome, exported: Exported | None) -> dict[str, Any]:
             "select", "selected_epoch", "epochs", "seconds", "peak_memory_mb", "device", "precision")  # fmt: skip
     record = {key: outcome.result[key] for key in keep}
     # Not in older results.
+    kept = ("name", "source", "fingerprint", "samples")
+    record["data"] = {key: value for key, value in outcome.result["data"].items() if key in kept}
     record["peak_beyond_start_mb"] = outcome.result.get("peak_beyond_start_mb")
     record["kernels"] = outcome.result.get("kernels")
     record["validation"] = outcome.result.get("validation", {})

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tnacli.cli.console import Output
 from tnacli.errors import DivergedError
@@ -31,6 +31,13 @@ class Diverged:
     def note(self) -> str:
         """What a table says of it."""
         return f"seed {self.run.seed}: {self.message}" if self.taught else f"seed {self.run.seed} diverged"
+
+
+class Start(NamedTuple):
+    """The checkpoint that runs start from, and whether they may go on with other data than it learned from."""
+
+    checkpoint: Checkpoint
+    other_data: bool = False
 
 
 @dataclass
@@ -70,7 +77,7 @@ def train_all(
     fresh: bool = False,
     time_limit: float | None = None,
     tensorboard: Path | None = None,
-    initial: Mapping[str, Checkpoint] | None = None,
+    start: Start | None = None,
     export: bool = False,
 ) -> Trained:
     """What `runs` come to below `out`, with `export` packed as well where they are compressed.
@@ -103,7 +110,13 @@ def train_all(
                 if log is not None:
                     log.emit(run, event)
 
-            experiment = Experiment(out, emit=emit, stop=stop, on_data=view.show_data, initial=initial, coming=runs)
+            initial = {} if start is None else {start.checkpoint.digest: start.checkpoint}
+            experiment = Experiment(
+                out, emit=emit, stop=stop, on_data=view.show_data, initial=initial,
+                other_data=start is not None and start.other_data, coming=runs,
+            )  # fmt: skip
+            for note in experiment.require_same_data(runs, fresh=fresh):
+                output.say(note)
 
             def execute(run: Run, fresh: bool) -> Outcome | None:
                 """None, with the reason in `failed`, if it diverges; one whose teacher does is not tried."""
@@ -112,7 +125,7 @@ def train_all(
                 # A run that is finished needs no teacher any more.
                 teacher = None if experiment.finished(run) and not fresh else run.teacher
                 try:
-                    if teacher is not None and execute(teacher, False) is None:
+                    if teacher is not None and execute(teacher, fresh and experiment.differs(teacher)) is None:
                         why = f"its teacher diverged ({teacher.name} seed {teacher.seed})"
                         failed[run.identity] = Diverged(run, why, taught=True)
                         return None

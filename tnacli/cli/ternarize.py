@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -83,6 +84,9 @@ def ternarize(
     ] = None,
     out: options.Out = Path("runs"),
     data_root: options.DataRoot = None,
+    other_data: Annotated[
+        bool, typer.Option("--other-data", help="Fine-tune even on other data than CHECKPOINT learned from.")
+    ] = False,
     trust_build: options.TrustBuild = None,
     device: options.Device = "auto",
     fresh: options.Fresh = False,
@@ -112,21 +116,22 @@ def ternarize(
 
     load_torch()
     from tnacli.cli.results import show_results
-    from tnacli.cli.running import train_all
+    from tnacli.cli.running import Start, train_all
     from tnacli.fine_tuning import compression_run
     from tnacli.snn.own import require_trust
     from tnacli.training.checkpoint import load_checkpoint
 
     output = Output(as_json, quiet, verbose)
     loaded = load_checkpoint(checkpoint)
-    require_trust(loaded.settings.model, trust_build, str(checkpoint))
+    model = require_trust(loaded.settings.model, trust_build, str(checkpoint))
     run = compression_run(
         loaded, source=str(checkpoint), mode=mode, delta=delta, threshold=threshold, share=share, gradual=gradual,
         epochs=epochs, twin=twin, alpha=alpha, learning_rate=learning_rate, seed=seed,
     )  # fmt: skip
+    run = dataclasses.replace(run, settings=run.settings.model_copy(update={"model": model}))
     runs = with_place([run], device=device, data_root=data_root)
     trained = train_all(
-        output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard, initial={loaded.digest: loaded}
+        output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard, start=Start(loaded, other_data)
     )
     show_results(output, trained, {}, command="ternarize")
     trained.refuse_unfinished()

@@ -1,4 +1,4 @@
-"""Class folders, {train,test}/<class>/<file>: which files there are, and the class of each."""
+"""Class folders, {train,test}/<class>/<file>: which files there are, and the class of each. Importing it loads no torch."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import os
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from tnacli.data.cache import SourceFile
 from tnacli.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tnacli.data.cache import SourceFile
 
 SPLITS = ("train", "test")
 
@@ -48,7 +50,7 @@ def split_folders(place: Path) -> dict[str, Path]:
     if not place.is_dir():
         return {}
     found: dict[str, Path] = {}
-    for entry in _entries(place):
+    for entry in entries(place):
         split = entry.name.lower()
         if split in SPLITS and entry.is_dir():
             if split in found:
@@ -90,11 +92,15 @@ def list_classes(folders: list[Path], suffixes: frozenset[str], passed_over: lis
 
     Raises DataError if a folder has none.
     """
+    import torch
+
+    from tnacli.data.cache import SourceFile
+
     files: list[SourceFile] = []
     labels: list[int] = []
     for label, folder in enumerate(folders):
         before = len(files)
-        for entry in _entries(folder):
+        for entry in entries(folder):
             if not entry.is_file() or os.path.splitext(entry.name)[1].lower() not in suffixes:
                 passed_over.append(entry.path)
                 continue
@@ -117,7 +123,7 @@ def readable(path: str) -> str:
 def _named_folders(folder: Path) -> dict[str, Path]:
     """The folders in `folder` by their names in form NFC."""
     found: dict[str, Path] = {}
-    for entry in _entries(folder):
+    for entry in entries(folder):
         if not entry.is_dir():
             continue
         if readable(entry.name) != entry.name:
@@ -135,7 +141,7 @@ def _named_folders(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def entries(folder: Path) -> list[os.DirEntry[str]]:
     """What `folder` holds, by name, without what systems leave behind in every folder."""
     try:
         with os.scandir(folder) as entries:

@@ -14,14 +14,14 @@ from tnacli.data.choose import balanced, rest
 from tnacli.data.event_source import event_source
 from tnacli.data.generated import generated
 from tnacli.data.image_folders import image_folders
-from tnacli.data.locate import OWN, Search, locate, missing, missing_parts
+from tnacli.data.locate import Search, locate, missing, missing_parts
 from tnacli.data.published import obtain
 from tnacli.data.samples import Dataset, Samples, empty_like, fingerprint
 from tnacli.data.source import OnProgress, Source, no_progress
 from tnacli.errors import DataError
 from tnacli.places import cache_folder
 from tnacli.recipe.data_section import Augmentation, Data
-from tnacli.recipe.datasets import DATASETS
+from tnacli.recipe.datasets import DATASETS, OWN
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ def load(
         loaded["test"] = _read(source, "test", chosen["test"])
     nothing = empty_like(next(iter(loaded.values())))
     loaded = {split: samples for split, samples in loaded.items() if split in splits}
+    digests = {split: samples.digest() for split, samples in loaded.items()}
     for note in source.notes:
         logger.info("%s: %s", facts.title, note)
     return Dataset(
@@ -82,8 +83,9 @@ def load(
         std=std,
         augmentation=resolved(data),
         source=source.origin,
-        fingerprint=fingerprint(source.classes, loaded),
+        fingerprint=fingerprint(source.classes, digests),
         notes=source.notes,
+        digests=digests,
     )
 
 

@@ -9,11 +9,8 @@ from typing import Literal
 
 from tnacli.data.folders import split_folders
 from tnacli.errors import DataError
-from tnacli.recipe.data_section import Data
-from tnacli.recipe.datasets import DATASETS
-
-OWN = ("folder", "event_folder")
-"""Data sets of the user's own: the folder itself is named, not one that holds it."""
+from tnacli.places import data_root
+from tnacli.recipe.datasets import DATASETS, OWN
 
 DVS_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -38,15 +35,6 @@ class Search:
     root_origin: str
     place: Place | None
     looked: tuple[str, ...]
-
-
-def data_root(root: str | None) -> tuple[Path, str]:
-    """The folder that holds data sets, and what named it: the recipe, the environment, or nobody."""
-    if root is not None:
-        return Path(root).expanduser(), "data.root"
-    if named := os.environ.get("TNA_DATA"):
-        return Path(named).expanduser(), "$TNA_DATA"
-    return Path("data"), "the default, as neither data.root nor $TNA_DATA is set"
 
 
 def locate(name: str, wanted: str, root: str | None) -> Search:
@@ -77,21 +65,6 @@ def _search(name: str, wanted: str, base: Path) -> tuple[Place | None, tuple[str
             candidates += [(Place("folders", home), f"{home}{os.sep}{{train,test}}/<class>/") for home in homes]
     place = next((place for place, _ in candidates if _is_there(name, place)), None)
     return place, tuple(dict.fromkeys(text for _, text in candidates))
-
-
-def source_there(data: Data) -> str | None:
-    """Where the samples of `data` would come from now (an `Origin`), from a look at folders alone; None if that cannot tell."""
-    if data.format == "generated":
-        return "generated"
-    if data.name == "digits":
-        return "embedded"
-    try:
-        place = locate(data.name, data.format, data.root).place
-    except DataError:
-        return None
-    if place is None or place.layout == "classes" or data.name == "nmnist":
-        return None  # whether recordings are the official ones is only known when all have been counted
-    return "official" if place.layout == "torchvision" else "folder"
 
 
 def files_folder(name: str, place: Place) -> Path:

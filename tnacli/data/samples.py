@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -54,7 +54,7 @@ class Dataset:
     A split that was not asked for is empty; `validation` is None where none is held out. `mean` and `std` are
     per channel, of pixels scaled to [0, 1]; both are None where inputs are not normalised. `notes` says what
     is worth knowing about how the samples were found (files passed over, how a split was made). `fingerprint`
-    covers the loaded splits.
+    covers class names and the loaded splits, of which `digests` has one each.
     """
 
     name: str
@@ -69,6 +69,7 @@ class Dataset:
     source: Origin
     fingerprint: str
     notes: tuple[str, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def channels(self) -> int:
@@ -82,11 +83,11 @@ class Dataset:
         return int(height), int(width)
 
 
-def fingerprint(classes: tuple[str, ...], splits: Mapping[str, Samples]) -> str:
-    """The SHA-256 over class names and every sample of the named splits, in hexadecimal."""
+def fingerprint(classes: tuple[str, ...], digests: Mapping[str, str]) -> str:
+    """The SHA-256 over class names and the digests of the named splits, in hexadecimal."""
     digest = hashlib.sha256("\0".join(classes).encode())
-    for name in sorted(splits):
-        digest.update(f"\0{name}\0{splits[name].digest()}".encode())
+    for name in sorted(digests):
+        digest.update(f"\0{name}\0{digests[name]}".encode())
     return digest.hexdigest()
 
 

@@ -76,7 +76,7 @@ def own_activity(network: Network, batches: Iterable[Batch], prices: Prices) -> 
     """
     if not network.neurons:
         raise UsageError(
-            f"the network of {network.described.build} has no LIF modules (tnacli.snn.lif): no spikes to count"
+            f"the network of {network.described.function} has no LIF modules (tnacli.snn.lif): no spikes to count"
         )
     modules = {name: network.get_submodule(f"module.{name}") for name in [*network.weight_shapes, *network.neurons]}
     order = [name.removeprefix("module.") for name, _ in network.named_modules()]

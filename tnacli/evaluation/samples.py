@@ -8,8 +8,10 @@ from collections.abc import Sequence
 import torch
 
 from tnacli.data.batches import Batches
+from tnacli.data.files import files_there
+from tnacli.data.learned_from import LearnedFrom
 from tnacli.data.load import load
-from tnacli.data.samples import Dataset
+from tnacli.data.samples import Dataset, Samples
 from tnacli.errors import DataError
 from tnacli.recipe.data_section import Data
 
@@ -47,12 +49,51 @@ def evaluation_batches(
     chosen = getattr(dataset, split)
     if chosen is None:
         raise DataError("no validation samples were held out when this was trained; use --split test or train")
-    if tuple(dataset.classes) != tuple(classes) or dataset.channels != channels:
-        raise DataError(
-            f"{dataset.name} does not fit the network: {len(dataset.classes)} classes and {dataset.channels} channels there, "
-            f"{len(classes)} classes and {channels} channels in the network (or classes of other names)"
-        )
+    require_fitting(dataset, classes, channels)
     fitting = dataclasses.replace(
         dataset, mean=None if mean is None else tuple(mean), std=None if std is None else tuple(std)
     )
     return Batches(chosen, fitting, batch_size, device, training=False)
+
+
+def require_fitting(dataset: Dataset, classes: Sequence[str], channels: int) -> None:
+    """Raise DataError unless `dataset` has these classes, in this order, and so many channels: a network's labels are numbers."""
+    there, known = list(dataset.classes), list(classes)
+    if there == known and dataset.channels == channels:
+        return
+    if dataset.channels != channels:
+        what = f"its samples have {dataset.channels} channels, and the network takes {channels}"
+    elif sorted(there) == sorted(known):
+        what = f"its classes come in another order: {_some(there)}, and the network was trained on {_some(known)}"
+    else:
+        new = [name for name in there if name not in known]
+        gone = [name for name in known if name not in there]
+        parts = [
+            f"{_some(names)} {which}" for names, which in ((new, "only there"), (gone, "only in the network")) if names
+        ]
+        what = f"{len(there)} classes there, {len(known)} classes in the network; {'; '.join(parts)}"
+    raise DataError(
+        f"{dataset.name} does not fit the network: {what}. Class folders are to have the names that they had in training"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:5]))
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def same_samples(then: LearnedFrom, data: Data, seen: Samples, split: str | None) -> tuple[bool | None, str]:
+    """Whether `seen` are the samples that were there in training, None if that cannot be told, and what is to be said of it.
+
+    `data` says where they were read just now; `split` is which split they are, None if only a part of it.
+    """
+    files = files_there(data)
+    how = "" if files is None else then.changed(files)
+    if files and how == "":
+        return True, ""
+    digest = None if split is None else then.digests.get(split)
+    if digest is None:
+        return None, f"data files changed since it was trained: {how}" if how else ""
+    if seen.digest() == digest:
+        return True, ""
+    return False, "samples differ from those it was trained with" + (f": {how}" if how else "")

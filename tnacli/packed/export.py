@@ -66,7 +66,7 @@ def exportable(network: Network, source: str) -> SpikingNetwork:
     odd = [f"{name} ({type(part).__name__})" for name, part in leaves if not isinstance(part, EXPRESSIBLE)]
     why = f"what no export can express: {', '.join(odd[:5])}" if odd else "a forward pass of its own, which is code"
     raise UsageError(
-        f"{source} cannot be exported: the network made by {network.described.build} has {why}. An export holds convolutions, "
+        f"{source} cannot be exported: the network made by {network.described.function} has {why}. An export holds convolutions, "
         f"average pooling, fully connected layers and residual blocks in the order of a layout; have the function put "
         f"together a layout and return tnacli.snn.network.SpikingNetwork of it"
     )

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tnacli.recipe.datasets import DATASETS
+from tnacli.recipe.datasets import DATASETS, OWN
 from tnacli.recipe.misfit import Misfit, refuse
 from tnacli.recipe.section import Positive, Section
 
@@ -29,7 +29,9 @@ class Data(Section):
     """Which samples a run learns from and is measured on."""
 
     name: str = Field("digits", description=f"the data set: {', '.join(DATASETS)}")
-    root: str | None = Field(None, description="folder that holds the data sets (default: $TNA_DATA, or ./data)")
+    root: str | None = Field(
+        None, description="folder that holds the data sets, as seen from this file (default: $TNA_DATA, or ./data)"
+    )
     format: Literal["auto", "official", "folder", "generated"] = Field(
         "auto",
         description="official files, {train,test}/<class>/ folders, or generated samples of the same shape; "
@@ -89,7 +91,7 @@ class Data(Section):
             for key in ("root", "download", "format"):
                 if getattr(self, key) not in (None, False, "auto"):
                     yield Misfit("has no effect: digits are embedded", (key, "name"))
-        if self.name in ("folder", "event_folder"):
+        if self.name in OWN:
             if self.format not in ("auto", "folder"):
                 yield Misfit(f"is {self.format}, and {self.name} reads class folders", ("format", "name"))
             if self.download:

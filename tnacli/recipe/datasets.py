@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+OWN = ("folder", "event_folder")
+"""Data sets of the user's own: the folder itself is named, not one that holds it."""
+
 
 @dataclass(frozen=True)
 class DatasetFacts:

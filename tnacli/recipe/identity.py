@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from tnacli.places import data_root
 from tnacli.recipe.canonical import canonical
+from tnacli.recipe.datasets import OWN
 from tnacli.recipe.layout import notation
 from tnacli.recipe.objective_section import Distill, Solo
 from tnacli.recipe.schema import Settings
@@ -54,7 +57,9 @@ class Run:
         dumped = computed.model_dump(mode="json", exclude={"runtime": True, "data": {"root", "download"}})
         settings = told(computed, dumped)
         settings["model"]["layout"] = notation(settings["model"]["layout"])
-        if self.settings.data.name in ("folder", "event_folder"):
-            # For one's own data the place is the only name it has.
-            settings["data"]["root"] = self.settings.data.root
+        if self.settings.model.build is not None:
+            settings["model"]["build"] = self.settings.model.function
+        if self.settings.data.name in OWN:
+            # One's own data goes by the name of its folder, wherever that lies; what is in it is compared (docs/reliability.md).
+            settings["data"]["root"] = os.path.basename(os.path.realpath(data_root(self.settings.data.root)[0]))
         return {"settings": settings, "seed": self.seed, "initial": self.initial}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tnacli.errors import RecipeError
 from tnacli.recipe.find import find_extended, find_overlay, shown
+from tnacli.recipe.located import anchored
 from tnacli.recipe.merge import merge, strangers
 from tnacli.recipe.node import Node, Origin, Problem, show, suggest
 from tnacli.recipe.places import COMMON, FILE, SETTINGS, unknown_key
@@ -46,6 +47,7 @@ def read_file(path: Path, extending: tuple[Path, ...] = ()) -> tuple[Node, list[
         if run.value is not None and not isinstance(run.value, dict) and not run.broken:
             text = f"must be a mapping of settings, or empty for the shared ones as they are, not {show(run)}"
             problems.append(Problem(run.origin, run.key, text))
+    node = anchored(node, path)
     extends = node.child("extends")
     if extends is None or extends.broken:
         return node, problems
@@ -65,7 +67,7 @@ def read_overlay(reference: str, layer: int) -> tuple[Node, list[Problem]]:
         problems.append(Problem(runs.origin, runs.key, text))
     node, unknown = _only(node, (*COMMON, *SETTINGS), ignore=("runs",))
     entries = {key: child for key, child in node.entries.items() if key != "description"}
-    node = replace(node, value=entries)
+    node = anchored(replace(node, value=entries), path)
     return node, [*problems, *unknown, *strangers(node)]
 
 
@@ -101,7 +103,7 @@ def read_override(text: str, layer: int, runs: Sequence[str]) -> tuple[Override 
         above = ".".join([*(["runs", run] if run else []), *parts[:depth]])
         node = Node({parts[depth]: node}, origin, above, layer)
     problems = list(strangers(node))
-    return None if problems else Override(node, run), problems
+    return None if problems else Override(anchored(node, None), run), problems
 
 
 def _only(node: Node, known: Sequence[str], ignore: Sequence[str] = ()) -> tuple[Node, list[Problem]]:

@@ -46,7 +46,8 @@ class Model(Section):
     build: Annotated[str | None, Later()] = Field(
         None,
         pattern=BUILD,
-        description="a function that makes the network in place of a layout: package.module:function",
+        description="a function that makes the network in place of a layout: package.module:function, of an installed package or "
+        "beside this file; or folder/package.module:function, the folder as seen from this file",
     )
     args: Annotated[dict[str, JsonValue], Later()] = Field(
         {}, description="what the function of build is given besides"
@@ -64,6 +65,11 @@ class Model(Section):
         "leaky", description="open: whether output neurons leak like neurons that never spike, or only sum their input"
     )
     dropout: Probability = Field(0.2, description="dropout on the fully connected layers (paper: 0.2; CIFAR10-DVS 0.5)")
+
+    @property
+    def function(self) -> str | None:
+        """`build` without the folder in which its module lies: the name that the function goes by everywhere."""
+        return None if self.build is None else self.build.rpartition("/")[2]
 
     @field_validator("layout")
     @classmethod

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 NAME = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
 DEVICE = r"^(auto|cpu|mps|cuda(:[0-9]+)?)$"
-BUILD = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$"
+BUILD = r"^(.*/)?[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$"
 PATTERNS = {
     NAME: "a name of up to 64 lower-case letters, digits, '_', '-' and '.', beginning with a letter or digit",
     DEVICE: "auto, cpu, mps, cuda, or cuda:1 and so on",
-    BUILD: "a function that can be imported, written package.module:function",
+    BUILD: "a function that can be imported, written package.module:function, or folder/package.module:function",
 }
 """What each pattern means, in words for the user."""

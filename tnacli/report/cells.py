@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ class Cell:
 
     `folders` maps every seed to its folder, begun or not; `results` the finished ones to what is stored of them. `own_seeds`
     are those of the recipe without overlays and overrides, and `changed` says that these make it compute something else.
+    `changed_files` says by seed which of the files learned from have changed since (`tnacli.report.changed`).
     """
 
     recipe: str
@@ -45,6 +46,7 @@ class Cell:
     own_seeds: tuple[int, ...] = ()
     changed: bool = False
     identities: tuple[str, ...] = field(default=(), repr=False)
+    changed_files: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -117,7 +119,14 @@ class Cell:
         """What must be said wherever the numbers are shown: how they came about otherwise than the paper's."""
         own = ["not a shipped recipe"] if self.own_recipe and self.paper is not None else []
         mixed = [f"{self.mixed}: no mean"] if self.mixed else []
-        return (*mixed, *marks(self.settings, self.altered, list(self.results.values())), *own)
+        came_about = marks(self.settings, self.altered, list(self.results.values()))
+        return (*mixed, *came_about, *own, *self._changed_data())
+
+    def _changed_data(self) -> Iterator[str]:
+        for how in dict.fromkeys(self.changed_files.values()):
+            seeds = [str(seed) for seed, one in self.changed_files.items() if one == how]
+            which = "" if len(seeds) == len(self.results) else f" seed {', '.join(seeds)}"
+            yield f"data files changed since{which}: {how}"
 
 
 def cells_of(loaded: Loaded, out: Path, *, runs: Sequence[str] = (), seeds: Sequence[int] = ()) -> tuple[Cell, ...]:

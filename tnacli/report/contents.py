@@ -80,4 +80,15 @@ def report_document(groups: Sequence[Group], tables: Tables) -> dict[str, Any]:
         "tables": [document(table) for table in tables.numbers],
         "effects": [row for table in tables.effects for row in document(table)["rows"]],
         "counts": counts(all_cells(groups), tables.judged),
+        "changed_data": [
+            {
+                "recipe": cell.recipe,
+                "run": cell.name,
+                "seed": seed,
+                "folder": str(cell.folders[seed].path),
+                "changes": how,
+            }
+            for cell in all_cells(groups)
+            for seed, how in cell.changed_files.items()
+        ],
     }

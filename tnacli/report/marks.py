@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from tnacli.recipe.datasets import OWN
 from tnacli.recipe.schema import Settings
 
 _SELECTED = {"test": "epoch selected on the test set", "val": "epoch selected on validation samples"}
@@ -23,7 +24,7 @@ def marks(settings: Settings, altered: Sequence[str], results: Collection[Mappin
     if settings.train.select in _SELECTED:
         found.append(_SELECTED[settings.train.select])
     sources = {result["data"]["source"] for result in results}
-    if "folder" in sources and settings.data.name not in ("folder", "event_folder"):
+    if "folder" in sources and settings.data.name not in OWN:
         found.append("class folders, not the official files")
     if "generated" in sources:
         found.append("generated data")

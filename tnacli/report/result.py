@@ -7,13 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from tnacli.data.learned_from import LearnedFrom
 from tnacli.errors import FileFormatError
-
-
-class _Data(BaseModel):
-    name: str
-    source: str
-    fingerprint: str
 
 
 class _Result(BaseModel):
@@ -24,7 +19,7 @@ class _Result(BaseModel):
     seed: int
     identity: str
     altered: list[str]
-    data: _Data
+    data: LearnedFrom
     compressed: Literal["ternary", "binary"] | None
     accuracy: dict[str, float] = Field(description="by network, in %")
     loss: dict[str, float]

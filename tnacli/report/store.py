@@ -21,6 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from pydantic import ValidationError
+
+from tnacli.data.learned_from import LearnedFrom
 from tnacli.errors import RunBusyError, StorageError
 from tnacli.recipe.identity import Run
 from tnacli.report.result import checked_result
@@ -156,6 +159,24 @@ class RunFolder:
         """What the run came to; None if it is not finished. Raises FileFormatError for what no training has stored."""
         found = self.read_json("result.json")
         return checked_result(self.path / "result.json", found) if found else None
+
+    @property
+    def learned_from(self) -> LearnedFrom | None:
+        """The data of a finished or interrupted run; None of a new one, and where that is not known."""
+        status = self.status
+        found = self.result if status == "finished" else self.read_json("run.json") if status == "interrupted" else None
+        try:
+            return LearnedFrom.model_validate(found["data"]) if found else None
+        except (KeyError, ValidationError):
+            return None
+
+    def found_same(self, files: dict[str, str] | None) -> None:
+        """Store the `files` whose samples were found to be those that this finished run learned from, so as not to look again."""
+        result = self.result
+        if result is not None and result["data"].get("files") != files:
+            # A place that is only read, or another process at it, costs no more than another look.
+            with contextlib.suppress(RunBusyError, StorageError), self.locked():
+                self.write_json("result.json", {**result, "data": {**result["data"], "files": files}})
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         try:

@@ -4,6 +4,8 @@ The function stands where `SpikingNetwork` does and is called with the same argu
 
     def network(model: Model, *, channels: int, size: tuple[int, int], classes: int, **args) -> nn.Module
 
+The module is looked for among installed packages, beside the recipe and in the current folder.
+
 `model` is the recipe's own section without `build` and `args`: T, the neuron, width and so on. What comes back maps images
 [N, C, H, W], or event frames [N, T, C, H, W], to logits [N, classes]. If it is a `SpikingNetwork`, of a layout that the
 function has put together, everything works as for any layout. Any other module is trained, compressed, stored and measured
@@ -68,7 +70,7 @@ class OwnNetwork(Network):
         logits: Tensor = self.module(inputs)
         if logits.shape != (len(inputs), self.classes):
             raise RecipeError(
-                f"model.build: the network of {self.described.build} gives {_shape(logits)} for inputs of {_shape(inputs)}, "
+                f"model.build: the network of {self.described.function} gives {_shape(logits)} for inputs of {_shape(inputs)}, "
                 f"not logits of {len(inputs)}x{self.classes}, samples by classes"
             )
         return logits
@@ -107,7 +109,7 @@ def own_network(model: Model, *, channels: int, size: tuple[int, int], classes: 
         call = inspect.signature(function).bind(given, channels=channels, size=size, classes=classes, **model.args)
     except TypeError as error:
         raise RecipeError(
-            f"model.build: {model.build} cannot be called with its model, channels, size and classes and with model.args "
+            f"model.build: {model.function} cannot be called with its model, channels, size and classes and with model.args "
             f"({', '.join(model.args) or 'none'}): {error}"
         ) from None
     made = function(*call.args, **call.kwargs)
@@ -115,28 +117,28 @@ def own_network(model: Model, *, channels: int, size: tuple[int, int], classes: 
         made.described = model
         return made
     if not isinstance(made, nn.Module):
-        raise RecipeError(f"model.build: {model.build} makes a {type(made).__name__}, not a torch.nn.Module")
+        raise RecipeError(f"model.build: {model.function} makes a {type(made).__name__}, not a torch.nn.Module")
     return OwnNetwork(made, model, channels=channels, size=size, classes=classes)
 
 
-def _imported(name: str) -> Callable[..., object]:
-    """The function `package.module:function`, from what is installed or, after that, from the current folder."""
+def _imported(build: str) -> Callable[..., object]:
+    """The function `[folder/]package.module:function`, from what is installed or, after that, the folder or the current one."""
+    folder, slash, name = build.rpartition("/")
     module, _, attribute = name.partition(":")
-    here = str(Path.cwd())
-    # Behind all others: no file that happens to lie here takes the place of an installed module.
-    added = here not in sys.path and "" not in sys.path
-    if added:
-        sys.path.append(here)
+    # Behind all others: no file that happens to lie there takes the place of an installed module.
+    places = [str(Path(folder or "/").expanduser().absolute())] if slash else []
+    added = [place for place in [*places, str(Path.cwd())] if place not in sys.path]
+    sys.path += added
     try:
         found = getattr(importlib.import_module(module), attribute, None)
     except ImportError as error:
         raise RecipeError(
-            f"model.build: {name} cannot be imported: {error}. Install the package that holds it, or run in the folder where "
-            f"{module.replace('.', '/')}.py lies"
+            f"model.build: {name} cannot be imported: {error}. Install the package that holds it, run in the folder where "
+            f"{module.replace('.', '/')}.py lies, or name that folder: FOLDER/{name}"
         ) from None
     finally:
-        if added:
-            sys.path.remove(here)
+        for place in added:
+            sys.path.remove(place)
     if not callable(found):
         what = "has no function" if found is None else "has something else than a function named"
         raise RecipeError(f"model.build: the module {module} ({_place(module)}) {what} {attribute!r}")
@@ -148,13 +150,20 @@ def _place(module: str) -> str:
     return str(getattr(sys.modules[module], "__file__", None) or "built in")
 
 
-def require_trust(model: Model, trusted: str | None, file: str) -> None:
-    """Raise UsageError unless the network that `file` describes needs no code, or `trusted` names the function that it needs."""
+def require_trust(model: Model, trusted: str | None, file: str) -> Model:
+    """`model` as it may be made: one that a function makes only if `trusted` names that, which then says where it lies.
+
+    A file may name any folder, so what it says of that is not heeded. Raises UsageError if `trusted` does not name the
+    function that the network in `file` needs, or if that needs none.
+    """
     if trusted is not None and model.build is None:
         raise UsageError(f"--trust-build has no effect: the network in {file} is made from a layout, and needs no code")
-    if model.build not in (None, trusted):
+    if model.build is None:
+        return model
+    if trusted is None or trusted.rpartition("/")[2] != model.function:
         raise UsageError(
-            f"{file} holds a network that the function {model.build} makes: its code has to be imported, which runs it, and "
-            f"is not in the file. If you trust it and it is installed or lies in this folder, add --trust-build "
-            f"{model.build}"
+            f"{file} holds a network that the function {model.function} makes: its code has to be imported, which runs it, "
+            f"and is not in the file. If you trust it and it is installed or lies in this folder, add --trust-build "
+            f"{model.function}"
         )
+    return model.model_copy(update={"build": trusted})

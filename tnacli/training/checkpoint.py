@@ -178,7 +178,7 @@ def restore_network(
     """
     about, settings = checkpoint.about, checkpoint.settings
     model = Model.model_validate_json(json.dumps(about["networks"][name]))
-    require_trust(model, trusted, source)
+    model = require_trust(model, trusted, source)
     network = build_network(
         model, channels=about["channels"], size=tuple(about["size"]), classes=len(about["classes"]), seed=0
     )

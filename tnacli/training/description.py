@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tnacli.data.learned_from import LearnedFrom
 from tnacli.recipe.model_section import Model
 from tnacli.recipe.schema import Settings
 
@@ -16,14 +17,6 @@ _Side = Annotated[int, Field(ge=1, le=1 << 14)]
 class _Part(BaseModel):
     # Later versions may say more; what is read here must be there, and of its type.
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
-
-
-class StoredData(_Part):
-    """The data set that was trained on."""
-
-    name: str
-    source: str
-    fingerprint: str
 
 
 class StoredState(BaseModel):
@@ -51,7 +44,7 @@ class Description(_Part):
     seed: _Count
     identity: str
     altered: list[str]
-    data: StoredData
+    data: LearnedFrom
     kind: Literal["images", "events"]
     classes: list[str] = Field(min_length=1)
     channels: _Side

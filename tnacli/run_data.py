@@ -1,0 +1,85 @@
+"""The data of runs: loaded once for all that have the same, and compared with what finished ones learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tnacli.data.files import files_there
+from tnacli.data.learned_from import LearnedFrom
+from tnacli.data.load import load
+from tnacli.data.samples import Dataset
+from tnacli.recipe.identity import Run
+from tnacli.training.distributed import Ranks
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The data of a run as it is now: whether it is `there`, how its samples are others than those learned from, its files.
+
+    `changed` is empty where the samples are the same, and where none are there to be compared.
+    """
+
+    there: bool
+    changed: str = ""
+    files: dict[str, str] | None = None
+
+
+class RunData:
+    """Data sets as runs ask for them, one in memory at a time: they can be large. Every process of a run has one."""
+
+    def __init__(self, ranks: Ranks, on_data: Callable[[str, int, int], None] | None) -> None:
+        self._ranks, self._on_data = ranks, on_data
+        self._loaded: dict[str, Dataset] = {}
+        self._files: dict[str, dict[str, str] | None] = {}
+
+    def load(self, run: Run) -> Dataset:
+        """The samples of `run`, from memory if the run before had the same. Raises DataError if they cannot be had."""
+        key, data = _key(run), run.settings.data
+        if key not in self._loaded:
+            self._loaded.clear()
+            # Before a file is read: one that changes meanwhile is another the next time.
+            files = self._ranks.told(lambda: files_there(data))
+            self._loaded[key] = self._ranks.in_turn(
+                lambda: load(data, run.settings.model.timesteps, on_progress=self._on_data)
+            )
+            # A download has brought them only now.
+            self._files[key] = self._ranks.told(lambda: files_there(data)) if files is None else files
+        return self._loaded[key]
+
+    def about(self, run: Run) -> dict[str, Any]:
+        """What is stored with the results of `run` (`LearnedFrom`)."""
+        dataset = self.load(run)
+        splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+        return {
+            "name": dataset.name,
+            "source": dataset.source,
+            "fingerprint": dataset.fingerprint,
+            "samples": {name: len(samples) for name, samples in splits.items() if samples is not None},
+            "digests": dict(dataset.digests),
+            "files": self._files[_key(run)],
+        }
+
+    def compare(self, run: Run, then: LearnedFrom) -> Compared:
+        """What `run` would learn from now beside what was learned from `then`.
+
+        Files of the same names, sizes and times are taken to hold the same; else all samples are read. Raises DataError if
+        they cannot be.
+        """
+        key = _key(run)
+        if key not in self._files:
+            self._files[key] = self._ranks.told(lambda: files_there(run.settings.data))
+        now = self._files[key]
+        if now is None:
+            return Compared(there=False)
+        how = then.changed(now)
+        if how == "" and key not in self._loaded:
+            return Compared(True, files=now)
+        if self.load(run).fingerprint == then.fingerprint:
+            return Compared(True, files=self._files[key])
+        return Compared(True, how or "other samples", self._files[key])
+
+
+def _key(run: Run) -> str:
+    return repr((run.settings.data, run.settings.model.timesteps))
