@@ -105,3 +105,25 @@ def test_permissions_are_the_umasks_or_those_of_the_file_before(tmp_path: Path) 
     (tmp_path / "old").chmod(0o604)
     write_atomically(tmp_path / "old", b"new")
     assert (tmp_path / "old").stat().st_mode & 0o777 == 0o604
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "Free some space or choose another place, then"),
+        (errno.EDQUOT, "Free some space or choose another place, then"),
+        (errno.EACCES, "Make that place writable or choose another, then"),
+        (errno.EROFS, "Make that place writable or choose another, then"),
+        (errno.EIO, "Choose another place, then"),
+    ],
+)
+def test_the_advice_fits_what_went_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str
+) -> None:
+    monkeypatch.setattr(os, "replace", lambda *_: _fail(number))
+    with pytest.raises(StorageError) as refused:
+        write_atomically(tmp_path / "file", b"")
+    assert str(refused.value) == (
+        f"{tmp_path / 'file'}: could not be written: {os.strerror(number)}. What was there before is unchanged. "
+        f"{advice} run the same command again."
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -23,6 +24,15 @@ def require_replaceable(path: Path) -> None:
     """Refuse what stands at `path` and is no regular file: a folder, a device, a pipe. Raises StorageError."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise StorageError(f"{path}: could not be written: it is not a regular file; choose another name")
+
+
+def remedy(error: OSError) -> str:
+    """What may help where a file could not be written, after "; " or ". ": more space, a permission, or another place."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space or choose another place"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "make that place writable or choose another"
+    return "choose another place"
 
 
 def write_atomically(path: Path, data: bytes | bytearray | memoryview) -> None:
@@ -51,8 +61,8 @@ def write_atomically(path: Path, data: bytes | bytearray | memoryview) -> None:
         os.replace(aside, target)
     except OSError as error:
         raise StorageError(
-            f"{path}: could not be written: {error.strerror or error}. What was there before is unchanged; "
-            f"free some space or choose another place, then run the same command again."
+            f"{path}: could not be written: {error.strerror or error}. What was there before is unchanged. "
+            f"{remedy(error).capitalize()}, then run the same command again."
         ) from None
     finally:
         # Gone already after a rename; left over after any failure, Ctrl-C included.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -99,7 +100,7 @@ def test_a_result_that_no_run_stored_is_refused_and_made_anew(tna: Tna, recipe: 
         result.write_text(json.dumps(wrong))
         for command in (arguments, ("report", recipe, "--out", tmp_path)):
             refused = tna(*command)
-            assert (refused.code, refused.out) == (8, "")
+            assert refused.code == 8
             assert f"error: {result}: not the result of a run: {place}" in refused.err
             assert "Delete it, and the same `tna train` writes it anew" in refused.err
     result.unlink()
@@ -163,6 +164,23 @@ def test_mistakes_are_explained(tna: Tna, tmp_path: Path, arguments: list[str], 
     result = tna(*arguments)
     assert (result.code, expected in result.err, result.out) == (code, True, ""), result.err
     assert "Traceback" not in result.err
+
+
+def test_what_is_advised_where_data_is_missing_can_be_done(
+    tna: Tna, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every command in the message is whole, so that it is one wherever the message is read."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("cifar10", "nmnist"):
+        said = tna("data", "prepare", name).err
+        advised = re.findall(r"`([^`]+)`", said)
+        assert len(advised) == 2
+        for command in advised:
+            program, *words = command.split()
+            assert program == "tna"
+            options = [word for word in words if word.startswith("--")]
+            path = [word for word in words if word in ("train", "data", "prepare")]
+            assert all(option in tna(*path, "--help").out for option in options), command
 
 
 def test_ternary_evaluation_of_a_full_precision_checkpoint(tna: Tna, trained_full: Outcome) -> None:

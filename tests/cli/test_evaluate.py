@@ -38,14 +38,18 @@ def test_a_packed_file_spikes_as_its_checkpoint_does(tna: Tna, trained: Outcome,
 
 def test_ternary_alone_suits_what_is_ternary_already(tna: Tna, trained: Outcome, packed: Path) -> None:
     plain = tna("evaluate", trained.checkpoint, packed, "--json").json
-    again = tna("evaluate", trained.checkpoint, packed, "--ternary", "--json").json
-    assert [record["accuracy"] for record in again] == [record["accuracy"] for record in plain]
+    again = tna("evaluate", trained.checkpoint, packed, "--ternary", "--json")
+    assert [record["accuracy"] for record in again.json] == [record["accuracy"] for record in plain]
+    for file in (trained.checkpoint, packed):
+        assert f"{file} has ternary weights already; --ternary changes nothing there" in again.err
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("{packed} --ternary --delta 0.5", "has ternary weights already; --delta applies to full-precision"),
+        ("{packed} --ternary", "a packed file is ternary or binary already; --ternary applies to checkpoints"),
+        ("{packed} --ternary --delta 0.5", "--ternary applies to checkpoints"),
+        ("{packed} {full} --ternary --delta 0.5", "has ternary weights already; --delta applies to full-precision"),
         ("{ternary} --ternary --delta 0.5", "has ternary weights already; --delta applies to full-precision"),
         ("{full} --ternary --delta 0", "--delta must be above 0, not 0"),
         ("{full} --ternary --delta nan", "--delta must be above 0, not nan"),
@@ -125,3 +129,33 @@ def test_one_of_several_files_below_is_named(tna: Tna, trained: Outcome, trained
 @pytest.mark.parametrize("wrong", ["-1", "101", "nan"])
 def test_a_least_accuracy_is_a_percentage(tna: Tna, packed: Path, wrong: str) -> None:
     assert tna("evaluate", packed, "--min-accuracy", wrong).code == 2
+
+
+def test_samples_of_each_split(tna: Tna, recipe: Path, out: Path) -> None:
+    """As many as asked for, balanced over classes, or none: never fewer without a word."""
+    recipe.write_text(recipe.read_text().replace("digits, ", "digits, validation_samples: 30, "))
+    (run,) = tna("train", recipe, "--run", "baseline", "--out", out, "--json").json["runs"]
+    whole = {"train": 90, "validation": 30, "test": 60}
+    for split, there in whole.items():
+        arguments = ("evaluate", run["checkpoint"], "--split", split, "--json")
+        assert tna(*arguments).json["samples"] == there
+        for asked in (5, there):
+            assert tna(*arguments, "--samples", asked).json["samples"] == asked
+        refused = tna(*arguments, "--samples", there + 1)
+        assert refused.code == 4
+        assert (
+            f"{there + 1} samples are asked for, and the {split} split has {there}" in refused.json["error"]["message"]
+        )
+
+
+def test_samples_beyond_a_whole_set(tna: Tna, recipe: Path, out: Path, tmp_path: Path) -> None:
+    recipe.write_text(recipe.read_text().replace(", test_samples: 60", ""))
+    (run,) = tna("train", recipe, "--run", "tna_t_snn", "--out", out, "--json").json["runs"]
+    packed = tmp_path / "a.safetensors"
+    export = ("export", run["checkpoint"], "-o", packed, "--samples")
+    for command in ((*export, 361), ("evaluate", run["checkpoint"], "--samples", 361)):
+        refused = tna(*command)
+        assert refused.code == 4
+        assert "361 test samples are asked for (data.test_samples, or --samples); digits has 360 here" in refused.err
+    assert tna(*export, 360).code == 0
+    assert tna("evaluate", packed, "--samples", 361).code == 4

@@ -132,7 +132,7 @@ needs_matplotlib = pytest.mark.skipif(
     ("arguments", "said"),
     [
         (["--table", "4"], "no Table 4"),
-        (["--figure", "5"], "--figure 2, 3a, 3b"),
+        (["--figure", "5"], "--figure takes 2, 3a, 3b"),
         (["--table", "1", "--figure", "2"], "exclude each other"),
         (["table1_cifar10", "--table", "2"], "does not say that it reproduces Table 2"),
         pytest.param(["--figure", "2", "--save", "x.png"], "nothing to draw", marks=needs_matplotlib),
@@ -174,3 +174,38 @@ def test_train_shows_no_mean_of_two_precisions(tna: Tna, recipe: Path, out: Path
     shown = tna(*common)
     assert "seed 0 trained in fp32, seed 1 trained in bf16: no mean" in shown.out
     assert "±" not in shown.out
+
+
+def test_a_start_that_failed_is_left_out_of_many_folders(tna: Tna, trained_runs: Path, tmp_path: Path) -> None:
+    """`tna report runs/X/*` where a run found no data, or was killed at once."""
+    recipe = trained_runs / "tiny.yaml"
+    recipe.with_name("lost.yaml").write_text(
+        recipe.read_text().replace("digits, train_samples: 120, test_samples: 60", f"cifar10, root: {tmp_path}")
+    )
+    assert tna("train", recipe.with_name("lost.yaml"), "--run", "baseline", "--seed", 0, "--out", tmp_path).code == 4
+    (failed,) = (tmp_path / "tiny").iterdir()
+    good = sorted((trained_runs / "runs" / "tiny").iterdir())
+    shown = tna("report", failed, *good, "--json")
+    assert (shown.code, len(shown.json["tables"])) == (0, len(tna("report", *good, "--json").json["tables"]))
+    assert f"{failed}: its training never began; left out" in shown.err
+    alone = tna("report", failed)
+    assert (alone.code, alone.out) == (2, "")
+    assert "no training began in any of these folders" in alone.err
+
+
+def test_without_a_number_of_the_paper_there_is_nothing_to_check(tna: Tna, trained_runs: Path) -> None:
+    refused = tna("report", trained_runs / "tiny.yaml", "--seed", 0, "--out", trained_runs / "runs", "--check")
+    assert refused.code == 6
+    assert "nothing to check: the paper gives no number for these runs" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "known"),
+    [("figure", "1", "2, 3a, 3b"), ("figure", "3c", "2, 3a, 3b"), ("section", "9", "5.3.1, 5.3.3")],
+)
+def test_what_no_recipe_reproduces_is_answered_by_what_they_do(tna: Tna, option: str, value: str, known: str) -> None:
+    refused = tna("report", f"--{option}", value)
+    assert refused.code == 2
+    assert (
+        refused.err == f"error: no shipped recipe reproduces {option} {value} of the paper; --{option} takes {known}\n"
+    )

@@ -44,8 +44,8 @@ def test_validation_is_held_out_of_the_training_samples() -> None:
 
 
 @pytest.mark.parametrize(("settings_", "message"), [
-    ({"train_samples": 2000}, r"data\.train_samples asks for 2,000 samples; digits has 1,437 here"),
-    ({"test_samples": 361}, r"data\.test_samples asks for 361"),
+    ({"train_samples": 2000}, r"2,000 train samples are asked for \(data\.train_samples, or --samples\); digits has 1,437 here"),
+    ({"test_samples": 361}, r"361 test samples are asked for \(data\.test_samples, or --samples\); digits has 360"),
     ({"train_samples": 20, "validation_samples": 11}, r"data\.validation_samples is 11 of 20 "),
 ])  # fmt: skip
 def test_more_than_there_is(settings_: dict[str, int], message: str) -> None:

@@ -120,6 +120,8 @@ def evaluate(
         options.refuse_trust(trust_build)
         if network != "base":
             raise UsageError("a packed file holds one network; --network applies to checkpoints")
+    if ternary and not any(checkpoints):
+        raise UsageError("a packed file is ternary or binary already; --ternary applies to checkpoints")
     load_torch()
     records = []
     for file, of_training in zip(files, checkpoints, strict=True):
@@ -143,6 +145,8 @@ def evaluate(
         records[-1] |= {"min_accuracy": min_accuracy, "enough": enough}
         if activities is not None:
             records[-1]["activity"] = activities.as_json()
+        if ternary and not measured.compressed:
+            output.say(f"{file} has ternary weights already; --ternary changes nothing there")
         if as_json:
             output.document(records[0] if len(files) == 1 else records)
     if not as_json:

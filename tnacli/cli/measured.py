@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured on `batches`, with the facts of the file that a document lists."""
+    """What was measured on `batches`, with the facts of the file that a document lists.
+
+    `compressed` says that the network of a full-precision checkpoint was made ternary for it.
+    """
 
     about: dict[str, Any]
     result: Evaluation
     network: Network | PackedNetwork
     batches: Batches
+    compressed: bool = False
 
 
 def measure_checkpoint(
@@ -51,7 +55,8 @@ def measure_checkpoint(
         raise UsageError(f"{file} has binary weights; --ternary applies to full-precision or ternary checkpoints")
     if delta is not None and mode is not None:
         raise UsageError(f"{file} has ternary weights already; --delta applies to full-precision checkpoints")
-    if ternary and mode is None:
+    compressing = ternary and mode is None
+    if compressing:
         given = Ternary() if delta is None else Ternary(delta=delta)
         compress(restored, given, refuse_silent=True)
     target = resolve_device(device)
@@ -66,7 +71,7 @@ def measure_checkpoint(
         "epoch": about["state"]["epoch"], "device": str(target), "same_data": same, "notes": [note] if note else [],
     }  # fmt: skip
     restored.to(target)
-    return Measured(facts, evaluate_network(restored, batches.epoch(0)), restored, batches)
+    return Measured(facts, evaluate_network(restored, batches.epoch(0)), restored, batches, compressing)
 
 
 def measure_packed(

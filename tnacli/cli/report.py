@@ -86,6 +86,7 @@ def report(
       tna report quickstart --save quickstart.html
     """
     from tnacli.errors import UsageError
+    from tnacli.report.cells import is_failed_start
     from tnacli.report.check import check as checked
     from tnacli.report.contents import all_cells, tables_of
     from tnacli.report.table import FORMATS
@@ -98,7 +99,13 @@ def report(
         raise UsageError("--table, --figure and --section exclude each other; give one")
     if table not in (None, 1, 2, 3):
         raise UsageError(f"the paper has tables 1, 2 and 3; there is no Table {table}")
-    groups = _groups(recipes or [], table, figure, section, overlays or [], overrides or [], run or [], seed or [], out,
+    failed = [reference for reference in recipes or () if is_failed_start(reference)]
+    for reference in failed:
+        output.say(f"{reference}: its training never began; left out")
+    recipes = [reference for reference in recipes or () if reference not in failed]
+    if failed and not recipes:
+        raise UsageError("no training began in any of these folders; `tna train` with the recipe begins it")
+    groups = _groups(recipes, table, figure, section, overlays or [], overrides or [], run or [], seed or [], out,
                      data_root)  # fmt: skip
     shown = tables_of(groups, figure)
     if save is not None:

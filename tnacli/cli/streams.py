@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -118,6 +119,8 @@ class Explained:
             # What is still in its buffer would fail again when the interpreter ends.
             with contextlib.suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-            why = f"{self._name} could not be written: {error.strerror or error}; free some space, or send it elsewhere"
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            what_to_do = "free some space, or send it elsewhere" if full else "send it elsewhere"
+            why = f"{self._name} could not be written: {error.strerror or error}; {what_to_do}"
             self._failure = SystemExit(READER_GONE) if isinstance(error, BrokenPipeError) else StorageError(why)
             raise self._failure from None

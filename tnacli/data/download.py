@@ -25,6 +25,7 @@ from typing import IO, cast
 
 from tnacli.data.source import OnProgress
 from tnacli.errors import DataError, StorageError
+from tnacli.storage import remedy
 from tnacli.version import __version__
 
 _BLOCK = 1 << 20
@@ -97,8 +98,8 @@ def unpack(archive: Path, folder: Path) -> None:
         raise DataError(f"{archive} is damaged ({error}). Remove it and download it again.") from error
     except OSError as error:
         raise StorageError(
-            f"{folder}: could not be written: {error.strerror or error}. Free some space, then run the same "
-            "command again."
+            f"{folder}: could not be written: {error.strerror or error}. {remedy(error).capitalize()} (data.root), then run "
+            "the same command again."
         ) from error
 
 
@@ -109,8 +110,8 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(
-            f"{path}: could not be written: {error.strerror or error}. Free some space or choose another "
-            "folder with data.root; the same command goes on where it stopped."
+            f"{path}: could not be written: {error.strerror or error}. {remedy(error).capitalize()} (data.root); the same "
+            "command goes on where it stopped."
         ) from error
 
 

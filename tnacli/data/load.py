@@ -168,7 +168,9 @@ def _chosen(data: Data, source: Source, split: str) -> Tensor:
     if count is None:
         return torch.arange(len(labels))
     if count > len(labels):
-        raise DataError(f"data.{key} asks for {count:,} samples; {data.name} has {len(labels):,} here.")
+        raise DataError(
+            f"{count:,} {split} samples are asked for (data.{key}, or --samples); {data.name} has {len(labels):,} here."
+        )
     if split == "train" and count < len(source.classes):
         raise DataError(
             f"data.{key} is {count}, fewer than the {len(source.classes)} classes of {data.name}; every "

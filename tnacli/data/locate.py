@@ -96,7 +96,7 @@ def missing(name: str, search: Search) -> DataError:
     lines.append(f"The folder of data sets is {search.root} ({search.root_origin}).")
     lines.append(f"To get it: {facts.how_to_get}.")
     if facts.download_mb:
-        lines.append("To try the program without it, use `--set data.format=generated`.")
+        lines.append("To try the program without it: `tna train RECIPE --set data.format=generated`.")
     return DataError("\n".join(lines))
 
 

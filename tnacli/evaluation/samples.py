@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from tnacli.data.batches import Batches
+from tnacli.data.choose import balanced
 from tnacli.data.files import files_there
 from tnacli.data.learned_from import LearnedFrom
 from tnacli.data.load import load
@@ -34,26 +35,35 @@ def evaluation_batches(
     """The samples of `split`, unaugmented, normalised by the statistics that the network was trained with.
 
     `data` and `timesteps` are what it was trained on; `data_root` says where the data lies now, `samples` asks for fewer,
-    balanced over classes. `dataset` saves loading it. Raises DataError if it is missing or has other classes or channels.
+    balanced over classes. `dataset` saves loading it. Raises DataError if it is missing, has other classes or channels, or
+    fewer samples than asked for.
     """
     if dataset is None:
         update: dict[str, object] = {}
         if data_root is not None and data.name != "digits":
             update["root"] = data_root
-        if samples is not None:
-            field = "test_samples" if split == "test" else "train_samples"
-            update[field] = min(samples, getattr(data, field) or samples)
-        if split == "train":
-            update["validation_samples"] = 0
+        if samples is not None and split == "test":
+            _require(samples, data.test_samples, split)
+            update["test_samples"] = samples  # no others are read
         dataset = load(data.model_copy(update=update), timesteps, splits=(split,))
     chosen = getattr(dataset, split)
     if chosen is None:
         raise DataError("no validation samples were held out when this was trained; use --split test or train")
     require_fitting(dataset, classes, channels)
+    if samples is not None and samples != len(chosen):
+        _require(samples, len(chosen), split)
+        chosen = chosen.take(balanced(chosen.labels, samples, data.name, split))
     fitting = dataclasses.replace(
         dataset, mean=None if mean is None else tuple(mean), std=None if std is None else tuple(std)
     )
     return Batches(chosen, fitting, batch_size, device, training=False)
+
+
+def _require(samples: int, there: int | None, split: str) -> None:
+    if there is not None and samples > there:
+        raise DataError(
+            f"{samples:,} samples are asked for, and the {split} split has {there:,} (data.{split}_samples, or all)"
+        )
 
 
 def require_fitting(dataset: Dataset, classes: Sequence[str], channels: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -162,6 +163,12 @@ def is_run_folder(reference: str) -> bool:
     return (Path(reference) / "run.json").is_file()
 
 
+def is_failed_start(reference: str) -> bool:
+    """Whether this is the folder of a run that ended before its training began, such as for want of data."""
+    named = re.fullmatch(r".+-seed\d+-[0-9a-f]{10}(\.old\d+)?", Path(reference).resolve().name)
+    return named is not None and Path(reference).is_dir() and not is_run_folder(reference)
+
+
 def cell_of_folder(path: Path) -> Cell:
     """The cell of a single run folder, whichever recipe it came from. Raises DataError if it cannot be read."""
     folder = RunFolder(path)
@@ -207,13 +214,14 @@ def recipes_for(
             raise UsageError(f"{one.recipe.name} does not say that it reproduces {what}; leave one of the two out, or add it "
                              f"to `reproduces` of the recipe")  # fmt: skip
     if not loaded:
-        known = {
-            "--table": sorted({str(n) for r in plain for n in r.tables}),
-            "--figure": sorted({f for r in plain for f in r.figures}),
-            "--section": sorted({s for r in plain for s in r.sections}),
-        }
-        options = "; ".join(f"{option} {', '.join(numbers)}" for option, numbers in known.items() if numbers)
-        raise UsageError(f"no shipped recipe reproduces that; there are: {options}")
+        asked, known = (
+            ("--table", sorted({str(n) for r in plain for n in r.tables})) if table
+            else ("--figure", sorted({f for r in plain for f in r.figures})) if figure is not None
+            else ("--section", sorted({s for r in plain for s in r.sections}))
+        )  # fmt: skip
+        number = table or figure or section
+        raise UsageError(f"no shipped recipe reproduces {asked.removeprefix('--')} {number} of the paper; {asked} takes "
+                         f"{', '.join(known)}")  # fmt: skip
     order = {name: number for number, name in enumerate(DATA_ORDER)}
     if not references:
         loaded.sort(key=lambda one: order.get(next(iter(one.recipe.runs.values())).data.name, len(order)))

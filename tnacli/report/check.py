@@ -54,10 +54,14 @@ def check(cells: Sequence[Cell], effects: Sequence[Effect]) -> str:
     if titles:
         lines = dict.fromkeys((*outside, *fallen, *apart))
         raise ToleranceError("\n".join([f"{'; '.join(titles)}:", *lines]))
+    if not numbers["given"] and not judged["given"]:
+        raise ToleranceError(
+            "nothing to check: the paper gives no number for these runs (`reproduces` in a recipe does)"
+        )
     none = [f"{one['given']} {what}" for what, one in found.items() if one["given"] and not one["judged"]]
     if (judged["given"] and not judged["judged"]) or not (numbers["judged"] or judged["judged"]):
         raise ToleranceError(
-            f"none of {' and none of '.join(none) or '0 numbers'} could be judged: a number takes every seed of the recipe, "
+            f"none of {' and none of '.join(none)} could be judged: a number takes every seed of the recipe, "
             f"finished, and the paper's setting (no --with, --set or --seed that asks for something else); an effect takes "
             f"every seed asked for, at least {LEAST_SEEDS}, finished in both of its runs"
         )
