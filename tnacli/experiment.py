@@ -158,6 +158,10 @@ class Experiment:
             for name in absent
         )
 
+    def has_data(self, run: Run) -> bool:
+        """Whether the data of `run` is there now."""
+        return self._data.there(run)
+
     def differs(self, run: Run) -> bool:
         """Whether what is stored of `run` was learned from other data than is there now."""
         return bool(self._compared(run)[1])

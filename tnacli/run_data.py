@@ -67,10 +67,7 @@ class RunData:
         Files of the same names, sizes and times are taken to hold the same; else all samples are read. Raises DataError if
         they cannot be.
         """
-        key = _key(run)
-        if key not in self._files:
-            self._files[key] = self._ranks.told(lambda: files_there(run.settings.data))
-        now = self._files[key]
+        key, now = _key(run), self._now(run)
         if now is None:
             return Compared(there=False)
         how = then.changed(now)
@@ -79,6 +76,16 @@ class RunData:
         if self.load(run).fingerprint == then.fingerprint:
             return Compared(True, files=self._files[key])
         return Compared(True, how or "other samples", self._files[key])
+
+    def there(self, run: Run) -> bool:
+        """Whether the data of `run` is there, as far as a look at folders tells."""
+        return self._now(run) is not None
+
+    def _now(self, run: Run) -> dict[str, str] | None:
+        key = _key(run)
+        if key not in self._files:
+            self._files[key] = self._ranks.told(lambda: files_there(run.settings.data))
+        return self._files[key]
 
 
 def _key(run: Run) -> str:

@@ -131,6 +131,20 @@ def test_the_same_data_is_the_same_wherever_it_was_copied_to(tna: Tna, folder: P
     assert tna("report", "own.yaml", "--json").json["changed_data"] == []
 
 
+def test_no_file_is_opened_where_none_has_changed(tna: Tna, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tnacli import run_data
+
+    train(tna)
+    loaded: list[object] = []
+    load = run_data.load
+    monkeypatch.setattr(run_data, "load", lambda *given, **named: loaded.append(given) or load(*given, **named))
+    assert [run["trained"] for run in train(tna)] == [False, False]
+    assert loaded == []
+    touch_all(folder / "imgs")
+    train(tna)
+    assert len(loaded) == 1
+
+
 def test_a_run_is_known_however_its_folder_is_spelled(tna: Tna, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = train(tna)
     (folder / "link").symlink_to(folder / "imgs")
@@ -174,6 +188,20 @@ def test_without_the_data_finished_runs_are_taken_and_it_is_said_once(tna: Tna, 
     assert again.err.count("the data set folder is not there now: finished runs are taken without comparing") == 1
     assert tna("report", "own.yaml", "--json").json["changed_data"] == []
     assert tna("train", "own.yaml", "--seed", 1).code == 4
+
+
+def test_without_the_data_a_packed_file_stays_as_it_is(tna: Tna, folder: Path) -> None:
+    text = RECIPE.replace(
+        "runs: {baseline: {},", "export: true\nruns: {t: {compression: {mode: ternary, delta: 0.01, start: 0}},"
+    )
+    (folder / "own.yaml").write_text(text)
+    first = train(tna, "--run", "t")[0]
+    packed = Path(first["packed"]["path"])  # type: ignore[index]
+    content = packed.read_bytes()
+    shutil.rmtree(folder / "imgs")
+    again = train(tna, "--run", "t")[0]
+    assert (again["trained"], again["accuracy"], "packed" in again) == (False, first["accuracy"], False)
+    assert packed.read_bytes() == content
 
 
 def test_an_interrupted_run_does_not_go_on_with_other_data(tna: Tna, folder: Path) -> None:

@@ -147,7 +147,8 @@ def train_all(
                     if log is not None and ranks().first:
                         log.copy(run, outcome.folder)
                 trained.outcomes.append(outcome)
-                if export and outcome.result["compressed"]:
+                # A file of a finished run was verified when it was written; without the data it could not be again.
+                if export and outcome.result["compressed"] and (outcome.trained or experiment.has_data(run)):
                     trained.packed[run.identity] = experiment.export(outcome)
     except Exception as error:
         trained.ended = error
