@@ -110,11 +110,13 @@ class Kept:
 kept = Kept()
 atexit.register(print, "left")
 sys.argv = ["tna", *sys.argv[1:]]
+if "bug" in sys.argv:
+    app.app = lambda: 1 / 0
 app.main()
 """
 
 
-@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["train", "no_such_recipe"], 3)])
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["train", "no_such_recipe"], 3), (["bug"], 1)])
 @pytest.mark.parametrize("world", [1, 2])
 def test_one_of_several_ends_without_taking_python_down(arguments: list[str], code: int, world: int) -> None:
     """What must be done at an end is done, and its output and code are the same; its threads are left as they are."""
@@ -124,6 +126,7 @@ def test_one_of_several_ends_without_taking_python_down(arguments: list[str], co
     )  # fmt: skip
     assert done.returncode == code, done.stderr
     assert done.stdout.startswith("tna ") == (code == 0)
+    assert done.stderr.count("ZeroDivisionError") == (code == 1)
     assert "left\n" in done.stdout
     assert ("taken down" in done.stdout) == (world == 1)
 
