@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,16 @@ def _own_places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     """No test reads or writes the user's cache, or finds data that happens to lie around."""
     monkeypatch.setenv("TNA_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.delenv("TNA_DATA", raising=False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _collected() -> None:
+    """Let the garbage collector leave out what is there now: modules and tests, which live as long as the process.
+
+    Every training collects twice, to measure its memory, and going through them all takes longer than the training itself.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

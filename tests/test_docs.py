@@ -36,6 +36,23 @@ def test_ci_runs_the_test_command_of_the_readme_in_a_place_of_its_own() -> None:
     assert not re.search(r"(?<![\w/])\.venv", run), "what the user works in is left alone"
 
 
+def test_ci_runs_by_name_what_the_test_command_leaves_out(pytestconfig: pytest.Config) -> None:
+    assert "not slow" in pytestconfig.getini("addopts")
+    assert ".ci/venv/bin/python -m pytest -m slow" in (ROOT / ".ci" / "run").read_text().splitlines()
+    assert "`pytest -m slow`" in README.read_text(encoding="utf-8")
+
+
+def test_ci_runs_what_needs_optional_packages_where_they_are_installed() -> None:
+    _, _, afterwards = (ROOT / ".ci" / "run").read_text().partition("install -q -e '.[dev]'")
+    listed = re.findall(r"tests/[\w/.]+", afterwards)
+    assert all((ROOT / name).exists() for name in listed)
+    always_there = {"jsonschema", "resource", "signal"}
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        wanted = set(re.findall(r"importorskip\(\s*\"(\w+)", path.read_text(encoding="utf-8"))) - always_there
+        name = path.relative_to(ROOT).as_posix()
+        assert not wanted or any(name == place or name.startswith(f"{place}/") for place in listed), (name, wanted)
+
+
 def test_ci_looks_at_the_tests_whose_subject_depends_on_the_machine() -> None:
     """Those whose files are named are there, and each is run without kernels, and with bf16 forced off and on."""
     run = (ROOT / ".ci" / "run").read_text()

@@ -23,12 +23,12 @@ def runs_of_smoke(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     return Experiment(tmp_path_factory.mktemp("smoke"))
 
 
-QUICK = ("quickstart", "table2_fashion_mnist", "table1_cifar10dvs", "nmnist", "fig3b_cifar100_kd")
-"""One recipe for each kind of data, and every objective; the others take minutes together."""
+LONG = ("alpha_cifar10", "networks_cifar100", "open_points_cifar10", "siblings_cifar100")
+"""Recipes of many runs, or deep ones: they take longer than all others together, and .ci/run tries them."""
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in RECIPES]
 )
 def test_it_trains_under_smoke(name: str, runs_of_smoke: Experiment) -> None:
     loaded = load(name, overlays=["smoke"])

@@ -8,6 +8,7 @@ import math
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -42,9 +43,14 @@ runs:
 """
 
 
-def start(folder: Path, out: str, processes: int, *options: str, epochs: int = 4) -> subprocess.Popen[str]:
+def write_recipe(folder: Path, epochs: int) -> Path:
     recipe = folder / "two.yaml"
     recipe.write_text(RECIPE.replace("EPOCHS", str(epochs)))
+    return recipe
+
+
+def start(folder: Path, out: str, processes: int, *options: str, epochs: int = 4) -> subprocess.Popen[str]:
+    recipe = write_recipe(folder, epochs)
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)] if processes > 1 else []
     return subprocess.Popen(
         [sys.executable, *launcher, "-m", "tnacli", "train", str(recipe), "--out", str(folder / out), *options],
@@ -110,11 +116,13 @@ class Kept:
 kept = Kept()
 atexit.register(print, "left")
 sys.argv = ["tna", *sys.argv[1:]]
+if "bug" in sys.argv:
+    app.app = lambda: 1 / 0
 app.main()
 """
 
 
-@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["train", "no_such_recipe"], 3)])
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["train", "no_such_recipe"], 3), (["bug"], 1)])
 @pytest.mark.parametrize("world", [1, 2])
 def test_one_of_several_ends_without_taking_python_down(arguments: list[str], code: int, world: int) -> None:
     """What must be done at an end is done, and its output and code are the same; its threads are left as they are."""
@@ -124,8 +132,45 @@ def test_one_of_several_ends_without_taking_python_down(arguments: list[str], co
     )  # fmt: skip
     assert done.returncode == code, done.stderr
     assert done.stdout.startswith("tna ") == (code == 0)
+    assert done.stderr.count("ZeroDivisionError") == (code == 1)
     assert "left\n" in done.stdout
     assert ("taken down" in done.stdout) == (world == 1)
+
+
+SCRIPT = """
+import atexit, sys
+from pathlib import Path
+
+def look():
+    threads = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+    assert threads, "nothing was looked at"
+    print(*(name for name in threads if "gloo" in name), file=sys.stderr)
+
+atexit.register(look)  # first, so called last
+from tnacli.experiment import Experiment
+from tnacli.recipe.load import load, plan
+kept = Experiment(Path(sys.argv[2]))
+print(*(kept.execute(run).trained for run in plan(load(sys.argv[1]))))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the system lists no threads")
+def test_a_script_of_several_processes_ends_without_the_threads_that_connect_them(tmp_path: Path) -> None:
+    """One that is still there when Python is taken down aborts the process, now and then."""
+    recipe = write_recipe(tmp_path, epochs=2)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    places = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(recipe), str(tmp_path / "runs")],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=environment(**places, RANK=str(rank), LOCAL_RANK=str(rank)),
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    assert [finish(process) for process in processes] == [(0, "True\n", "\n")] * 2
 
 
 @pytest.mark.slow

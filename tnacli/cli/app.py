@@ -72,11 +72,17 @@ def _root(
 
 def main() -> NoReturn:
     """Run `tna` with the arguments of this process and exit with its code."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     try:
         _run()
     except SystemExit as end:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and isinstance(end.code, int):
+        if several and isinstance(end.code, int):
             _end_among_several(end.code)
+        raise
+    except Exception:
+        if several:
+            sys.excepthook(*sys.exc_info())  # the traceback of a bug, which Python prints only where it ends itself
+            _end_among_several(1)
         raise
 
 

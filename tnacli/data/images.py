@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,7 @@ def digits(size: tuple[int, int]) -> Source:
     )
 
 
+@cache
 def _digits_table() -> NDArray[np.float64]:
     """64 values and the class of each digit, [1797, 65].
 

@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import datetime
 import os
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -143,9 +144,27 @@ def ranks() -> Ranks:
 
 @cache
 def _join() -> None:
+    # Loads modules of torch that keep the group for ever, as a default of their functions, where it is there before them.
+    torch.optim.Adam([torch.zeros(1)])
     cuda = torch.cuda.is_available() and dist.is_nccl_available()
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_PATIENCE)
-    atexit.register(dist.destroy_process_group)
+    atexit.register(_leave)
+
+
+_WRAPPED: weakref.WeakSet[nn.parallel.DistributedDataParallel] = weakref.WeakSet()
+
+
+def _leave() -> None:
+    """End the group of processes, and with it the threads that serve it, while there still is an interpreter.
+
+    Such a thread lets go of a tensor some time after the operation that it was for has returned. One that does so while the
+    interpreter is taken down aborts the process, whatever that has achieved. The threads end with the last that holds the
+    group: what adds gradients up, often part of a cycle or of a kept traceback, would outlive this function.
+    """
+    for one in list(_WRAPPED):
+        # Before the group itself: where that goes last, Python's lock is free for the threads that it waits for.
+        del one.logger, one.reducer, one.process_group
+    dist.destroy_process_group()
 
 
 @contextlib.contextmanager
@@ -186,7 +205,9 @@ def wrapped(objective: Objective, found: Ranks, device: torch.device) -> nn.Modu
     """
     if found.alone:
         return objective
-    return nn.parallel.DistributedDataParallel(objective, device_ids=[device.index] if device.type == "cuda" else None)
+    made = nn.parallel.DistributedDataParallel(objective, device_ids=[device.index] if device.type == "cuda" else None)
+    _WRAPPED.add(made)
+    return made
 
 
 def dropout_by_sample(objective: Objective, found: Ranks) -> Callable[[int], None]:
