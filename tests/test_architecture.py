@@ -83,3 +83,16 @@ def test_rooms_that_answer_at_once_load_no_torch(room: str) -> None:
 def test_files_stay_small() -> None:
     long = {str(f.relative_to(PACKAGE)): n for f in FILES if (n := len(f.read_text().splitlines())) > 420}
     assert long == {}
+
+
+@pytest.mark.parametrize("name", ["loop", "distributed", "sums"])
+def test_the_loop_knows_nothing_of_what_is_minimised(name: str) -> None:
+    """Not what the parts of a loss are called, how they are reduced or weighed, or which kinds of objective there are."""
+    tree = ast.parse((PACKAGE / "training" / f"{name}.py").read_text())
+    named = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    named |= {word for node in ast.walk(tree) if isinstance(node, ast.Constant) for word in str(node.value).split(".")}
+    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert named & {"alpha", "reduction", "kind", "matching", "cross_entropy", "features", "start"} == set()
+    assert modules & {"tnacli.recipe.objective_section", "tnacli.recipe.matching", "tnacli.objectives.losses"} == set()
+    settings = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr == "objective"]
+    assert {ast.unparse(node.value) for node in settings} <= {"self"}, "of the settings, that is"

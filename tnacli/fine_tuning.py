@@ -95,7 +95,9 @@ def _objective(before: Settings, twin: bool | None, alpha: float | None) -> Solo
             raise UsageError("--alpha has no effect without a twin; add --twin")
         return Solo()
     if objective is not None:
-        return objective if alpha is None else objective.model_copy(update={"alpha": alpha})
+        # Matching began before: what a late start or a ramp was for lies behind.
+        begun = objective.model_copy(update={"start": 0, "ramp": 0})
+        return begun if alpha is None else begun.model_copy(update={"alpha": alpha})
     alpha = DATASETS[before.data.name].paper_alpha if alpha is None else alpha
     if alpha is None:
         raise UsageError(

@@ -111,6 +111,18 @@ def test_the_objective_weighs_by_how_far_training_has_come(kind: type[Twin | Dis
         torch.testing.assert_close(losses.total, own + weight * losses.parts["matching"])
 
 
+@pytest.mark.parametrize("kind", [Twin, Distill])
+def test_before_its_start_not_even_an_infinite_matching_loss_counts(kind: type[Twin | Distill]) -> None:
+    other = build_network(MODEL, channels=3, size=(8, 8), classes=5, seed=9)
+    made = objective(kind(alpha=0.5, start=2), **({"teacher": other} if kind is Distill else {})).train()
+    with torch.no_grad():
+        (other if kind is Distill else made.networks["sibling1"]).readout.bias.add_(1e20)
+    early, late = (made(INPUTS, LABELS, 1.0, progress) for progress in (1.9, 2.0))
+    assert torch.isinf(early.parts["matching"])
+    assert torch.isfinite(early.total)
+    assert torch.isinf(late.total)
+
+
 @pytest.mark.parametrize(("reduction", "expected"), [("sum", 0.256), ("batch_mean", 0.001), ("mean", 0.0001)])
 def test_the_weight_in_batch_means(reduction: Any, expected: float) -> None:
     """1e-3 at the paper's batch of 256 and 10 classes."""
@@ -121,8 +133,10 @@ def test_the_weight_in_batch_means(reduction: Any, expected: float) -> None:
 
 TWIN = "{kind: twin, alpha: 1e-3, "
 REFUSED = {
-    TWIN + "start: 250}": "leave none of 250 epochs",
-    TWIN + "start: 60%, ramp: 40%}": "leave none of 250 epochs",
+    TWIN
+    + "start: 250}": "objective.start: gives the matching loss all of alpha after 250 epochs, and train.epochs is 250",
+    TWIN + "start: 60%, ramp: 40%}": "after 250 epochs, and train.epochs is 250: none is left",
+    TWIN + "ramp: 300}": "objective.ramp: gives the matching loss all of alpha after 300 epochs",
     "{kind: distill, alpha: 1, cross_entropy: false, start: 5}": "leaves nothing to learn from",
     "{kind: distill, alpha: 1, cross_entropy: false, ramp: 5}": "leaves nothing to learn from",
     TWIN + "logits: per_timestep, siblings: [{timesteps: 4}]}": "same timesteps on both sides",
@@ -135,6 +149,11 @@ REFUSED = {
 def test_what_has_no_effect_or_no_meaning_is_refused(written: str, load_text: Any) -> None:
     with pytest.raises(RecipeError, match=REFUSED[written]):
         load_text(f"runs: {{a: {{objective: {written}}}}}\n")
+
+
+def test_one_timestep_is_its_own_sum(load_text: Any) -> None:
+    with pytest.raises(RecipeError, match=r"with model\.timesteps 1 the sum over time is the same"):
+        load_text(f"model: {{timesteps: 1}}\nruns: {{a: {{objective: {TWIN}logits: per_timestep}}}}}}\n")
 
 
 def test_one_set_of_logits_cannot_be_matched_by_timestep(load_text: Any) -> None:

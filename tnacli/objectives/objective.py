@@ -99,7 +99,7 @@ class TwinObjective(Objective):
         siblings = [name for name in logits if name != "base"]
         theirs = torch.stack([cross_entropy(logits[name], labels, share) for name in siblings]).sum()
         match = torch.stack([self._match(outputs["base"], outputs[name], share) for name in siblings]).sum()
-        total = own + theirs + matching_weight(self.matching, progress, self.epochs) * match
+        total = _added(own + theirs, match, matching_weight(self.matching, progress, self.epochs))
         return Losses(total, {"cross_entropy": own, "sibling_cross_entropy": theirs, "matching": match}, logits)
 
     def _match(self, base: Tensor, sibling: Tensor, share: float) -> Tensor:
@@ -128,11 +128,11 @@ class DistillObjective(Objective):
             target = _outputs(self._teacher[0], inputs, self.distill)
         output = _outputs(self.base, inputs, self.distill)
         logits, match = _summed(output), matching_loss(output, target, self.distill, share)
-        matched = matching_weight(self.distill, progress, self.epochs) * match
+        weight = matching_weight(self.distill, progress, self.epochs)
         if not self.distill.cross_entropy:
-            return Losses(matched, {"matching": match}, {"base": logits})
+            return Losses(weight * match, {"matching": match}, {"base": logits})
         own = cross_entropy(logits, labels, share)
-        return Losses(own + matched, {"cross_entropy": own, "matching": match}, {"base": logits})
+        return Losses(_added(own, match, weight), {"cross_entropy": own, "matching": match}, {"base": logits})
 
 
 def _outputs(network: nn.Module, inputs: Tensor, matching: Matching) -> Tensor:
@@ -146,3 +146,8 @@ def _outputs(network: nn.Module, inputs: Tensor, matching: Matching) -> Tensor:
 
 def _summed(output: Tensor) -> Tensor:
     return output if output.dim() == 2 else output.sum(0)
+
+
+def _added(loss: Tensor, match: Tensor, weight: float) -> Tensor:
+    """`loss + weight * match`; a weight of 0 leaves even a matching loss that is not finite out."""
+    return loss + weight * match if weight else loss

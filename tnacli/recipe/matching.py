@@ -33,10 +33,11 @@ def matching_misfits(model: Model, objective: Twin | Distill, epochs: int) -> It
     begins, ramp = in_epochs(objective.start, epochs), in_epochs(objective.ramp, epochs)
     if (begins or ramp) and begins + ramp >= epochs:
         text = (
-            f"and objective.ramp ({objective.start} and {objective.ramp}) leave none of {epochs} epochs to match in with all of "
-            f"alpha; begin earlier, or train longer"
+            f"gives the matching loss all of alpha after {begins + ramp:g} epochs, and train.epochs is {epochs}: none is left; "
+            f"begin earlier, raise it faster, or train longer"
         )
-        yield Misfit(text, ("objective.start", "objective.ramp", "train.epochs"))
+        keys = ("objective.start", "objective.ramp") if begins else ("objective.ramp", "objective.start")
+        yield Misfit(text, (*keys, "train.epochs"))
     if isinstance(objective, Distill) and not objective.cross_entropy and (begins or ramp):
         text = "leaves nothing to learn from in its epochs, because cross_entropy is false; leave it out"
         yield Misfit(text, ("objective.start" if begins else "objective.ramp", "objective.cross_entropy"))
@@ -48,3 +49,6 @@ def matching_misfits(model: Model, objective: Twin | Distill, epochs: int) -> It
         elif not all(one.spiking for one in models.values()) or len({one.timesteps for one in models.values()}) > 1:
             text = "is per_timestep, which takes spiking networks with the same timesteps on both sides; leave it out"
             yield Misfit(text, ("objective.logits", "objective.siblings", "model.spiking"))
+        elif model.timesteps == 1:
+            text = "is per_timestep, and with model.timesteps 1 the sum over time is the same; leave it out"
+            yield Misfit(text, ("objective.logits", "model.timesteps"))
