@@ -58,9 +58,9 @@ def build_objective(
     if isinstance(objective, Twin):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "weights", "features"))
-            return TwinObjective(networks, objective, settings.train.epochs)
+            return TwinObjective(networks, settings.train, objective)
     if isinstance(objective, Distill):
         if teacher is None:
             raise ValueError("a distillation run needs its teacher")
-        return DistillObjective(networks, objective, teacher, settings.train.epochs)
-    return SoloObjective(networks)
+        return DistillObjective(networks, settings.train, objective, teacher)
+    return SoloObjective(networks, settings.train)

@@ -140,7 +140,7 @@ REFUSED = {
     "{kind: distill, alpha: 1, cross_entropy: false, start: 5}": "leaves nothing to learn from",
     "{kind: distill, alpha: 1, cross_entropy: false, ramp: 5}": "leaves nothing to learn from",
     TWIN + "logits: per_timestep, siblings: [{timesteps: 4}]}": "same timesteps on both sides",
-    TWIN + "logits: per_timestep, siblings: [{spiking: false}]}": "takes spiking networks",
+    TWIN + "logits: per_timestep, siblings: [{spiking: false}]}": "an artificial network has no timesteps",
     "{kind: distill, alpha: 1, gradient: base}": "belongs to kind: twin",
 }
 

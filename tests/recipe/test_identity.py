@@ -36,6 +36,7 @@ LATER = {
     "objective.gradient": ("both", "base"),
     "objective.start": ("0", "20%"),
     "objective.ramp": ("0%", "5"),
+    "train.cross_entropy": ("summed", "per_timestep"),
 }
 
 

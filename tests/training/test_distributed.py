@@ -24,6 +24,7 @@ from tests.cli.conftest import environment
 from tnacli.errors import UsageError
 from tnacli.objectives.objective import Losses, TwinObjective
 from tnacli.recipe.objective_section import Twin
+from tnacli.recipe.schema import Train
 from tnacli.training.checkpoint import load_checkpoint
 from tnacli.training.distributed import Ranks, ranks, require_shares
 
@@ -227,7 +228,7 @@ class _Columns(torch.nn.Module):
 def test_the_losses_of_all_shares_add_up_to_the_batch(counts: list[int], reduction: Any, seed: int) -> None:
     """Gradients too: each share's is that of its own samples in the whole batch's loss."""
     networks = {"base": _Columns(slice(0, 3)), "sibling1": _Columns(slice(3, 6))}
-    objective = TwinObjective(networks, Twin(alpha=0.3, reduction=reduction), epochs=1)
+    objective = TwinObjective(networks, Train(), Twin(alpha=0.3, reduction=reduction))
     generator = torch.Generator().manual_seed(seed)
     total = sum(counts)
     logits = torch.randn(total, 6, generator=generator, dtype=torch.float64, requires_grad=True)

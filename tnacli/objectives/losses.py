@@ -13,7 +13,12 @@ from tnacli.recipe.objective_section import DEFAULT_TEMPERATURE, Matching
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, share: float = 1.0) -> Tensor:
-    """The mean cross-entropy of logits [N, classes] against labels [N], times `share`."""
+    """The mean cross-entropy of `logits` against labels [N], times `share`; [N, classes], or [T, N, classes] by timestep.
+
+    By timestep it is averaged over time, too (Deng et al. 2022, "temporal efficient training").
+    """
+    if logits.dim() == 3:
+        logits, labels = logits.flatten(0, 1), labels.repeat(len(logits))
     return weighed(F.cross_entropy(logits, labels), share)
 
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from tnacli.objectives.features import FeatureMatching, recorded_rates
 from tnacli.objectives.losses import cross_entropy, matching_loss, weighed
 from tnacli.recipe.matching import matching_weight
-from tnacli.recipe.objective_section import Distill, Matching, Twin
+from tnacli.recipe.objective_section import Distill, Logits, Twin
+from tnacli.recipe.schema import Train
 from tnacli.snn.network import SpikingNetwork
 
 
@@ -35,13 +36,14 @@ class Objective(nn.Module):
     """Base of all objectives: `networks` maps "base", "sibling1", ... to the networks that are trained.
 
     `auxiliary` holds what is trained with them, kept in checkpoints, and no part of any network. `remedies` are settings to
-    try where training diverges.
+    try where training diverges. Of the section `train` an objective knows its epochs, and what its cross-entropy is taken of.
     """
 
     remedies: tuple[str, ...] = ()
 
-    def __init__(self, networks: Mapping[str, nn.Module]) -> None:
+    def __init__(self, networks: Mapping[str, nn.Module], train: Train) -> None:
         super().__init__()
+        self.epochs, self.supervised = train.epochs, train.cross_entropy
         self.networks = nn.ModuleDict(networks)
         self.auxiliary = nn.ModuleDict()
 
@@ -53,14 +55,17 @@ class Objective(nn.Module):
         """The losses of inputs and labels [N], which are `share` of a batch, after `progress` epochs."""
         raise NotImplementedError
 
+    def _cross_entropy(self, output: Tensor, labels: Tensor, share: float) -> Tensor:
+        return cross_entropy(_taken(output, self.supervised), labels, share)
+
 
 class SoloObjective(Objective):
     """`CE(base)`: the baseline."""
 
     def forward(self, inputs: Tensor, labels: Tensor, share: float = 1.0, progress: float = 0.0) -> Losses:
-        logits = self.base(inputs)
-        loss = cross_entropy(logits, labels, share)
-        return Losses(loss, {"cross_entropy": loss}, {"base": logits})
+        output = _output(self.base, inputs, self.supervised)
+        loss = self._cross_entropy(output, labels, share)
+        return Losses(loss, {"cross_entropy": loss}, {"base": _taken(output, "summed")})
 
 
 class TwinObjective(Objective):
@@ -75,35 +80,39 @@ class TwinObjective(Objective):
 
     remedies = ("a smaller objective.alpha",)
 
-    def __init__(self, networks: Mapping[str, nn.Module], twin: Twin, epochs: int) -> None:
-        super().__init__(networks)
-        self.matching, self.features, self.epochs = twin, twin.features, epochs
+    def __init__(self, networks: Mapping[str, nn.Module], train: Train, twin: Twin) -> None:
+        super().__init__(networks, train)
+        self.matching, self.features = twin, twin.features
         if twin.features is not None:
             self.auxiliary["features"] = FeatureMatching(networks, twin.features)
 
     def forward(self, inputs: Tensor, labels: Tensor, share: float = 1.0, progress: float = 0.0) -> Losses:
         if self.features is None:
-            outputs = {name: _outputs(network, inputs, self.matching) for name, network in self.networks.items()}
-            return self._losses(outputs, labels, share, progress)
+            return self._losses(self._outputs(inputs), labels, share, progress)
         matching = self.auxiliary["features"]
         assert isinstance(matching, FeatureMatching)
         with recorded_rates(dict(self.networks.items()), matching.layers) as rates:
-            outputs = {name: _outputs(network, inputs, self.matching) for name, network in self.networks.items()}
+            outputs = self._outputs(inputs)
         losses, hidden = self._losses(outputs, labels, share, progress), weighed(matching(rates), share)
         parts = {**losses.parts, "feature_matching": hidden}
         return Losses(losses.total + self.features.alpha * hidden, parts, losses.logits)
 
+    def _outputs(self, inputs: Tensor) -> dict[str, Tensor]:
+        wanted = (self.supervised, self.matching.logits)
+        return {name: _output(network, inputs, *wanted) for name, network in self.networks.items()}
+
     def _losses(self, outputs: dict[str, Tensor], labels: Tensor, share: float, progress: float) -> Losses:
-        logits = {name: _summed(output) for name, output in outputs.items()}
-        own = cross_entropy(logits["base"], labels, share)
-        siblings = [name for name in logits if name != "base"]
-        theirs = torch.stack([cross_entropy(logits[name], labels, share) for name in siblings]).sum()
+        own = self._cross_entropy(outputs["base"], labels, share)
+        siblings = [name for name in outputs if name != "base"]
+        theirs = torch.stack([self._cross_entropy(outputs[name], labels, share) for name in siblings]).sum()
         match = torch.stack([self._match(outputs["base"], outputs[name], share) for name in siblings]).sum()
         total = _added(own + theirs, match, matching_weight(self.matching, progress, self.epochs))
+        logits = {name: _taken(output, "summed") for name, output in outputs.items()}
         return Losses(total, {"cross_entropy": own, "sibling_cross_entropy": theirs, "matching": match}, logits)
 
     def _match(self, base: Tensor, sibling: Tensor, share: float) -> Tensor:
-        moved = self.matching.gradient
+        moved, logits = self.matching.gradient, self.matching.logits
+        base, sibling = _taken(base, logits), _taken(sibling, logits)
         return matching_loss(
             base.detach() if moved == "siblings" else base,
             sibling.detach() if moved == "base" else sibling,
@@ -117,35 +126,37 @@ class DistillObjective(Objective):
 
     remedies = ("a smaller objective.alpha",)
 
-    def __init__(self, networks: Mapping[str, nn.Module], distill: Distill, teacher: nn.Module, epochs: int) -> None:
-        super().__init__(networks)
-        self.distill, self.epochs = distill, epochs
+    def __init__(self, networks: Mapping[str, nn.Module], train: Train, distill: Distill, teacher: nn.Module) -> None:
+        super().__init__(networks, train)
+        self.distill = distill
         # In a tuple, so that the teacher is neither trained, saved nor put into training mode with the rest.
         self._teacher = (teacher.eval().requires_grad_(False),)
 
     def forward(self, inputs: Tensor, labels: Tensor, share: float = 1.0, progress: float = 0.0) -> Losses:
         with torch.no_grad():
-            target = _outputs(self._teacher[0], inputs, self.distill)
-        output = _outputs(self.base, inputs, self.distill)
-        logits, match = _summed(output), matching_loss(output, target, self.distill, share)
+            target = _output(self._teacher[0], inputs, self.distill.logits)
+        output = _output(self.base, inputs, self.supervised, self.distill.logits)
+        match = matching_loss(_taken(output, self.distill.logits), target, self.distill, share)
+        logits = _taken(output, "summed")
         weight = matching_weight(self.distill, progress, self.epochs)
         if not self.distill.cross_entropy:
             return Losses(weight * match, {"matching": match}, {"base": logits})
-        own = cross_entropy(logits, labels, share)
+        own = self._cross_entropy(output, labels, share)
         return Losses(_added(own, match, weight), {"cross_entropy": own, "matching": match}, {"base": logits})
 
 
-def _outputs(network: nn.Module, inputs: Tensor, matching: Matching) -> Tensor:
-    """What is matched of a network: its logits [N, classes], or those of each timestep [T, N, classes]."""
-    if matching.logits == "per_timestep":
+def _output(network: nn.Module, inputs: Tensor, *wanted: Logits) -> Tensor:
+    """The logits of a network [N, classes], or those of each timestep [T, N, classes] where any loss wants them."""
+    if "per_timestep" in wanted:
         assert isinstance(network, SpikingNetwork)  # others are refused with the recipe
         return network.potentials(inputs)
     logits: Tensor = network(inputs)
     return logits
 
 
-def _summed(output: Tensor) -> Tensor:
-    return output if output.dim() == 2 else output.sum(0)
+def _taken(output: Tensor, logits: Logits) -> Tensor:
+    """What a loss is taken of: `output` as it is, or summed over time."""
+    return output.sum(0) if logits == "summed" and output.dim() == 3 else output
 
 
 def _added(loss: Tensor, match: Tensor, weight: float) -> Tensor:

@@ -1,8 +1,8 @@
-"""When and how strongly logits are matched, and what of it does not fit the rest of a recipe."""
+"""When and how strongly logits are matched, and which readings of a loss do not fit the rest of a recipe."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tnacli.recipe.epochs import in_epochs
 from tnacli.recipe.misfit import Misfit
@@ -43,12 +43,20 @@ def matching_misfits(model: Model, objective: Twin | Distill, epochs: int) -> It
         yield Misfit(text, ("objective.start" if begins else "objective.ramp", "objective.cross_entropy"))
     if objective.logits == "per_timestep":
         models = models_of(model, objective)
-        if any(one.build is not None for one in models.values()):
-            text = "is per_timestep, and a network of model.build gives one set of logits; leave it out"
-            yield Misfit(text, ("objective.logits", "model.build"))
-        elif not all(one.spiking for one in models.values()) or len({one.timesteps for one in models.values()}) > 1:
-            text = "is per_timestep, which takes spiking networks with the same timesteps on both sides; leave it out"
-            yield Misfit(text, ("objective.logits", "objective.siblings", "model.spiking"))
-        elif model.timesteps == 1:
-            text = "is per_timestep, and with model.timesteps 1 the sum over time is the same; leave it out"
-            yield Misfit(text, ("objective.logits", "model.timesteps"))
+        yield from timestep_misfits("objective.logits", models)
+        if len({one.timesteps for one in models.values()}) > 1:
+            text = "is per_timestep, which takes the same timesteps on both sides; leave it out"
+            yield Misfit(text, ("objective.logits", "objective.siblings"))
+
+
+def timestep_misfits(key: str, models: Mapping[str, Model]) -> Iterator[Misfit]:
+    """Why a loss of the logits of each timestep, which the setting `key` asks for, cannot be taken of `models`."""
+    if any(one.build is not None for one in models.values()):
+        text = "is per_timestep, and a network of model.build gives one set of logits; leave it out"
+        yield Misfit(text, (key, "model.build"))
+    elif not all(one.spiking for one in models.values()):
+        text = "is per_timestep, and an artificial network has no timesteps; leave it out"
+        yield Misfit(text, (key, "objective.siblings", "model.spiking"))
+    elif all(one.timesteps == 1 for one in models.values()):
+        text = "is per_timestep, and with model.timesteps 1 the sum over time is the same; leave it out"
+        yield Misfit(text, (key, "model.timesteps"))

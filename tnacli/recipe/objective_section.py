@@ -22,6 +22,8 @@ class Solo(Section):
 DEFAULT_TEMPERATURE = 4.0
 Match = Literal["mse", "kl"]
 Reduction = Literal["sum", "batch_mean", "mean"]
+Logits = Literal["summed", "per_timestep"]
+"""What a loss is taken of: logits summed over time, or those of each timestep, the output's membrane potentials."""
 
 
 class Matching(Section):
@@ -36,7 +38,7 @@ class Matching(Section):
         description="open: matching summed over batch and classes, summed over classes and averaged over the batch, "
         "or averaged over both",
     )
-    logits: Annotated[Literal["summed", "per_timestep"], Later()] = Field(
+    logits: Annotated[Logits, Later()] = Field(
         "summed",
         description="open: what is matched: logits summed over time, or those of each timestep (the output's membrane "
         "potentials), whose squared differences are then summed over time",

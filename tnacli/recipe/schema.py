@@ -18,14 +18,14 @@ from tnacli.recipe.data_section import Data
 from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.epochs import Epochs, in_epochs
 from tnacli.recipe.layout import hidden_layers, layer_shapes
-from tnacli.recipe.matching import matching_misfits
+from tnacli.recipe.matching import matching_misfits, timestep_misfits
 from tnacli.recipe.misfit import Misfit, refuse
 from tnacli.recipe.model_section import Model
-from tnacli.recipe.objective_section import Objective, Solo, Twin
+from tnacli.recipe.objective_section import Logits, Objective, Solo, Twin
 from tnacli.recipe.patterns import DEVICE, NAME
 from tnacli.recipe.reproduces_section import Reproduces
 from tnacli.recipe.section import Later, Positive, Section
-from tnacli.recipe.siblings import twin_misfits
+from tnacli.recipe.siblings import models_of, twin_misfits
 
 
 class Schedule(Section):
@@ -58,6 +58,11 @@ class Train(Section):
         "fp32",
         description="arithmetic of training; bf16: autocast; auto: bf16 where the hardware is good at it, so that results "
         "differ between machines",
+    )
+    cross_entropy: Annotated[Logits, Later()] = Field(
+        "summed",
+        description="of the logits summed over time (paper), or of those of each timestep (the output's membrane potentials), "
+        "averaged over time (TET, Deng 2022)",
     )
     select: Literal["last", "val", "test"] = Field(
         "last",
@@ -129,6 +134,8 @@ class Settings(Section):
             )
         if not isinstance(self.objective, Solo):
             yield from matching_misfits(self.model, self.objective, train.epochs)
+        if train.cross_entropy == "per_timestep":
+            yield from timestep_misfits("train.cross_entropy", models_of(self.model, self.objective))
         if self.runtime.memory == "low" and (not self.model.spiking or self.model.build is not None):
             which = "a network of your own" if self.model.spiking else "an artificial network"
             text = f"has no effect on {which}; it shrinks the spikes of networks built from a layout. Leave it out"
