@@ -127,8 +127,14 @@ def test_before_its_start_not_even_an_infinite_matching_loss_counts(kind: type[T
 def test_the_weight_in_batch_means(reduction: Any, expected: float) -> None:
     """1e-3 at the paper's batch of 256 and 10 classes."""
     assert weight_in_batch_means(Matching(alpha=1e-3, reduction=reduction), 256, 10) == pytest.approx(expected)
+
+
+def test_no_factor_leads_from_another_loss_to_batch_means() -> None:
     for other in ({"logits": "per_timestep"}, {"match": "kl"}):
-        assert weight_in_batch_means(Matching(alpha=1e-3, **other), 256, 10) is None  # type: ignore[arg-type]
+        found = weight_in_batch_means(Matching(alpha=1e-3, **other), 256, 10)  # type: ignore[arg-type]
+        assert str(found).startswith("another loss: ")
+    assert "how many classes" in str(weight_in_batch_means(Matching(alpha=1, reduction="mean"), 256, None))
+    assert weight_in_batch_means(Matching(alpha=1, reduction="sum"), 256, None) == 256
 
 
 TWIN = "{kind: twin, alpha: 1e-3, "

@@ -14,6 +14,8 @@ from tnacli.recipe.describe import resolved
 from tnacli.recipe.identity import Run
 from tnacli.recipe.layout import LayerShape, layer_shapes
 from tnacli.recipe.load import Loaded
+from tnacli.recipe.matching import weight_in_batch_means
+from tnacli.recipe.objective_section import Solo
 from tnacli.recipe.schema import Settings
 from tnacli.recipe.siblings import models_of
 from tnacli.report.changed import data_changed
@@ -65,10 +67,33 @@ def show(output: Output, loaded: Loaded, runs: tuple[Run, ...], out: Path) -> No
     output.table(
         f"{loaded.recipe.name}: runs", ["run", "seed", "status", *numbers, "folder"], rows, right=("seed", *numbers)
     )
+    if matched := list(dict.fromkeys(row for run in runs if (row := _matched(run)) is not None)):
+        heads = ["run", "alpha", "reduction", "in batch means"]
+        output.table(f"{loaded.recipe.name}: weight of the matching loss", heads, [list(row) for row in matched])
+        output.say("in batch means: the alpha that weighs as much where squared differences of time-summed logits are summed "
+                   "over classes and averaged over the batch (reduction: batch_mean), at the run's batch size")  # fmt: skip
     output.say("FLOP: forward and backward, all networks, compression and evaluation not counted; memory: in fp32 on the CPU "
                "with the compiled kernels, without Python, torch and the data")  # fmt: skip
     if not output.verbose:
         output.say("values not shown are defaults; -v shows them all")
+
+
+def _matching(settings: Settings) -> dict[str, Any] | None:
+    """How much the matching loss weighs, in a unit that does not depend on `reduction`; None without one."""
+    objective = settings.objective
+    if isinstance(objective, Solo):
+        return None
+    weight = weight_in_batch_means(objective, settings.train.batch_size, DATASETS[settings.data.name].classes)
+    known = not isinstance(weight, str)
+    return {"weight_in_batch_means": weight if known else None, "why_not": None if known else weight}
+
+
+def _matched(run: Run) -> tuple[object, ...] | None:
+    objective, found = run.settings.objective, _matching(run.settings)
+    if isinstance(objective, Solo) or found is None:
+        return None
+    weight = found["weight_in_batch_means"]
+    return run.name, f"{objective.alpha:g}", objective.reduction, found["why_not"] if weight is None else f"{weight:g}"
 
 
 def _record(run: Run, out: Path) -> dict[str, Any]:
@@ -77,7 +102,8 @@ def _record(run: Run, out: Path) -> dict[str, Any]:
         "run": run.name, "seed": run.seed, "identity": run.identity, "status": folder.status, "folder": str(folder.path),
         "altered": list(run.altered), "size": sizes(run.settings),
         "data_changed": data_changed(run.settings.data, folder.learned_from) or None,
-        "costs": None if found is None else asdict(found), "settings": run.settings.model_dump(mode="json"),
+        "costs": None if found is None else asdict(found), "matching": _matching(run.settings),
+        "settings": run.settings.model_dump(mode="json"),
     }  # fmt: skip
 
 

@@ -20,12 +20,18 @@ def matching_weight(matching: Matching, progress: float, epochs: int) -> float:
     return matching.alpha if since >= ramp else matching.alpha * since / ramp
 
 
-def weight_in_batch_means(matching: Matching, batch_size: int, classes: int) -> float | None:
-    """The alpha that weighs as much under `reduction: batch_mean`; None where no factor leads there."""
-    if matching.match != "mse" or matching.logits != "summed":
-        return None
-    factor = {"sum": float(batch_size), "batch_mean": 1.0, "mean": 1 / classes}[matching.reduction]
-    return matching.alpha * factor
+def weight_in_batch_means(matching: Matching, batch_size: int, classes: int | None) -> float | str:
+    """The alpha that weighs as much under `reduction: batch_mean`, or why none can be given.
+
+    `classes` is None where it is only known from the user's files.
+    """
+    if matching.logits == "per_timestep":
+        return "another loss: of the logits of each timestep, no factor leads to those summed over time"
+    if matching.match != "mse":
+        return "another loss: a divergence, no factor leads to squared differences"
+    if matching.reduction == "mean":
+        return "depends on how many classes your data has" if classes is None else matching.alpha / classes
+    return matching.alpha * batch_size if matching.reduction == "sum" else matching.alpha
 
 
 def matching_misfits(model: Model, objective: Twin | Distill, epochs: int) -> Iterator[Misfit]:
