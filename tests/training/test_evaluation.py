@@ -87,7 +87,7 @@ def test_dead_layers_are_looked_for_where_rates_are_known(out: Path) -> None:
 
 
 def test_whoever_shows_epochs_shows_those_not_evaluated(tna: Tna, recipe: Path, tmp_path: Path) -> None:
-    """Lines of progress, the document, a page with curves and activity: three epochs, the second and the last measured."""
+    """Lines of progress and the document: three epochs, the second and the last measured."""
     changed = ("--set", "train.evaluate_every=2", "--out", tmp_path / "runs")
     done = tna("train", recipe, *changed)
     assert done.code == 0
@@ -95,6 +95,14 @@ def test_whoever_shows_epochs_shows_those_not_evaluated(tna: Tna, recipe: Path, 
     assert [" test " in line for line in lines] == [False, True, True]
     (found, _) = tna("train", recipe, *changed, "--json").json["runs"]
     assert found["validation"] == {}
+
+
+def test_a_page_shows_the_activity_of_the_last_epoch_if_it_was_evaluated(
+    tna: Tna, recipe: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")  # draws the page's curves
+    changed = ("--set", "train.evaluate_every=2", "--out", tmp_path / "runs")
+    (found, _) = tna("train", recipe, *changed, "--json").json["runs"]
     folder, page = RunFolder(Path(found["folder"])), tmp_path / "page.html"
     for epochs in (2, 1):  # as if it had been stopped there
         (folder.path / "result.json").unlink(missing_ok=True)
