@@ -45,7 +45,6 @@ def test_a_teacher_is_only_passed_forward() -> None:
 def test_memory_is_left_out_where_it_was_not_derived() -> None:
     for override in (
         "train.precision=bf16",
-        "train.precision=auto",
         "runtime.memory=low",
         "model.norm=none",
         "model.neuron.detach_reset=false",

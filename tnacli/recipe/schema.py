@@ -196,6 +196,13 @@ class Recipe(Section):
     def _runs(self) -> Recipe:
         siblings = {name: len(getattr(run.objective, "siblings", ())) for name, run in self.runs.items()}
         refuse(self.reproduces.misfits(siblings))
+        undecided = [name for name, run in self.runs.items() if run.train.precision == "auto"]
+        if undecided and self.reproduces != Reproduces():
+            text = (
+                "is auto, which is another arithmetic on another machine, and this recipe says what it reproduces; name fp32 "
+                "or bf16"
+            )
+            refuse([Misfit(text, (f"runs.{name}.train.precision",)) for name in undecided])
         artificial = [name for name, run in self.runs.items() if run.compression is not None and not run.model.spiking]
         if self.export and artificial:
             text = (
