@@ -33,11 +33,10 @@ def main() -> None:
     network = restore_network(checkpoint, source=str(asked.checkpoint)).eval()
     assert isinstance(network, SpikingNetwork)
     batches = checkpoint_batches(checkpoint, samples=asked.samples)
-    about = checkpoint.about
     ways: dict[str, Callable[[Tensor], Tensor]] = {
         "tnacli, checkpoint": network,
         "tnacli, packed": _packed(asked.checkpoint),
-        **_peers(network, (about["channels"], *about["size"])),
+        **_peers(network, (checkpoint.metadata.channels, *checkpoint.metadata.size)),
     }
     logits: dict[str, list[Tensor]] = {name: [] for name in ways}
     labels = []

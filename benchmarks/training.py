@@ -7,6 +7,7 @@ autocast; `default_step` is a peer as its documentation sets it up.
 from __future__ import annotations
 
 import importlib
+import platform
 from collections.abc import Callable
 from itertools import cycle
 from typing import Any
@@ -21,17 +22,20 @@ from benchmarks.reference import inputs, model_of, network
 from benchmarks.work import CLASSES, IMAGE, SkippedError, Step, Work
 from tnacli.build import build_objective
 from tnacli.data.batches import Batch, Batches
+from tnacli.data.learned_from import LearnedFrom
 from tnacli.data.samples import Dataset, Samples
 from tnacli.recipe.data_section import Augmentation
 from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.layout import layer_shapes
 from tnacli.recipe.objective_section import Twin
 from tnacli.recipe.schema import Settings
+from tnacli.runs.metadata import BegunRun, Versions
 from tnacli.snn.network import SpikingNetwork
 from tnacli.training.device import autocast
 from tnacli.training.execution import compile_regions
 from tnacli.training.loop import Splits, Trainer
 from tnacli.training.stop import StopRequest
+from tnacli.version import __version__
 
 _SAMPLES = 2048  # enough that the data pipeline reads from memory, not from the processor's caches
 
@@ -58,11 +62,24 @@ def trainer(work: Work, settings: Settings) -> Trainer:
     objective = build_objective(settings, channels=IMAGE[0], size=IMAGE[1:], classes=CLASSES, seed=0)
     data = batches(work)
     made = Trainer(
-        objective, settings, Splits(data, data), seed=0, about={}, device=torch.device(work.device), precision=work.precision,
-        save=lambda checkpoint: "", emit=lambda event: None, stop=StopRequest(),
+        objective, _begun(settings), Splits(data, data), device=torch.device(work.device),
+        precision="bf16" if work.precision == "bf16" else "fp32", save=lambda checkpoint: "", emit=lambda event: None,
+        stop=StopRequest(),
     )  # fmt: skip
     made.objective.train()
     return made
+
+
+def _begun(settings: Settings) -> BegunRun:
+    """A run on those random pixels."""
+    facts = DATASETS["cifar100"]
+    data = LearnedFrom(name="cifar100", source="generated", fingerprint="", samples={}, digests={}, files=None)
+    versions = Versions(tnacli=__version__, torch=torch.__version__, python=platform.python_version())
+    return BegunRun(
+        recipe="benchmark", run="benchmark", identity="", altered=(), initial=None, data=data, kind="images",
+        classes=tuple(map(str, range(CLASSES))), channels=IMAGE[0], size=IMAGE[1:], mean=facts.mean, std=facts.std,
+        versions=versions, kernels="mixed", seed=0, settings=settings,
+    )  # fmt: skip
 
 
 def _ours(

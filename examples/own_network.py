@@ -58,4 +58,4 @@ if __name__ == "__main__":
         for name, objective in (("alone", Solo()), ("with_a_twin", Twin(alpha=1e-3))):
             chosen = settings.model_copy(update={"objective": objective})
             outcome = Experiment(Path(sys.argv[1])).execute(Run(function.__name__, name, 0, chosen))
-            print(f"{function.__name__}, {name.replace('_', ' ')}: {outcome.result['accuracy']['base']:.2f} %")
+            print(f"{function.__name__}, {name.replace('_', ' ')}: {outcome.result.accuracy['base']:.2f} %")

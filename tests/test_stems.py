@@ -50,7 +50,7 @@ def test_a_branch_equals_the_run_alone(tmp_path: Path, branch: Run) -> None:
     one, two = learned(alone), learned(shared)
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
-    assert shared.result["accuracy"] == alone.result["accuracy"]
+    assert shared.result.accuracy == alone.result.accuracy
     timed = ("seconds", "samples_per_second")
     plain = [[{k: v for k, v in row.items() if k not in timed} for row in o.folder.metrics()] for o in (alone, shared)]
     assert plain[0] == plain[1]
@@ -59,8 +59,8 @@ def test_a_branch_equals_the_run_alone(tmp_path: Path, branch: Run) -> None:
 def test_a_kept_checkpoint_stays_as_it_was_while_the_stem_goes_on(tmp_path: Path) -> None:
     experiment = Experiment(tmp_path, coming=[TERNARY])
     outcome = experiment.execute(stem())
-    assert load_checkpoint(outcome.folder.kept(2)).about["state"]["epoch"] == 2
-    assert load_checkpoint(outcome.checkpoint).about["state"]["epoch"] == 4
+    assert load_checkpoint(outcome.folder.kept(2)).metadata.state.epoch == 2
+    assert load_checkpoint(outcome.checkpoint).metadata.state.epoch == 4
 
 
 def test_a_checkpoint_is_kept_where_files_cannot_be_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +69,7 @@ def test_a_checkpoint_is_kept_where_files_cannot_be_linked(tmp_path: Path, monke
 
     monkeypatch.setattr("os.link", refuse)
     outcome = Experiment(tmp_path, coming=[TERNARY]).execute(stem())
-    assert load_checkpoint(outcome.folder.kept(2)).about["state"]["epoch"] == 2
+    assert load_checkpoint(outcome.folder.kept(2)).metadata.state.epoch == 2
     assert [path.name for path in outcome.folder.path.iterdir() if path.name.endswith(".part")] == []
 
 

@@ -16,7 +16,7 @@ from tests.conftest import tiny_tna_t_snn
 from tnacli.errors import Stopped
 from tnacli.experiment import Experiment
 from tnacli.recipe.identity import Run
-from tnacli.report.store import RunFolder
+from tnacli.runs.store import RunFolder
 from tnacli.training.events import EpochDone, Event
 from tnacli.training.stop import StopRequest
 
@@ -47,8 +47,8 @@ def expected(folder: RunFolder) -> Points:
         for tag, value in numbers(row):
             found.setdefault(tag, []).append((row["epoch"], pytest.approx(value, rel=1e-6)))
     result = folder.result
-    for network, accuracy in (result["accuracy"] if result else {}).items():
-        found[f"test_accuracy/{network}"] = [(result["selected_epoch"], pytest.approx(accuracy, rel=1e-6))]
+    for network, accuracy in (result.accuracy if result else {}).items():
+        found[f"test_accuracy/{network}"] = [(result.selected_epoch, pytest.approx(accuracy, rel=1e-6))]
     return found
 
 

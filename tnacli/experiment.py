@@ -11,7 +11,6 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -25,9 +24,11 @@ from tnacli.exporting import Exported, export_checkpoint
 from tnacli.objectives.objective import Objective
 from tnacli.quant.weights import load_latent_state
 from tnacli.recipe.identity import Run
-from tnacli.recipe.schema import Settings, as_json
-from tnacli.report.store import RunFolder
+from tnacli.recipe.schema import Settings
 from tnacli.run_data import RunData
+from tnacli.runs.metadata import BegunRun, Precision, RunMetadata, Versions
+from tnacli.runs.result import RunResult
+from tnacli.runs.store import RunFolder
 from tnacli.snn.native import switched_off
 from tnacli.stems import stem_of, wanted_epochs
 from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network, save_checkpoint
@@ -51,7 +52,7 @@ class Outcome:
 
     run: Run
     folder: RunFolder
-    result: dict[str, Any]
+    result: RunResult
     trained: bool
 
     @property
@@ -97,11 +98,11 @@ class Experiment:
         """
         self.require_same_data([run], fresh=fresh)
         with contextlib.ExitStack() as held:
-            outcome = self._ranks.told(lambda: self._found(run, held, fresh))
-            if not outcome.trained:
-                return outcome
+            folder, result = self._ranks.told(lambda: self._found(run, held, fresh))
+            if result is not None:
+                return Outcome(run, folder, result, trained=False)
             try:
-                return dataclasses.replace(outcome, result=self._train(run, outcome.folder, fresh))
+                return Outcome(run, folder, self._train(run, folder, fresh), trained=True)
             except Stopped as error:
                 if fresh:
                     error.args = (f"{error} Leave out --fresh then, which begins anew.",)
@@ -111,22 +112,22 @@ class Experiment:
         """Whether the result of `run` is there already."""
         return self._ranks.told(lambda: RunFolder.of(self.out, run).status == "finished")
 
-    def _found(self, run: Run, held: contextlib.ExitStack, fresh: bool) -> Outcome:
-        """A finished run as it was found, or one to be trained, with its folder locked until `held` is closed."""
+    def _found(self, run: Run, held: contextlib.ExitStack, fresh: bool) -> tuple[RunFolder, RunResult | None]:
+        """The folder of a run with its result if it is finished; of one to be trained it is locked until `held` is closed."""
         folder = RunFolder.of(self.out, run)
         if fresh:
             with folder.locked():
                 folder.set_aside()
-        if folder.status == "finished" and folder.result is not None:
+        if (result := folder.result) is not None:
             # Left by a killed export. Another process at it, or a place that is only read, is no reason to fail.
             with contextlib.suppress(RunBusyError, StorageError), folder.locked():
                 folder.remove_leftovers()
-            return Outcome(run, folder, folder.result, trained=False)
+            return folder, result
         held.enter_context(folder.locked())
-        if folder.status == "finished" and folder.result is not None:  # by another process, just now
-            return Outcome(run, folder, folder.result, trained=False)
+        if (result := folder.result) is not None:  # finished by another process, just now
+            return folder, result
         folder.remove_leftovers()
-        return Outcome(run, folder, {}, trained=True)
+        return folder, None
 
     def require_same_data(self, runs: Iterable[Run], *, fresh: bool = False) -> tuple[str, ...]:
         """Compare what is to be reused for `runs` with the data there now, all of it before anything is trained.
@@ -139,7 +140,7 @@ class Experiment:
         for run in runs:
             start = None if run.initial is None or self._other_data else self._initial.get(run.initial)
             if start is not None:
-                now = self._data.compare(run, LearnedFrom.model_validate(start.about["data"]))
+                now = self._data.compare(run, start.metadata.data)
                 if now.changed:
                     raise DataError(
                         f"the checkpoint has learned from other data than is there now: {now.changed}. Restore it, or go on "
@@ -194,7 +195,7 @@ class Experiment:
         taught = self.execute(run.teacher, fresh=fresh and self.differs(run.teacher))
         return self._ranks.told(lambda: load_checkpoint(taught.checkpoint))
 
-    def _train(self, run: Run, folder: RunFolder, fresh: bool) -> dict[str, Any]:
+    def _train(self, run: Run, folder: RunFolder, fresh: bool) -> RunResult:
         settings = run.settings
         taught_by = self._teacher(run, fresh)
         device = resolve_device(self._ranks.device(settings.runtime.device))
@@ -210,12 +211,9 @@ class Experiment:
             seed=run.seed,
             teacher=None if teacher is None else teacher.to(device),
         )
-        about = _about(run, dataset, self._data.about(run), self._ranks)
-        if run.initial is not None:
-            start = self._initial[run.initial]
-            if start.about["data"]["fingerprint"] != dataset.fingerprint:
-                about["altered"].append("fine-tuned on other data than its checkpoint learned from")
-            require_fitting(dataset, start.about["classes"], start.about["channels"])
+        start = None if run.initial is None else self._initial[run.initial]
+        if start is not None:
+            require_fitting(dataset, start.metadata.classes, start.metadata.channels)
             _start_from(objective, start)
         prepare(objective, settings)
 
@@ -227,30 +225,47 @@ class Experiment:
         def save(checkpoint: Checkpoint) -> str:
             save_checkpoint(folder.new, checkpoint)
             folder.promote(folder.new)
-            state = checkpoint.about["state"]
-            if state["step"] == 0 and state["epoch"] in self._wanted.get(run.identity, ()):
-                folder.keep(state["epoch"])
+            state = checkpoint.metadata.state
+            if state.step == 0 and state.epoch in self._wanted.get(run.identity, ()):
+                folder.keep(state.epoch)
             return str(folder.last)
 
         resumed = self._ranks.told(lambda: self._newest(run, folder) or self._branched(run, folder, dataset))
         precision, kept = _precision(settings, device, resumed)
-        path, slow = kernels(objective, device, None if resumed is None else resumed.about.get("kernels"))
-        about["kernels"] = path
+        path, slow = kernels(objective, device, None if resumed is None else resumed.metadata.kernels)
+        learned_from = self._data.learned_from(run)
+        metadata = RunMetadata(
+            recipe=run.recipe,
+            run=run.name,
+            identity=run.identity,
+            altered=_altered(run, start, learned_from, self._ranks),
+            initial=run.initial,
+            data=learned_from,
+            kind=dataset.kind,
+            classes=dataset.classes,
+            channels=dataset.channels,
+            size=dataset.size,
+            mean=dataset.mean,
+            std=dataset.std,
+            versions=Versions(tnacli=__version__, torch=torch.__version__, python=platform.python_version()),
+            kernels=path,
+            seed=run.seed,
+        )
+        begun = BegunRun(**dict(metadata), settings=settings)
         splits = _splits(dataset, run, device, self._ranks)
         trainer = Trainer(
-            objective, settings, splits, seed=run.seed, about=about, device=device,
-            precision=precision, save=save, emit=emit, stop=self._stop, ranks=self._ranks,
+            objective, begun, splits, device=device, precision=precision, save=save, emit=emit, stop=self._stop,
+            ranks=self._ranks,
         )  # fmt: skip
         if resumed is not None:
-            if resumed.about["data"]["fingerprint"] != dataset.fingerprint:
+            if resumed.metadata.data.fingerprint != dataset.fingerprint:
                 raise DataError(
                     f"{folder.path}: the data set is not the one that this run began with ({dataset.name} from "
-                    f"{resumed.about['data']['source']} then, from {dataset.source} now, or files changed). Restore it, "
+                    f"{resumed.metadata.data.source} then, from {dataset.source} now, or files changed). Restore it, "
                     f"or train again with --fresh."
                 )
             trainer.restore(resumed)
-        begun = {**about, "settings": as_json(settings), "seed": run.seed}
-        self._ranks.told(lambda: folder.begin(begun, 0 if resumed is None else resumed.about["state"]["epoch"]))
+        self._ranks.told(lambda: folder.begin(begun, 0 if resumed is None else resumed.metadata.state.epoch))
         regions, compiled = compile_regions(
             objective, settings, device, splits.train, lambda message: emit(Warned(message))
         )
@@ -262,16 +277,15 @@ class Experiment:
             settled_memory_mb(device)
             finished = trainer.run()
             peak_mb = peak_beyond_mb(device, held_mb)
-        result = {
-            **about,
-            "seed": run.seed,
+        result = RunResult(
+            **dict(metadata),
             **dataclasses.asdict(finished),
-            "epochs": settings.train.epochs,
-            "device": str(device),
-            "precision": precision,
-            "peak_beyond_start_mb": peak_mb,
-            "compiled_regions": regions is not None and not regions.failure,
-        }
+            epochs=settings.train.epochs,
+            device=str(device),
+            precision=precision,
+            peak_beyond_start_mb=peak_mb,
+            compiled_regions=regions is not None and not regions.failure,
+        )
         self._ranks.told(lambda: folder.finish(result))
         return result
 
@@ -324,7 +338,7 @@ class Experiment:
             checkpoint = load_checkpoint(stem.kept(epoch))
         except TnaError:
             return None
-        if checkpoint.about["data"]["fingerprint"] != dataset.fingerprint:
+        if checkpoint.metadata.data.fingerprint != dataset.fingerprint:
             return None
         folder.take_metrics(stem)
         self._emit(run, Branched(epoch, str(stem.path)))
@@ -344,7 +358,7 @@ def _explained(other: Sequence[tuple[Run, RunFolder, str]]) -> str:
     return "\n".join(lines)
 
 
-def _precision(settings: Settings, device: torch.device, begun: Checkpoint | None) -> tuple[str, str | None]:
+def _precision(settings: Settings, device: torch.device, begun: Checkpoint | None) -> tuple[Precision, str | None]:
     """The precision that a run trains in, and what is to be said of it: one that goes on keeps that which it began in.
 
     `auto` means another on another machine, and its name is all that a run's identity has. Raises DeviceError if `device`
@@ -352,7 +366,7 @@ def _precision(settings: Settings, device: torch.device, begun: Checkpoint | Non
     """
     wanted = settings.train.precision
     found = resolve_precision(wanted, device)
-    before = None if begun is None else begun.about.get("precision")  # not in older checkpoints
+    before = None if begun is None else begun.metadata.precision
     if before is None or before == found:
         return found, f"train.precision: auto is {found} here" if wanted == "auto" else None
     resolve_precision(before, device)
@@ -369,25 +383,14 @@ def _start_from(objective: Objective, initial: Checkpoint) -> None:
         objective.auxiliary.load_state_dict(helpers)
 
 
-def _about(run: Run, dataset: Dataset, data: dict[str, Any], among: Ranks) -> dict[str, Any]:
+def _altered(run: Run, start: Checkpoint | None, data: LearnedFrom, among: Ranks) -> tuple[str, ...]:
+    """What makes it another run than the recipe's, in what it is asked for and in how it is executed."""
     altered = list(run.altered)
     if not among.alone and not run.settings.runtime.sync_batch_norm:
         altered.append(f"batch norm in each of {among.world} processes by itself")
-    return {
-        "recipe": run.recipe,
-        "run": run.name,
-        "identity": run.identity,
-        "altered": altered,
-        "initial": run.initial,
-        "data": data,
-        "kind": dataset.kind,
-        "classes": list(dataset.classes),
-        "channels": dataset.channels,
-        "size": list(dataset.size),
-        "mean": None if dataset.mean is None else list(dataset.mean),
-        "std": None if dataset.std is None else list(dataset.std),
-        "versions": {"tnacli": __version__, "torch": torch.__version__, "python": platform.python_version()},
-    }
+    if start is not None and start.metadata.data.fingerprint != data.fingerprint:
+        altered.append("fine-tuned on other data than its checkpoint learned from")
+    return tuple(altered)
 
 
 def _splits(dataset: Dataset, run: Run, device: torch.device, among: Ranks) -> Splits:

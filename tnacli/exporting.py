@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from tnacli.data.batches import Batches
-from tnacli.data.learned_from import LearnedFrom
 from tnacli.data.samples import Dataset
 from tnacli.deploy.formats import FORMATS, Deployed, deploy
 from tnacli.evaluation.accuracy import measure
@@ -127,11 +126,11 @@ def _prepare(
 ) -> _Ready:
     checkpoint = load_checkpoint(source)
     network = exportable(restore_network(checkpoint, trusted=trusted, source=str(source)), str(source))
-    about = checkpoint.about
+    metadata = checkpoint.metadata
     packed = _packed(checkpoint, network, encoding, source)
     if samples == 0:
-        frames = [] if about["kind"] == "images" else [network.timesteps]
-        return _Ready(network, packed, torch.empty(0, *frames, about["channels"], *about["size"]))
+        frames = [] if metadata.kind == "images" else [network.timesteps]
+        return _Ready(network, packed, torch.empty(0, *frames, metadata.channels, *metadata.size))
     batches = checkpoint_batches(checkpoint, dataset=dataset, data_root=data_root, samples=samples)
     inputs: list[torch.Tensor] = []
     logits: list[torch.Tensor] = []
@@ -152,25 +151,24 @@ def _prepare(
 
 
 def _packed(checkpoint: Checkpoint, network: SpikingNetwork, encoding: str, source: Path) -> PackedNetwork:
-    about, data = checkpoint.about, checkpoint.settings.data
-    normalised = about["mean"] is not None
+    metadata, data = checkpoint.metadata, checkpoint.settings.data
     return pack_network(
         network,
         inputs=InputFacts(
-            kind=about["kind"],
-            channels=about["channels"],
-            size=tuple(about["size"]),
-            mean=tuple(about["mean"]) if normalised else None,
-            std=tuple(about["std"]) if normalised else None,
+            kind=metadata.kind,
+            channels=metadata.channels,
+            size=metadata.size,
+            mean=metadata.mean,
+            std=metadata.std,
         ),
-        labels=about["classes"],
+        labels=metadata.classes,
         origin=Origin(
-            data_set=about["data"]["name"],
-            recipe=about["recipe"],
-            run=about["run"],
-            seed=about["seed"],
-            identity=about["identity"],
-            altered=tuple(about["altered"]),
+            data_set=metadata.data.name,
+            recipe=metadata.recipe,
+            run=metadata.run,
+            seed=metadata.seed,
+            identity=metadata.identity,
+            altered=metadata.altered,
             format=data.format,
             binning=data.binning,
             sensor=data.sensor,
@@ -192,10 +190,10 @@ def checkpoint_batches(
     device: torch.device | str = "cpu",
 ) -> Batches:
     """`evaluation_batches` of the data that a checkpoint was trained on."""
-    about, settings = checkpoint.about, checkpoint.settings
+    metadata, settings = checkpoint.metadata, checkpoint.settings
     return evaluation_batches(
-        settings.data, settings.model.timesteps, classes=about["classes"], channels=about["channels"],
-        mean=about["mean"], std=about["std"], split=split, samples=samples, data_root=data_root, dataset=dataset,
+        settings.data, settings.model.timesteps, classes=metadata.classes, channels=metadata.channels,
+        mean=metadata.mean, std=metadata.std, split=split, samples=samples, data_root=data_root, dataset=dataset,
         batch_size=batch_size, device=device,
     )  # fmt: skip
 
@@ -214,5 +212,4 @@ def same_data(
         data = data.model_copy(update={"root": data_root})
     # Without a limit a split is whole, but for the training samples among which those held out are then counted.
     whole = samples is None and not (split == "train" and data.validation_samples)
-    then = LearnedFrom.model_validate(checkpoint.about["data"])
-    return same_samples(then, data, seen.samples, split if whole else None)
+    return same_samples(checkpoint.metadata.data, data, seen.samples, split if whole else None)

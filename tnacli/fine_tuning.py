@@ -44,7 +44,8 @@ def compression_run(
     unless `alpha` says otherwise. Raises UsageError if that does not fit the checkpoint.
     """
     before = checkpoint.settings
-    if checkpoint.about["compressed"] or checkpoint.about["state"].get("partly"):
+    metadata = checkpoint.metadata
+    if metadata.compressed or metadata.state.partly:
         assert before.compression is not None
         raise UsageError(f"{source} has {before.compression.mode} weights already; give a full-precision checkpoint")
     if mode not in ("ternary", "binary"):
@@ -70,10 +71,9 @@ def compression_run(
         )
     except ValidationError as error:
         raise UsageError(f"this does not make a run: {'; '.join(_reasons(error))}") from None
-    about = checkpoint.about
     return Run(
-        about["recipe"], f"{about['run']}-{mode}", about["seed"] if seed is None else seed, settings,
-        tuple(about["altered"]), initial=checkpoint.digest,
+        metadata.recipe, f"{metadata.run}-{mode}", metadata.seed if seed is None else seed, settings, metadata.altered,
+        initial=checkpoint.digest,
     )  # fmt: skip
 
 

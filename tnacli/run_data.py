@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from tnacli.data.files import files_there
 from tnacli.data.learned_from import LearnedFrom
@@ -48,18 +47,18 @@ class RunData:
             self._files[key] = self._ranks.told(lambda: files_there(data)) if files is None else files
         return self._loaded[key]
 
-    def about(self, run: Run) -> dict[str, Any]:
-        """What is stored with the results of `run` (`LearnedFrom`)."""
+    def learned_from(self, run: Run) -> LearnedFrom:
+        """What is stored of the data with the results of `run`."""
         dataset = self.load(run)
         splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
-        return {
-            "name": dataset.name,
-            "source": dataset.source,
-            "fingerprint": dataset.fingerprint,
-            "samples": {name: len(samples) for name, samples in splits.items() if samples is not None},
-            "digests": dict(dataset.digests),
-            "files": self._files[_key(run)],
-        }
+        return LearnedFrom(
+            name=dataset.name,
+            source=dataset.source,
+            fingerprint=dataset.fingerprint,
+            samples={name: len(samples) for name, samples in splits.items() if samples is not None},
+            digests=dict(dataset.digests),
+            files=self._files[_key(run)],
+        )
 
     def compare(self, run: Run, then: LearnedFrom) -> Compared:
         """What `run` would learn from now beside what was learned from `then`.

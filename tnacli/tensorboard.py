@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from tnacli.errors import StorageError, UsageError
 from tnacli.recipe.identity import Run
 from tnacli.recipe.schema import as_json
-from tnacli.report.store import RunFolder
+from tnacli.runs.result import RunResult
+from tnacli.runs.store import RunFolder
 from tnacli.training.events import EpochDone, Event, Finished, Started
 
 if TYPE_CHECKING:
@@ -64,12 +65,11 @@ class TensorBoardLog:
                 case Finished():
                     self._end(event.accuracy, event.selected_epoch)
 
-    def copy(self, run: Run, folder: RunFolder) -> None:
-        """The log of a run that was finished before."""
+    def copy(self, run: Run, folder: RunFolder, result: RunResult) -> None:
+        """The log of a run that was finished before, with that result."""
         with self._explained():
             self._begin(run, folder)
-            result = folder.result or {}
-            self._end(result["accuracy"], result["selected_epoch"])
+            self._end(result.accuracy, result.selected_epoch)
 
     def _begin(self, run: Run, folder: RunFolder) -> None:
         """A new log with the hyperparameters and every epoch so far, in place of the one that was there."""

@@ -263,7 +263,7 @@ def test_a_person_reads_rounded_numbers_and_a_script_whole_ones(tna: Tna, traine
     packed = tmp_path / "a.safetensors"
     tna("export", trained.checkpoint, "-o", packed)
     accuracy = tna("inspect", packed, "--json").json["accuracy"]
-    assert accuracy == trained.result["accuracy"]["base"]
+    assert accuracy == trained.result.accuracy["base"]
     shown = tna("inspect", packed).out
     assert f"accuracy           {accuracy:.2f} %\n" in shown
     facts = shown.partition("\nlayer ")[0].splitlines()

@@ -14,7 +14,7 @@ from tnacli.errors import UsageError
 from tnacli.recipe.load import load, plan
 from tnacli.recipe.objective_section import Distill, Twin
 from tnacli.report.distillation import PAPER_ALPHAS, methods
-from tnacli.report.store import RunFolder
+from tnacli.runs.store import RunFolder
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_everything_is_trained_once_and_set_side_by_side(tna: Tna, recipe: Path,
     assert sum(name.startswith("teacher-seed100") for name in folders) == 2
     # What is printed is what the folders hold, and the difference is paired over seeds.
     stored = {
-        name: [RunFolder(path).result["accuracy"]["base"] for path in sorted((out / "tiny").glob(f"{name}-seed*"))]  # type: ignore[index]
+        name: [RunFolder(path).result.accuracy["base"] for path in sorted((out / "tiny").glob(f"{name}-seed*"))]  # type: ignore[index]
         for name in ("baseline", "tna", "kd")
     }
     assert rows["TNA", 1e-4]["accuracy"]["mean"] == pytest.approx(sum(stored["tna"]) / 2)

@@ -15,7 +15,7 @@ from tnacli import errors
 from tnacli.cli.document import finish, hold
 from tnacli.errors import TnaError
 from tnacli.experiment import Experiment, Outcome
-from tnacli.report.store import RunFolder
+from tnacli.runs.store import RunFolder
 
 
 def ended(result: Result, kind: str, code: int) -> dict[str, Any]:

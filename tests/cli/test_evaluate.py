@@ -99,7 +99,7 @@ def test_a_mistake_is_answered_without_torch(packed: Path) -> None:
 @pytest.mark.parametrize("above", [False, True])
 def test_a_least_accuracy(tna: Tna, trained: Outcome, packed: Path, above: bool) -> None:
     """Enough is as much as asked for; a hair more is too much."""
-    accuracy = trained.result["accuracy"]["base"]
+    accuracy = trained.result.accuracy["base"]
     least = accuracy + (1e-6 if above else 0)
     code = 6 if above else 0
     found = tna("evaluate", packed, "--json", "--min-accuracy", repr(least))
@@ -117,8 +117,8 @@ def test_a_least_accuracy(tna: Tna, trained: Outcome, packed: Path, above: bool)
 
 
 def test_one_of_several_files_below_is_named(tna: Tna, trained: Outcome, trained_full: Outcome) -> None:
-    files = sorted((trained, trained_full), key=lambda outcome: outcome.result["accuracy"]["base"])
-    low, high = (outcome.result["accuracy"]["base"] for outcome in files)
+    files = sorted((trained, trained_full), key=lambda outcome: outcome.result.accuracy["base"])
+    low, high = (outcome.result.accuracy["base"] for outcome in files)
     assert low < high
     found = tna("evaluate", *(outcome.checkpoint for outcome in files), "--min-accuracy", high)
     assert found.code == 6

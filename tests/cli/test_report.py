@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import TINY_RECIPE, Tna
-from tnacli.report.store import RunFolder
+from tnacli.runs.store import RunFolder
 
 REPRODUCES = "reproduces: {tables: [1], figures: ['2'], accuracy: {baseline: %s, tna_t_snn: %s}, tolerance: 5}\n"
 
@@ -35,7 +35,7 @@ def accuracy(folder: Path, name: str) -> float:
     (path,) = (folder / "runs" / "tiny").glob(f"{name}-seed0-*")
     result = RunFolder(path).result
     assert result is not None
-    return float(result["accuracy"]["base"])
+    return result.accuracy["base"]
 
 
 def with_paper(folder: Path, baseline: float, tna: float, seeds: str = "[0, 1]") -> Path:

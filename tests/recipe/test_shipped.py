@@ -34,10 +34,10 @@ def test_it_trains_under_smoke(name: str, runs_of_smoke: Experiment) -> None:
     loaded = load(name, overlays=["smoke"])
     for run in plan(loaded):
         result = runs_of_smoke.execute(run).result
-        assert result["data"]["source"] == "generated"
-        assert result["compressed"] == (run.settings.compression.mode if run.settings.compression else None)
-        assert len(result["accuracy"]) == 1 + len(getattr(run.settings.objective, "siblings", ()))
-        assert all(math.isfinite(loss) for loss in result["loss"].values())
+        assert result.data.source == "generated"
+        assert result.compressed == (run.settings.compression.mode if run.settings.compression else None)
+        assert len(result.accuracy) == 1 + len(getattr(run.settings.objective, "siblings", ()))
+        assert all(math.isfinite(loss) for loss in result.loss.values())
 
 
 @pytest.mark.parametrize("name", RECIPES)

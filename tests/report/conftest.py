@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from tnacli.data.learned_from import LearnedFrom
 from tnacli.recipe.identity import Run
-from tnacli.recipe.schema import as_json
-from tnacli.report.store import RunFolder
+from tnacli.runs.metadata import BegunRun, Precision, RunMetadata, Versions
+from tnacli.runs.result import RunResult
+from tnacli.runs.store import RunFolder
 
 Finish = Callable[..., RunFolder]
 
@@ -34,27 +36,32 @@ def finish(out: Path) -> Finish:
 
     def finish(
         run: Run, accuracy: float | None, *, epochs: int = 3, source: str = "official", fingerprint: str = "0",
-        precision: str = "fp32", **networks: float,
+        precision: Precision = "fp32", **networks: float,
     ) -> RunFolder:  # fmt: skip
         folder = RunFolder.of(out, run)
         folder.path.mkdir(parents=True)
-        about = {
-            "recipe": run.recipe, "run": run.name, "identity": run.identity, "altered": list(run.altered), "initial": None,
-            "data": {"name": run.settings.data.name, "source": source, "fingerprint": fingerprint},
-            "versions": {"tnacli": "0"}, "seed": run.seed,
-        }  # fmt: skip
-        folder.write_json("run.json", {**about, "settings": as_json(run.settings)})
+        data = LearnedFrom(
+            name=run.settings.data.name, source=source, fingerprint=fingerprint, samples={}, digests={}, files=None
+        )
+        metadata = RunMetadata(
+            recipe=run.recipe, run=run.name, identity=run.identity, altered=run.altered, initial=None, data=data,
+            kind="images", classes=("cat", "dog"), channels=1, size=(8, 8), mean=None, std=None,
+            versions=Versions(tnacli="0", torch="0", python="0"), kernels="compiled", seed=run.seed,
+        )  # fmt: skip
+        folder.begin(BegunRun(**dict(metadata), settings=run.settings), 0)
         twin = run.settings.objective.kind == "twin"
         shares = {"conv2": {"negative": 0.2, "zero": 0.5, "positive": 0.3}} if run.settings.compression else None
         for number in range(1, epochs + 1):
             value = 10.0 * number if accuracy is None else accuracy * number / epochs
             folder.append_metrics(epoch(number, value, matching=0.5 if twin else None, shares=shares))
         if accuracy is not None:
-            result = {**about, "accuracy": {"base": accuracy, **networks}, "select": run.settings.train.select,
-                      "selected_epoch": epochs, "seconds": 3.0, "peak_memory_mb": 100.0, "compressed": None,
-                      "loss": {"base": 0.5}, "firing_rate": {}, "epochs": epochs, "device": "cpu",
-                      "precision": precision}  # fmt: skip
-            folder.write_json("result.json", result)
+            result = RunResult(
+                **dict(metadata), accuracy={"base": accuracy, **networks}, loss={"base": 0.5}, selected_epoch=epochs,
+                select=run.settings.train.select, compressed=None, seconds=3.0, peak_memory_mb=100.0, firing_rate={},
+                validation={}, epochs=epochs, device="cpu", precision=precision, peak_beyond_start_mb=None,
+                compiled_regions=False,
+            )  # fmt: skip
+            folder.finish(result)
         return folder
 
     return finish

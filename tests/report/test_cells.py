@@ -11,9 +11,9 @@ from tnacli.errors import DataError, UsageError
 from tnacli.recipe.load import Loaded, load, plan
 from tnacli.report.cells import cell_of_folder, cells_of, is_run_folder, recipes_for
 from tnacli.report.published import kd_differences, table3
-from tnacli.report.store import RunFolder
 from tnacli.report.table import document
 from tnacli.report.tables import NAMES, accuracy_table, alpha_text, table3_report, twin_table
+from tnacli.runs.store import RunFolder
 
 
 def test_unfinished_until_every_seed_is_there(out: Path, finish: Finish) -> None:
@@ -84,8 +84,7 @@ def test_another_precision_than_fp32_is_marked(
 ) -> None:
     loaded = load("table1_cifar10")
     for run, precision in zip(plan(loaded, runs=["baseline"], seeds=[0, 1]), precisions, strict=True):
-        folder = finish(run, 93.0)
-        folder.write_json("result.json", {**folder.read_json("result.json"), "precision": precision})
+        finish(run, 93.0, precision=precision)
     assert cells_of(loaded, out, runs=["baseline"], seeds=[0, 1])[0].marks == mark
 
 

@@ -19,8 +19,8 @@ from tnacli.report.cells import cells_of
 from tnacli.report.distillation import Outcomes, comparison_table, differences_table, methods
 from tnacli.report.effects import Effect, effects_of, judged
 from tnacli.report.published import kd_differences
-from tnacli.report.store import RunFolder
 from tnacli.report.table import document
+from tnacli.runs.store import RunFolder
 
 NOISE = (0.04, -0.04, 0.02, -0.02, 0.0)
 SCHEMA = json.loads(files("tnacli.cli").joinpath("schemas", "report.json").read_text(encoding="utf-8"))

@@ -18,7 +18,7 @@ def test_round_trip(tmp_path: Path, trained: Outcome) -> None:
     checkpoint = load_checkpoint(trained.checkpoint)
     save_checkpoint(tmp_path / "copy.pt", checkpoint)
     again = load_checkpoint(tmp_path / "copy.pt")
-    assert again.about == checkpoint.about
+    assert again.metadata == checkpoint.metadata
     assert again.digest == checkpoint.digest
     assert checkpoint.settings == trained.run.settings
     assert restore_network(again).timesteps == 3

@@ -25,7 +25,7 @@ from tests.conftest import tiny_tna_t_snn
 from tnacli.errors import FileFormatError
 from tnacli.experiment import Experiment, Outcome
 from tnacli.recipe.identity import Run
-from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network, save_checkpoint
+from tnacli.training.checkpoint import FORMAT, VERSION, digest_of, load_checkpoint, restore_network
 from tnacli.training.torch_file import Malformed, read_torch_file
 
 
@@ -107,9 +107,11 @@ def test_descriptions_under_a_new_seal_are_used_or_refused(trained: Outcome, tmp
     whole, rng, path = load_checkpoint(trained.checkpoint), random.Random(2), tmp_path / "sealed.pt"
     outcomes = Counter[str]()
     for _ in range(250):
-        about = json.loads(json.dumps(whole.about))
-        _change(about, rng)
-        save_checkpoint(path, Checkpoint(about, whole.tensors))
+        metadata = whole.metadata.model_dump(mode="json")
+        _change(metadata, rng)
+        text = json.dumps(metadata)
+        content = {"format": FORMAT, "version": VERSION, "about": text, "tensors": whole.tensors}
+        torch.save({**content, "sha256": digest_of(text.encode(), whole.tensors)}, path)
         try:
             restore_network(load_checkpoint(path))
             outcomes["used"] += 1

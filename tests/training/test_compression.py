@@ -20,8 +20,8 @@ from tnacli.recipe.compression_section import Binary, Compression, Gradual, Tern
 from tnacli.recipe.data_section import Data
 from tnacli.recipe.load import load
 from tnacli.recipe.objective_section import Solo, Twin
-from tnacli.recipe.schema import Settings, as_json
-from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network, save_checkpoint
+from tnacli.recipe.schema import Settings
+from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network
 from tnacli.training.events import Compressed, EpochDone, Event
 
 STEPS = 4  # an epoch
@@ -75,7 +75,7 @@ def test_each_layer_is_compressed_when_it_should_be(way: str, whole: tuple[Outco
     epochs = [event for event in events if isinstance(event, EpochDone)]
     assert [event.compressed for event in epochs] == [compression.mode if e >= last else None for e in range(4)]
     assert [len(event.shares) for event in epochs] == [sum(len(n) for at, n in found if at <= e) for e in range(4)]
-    assert outcome.result["compressed"] == compression.mode
+    assert outcome.result.compressed == compression.mode
 
 
 def test_the_packed_file_holds_the_same_weights_and_predicts_the_same(
@@ -86,7 +86,7 @@ def test_the_packed_file_holds_the_same_weights_and_predicts_the_same(
     network = restore_network(load_checkpoint(checkpoint))
     assert exported.weights == sum(layer.synapse.weight.numel() for layer in network.hidden.values())
     assert exported.samples == 60
-    assert exported.accuracy == whole[0].result["accuracy"]["base"]
+    assert exported.accuracy == whole[0].result.accuracy["base"]
     packed = {layer.facts.name: layer for layer in read_packed(tmp_path / "packed.safetensors").layers}
     for name, layer in network.hidden.items():
         stored = torch.from_numpy(packed[name].ternary()).float()
@@ -131,13 +131,6 @@ def test_a_partly_compressed_checkpoint_is_what_it_is(out: Path, tmp_path: Path)
         compression_run(checkpoint, source=str(path))
 
 
-def test_a_checkpoint_from_before_gradual_compression_is_read_as_it_was(trained: Outcome, tmp_path: Path) -> None:
-    checkpoint = load_checkpoint(trained.checkpoint)
-    state = {name: value for name, value in checkpoint.about["state"].items() if name != "partly"}
-    save_checkpoint(tmp_path / "old.pt", Checkpoint({**checkpoint.about, "state": state}, checkpoint.tensors))
-    assert compression_mode(restore_network(load_checkpoint(tmp_path / "old.pt"))) == "ternary"
-
-
 def test_only_an_epoch_with_all_layers_compressed_can_be_the_best(out: Path) -> None:
     data = TINY.data.model_copy(update={"validation_samples": 40})
     train = TINY.train.model_copy(update={"select": "val", "epochs": 6, "learning_rate": 0.05})
@@ -147,7 +140,7 @@ def test_only_an_epoch_with_all_layers_compressed_can_be_the_best(out: Path) -> 
     rows = outcome.folder.metrics()
     assert [row["compressed"] for row in rows] == [None] * 3 + ["ternary"] * 3
     best = max(range(3, 6), key=lambda i: (rows[i]["accuracy"]["base"], -i))
-    assert outcome.result["selected_epoch"] == best + 1
+    assert outcome.result.selected_epoch == best + 1
     assert compression_mode(restore_network(load_checkpoint(outcome.checkpoint))) == "ternary"
 
 
@@ -176,7 +169,7 @@ def test_a_checkpoint_is_fine_tuned_each_way(
     run = compression_run(checkpoint, source="x", epochs=3, **options)  # type: ignore[arg-type]
     assert run.settings.compression == expected
     outcome = Experiment(out, initial={checkpoint.digest: checkpoint}).execute(run)
-    assert outcome.result["compressed"] == expected.mode
+    assert outcome.result.compressed == expected.mode
     assert export_checkpoint(outcome.checkpoint, out / "packed.safetensors").samples == 60
 
 
@@ -186,17 +179,19 @@ def test_a_new_twin_is_matched_with_the_papers_alpha(data: str, alpha: float, tr
     checkpoint = load_checkpoint(trained_full.checkpoint)
     settings = checkpoint.settings.model_copy(update={"objective": Solo()})
     other = settings.model_copy(update={"data": Data(name=data, size=(8, 8))})
-    about = {**checkpoint.about, "settings": as_json(other)}
-    run = compression_run(replace(checkpoint, about=about), source="x", twin=True)
+
+    def of(settings: Settings) -> Checkpoint:
+        return replace(checkpoint, metadata=checkpoint.metadata.model_copy(update={"settings": settings}))
+
+    run = compression_run(of(other), source="x", twin=True)
     assert isinstance(run.settings.objective, Twin)
     assert run.settings.objective.alpha == alpha
     table = load(f"table1_{data}").recipe.runs["tna"].objective
     assert isinstance(table, Twin)
     assert table.alpha == alpha
-    without = replace(checkpoint, about={**checkpoint.about, "settings": as_json(settings)})
     with pytest.raises(UsageError, match=r"no alpha for digits: .*--alpha"):
-        compression_run(without, source="x", twin=True)
-    assert compression_run(without, source="x", twin=True, alpha=0.25).settings.objective == Twin(alpha=0.25)
+        compression_run(of(settings), source="x", twin=True)
+    assert compression_run(of(settings), source="x", twin=True, alpha=0.25).settings.objective == Twin(alpha=0.25)
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_two_processes_compute_what_one_does_and_go_on_where_the_other_stopped(t
         code, _, err = finish(start(tmp_path, name, first, "--time-limit", "0"))
         assert "time limit reached; saved" in err
         assert code in (75, 1)  # torchrun has its own exit code
-        assert load_checkpoint(checkpoint(tmp_path, name)).about["state"]["step"] == 1
+        assert load_checkpoint(checkpoint(tmp_path, name)).metadata.state.step == 1
         code, _, err = finish(start(tmp_path, name, second))
         assert code == 0, err
         assert "going on from epoch 1, step 1" in err

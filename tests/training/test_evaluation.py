@@ -21,7 +21,7 @@ from tnacli.recipe.load import load
 from tnacli.recipe.schema import Settings
 from tnacli.report.cells import cells_of
 from tnacli.report.curves import curve, last_epoch_table
-from tnacli.report.store import RunFolder
+from tnacli.runs.store import RunFolder
 from tnacli.training.checkpoint import load_checkpoint, restore_network
 from tnacli.training.events import Event, Warned
 
@@ -40,7 +40,7 @@ def test_only_every_so_many_epochs_are_evaluated_and_the_last(
         for key in ("accuracy", "loss", "firing_rate"):
             assert ours[key] == (theirs[key] if ours["epoch"] in evaluated else {})
         assert ours["train_loss"] == theirs["train_loss"]
-    assert outcome.result["accuracy"] == trained.result["accuracy"]
+    assert outcome.result.accuracy == trained.result.accuracy
     one, two = (load_checkpoint(done.checkpoint).tensors for done in (outcome, trained))
     assert all(torch.equal(one[name], two[name]) for name in two)
     assert run.identity == trained.run.identity, "the result is the same"
@@ -55,8 +55,8 @@ def test_where_an_epoch_is_selected_only_those_evaluated_count(out: Path) -> Non
     rows = Experiment(out).execute(each).folder.metrics()
     outcome = Experiment(out).execute(some)
     best = max((2, 4, 6, 7), key=lambda epoch: (rows[epoch - 1]["accuracy"]["base"], -epoch))
-    assert outcome.result["selected_epoch"] == best
-    assert outcome.result["validation"] == rows[best - 1]["accuracy"]
+    assert outcome.result.selected_epoch == best
+    assert outcome.result.validation == rows[best - 1]["accuracy"]
 
 
 @pytest.mark.parametrize("select", ["last", "test", "val"])
@@ -70,11 +70,11 @@ def test_the_result_has_the_accuracy_on_the_samples_held_out(out: Path, select: 
     assert dataset.validation is not None
     batches = Batches(dataset.validation, dataset, 32, torch.device("cpu"), seed=0, training=False)
     network = restore_network(load_checkpoint(outcome.checkpoint))
-    assert outcome.result["validation"] == {"base": evaluate_network(network, batches.epoch(0)).accuracy}
+    assert outcome.result.validation == {"base": evaluate_network(network, batches.epoch(0)).accuracy}
 
 
 def test_without_such_samples_there_is_none(trained: Outcome) -> None:
-    assert trained.result["validation"] == {}
+    assert trained.result.validation == {}
 
 
 def test_dead_layers_are_looked_for_where_rates_are_known(out: Path) -> None:

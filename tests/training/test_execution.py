@@ -194,8 +194,8 @@ def test_a_compiled_run_is_the_plain_one(tmp_path: Path, monkeypatch: pytest.Mon
     assert not [event for event in events if isinstance(event, Warned) and "torch.compile" in event.message]
     (started,) = [event for event in events if isinstance(event, Started)]
     assert any("layers are compiled" in note for note in started.notes)
-    assert (outcome.result["compiled_regions"], plain.result["compiled_regions"]) == (True, False)
-    assert outcome.result["accuracy"] == plain.result["accuracy"]
+    assert (outcome.result.compiled_regions, plain.result.compiled_regions) == (True, False)
+    assert outcome.result.accuracy == plain.result.accuracy
 
 
 def test_a_run_whose_layers_cannot_be_compiled_is_warned_of_once(
@@ -211,7 +211,7 @@ def test_a_run_whose_layers_cannot_be_compiled_is_warned_of_once(
     assert losses == pytest.approx(expected, rel=1e-4)
     (warned,) = [event.message for event in events if isinstance(event, Warned) and "torch.compile" in event.message]
     assert "no such compiler" in warned
-    assert outcome.result["compiled_regions"] is False
+    assert outcome.result.compiled_regions is False
 
 
 COMPILED, NO_COMPILER = Native(ctypes.CDLL(None), "compiled by cc"), Native(None, "no C compiler found")
@@ -234,12 +234,12 @@ def test_the_slow_path_is_warned_of_once_and_stored(tmp_path: Path, monkeypatch:
     said = "the slow path, without compiled kernels: no C compiler found"
     assert [message.startswith(said) for message in warned] == [True]
     assert [said in note for note in notes].count(True) == 1, "of the second run, for whoever looks closely"
-    assert [outcome.result["kernels"] for outcome in outcomes] == ["plain", "plain"]
+    assert [outcome.result.kernels for outcome in outcomes] == ["plain", "plain"]
     monkeypatch.setattr(execution, "native", lambda: COMPILED)
     warned, notes, outcomes = told(tmp_path / "fast", 0)
     assert not [text for text in (*warned, *notes) if "slow path" in text]
     assert "digits from embedded samples" in notes
-    assert outcomes[0].result["kernels"] == "compiled"
+    assert outcomes[0].result.kernels == "compiled"
 
 
 def test_whoever_switches_kernels_off_is_not_warned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +248,7 @@ def test_whoever_switches_kernels_off_is_not_warned(tmp_path: Path, monkeypatch:
     warned, notes, outcomes = told(tmp_path, 0)
     assert warned == []
     assert "the slow path, without compiled kernels: switched off by TNA_NATIVE=0" in notes
-    assert outcomes[0].result["kernels"] == "plain"
+    assert outcomes[0].result.kernels == "plain"
 
 
 def test_where_kernels_do_not_apply_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +256,7 @@ def test_where_kernels_do_not_apply_nothing_is_said(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(execution, "native", lambda: NO_COMPILER)
     warned, notes, outcomes = told(tmp_path, 0, model=TINY.model.model_copy(update={"spiking": False}))
     assert not [text for text in (*warned, *notes) if "slow path" in text]
-    assert outcomes[0].result["kernels"] == "plain"
+    assert outcomes[0].result.kernels == "plain"
 
 
 @pytest.mark.parametrize("began", ["plain", "compiled"])
@@ -274,5 +274,5 @@ def test_a_run_that_goes_on_tells_what_all_of_it_was_computed_by(
         with contextlib.suppress(Stopped):
             Experiment(tmp_path, stop=StopAfter(3)).execute(run)
     outcome = Experiment(tmp_path).execute(run)
-    assert outcome.result["kernels"] == (began if began == goes_on else "mixed")
-    assert load_checkpoint(outcome.checkpoint).about["kernels"] == outcome.result["kernels"]
+    assert outcome.result.kernels == (began if began == goes_on else "mixed")
+    assert load_checkpoint(outcome.checkpoint).metadata.kernels == outcome.result.kernels

@@ -19,7 +19,7 @@ from tnacli.recipe.compression_section import Ternary
 from tnacli.recipe.identity import Run
 from tnacli.recipe.objective_section import Distill, Features, Sibling, Twin
 from tnacli.recipe.schema import Settings
-from tnacli.report.store import RunFolder
+from tnacli.runs.store import RunFolder
 from tnacli.seeds import derive
 from tnacli.training.checkpoint import load_checkpoint, restore_network
 
@@ -118,7 +118,7 @@ def test_a_pupil_is_taught_by_that_teacher(out: Path, monkeypatch: pytest.Monkey
     outcome = Experiment(out).execute(pupil)
     assert pupil.teacher is not None
     trained = load_checkpoint(RunFolder.of(out, pupil.teacher).last)
-    assert trained.about["seed"] == 1002
+    assert trained.metadata.seed == 1002
     expected = restore_network(trained).state_dict()
     (teacher,) = [one for one in taught_by if one is not None]
     assert all(torch.equal(teacher.state_dict()[name], value) for name, value in expected.items())

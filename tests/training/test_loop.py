@@ -18,7 +18,7 @@ from tnacli.recipe.compression_section import Ternary
 from tnacli.recipe.identity import Run
 from tnacli.recipe.objective_section import Distill
 from tnacli.recipe.schema import Settings, Train
-from tnacli.report.store import RunFolder
+from tnacli.runs.store import RunFolder
 from tnacli.training.checkpoint import load_checkpoint, restore_network
 from tnacli.training.events import Compressed, EpochDone, Event, Finished, Saved, Started, Warned
 from tnacli.training.stop import StopRequest
@@ -66,7 +66,7 @@ def test_it_learns_and_reports(out: Path) -> None:
     assert set(epochs[0].train_parts) == {"cross_entropy", "sibling_cross_entropy", "matching"}
     assert epochs[1].train_loss < epochs[0].train_loss
     assert len([event for event in events if isinstance(event, Saved)]) == 4
-    assert set(outcome.result["accuracy"]) == {"base", "sibling1"}
+    assert set(outcome.result.accuracy) == {"base", "sibling1"}
     assert [row["epoch"] for row in outcome.folder.metrics()] == [1, 2, 3, 4]
     assert compression_mode(restore_network(load_checkpoint(outcome.checkpoint))) == "ternary"
     assert compression_mode(restore_network(load_checkpoint(outcome.checkpoint), "sibling1")) is None
@@ -163,7 +163,7 @@ def test_finished_runs_are_not_trained_again_and_fresh_ones_move_the_old_aside(o
     again = Experiment(out).execute(run)
     assert first.trained
     assert not again.trained
-    assert again.result == json.loads(json.dumps(first.result))
+    assert again.result == first.result
     fresh = Experiment(out).execute(run, fresh=True)
     assert fresh.trained
     assert fresh.folder.path == first.folder.path
@@ -208,8 +208,9 @@ def test_changed_data_is_noticed_before_training_goes_on(out: Path, monkeypatch:
     with pytest.raises(DataError, match="not the one that this run began with"):
         Experiment(out).execute(run)
     folder = RunFolder.of(out, run)
-    begun = folder.read_json("run.json")
-    folder.write_json("run.json", {**begun, "data": {**begun["data"], "files": None}})
+    begun = folder.require_begun()
+    data = begun.data.model_copy(update={"files": None})
+    folder.begin(begun.model_copy(update={"data": data}), 0)
     with pytest.raises(DataError, match=r"1 run learned from other data than is there now:\n.*: other samples\n"):
         Experiment(out).execute(run)
 
@@ -222,8 +223,8 @@ def test_the_best_epoch_on_held_out_samples_is_kept(out: Path) -> None:
     rows = outcome.folder.metrics()
     best = max(range(6), key=lambda i: (rows[i]["accuracy"]["base"], -i))
     assert {row["measured_on"] for row in rows} == {"validation"}
-    assert outcome.result["selected_epoch"] == best + 1
-    assert outcome.result["select"] == "val"
+    assert outcome.result.selected_epoch == best + 1
+    assert outcome.result.select == "val"
 
 
 def test_a_teacher_is_trained_once_and_reused(out: Path) -> None:

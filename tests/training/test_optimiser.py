@@ -184,7 +184,7 @@ def test_adams_state_survives_a_restart_at_compression(out: Path, mode: str) -> 
         Experiment(out, stop=StopAfter(2 * STEPS - 1)).execute(compressed)
     (path,) = out.rglob("last.pt")
     stored = load_checkpoint(path)
-    assert stored.about["state"]["compressed"] is False
+    assert stored.metadata.state.compressed is False
     with watched() as steps:
         Experiment(out).execute(compressed)
     kept = {key: value for key, value in stored.tensors.items() if key.startswith("adam/exp_avg/")}

@@ -44,8 +44,8 @@ def test_a_run_that_does_not_name_a_precision_is_fp32_on_every_machine(
 ) -> None:
     monkeypatch.setenv("TNA_FAST_BF16", fast)
     outcome, started = trained(Run("tiny", "run", 0, TINY), out)
-    assert (outcome.result["precision"], started.precision) == ("fp32", "fp32")
-    assert load_checkpoint(outcome.checkpoint).about["precision"] == "fp32"
+    assert (outcome.result.precision, started.precision) == ("fp32", "fp32")
+    assert load_checkpoint(outcome.checkpoint).metadata.precision == "fp32"
     assert not [note for note in started.notes if "precision" in note]
 
 
@@ -62,7 +62,7 @@ def test_results_of_different_precision_are_different_runs() -> None:
 def test_auto_says_what_it_chose(fast: str, chosen: str, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TNA_FAST_BF16", fast)
     outcome, started = trained(of("auto"), out)
-    assert (outcome.result["precision"], started.precision) == (chosen, chosen)
+    assert (outcome.result.precision, started.precision) == (chosen, chosen)
     assert f"train.precision: auto is {chosen} here" in started.notes
 
 
@@ -76,11 +76,11 @@ def test_a_run_goes_on_in_the_precision_that_it_began_in(
         Experiment(out, stop=StopAfter(5)).execute(of("auto"))
     monkeypatch.setenv("TNA_FAST_BF16", "1" if goes_on == "bf16" else "0")
     outcome, started = trained(of("auto"), out)
-    assert (outcome.result["precision"], started.precision) == (began, began)
+    assert (outcome.result.precision, started.precision) == (began, began)
     assert f"in {began}, as it began; train.precision: auto would be {goes_on} here" in started.notes
-    assert load_checkpoint(outcome.checkpoint).about["precision"] == began
+    assert load_checkpoint(outcome.checkpoint).metadata.precision == began
     afresh, _ = trained(of("auto", seed=1), out)
-    assert afresh.result["precision"] == goes_on
+    assert afresh.result.precision == goes_on
 
 
 @pytest.mark.parametrize(("said", "chosen"), [("0", "fp32"), ("1", "bf16")])

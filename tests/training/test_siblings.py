@@ -73,7 +73,7 @@ def test_every_network_is_measured_and_learns(settings: Settings, whole: tuple[O
     outcome, events = whole
     siblings = settings.objective.siblings if isinstance(settings.objective, Twin) else ()
     names = {"base", *(f"sibling{number}" for number in range(1, len(siblings) + 1))}
-    assert set(outcome.result["accuracy"]) == names
+    assert set(outcome.result.accuracy) == names
     rows = outcome.folder.metrics()
     assert rows[1]["train_loss"] < rows[0]["train_loss"]
     if not settings.model.spiking:
@@ -82,7 +82,7 @@ def test_every_network_is_measured_and_learns(settings: Settings, whole: tuple[O
     for name in names:
         batches = checkpoint_batches(checkpoint)
         again = evaluate_network(restore_network(checkpoint, name), batches.epoch(0))
-        assert again.accuracy == outcome.result["accuracy"][name]
+        assert again.accuracy == outcome.result.accuracy[name]
 
 
 def test_maps_between_features_are_in_the_checkpoint_and_nowhere_else(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_maps_between_features_are_in_the_checkpoint_and_nowhere_else(tmp_path: 
     assert {f"adam/exp_avg/auxiliary.{name}" for name in helpers} <= set(checkpoint.tensors)
     assert not [name for name in restore_network(checkpoint).state_dict() if "projection" in name]
     exported = export_checkpoint(outcome.checkpoint, tmp_path / "packed.safetensors")
-    assert exported.accuracy == outcome.result["accuracy"]["base"]
+    assert exported.accuracy == outcome.result.accuracy["base"]
 
 
 def test_fine_tuning_goes_on_with_siblings_and_maps(tmp_path: Path) -> None:

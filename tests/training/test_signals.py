@@ -56,8 +56,8 @@ def saved_position(recipe: Path) -> tuple[int, int]:
     from tnacli.training.checkpoint import load_checkpoint
 
     (path,) = recipe.parent.glob("runs/*/*/last.pt")
-    state = load_checkpoint(path).about["state"]
-    return state["epoch"], state["step"]
+    state = load_checkpoint(path).metadata.state
+    return state.epoch, state.step
 
 
 @pytest.mark.parametrize(

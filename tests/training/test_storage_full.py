@@ -17,7 +17,7 @@ from tnacli import storage
 from tnacli.errors import StorageError
 from tnacli.experiment import Experiment, Outcome
 from tnacli.recipe.identity import Run
-from tnacli.report.store import RunFolder
+from tnacli.runs.store import RunFolder
 from tnacli.training.checkpoint import load_checkpoint
 from tnacli.training.events import EpochDone, Event
 
@@ -72,7 +72,7 @@ def test_a_disk_that_fills_keeps_the_last_good_checkpoint(small_disk: Path, trai
     with pytest.raises(StorageError, match=r"(No space left on device|cannot be written)"):
         Experiment(out, emit=fill).execute(run_of())
     folder = RunFolder.of(out, run_of())
-    kept = [load_checkpoint(path).about["state"]["epoch"] for path in (folder.last, folder.previous) if path.exists()]
+    kept = [load_checkpoint(path).metadata.state.epoch for path in (folder.last, folder.previous) if path.exists()]
     assert kept == [epoch for epoch in (after_epoch - 1, after_epoch - 2) if epoch > 0]
     filler.unlink()
     check_it_goes_on(out, trained)

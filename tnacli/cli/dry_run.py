@@ -19,7 +19,7 @@ from tnacli.recipe.objective_section import Solo
 from tnacli.recipe.schema import Settings
 from tnacli.recipe.siblings import models_of
 from tnacli.report.changed import data_changed
-from tnacli.report.store import RunFolder
+from tnacli.runs.store import RunFolder
 
 
 def show(output: Output, loaded: Loaded, runs: tuple[Run, ...], out: Path) -> None:

@@ -80,23 +80,22 @@ def _checkpoint(file: Path, trusted: str | None) -> tuple[dict[str, Any], list[d
     from tnacli.training.checkpoint import load_checkpoint, restore_network
 
     checkpoint = load_checkpoint(file)
-    about = checkpoint.about
+    metadata = checkpoint.metadata
     network = restore_network(checkpoint, trusted=trusted, source=str(file))
     model = network.described
     shares = weight_shares(network)
-    state = about["state"]
     facts: dict[str, Any] = {
-        "kind": "checkpoint", "created_by": f"tnacli {about['versions']['tnacli']}, torch {about['versions']['torch']}",
+        "kind": "checkpoint", "created_by": f"tnacli {metadata.versions.tnacli}, torch {metadata.versions.torch}",
         "size_bytes": file.stat().st_size,
         "parameters": sum(p.numel() for p in network.parameters()), "networks": checkpoint.networks(),
-        "input": f"{about['kind']} {about['channels']}x{about['size'][0]}x{about['size'][1]}", "classes": len(about["classes"]),
+        "input": f"{metadata.kind} {metadata.channels}x{metadata.size[0]}x{metadata.size[1]}", "classes": len(metadata.classes),
         "timesteps": network.timesteps, "decay": network.model.neuron.decay,
         "threshold": network.model.neuron.threshold if model.spiking else None,
         "readout_leak": network.readout.leak if isinstance(network, SpikingNetwork) else None,
-        "layout": None if model.build else model.layout, "build": model.function, "data_set": about["data"]["name"],
-        "recipe": about["recipe"], "run": about["run"], "seed": about["seed"],
-        "identity": about["identity"], "altered": about["altered"],
-        "epoch": state["epoch"], "step": state["step"], "epochs": checkpoint.settings.train.epochs,
+        "layout": None if model.build else model.layout, "build": model.function, "data_set": metadata.data.name,
+        "recipe": metadata.recipe, "run": metadata.run, "seed": metadata.seed,
+        "identity": metadata.identity, "altered": list(metadata.altered),
+        "epoch": metadata.state.epoch, "step": metadata.state.step, "epochs": checkpoint.settings.train.epochs,
     }  # fmt: skip
     modes = compressed_layers(network)
     layers = []

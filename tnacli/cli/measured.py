@@ -64,11 +64,11 @@ def measure_checkpoint(
         checkpoint, split=split, samples=samples, data_root=data_root, batch_size=batch_size, device=target
     )
     same, note = same_data(checkpoint, batches, split=split, samples=samples, data_root=data_root)
-    about = checkpoint.about
+    metadata = checkpoint.metadata
     facts = {
-        "kind": "checkpoint", "network": name, "weights": compression_mode(restored) or "fp32", "data": about["data"]["name"],
-        "recipe": about["recipe"], "run": about["run"], "seed": about["seed"], "altered": about["altered"],
-        "epoch": about["state"]["epoch"], "device": str(target), "same_data": same, "notes": [note] if note else [],
+        "kind": "checkpoint", "network": name, "weights": compression_mode(restored) or "fp32", "data": metadata.data.name,
+        "recipe": metadata.recipe, "run": metadata.run, "seed": metadata.seed, "altered": list(metadata.altered),
+        "epoch": metadata.state.epoch, "device": str(target), "same_data": same, "notes": [note] if note else [],
     }  # fmt: skip
     restored.to(target)
     return Measured(facts, evaluate_network(restored, batches.epoch(0)), restored, batches, compressing)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
 
 from rich.console import Group
 from rich.live import Live
@@ -18,6 +17,7 @@ from rich.text import Text
 from tnacli.cli.console import Output, duration_text
 from tnacli.quant.weights import Shares
 from tnacli.recipe.identity import Run
+from tnacli.runs.result import RunResult
 from tnacli.training import events as ev
 
 _STOPPING = "stopping after this step; saving ..."
@@ -67,9 +67,9 @@ class TrainingView:
         if self._live:
             self._live.stop()
 
-    def skip(self, run: Run, result: Mapping[str, Any]) -> None:
+    def skip(self, run: Run, result: RunResult) -> None:
         """Show a run that was finished before."""
-        self._rows[run.identity][2:6] = ["done before", "", "", f"{result['accuracy']['base']:.2f}"]
+        self._rows[run.identity][2:6] = ["done before", "", "", f"{result.accuracy['base']:.2f}"]
 
     def show_diverged(self, run: Run, message: str) -> None:
         """Show a run that came to nothing, and why."""

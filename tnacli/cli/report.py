@@ -166,7 +166,7 @@ def _groups(
 
 def _hints(groups: Sequence[Group], out: Path) -> list[str]:
     """Where a recipe has no result but runs of its own under overlays or overrides: that these must be asked for."""
-    from tnacli.report.store import RunFolder
+    from tnacli.runs.store import RunFolder
 
     hints = []
     for group in groups:
@@ -174,7 +174,7 @@ def _hints(groups: Sequence[Group], out: Path) -> list[str]:
             continue
         recipe = group.cells[0].recipe
         results = [RunFolder(path.parent).result for path in sorted(out.glob(f"{recipe}/*/result.json"))]
-        ways = list(dict.fromkeys(", ".join(map(str, r["altered"])) for r in results if r and r.get("altered")))
+        ways = list(dict.fromkeys(", ".join(r.altered) for r in results if r and r.altered))
         if ways:
             hints.append(f"{recipe}: none of these runs is finished, but others are, below {out / recipe}: "
                          f"{' | '.join(ways)}; give the same --with and --set to see them")  # fmt: skip

@@ -41,7 +41,7 @@ def show_results(
     with_paper = any(name in paper for name in groups)
     if with_paper:
         columns.append("paper %")
-    with_sibling = any(len(o.result["accuracy"]) > 1 for o in outcomes)
+    with_sibling = any(len(o.result.accuracy) > 1 for o in outcomes)
     if with_sibling:
         columns.append("sibling %")
     if packed:
@@ -63,14 +63,14 @@ def show_results(
         apart = _apart(group)
         row: list[object] = [
             name,
-            WEIGHTS[group[0].result["compressed"]],
+            WEIGHTS[group[0].result.compressed],
             ", ".join(str(o.run.seed) for o in group),
-            "" if apart else spread([o.result["accuracy"]["base"] for o in group]),
+            "" if apart else spread([o.result.accuracy["base"] for o in group]),
         ]
         if with_paper:
             row.append(f"{paper[name]:.2f}" if name in paper else "")
         if with_sibling:
-            siblings = [a for o in group for key, a in o.result["accuracy"].items() if key != "base"]
+            siblings = [a for o in group for key, a in o.result.accuracy.items() if key != "base"]
             row.append(spread(siblings) if siblings and not apart else "")
         if packed:
             files = [packed[o.run.identity] for o in group if o.run.identity in packed]
@@ -79,7 +79,7 @@ def show_results(
                 if files and not apart
                 else ["", ""]
             )
-        row.append(duration_text(sum(o.result["seconds"] for o in group)))
+        row.append(duration_text(sum(o.result.seconds for o in group)))
         if any(notes.values()):
             row.append(notes[name])
         rows.append(row)
@@ -114,14 +114,10 @@ def _apart(group: Sequence[Outcome]) -> str | None:
 
 def _record(outcome: Outcome, exported: Exported | None) -> dict[str, Any]:
     keep = ("recipe", "run", "seed", "identity", "altered", "data", "compressed", "accuracy", "loss", "firing_rate",
-            "select", "selected_epoch", "epochs", "seconds", "peak_memory_mb", "device", "precision")  # fmt: skip
-    record = {key: outcome.result[key] for key in keep}
-    # Not in older results.
-    kept = ("name", "source", "fingerprint", "samples")
-    record["data"] = {key: value for key, value in outcome.result["data"].items() if key in kept}
-    record["peak_beyond_start_mb"] = outcome.result.get("peak_beyond_start_mb")
-    record["kernels"] = outcome.result.get("kernels")
-    record["validation"] = outcome.result.get("validation", {})
+            "select", "selected_epoch", "epochs", "seconds", "peak_memory_mb", "device", "precision",
+            "peak_beyond_start_mb", "kernels", "validation")  # fmt: skip
+    record = outcome.result.model_dump(mode="json", include=set(keep))
+    record["data"] = outcome.result.data.model_dump(include={"name", "source", "fingerprint", "samples"})
     # Asked for by this recipe, whichever recipe trained it first.
     record |= {"recipe": outcome.run.recipe, "run": outcome.run.name, "trained": outcome.trained}
     record |= {"folder": str(outcome.folder.path), "checkpoint": str(outcome.checkpoint)}

@@ -145,10 +145,10 @@ def train_all(
                     output.say(f"{run.name} seed {run.seed}: finished before, taken from {outcome.folder.path}")
                     view.skip(run, outcome.result)
                     if log is not None and ranks().first:
-                        log.copy(run, outcome.folder)
+                        log.copy(run, outcome.folder, outcome.result)
                 trained.outcomes.append(outcome)
                 # A file of a finished run was verified when it was written; without the data it could not be again.
-                if export and outcome.result["compressed"] and (outcome.trained or experiment.has_data(run)):
+                if export and outcome.result.compressed and (outcome.trained or experiment.has_data(run)):
                     trained.packed[run.identity] = experiment.export(outcome)
     except Exception as error:
         trained.ended = error

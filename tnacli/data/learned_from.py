@@ -17,14 +17,14 @@ class LearnedFrom(BaseModel):
     those of `files_there` when the samples were read, or were last found to be the same; None if unknown.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str
     source: str
     fingerprint: str
-    samples: dict[str, Annotated[int, Field(ge=0)]] = {}
-    digests: dict[str, str] = {}
-    files: dict[str, Annotated[str, Field(pattern=GLANCE)]] | None = None
+    samples: dict[str, Annotated[int, Field(ge=0)]]
+    digests: dict[str, str]
+    files: dict[str, Annotated[str, Field(pattern=GLANCE)]] | None
 
     def changed(self, now: Mapping[str, str]) -> str | None:
         """How the files `now` are others than those learned from, for people; empty if they are the same, None if unknown."""

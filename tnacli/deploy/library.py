@@ -99,7 +99,8 @@ def _from_packed(path: Path) -> Model:
 
 def _from_checkpoint(path: Path, trust_build: str | None) -> Model:
     checkpoint = load_checkpoint(path)
-    about, network = checkpoint.about, restore_network(checkpoint, trusted=trust_build, source=str(path))
-    mean, std = (None if about[key] is None else tuple(about[key]) for key in ("mean", "std"))
-    facts = InputFacts(kind=about["kind"], channels=about["channels"], size=tuple(about["size"]), mean=mean, std=std)
-    return Model(tuple(about["classes"]), facts, network.timesteps, compression_mode(network) or "fp32", network)
+    metadata, network = checkpoint.metadata, restore_network(checkpoint, trusted=trust_build, source=str(path))
+    facts = InputFacts(
+        kind=metadata.kind, channels=metadata.channels, size=metadata.size, mean=metadata.mean, std=metadata.std
+    )
+    return Model(metadata.classes, facts, network.timesteps, compression_mode(network) or "fp32", network)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
-from tnacli.errors import DataError, UsageError
+from tnacli.errors import UsageError
 from tnacli.recipe.find import find_recipe, list_recipes, shipped_folder
 from tnacli.recipe.identity import Run
 from tnacli.recipe.load import Loaded, load, plan
@@ -20,7 +16,8 @@ from tnacli.recipe.schema import Settings
 from tnacli.report.alike import disagreement
 from tnacli.report.marks import marks
 from tnacli.report.statistics import Spread, spread
-from tnacli.report.store import RunFolder
+from tnacli.runs.result import RunResult
+from tnacli.runs.store import RunFolder
 
 DATA_ORDER = ("cifar10", "cifar100", "fashion_mnist", "cifar10dvs")
 """The columns of the paper's tables, from left to right."""
@@ -39,7 +36,7 @@ class Cell:
     name: str
     settings: Settings
     folders: Mapping[int, RunFolder]
-    results: Mapping[int, Mapping[str, Any]]
+    results: Mapping[int, RunResult]
     paper: float | None = None
     tolerance: float = 1.0
     altered: tuple[str, ...] = ()
@@ -72,7 +69,7 @@ class Cell:
         """Test accuracy in % by seed; empty for a network that the run does not have, and where there is no mean."""
         if self.mixed:
             return {}
-        return {seed: r["accuracy"][network] for seed, r in self.results.items() if network in r["accuracy"]}
+        return {seed: r.accuracy[network] for seed, r in self.results.items() if network in r.accuracy}
 
     @property
     def accuracy(self) -> Spread | None:
@@ -82,7 +79,7 @@ class Cell:
     @property
     def generated(self) -> bool:
         """Whether a result is of generated samples, which say nothing of a method."""
-        return any(result["data"]["source"] == "generated" for result in self.results.values())
+        return any(result.data.source == "generated" for result in self.results.values())
 
     @property
     def complete(self) -> bool:
@@ -172,20 +169,11 @@ def is_failed_start(reference: str) -> bool:
 def cell_of_folder(path: Path) -> Cell:
     """The cell of a single run folder, whichever recipe it came from. Raises DataError if it cannot be read."""
     folder = RunFolder(path)
-    about = folder.read_json("run.json")
-    try:
-        # JSON has no tuples; strict models take lists for them only when they read JSON.
-        settings = Settings.model_validate_json(json.dumps(about["settings"]))
-        name, recipe, seed = str(about["run"]), str(about["recipe"]), int(about["seed"])
-        altered, identity = tuple(map(str, about["altered"])), str(about["identity"])
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
-        raise DataError(
-            f"{path / 'run.json'}: is damaged or of another version of tnacli ({type(error).__name__}); name the recipe "
-            f"instead, or train again with --fresh"
-        ) from None
-    result = folder.result
-    return Cell(recipe, name, settings, {seed: folder}, {} if result is None else {seed: result}, altered=altered,
-                identities=(identity,))  # fmt: skip
+    begun, result = folder.require_begun(), folder.result
+    return Cell(
+        begun.recipe, begun.run, begun.settings, {begun.seed: folder}, {} if result is None else {begun.seed: result},
+        altered=begun.altered, identities=(begun.identity,),
+    )  # fmt: skip
 
 
 def recipes_for(

@@ -20,11 +20,7 @@ def compared(cells: Iterable[Cell]) -> tuple[Cell, ...]:
         key = (data.name, data.format, data.root)
         if cell.results and key not in there:
             there[key] = files_there(data)
-        changed = {
-            seed: how
-            for seed, result in cell.results.items()
-            if (how := how_changed(LearnedFrom.model_validate(result["data"]), there[key]))
-        }
+        changed = {seed: how for seed, result in cell.results.items() if (how := how_changed(result.data, there[key]))}
         found.append(replace(cell, changed_files=changed))
     return tuple(found)
 

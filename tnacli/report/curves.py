@@ -9,9 +9,9 @@ from typing import Any
 
 from tnacli.report.alike import disagreement
 from tnacli.report.cells import Cell, method
-from tnacli.report.store import RunFolder
 from tnacli.report.table import Column, Table, Value
 from tnacli.report.tables import alpha_text, shown_alpha
+from tnacli.runs.store import RunFolder
 
 Row = Mapping[str, Any]
 
@@ -89,8 +89,8 @@ def curve(cell: Cell) -> Curve | None:
 
 def _apart(cell: Cell) -> str | None:
     """Why the seeds of a curve have no mean."""
-    abouts = cell.results or {seed: folder.read_json("run.json") for seed, folder in cell.folders.items()}
-    return disagreement({seed: about for seed, about in abouts.items() if about.get("data")})
+    begun = {seed: begun for seed, folder in cell.folders.items() if (begun := folder.begun) is not None}
+    return disagreement(cell.results or begun)
 
 
 def curves(cells: Sequence[Cell]) -> list[Curve]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from tnacli.errors import UsageError
@@ -17,6 +18,7 @@ from tnacli.report.published import kd_differences
 from tnacli.report.statistics import Paired, paired, spread
 from tnacli.report.table import Column, Table, Value
 from tnacli.report.tables import alpha_text, shown_alpha
+from tnacli.runs.result import RunResult
 
 PAPER_ALPHAS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 PAPER_TNA_ALPHA = 1e-4
@@ -46,7 +48,7 @@ class Outcomes:
     """
 
     method: Method
-    results: Mapping[int, Mapping[str, Any]]
+    results: Mapping[int, RunResult]
     missing: tuple[str, ...] = ()
 
     @property
@@ -56,7 +58,7 @@ class Outcomes:
 
     def accuracies(self) -> dict[int, float]:
         """Test accuracy in % by seed; empty where there is no mean."""
-        return {} if self.mixed else {seed: result["accuracy"]["base"] for seed, result in self.results.items()}
+        return {} if self.mixed else {seed: result.accuracy["base"] for seed, result in self.results.items()}
 
     def apart(self, other: Outcomes) -> str | None:
         """Why the two methods cannot be compared, where their data or precision differ."""
@@ -138,7 +140,7 @@ def comparison_table(outcomes: Sequence[Outcomes], extra: Mapping[str, int | Non
     """Accuracy, difference to the baseline and cost of every method. `extra`: parameters held besides the base's, by label."""
     by_kind = {one.method.kind: one for one in outcomes}
     baseline, teacher, best = by_kind["baseline"], by_kind["teacher"], best_alpha(outcomes)
-    taught_s = _mean(teacher, "seconds")
+    taught_s = _mean_seconds(teacher)
     columns = (
         Column("method", "method"), Column("alpha", "α", number=True), Column("accuracy", "test accuracy %", number=True),
         Column("seeds", "seeds", number=True), Column("difference", "- baseline", signed=True, number=True),
@@ -159,8 +161,8 @@ def comparison_table(outcomes: Sequence[Outcomes], extra: Mapping[str, int | Non
         said += [*one.missing, *marks(first.settings, first.altered, list(one.results.values()))]
         rows.append((
             kind, shown_alpha(one.method.alpha), spread(values) if values else None, len(values),
-            against.difference if against else None, against.p_t if against else None, _mean(one, "seconds"),
-            taught_s if kind.startswith("KD") else None, extra.get(one.method.label), _mean(one, "peak_beyond_start_mb"),
+            against.difference if against else None, against.p_t if against else None, _mean_seconds(one),
+            taught_s if kind.startswith("KD") else None, extra.get(one.method.label), _mean_peak_mb(one),
             "; ".join(said),
         ))  # fmt: skip
     notes = (
@@ -200,7 +202,12 @@ def differences_table(outcomes: Sequence[Outcomes]) -> Table:
     return Table("Differences in test accuracy, percentage points", columns, tuple(rows))
 
 
-def _mean(one: Outcomes, key: str) -> float | None:
-    """The mean over the seeds; None if a result does not have it, as those of older versions."""
-    values = [float(result[key]) for result in one.results.values() if result.get(key) is not None]
-    return sum(values) / len(values) if values and len(values) == len(one.results) else None
+def _mean_seconds(one: Outcomes) -> float | None:
+    return fmean(result.seconds for result in one.results.values()) if one.results else None
+
+
+def _mean_peak_mb(one: Outcomes) -> float | None:
+    """None where it could not be measured of every seed."""
+    peaks = [result.peak_beyond_start_mb for result in one.results.values()]
+    known = [peak for peak in peaks if peak is not None]
+    return fmean(known) if known and len(known) == len(peaks) else None

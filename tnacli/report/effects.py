@@ -82,7 +82,7 @@ class Effect:
 
 
 def _sibling(effect: Effect) -> str:
-    networks = {name for result in effect.second.results.values() for name in result["accuracy"]} - {"base"}
+    networks = {name for result in effect.second.results.values() for name in result.accuracy} - {"base"}
     return "its twin" if networks <= {"sibling1"} else f"its {effect.network}"
 
 

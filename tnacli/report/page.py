@@ -137,14 +137,12 @@ def _runs(cells: Sequence[Cell]) -> str:
     lines = []
     for cell in cells:
         for seed, folder in cell.folders.items():
-            about = folder.read_json("run.json")
-            versions = about.get("versions", {})
-            data = about.get("data", {})
-            values = [
-                cell.name, seed, folder.status, about.get("identity", ""),
-                f"{data.get('name', '')} ({data['source']})" if "source" in data else "",
-                ", ".join(f"{name} {number}" for name, number in versions.items()), folder.path,
-            ]  # fmt: skip
+            begun = folder.begun
+            known = ("", "", "") if begun is None else (
+                begun.identity, f"{begun.data.name} ({begun.data.source})",
+                ", ".join(f"{name} {number}" for name, number in begun.versions),
+            )  # fmt: skip
+            values = [cell.name, seed, folder.status, *known, folder.path]
             lines.append("<tr>" + "".join(f"<td>{escape(str(value))}</td>" for value in values) + "</tr>")
     heads = "".join(f"<th>{name}</th>" for name in ("run", "seed", "status", "identity", "data", "versions", "folder"))
     return (

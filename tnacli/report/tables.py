@@ -140,7 +140,7 @@ def twin_table(cells: Iterable[Cell]) -> Table | None:
     )  # fmt: skip
     rows: list[tuple[Value, ...]] = []
     for cell in cells:
-        siblings = sorted({name for result in cell.results.values() for name in result["accuracy"]} - {"base"})
+        siblings = sorted({name for result in cell.results.values() for name in result.accuracy} - {"base"})
         for sibling in siblings:
             base, twin = cell.accuracies(), cell.accuracies(sibling)
             compared = paired(base, twin)

@@ -1,9 +1,9 @@
 """Checkpoint files: everything a run needs to go on, or a network needs to be used, in one checked file.
 
 A checkpoint is what `torch.save` makes of a dictionary of plain values and tensors. It is read without running the pickle
-in it (`tnacli.training.torch_file`), so no code in it is ever executed. It carries a SHA-256 over its description and
-tensors; a file that does not match it is refused, and so is a description that does not fit its tensors. Weights are latent
-ones under plain names; the description says whether they are to be compressed, and how.
+in it (`tnacli.training.torch_file`), so no code in it is ever executed. It carries a SHA-256 over its metadata and
+tensors; a file that does not match it is refused, and so is metadata that does not fit its tensors. Weights are latent ones
+under plain names; the metadata says whether they are to be compressed, and how.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -23,12 +22,11 @@ from tnacli.build import build_network
 from tnacli.errors import FileFormatError
 from tnacli.quant.weights import compress, load_latent_state
 from tnacli.recipe.layout import layer_shapes
-from tnacli.recipe.model_section import Model
 from tnacli.recipe.schema import Settings
+from tnacli.runs.metadata import CheckpointMetadata, first_complaint
 from tnacli.snn.network import Network
 from tnacli.snn.own import require_trust
 from tnacli.storage import write_atomically
-from tnacli.training.description import Description
 from tnacli.training.torch_file import Malformed, read_torch_file
 
 FORMAT = "tnacli-checkpoint"
@@ -37,27 +35,23 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`about` is the description, plain JSON values; `tensors` maps slash-separated names to tensors on the CPU.
+    """The metadata, and `tensors` by slash-separated names, on the CPU.
 
     `networks/NAME/...` are weights and batch norm statistics, `best/...` the weights of the best epoch so far if the
     run selects one, `adam/NAME/...` the optimiser's moments by parameter.
     """
 
-    about: dict[str, Any]
+    metadata: CheckpointMetadata
     tensors: dict[str, Tensor]
 
     @property
     def settings(self) -> Settings:
-        return Settings.model_validate_json(json.dumps(self.about["settings"]))
+        return self.metadata.settings
 
     @property
     def digest(self) -> str:
-        """SHA-256, in hexadecimal, over the description and every tensor with its name, type and shape."""
-        hasher = hashlib.sha256(json.dumps(self.about, sort_keys=True).encode())
-        for name, tensor in sorted(self.tensors.items()):
-            hasher.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            hasher.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return hasher.hexdigest()
+        """SHA-256, in hexadecimal, over the metadata and every tensor with its name, type and shape."""
+        return digest_of(_text(self.metadata).encode(), self.tensors)
 
     def under(self, prefix: str) -> dict[str, Tensor]:
         """The tensors below `prefix/`, their names without it."""
@@ -65,7 +59,20 @@ class Checkpoint:
 
     def networks(self) -> list[str]:
         """The names of the networks in it: base, sibling1, ..."""
-        return list(self.about["networks"])
+        return list(self.metadata.networks)
+
+
+def _text(metadata: CheckpointMetadata) -> str:
+    return json.dumps(metadata.model_dump(mode="json"), sort_keys=True)
+
+
+def digest_of(metadata: bytes, tensors: dict[str, Tensor]) -> str:
+    """The digest of a checkpoint with this text of its metadata, as it is stored."""
+    hasher = hashlib.sha256(metadata)
+    for name, tensor in sorted(tensors.items()):
+        hasher.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        hasher.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return hasher.hexdigest()
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -74,7 +81,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     content = {
         "format": FORMAT,
         "version": VERSION,
-        "about": json.dumps(checkpoint.about, sort_keys=True),
+        "about": _text(checkpoint.metadata),
         "tensors": checkpoint.tensors,
         "sha256": checkpoint.digest,
     }
@@ -100,17 +107,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise damaged
     if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise damaged
+    text = about.encode("utf-8", "surrogatepass")
+    if digest_of(text, tensors) != content.get("sha256"):
+        raise damaged
     try:
-        described = json.loads(about)
-    except (ValueError, RecursionError):
-        raise damaged from None
-    if not isinstance(described, dict):
-        raise damaged
-    checkpoint = Checkpoint(described, tensors)
-    if checkpoint.digest != content.get("sha256"):
-        raise damaged
-    _check_description(path, checkpoint)
-    return checkpoint
+        metadata = CheckpointMetadata.model_validate_json(text)
+    except ValidationError as error:
+        raise FileFormatError(f"{path}: its description cannot be used: {first_complaint(error)}") from None
+    _check_tensors(path, metadata, tensors)
+    return Checkpoint(metadata, tensors)
 
 
 def _read(path: Path) -> object:
@@ -131,31 +136,25 @@ def _way_on(path: Path) -> str:
     return " (the same `tna train` with --fresh trains the run again)"
 
 
-def _check_description(path: Path, checkpoint: Checkpoint) -> None:
-    """Refuse a description that cannot be used, or whose networks are not those of the tensors: before any is built."""
-    try:
-        description = Description.model_validate_json(json.dumps(checkpoint.about))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise FileFormatError(f"{path}: its description cannot be used: {place}: {first['msg']}") from None
-    for name, model in description.networks.items():
+def _check_tensors(path: Path, metadata: CheckpointMetadata, tensors: dict[str, Tensor]) -> None:
+    """Refuse metadata whose networks are not those of the tensors: before any is built."""
+    for name, model in metadata.networks.items():
         if model.build is not None:
             continue  # what its tensors are to be, only its code can tell
         try:
             shapes = layer_shapes(
                 model.layout,
                 width=model.width,
-                channels=description.channels,
-                size=description.size,
-                classes=len(description.classes),
+                channels=metadata.channels,
+                size=metadata.size,
+                classes=len(metadata.classes),
             )
         except ValueError as error:
             raise FileFormatError(f"{path}: its description cannot be used: {error}") from None
         for shape in shapes:
             for branch, weight in shape.branches.items():
                 place = "readout.weight" if shape is shapes[-1] else f"layers.{branch}.synapse.weight"
-                stored = checkpoint.tensors.get(f"networks/{name}/{place}")
+                stored = tensors.get(f"networks/{name}/{place}")
                 if stored is None or tuple(stored.shape) != weight:
                     raise FileFormatError(f"{path}: its tensor {place} of {name} is not as its description says")
 
@@ -176,15 +175,14 @@ def restore_network(
     Raises UsageError if it needs another function than `trusted`, RecipeError if that cannot make the network,
     FileFormatError if the weights do not fit. `source` stands for the checkpoint in errors.
     """
-    about, settings = checkpoint.about, checkpoint.settings
-    model = Model.model_validate_json(json.dumps(about["networks"][name]))
-    model = require_trust(model, trusted, source)
+    metadata, compression = checkpoint.metadata, checkpoint.settings.compression
+    model = require_trust(metadata.networks[name], trusted, source)
     network = build_network(
-        model, channels=about["channels"], size=tuple(about["size"]), classes=len(about["classes"]), seed=0
+        model, channels=metadata.channels, size=metadata.size, classes=len(metadata.classes), seed=0
     )
     best = checkpoint.under("best") if name == "base" else {}
-    if compressed and name == "base" and settings.compression is not None:
-        compress(network, settings.compression, None if about["compressed"] else about["state"].get("partly", []))
+    if compressed and name == "base" and compression is not None:
+        compress(network, compression, None if metadata.compressed else metadata.state.partly)
     try:
         load_latent_state(network, best or checkpoint.under(f"networks/{name}"))
     except RuntimeError as error:

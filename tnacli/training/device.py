@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from tnacli.errors import DeviceError
+from tnacli.runs.metadata import Precision
 
 
 def resolve_device(wanted: str) -> torch.device:
@@ -59,13 +60,13 @@ def _cpu_flag(*names: str) -> bool:
     return False
 
 
-def resolve_precision(wanted: str, device: torch.device) -> str:
+def resolve_precision(wanted: str, device: torch.device) -> Precision:
     """ "fp32" or "bf16"; `auto` is bf16 where the hardware is good at it. Raises DeviceError if the device has none."""
     if wanted == "auto":
         return "bf16" if fast_bf16(device) else "fp32"
     if wanted == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise DeviceError(f"{torch.cuda.get_device_name(device)} has no bf16; use precision fp32 or auto.")
-    return wanted
+    return "bf16" if wanted == "bf16" else "fp32"
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

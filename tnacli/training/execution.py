@@ -12,6 +12,7 @@ from tnacli.errors import RecipeError
 from tnacli.objectives.objective import Objective
 from tnacli.recipe import costs
 from tnacli.recipe.schema import Settings
+from tnacli.runs.metadata import Kernels
 from tnacli.snn.lif import LIF
 from tnacli.snn.native import Native, native
 from tnacli.snn.network import SpikingLayer, SpikingNetwork
@@ -71,14 +72,14 @@ def multiply_accumulates(network: SpikingNetwork) -> int:
     return sum(costs.multiply_accumulates(network.shapes, network.timesteps))
 
 
-def kernels(objective: Objective, device: torch.device, before: str | None = None) -> tuple[str, str | None]:
+def kernels(objective: Objective, device: torch.device, before: Kernels | None = None) -> tuple[Kernels, str | None]:
     """What computes spiking layers but those in a compiled region: "compiled" kernels or "plain" PyTorch; and why not the first.
 
     There is no why where they do not apply. A run that began otherwise, as its checkpoint says in `before`, is "mixed".
     """
     apply = device.type == "cpu" and any(True for _ in _spiking_layers(objective))
     found = native() if apply else Native(None, "")
-    now = "plain" if found.library is None else "compiled"
+    now: Kernels = "plain" if found.library is None else "compiled"
     why_not = f"the slow path, without compiled kernels: {found.reason}" if apply and now == "plain" else None
     return (now if before in (None, now) else "mixed"), why_not
 

@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +28,7 @@ from tnacli.quant.weights import (
     weight_shares,
 )
 from tnacli.recipe.model_section import Model
-from tnacli.recipe.schema import Settings, as_json
+from tnacli.runs.metadata import BegunRun, CheckpointMetadata, Precision, TrainingState
 from tnacli.seeds import derive
 from tnacli.snn.network import Network
 from tnacli.training.batch_norm import synchronise_batch_norm
@@ -61,11 +60,7 @@ class Splits:
 
 @dataclass
 class _State:
-    """Where training stands: whole epochs, steps into the next one, and what has been summed up in it.
-
-    `compressed` is true once all layers that are to be compressed are; `partly` lists them while only some are.
-    `learning_rate` is what the optimiser took the epoch's first step with.
-    """
+    """Where training stands, as `TrainingState` says of a checkpoint."""
 
     epoch: int = 0
     step: int = 0
@@ -75,35 +70,34 @@ class _State:
     totals: dict[str, float] = field(default_factory=dict)
     best_epoch: int | None = None
     best_accuracy: float = -1.0
-    partly: list[str] = field(default_factory=list)
+    partly: tuple[str, ...] = ()
     learning_rate: float = 0.0
 
 
 class Trainer:
     """Trains the networks of one objective from a fresh start or a checkpoint to the end, or until asked to stop.
 
-    `about` describes the run and its data in plain values; it is stored in every checkpoint. `save` makes a checkpoint
-    durable and returns where. Everything that happens is reported to `emit`. With several `ranks`, each process has a
+    `begun` is the run with its settings and data; it is stored in every checkpoint. `save` makes a checkpoint durable and
+    returns where. Everything that happens is reported to `emit`. With several `ranks`, each process has a
     trainer, whose batches are its share; all reach the same weights, and only the first one's `save` is called.
     """
 
     def __init__(
         self,
         objective: Objective,
-        settings: Settings,
+        begun: BegunRun,
         splits: Splits,
         *,
-        seed: int,
-        about: dict[str, Any],
         device: torch.device,
-        precision: str,
+        precision: Precision,
         save: Callable[[Checkpoint], str],
         emit: Callable[[Event], None],
         stop: StopRequest,
         ranks: Ranks | None = None,
     ) -> None:
-        self.settings, self.splits, self.seed = settings, splits, seed
-        self.about, self.device, self.precision = about, device, precision
+        self.begun, self.splits, self.device, self.precision = begun, splits, device, precision
+        self.settings = settings = begun.settings
+        self.seed = begun.seed
         self._save, self._emit, self._stop, self._ranks = save, emit, stop, ranks or Ranks()
         # Channels-last convolutions and pooling are faster on CPUs and CUDA alike; weights keep their values.
         self.objective = objective.to(device).to(memory_format=torch.channels_last)
@@ -271,7 +265,7 @@ class Trainer:
         assert compression is not None
         shares = compress(self.base, compression, due, refuse_silent=True)
         state.compressed = compression_mode(self.base) is not None
-        state.partly = [] if state.compressed else list(compressed_layers(self.base))
+        state.partly = () if state.compressed else tuple(compressed_layers(self.base))
         follow(self._adam, trained_parameters(self.objective))
         # The hooks by which gradients are added up go when a weight is put behind a parametrization.
         self._wrapped = wrapped(self.objective, self._ranks, self.device)
@@ -308,21 +302,18 @@ class Trainer:
 
     def checkpoint(self) -> Checkpoint:
         """Everything that a run of the same settings needs to go on from here, bit for bit."""
-        state = self._state
-        about = {
-            **self.about,
-            "settings": as_json(self.settings),
-            "networks": {name: as_json(_model(network)) for name, network in self.objective.networks.items()},
-            "seed": self.seed,
-            "state": dataclasses.asdict(state),
-            "compressed": state.compressed,
-            "precision": self.precision,
-        }
-        return Checkpoint(about, kept_tensors(self.objective, self._adam, self._best))
+        metadata = CheckpointMetadata(
+            **dict(self.begun),
+            networks={name: _model(network) for name, network in self.objective.networks.items()},
+            state=TrainingState(**dataclasses.asdict(self._state)),
+            compressed=self._state.compressed,
+            precision=self.precision,
+        )
+        return Checkpoint(metadata, kept_tensors(self.objective, self._adam, self._best))
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from `checkpoint`, which must be of a run with the same settings and seed."""
-        self._state = _State(**checkpoint.about["state"])
+        self._state = _State(**checkpoint.metadata.state.model_dump())
         try:
             self._restore(checkpoint)
         except (RuntimeError, KeyError) as error:

@@ -19,18 +19,21 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from pydantic import ValidationError
 
 from tnacli.data.learned_from import LearnedFrom
-from tnacli.errors import RunBusyError, StorageError
+from tnacli.errors import DataError, FileFormatError, RunBusyError, StorageError
 from tnacli.recipe.identity import Run
-from tnacli.report.result import checked_result
+from tnacli.runs.metadata import BegunRun, Stored, first_complaint
+from tnacli.runs.result import RunResult
 from tnacli.storage import sync_folder, write_atomically
 
 if os.name == "posix":
     import fcntl
+
+_Stored = TypeVar("_Stored", bound=Stored)
 
 
 @dataclass(frozen=True)
@@ -132,51 +135,77 @@ class RunFolder:
             raise StorageError(f"{path}: a damaged checkpoint cannot be renamed: {error.strerror}") from None
         return aside
 
-    def begin(self, facts: dict[str, Any], epochs: int) -> None:
+    def begin(self, begun: BegunRun, epochs: int) -> None:
         """Make ready for training to start, or to go on after `epochs` whole epochs."""
         self.keep_metrics(epochs)
-        self.write_json("run.json", facts)
+        self._write("run.json", begun)
 
-    def finish(self, result: dict[str, Any]) -> None:
+    def finish(self, result: RunResult) -> None:
         """Store the result: from here on the run is finished."""
-        self.write_json("result.json", result)
+        self._write("result.json", result)
         with contextlib.suppress(OSError):
             self.previous.unlink(missing_ok=True)
 
-    def write_json(self, name: str, value: dict[str, Any]) -> None:
-        write_atomically(self.path / name, (json.dumps(value, indent=2) + "\n").encode())
+    def _write(self, name: str, value: Stored) -> None:
+        write_atomically(self.path / name, (json.dumps(value.model_dump(mode="json"), indent=2) + "\n").encode())
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        """A JSON file of the folder; an empty mapping if it is not there or not whole."""
+    def _read(self, name: str, model: type[_Stored]) -> _Stored | None:
+        """What the file `name` says; None if it is not there, or no whole JSON object. Raises ValidationError."""
         try:
-            value = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return value if isinstance(value, dict) else {}
+            return model.model_validate_json((self.path / name).read_bytes())
+        except OSError:
+            return None
+        except ValidationError as error:
+            if error.errors()[0]["type"] in ("json_invalid", "model_type"):
+                return None
+            raise
 
     @property
-    def result(self) -> dict[str, Any] | None:
+    def result(self) -> RunResult | None:
         """What the run came to; None if it is not finished. Raises FileFormatError for what no training has stored."""
-        found = self.read_json("result.json")
-        return checked_result(self.path / "result.json", found) if found else None
+        try:
+            return self._read("result.json", RunResult)
+        except ValidationError as error:
+            raise FileFormatError(
+                f"{self.path / 'result.json'}: not the result of a run: {first_complaint(error)}. Delete it, and the same "
+                f"`tna train` writes it anew from the run's checkpoint."
+            ) from None
+
+    @property
+    def begun(self) -> BegunRun | None:
+        """What its `run.json` says; None if it has none, or one that cannot be used."""
+        with contextlib.suppress(ValidationError):
+            return self._read("run.json", BegunRun)
+        return None
+
+    def require_begun(self) -> BegunRun:
+        """What its `run.json` says. Raises DataError if it has none, or one that cannot be used."""
+        try:
+            begun, why = self._read("run.json", BegunRun), "not whole"
+        except ValidationError as error:
+            begun, why = None, first_complaint(error)
+        if begun is None:
+            raise DataError(
+                f"{self.path / 'run.json'}: is damaged or of another version of tnacli ({why}); name the recipe instead, or "
+                f"train again with --fresh"
+            )
+        return begun
 
     @property
     def learned_from(self) -> LearnedFrom | None:
         """The data of a finished or interrupted run; None of a new one, and where that is not known."""
         status = self.status
-        found = self.result if status == "finished" else self.read_json("run.json") if status == "interrupted" else None
-        try:
-            return LearnedFrom.model_validate(found["data"]) if found else None
-        except (KeyError, ValidationError):
-            return None
+        found = self.result if status == "finished" else self.begun if status == "interrupted" else None
+        return None if found is None else found.data
 
     def found_same(self, files: dict[str, str] | None) -> None:
         """Store the `files` whose samples were found to be those that this finished run learned from, so as not to look again."""
         result = self.result
-        if result is not None and result["data"].get("files") != files:
+        if result is not None and result.data.files != files:
+            data = result.data.model_copy(update={"files": files})
             # A place that is only read, or another process at it, costs no more than another look.
             with contextlib.suppress(RunBusyError, StorageError), self.locked():
-                self.write_json("result.json", {**result, "data": {**result["data"], "files": files}})
+                self._write("result.json", result.model_copy(update={"data": data}))
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         try:

@@ -1,0 +1,1 @@
+"""Run folders and what is stored of a run: written by training, read by reports. No torch."""
