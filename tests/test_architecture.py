@@ -18,19 +18,20 @@ ALLOWED = {
     "seeds": set(),
     "storage": {"errors"},
     "places": set(),
+    "pixels": set(),
     "recipe": {"errors", "places", "version"},
     "report": {"data", "errors", "recipe", "storage", "version"},
-    "data": {"errors", "places", "recipe", "seeds", "storage", "version"},
+    "data": {"errors", "pixels", "places", "recipe", "seeds", "storage", "version"},
     "snn": {"errors", "places", "recipe"},
     "quant": {"errors", "recipe", "snn"},
     "objectives": {"errors", "recipe", "snn"},
     "build": {"errors", "objectives", "recipe", "seeds", "snn"},
     "evaluation": {"data", "errors", "packed", "quant", "recipe", "snn"},
-    "packed": {"errors", "quant", "recipe", "snn", "storage", "version"},
+    "packed": {"errors", "pixels", "quant", "recipe", "snn", "storage", "version"},
     "training": {
         "build", "data", "errors", "evaluation", "objectives", "quant", "recipe", "seeds", "snn", "storage", "version",
     },
-    "deploy": {"errors", "packed", "quant", "recipe", "snn", "storage", "training", "version"},
+    "deploy": {"errors", "packed", "pixels", "quant", "recipe", "snn", "storage", "training", "version"},
     "fine_tuning": {"errors", "recipe", "training"},
 }  # fmt: skip
 
