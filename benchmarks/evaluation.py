@@ -20,11 +20,11 @@ from benchmarks.peers import PEERS
 from benchmarks.reference import inputs, model_of, network, settle_statistics
 from benchmarks.work import CLASSES, IMAGE, PACKED, SkippedError, Step, Work
 from tnacli.deploy.onnx import onnx_bytes
-from tnacli.packed.document import InputFacts, Origin
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.export import pack_network
 from tnacli.packed.file import read_packed, write_packed
-from tnacli.packed.model import PackedNetwork
+from tnacli.packed.network import PackedNetwork
+from tnacli.packed.spec import InputSpec, Origin
 from tnacli.recipe.datasets import DATASETS
 from tnacli.snn.network import SpikingNetwork
 
@@ -78,7 +78,7 @@ def _packed(ternary: Any) -> PackedNetwork:
         format="generated",
         test_samples=10,
     )
-    about = InputFacts(kind="images", channels=IMAGE[0], size=IMAGE[1:], mean=facts.mean, std=facts.std)
+    about = InputSpec(kind="images", channels=IMAGE[0], size=IMAGE[1:], mean=facts.mean, std=facts.std)
     return pack_network(ternary, inputs=about, labels=[str(n) for n in range(CLASSES)], origin=origin)
 
 

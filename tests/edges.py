@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tests.packed.networks import make_inputs, make_network, make_packed
-from tnacli.packed.model import PackedNetwork
+from tnacli.packed.network import PackedNetwork
 
 TIMESTEPS = 3
 

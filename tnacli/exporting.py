@@ -14,9 +14,9 @@ from tnacli.data.samples import Dataset
 from tnacli.deploy.formats import FORMATS, Deployed, deploy
 from tnacli.evaluation.accuracy import measure
 from tnacli.evaluation.samples import evaluation_batches, same_samples
-from tnacli.packed.document import InputFacts, Origin
 from tnacli.packed.export import export, exportable, pack_network, verify
-from tnacli.packed.model import PackedNetwork
+from tnacli.packed.network import PackedNetwork
+from tnacli.packed.spec import InputSpec, Origin
 from tnacli.snn.network import SpikingNetwork
 from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network
 
@@ -154,7 +154,7 @@ def _packed(checkpoint: Checkpoint, network: SpikingNetwork, encoding: str, sour
     metadata, data = checkpoint.metadata, checkpoint.settings.data
     return pack_network(
         network,
-        inputs=InputFacts(
+        inputs=InputSpec(
             kind=metadata.kind,
             channels=metadata.channels,
             size=metadata.size,

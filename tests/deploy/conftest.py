@@ -14,7 +14,7 @@ from tnacli.experiment import Experiment
 from tnacli.exporting import export_checkpoint
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import read_packed
-from tnacli.packed.model import PackedNetwork
+from tnacli.packed.network import PackedNetwork
 from tnacli.recipe.compression_section import Ternary
 from tnacli.recipe.data_section import Data
 from tnacli.recipe.identity import Run

@@ -13,7 +13,7 @@ from tnacli.deploy.nir import nir_graph, nir_logits
 from tnacli.deploy.onnx import onnx_bytes, onnx_logits
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import from_bytes, to_bytes
-from tnacli.packed.model import PackedNetwork
+from tnacli.packed.network import PackedNetwork
 from tnacli.recipe.layout import NAMED_LAYOUTS
 
 Case = tuple[PackedNetwork, torch.Tensor, torch.Tensor]

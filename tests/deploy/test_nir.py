@@ -96,10 +96,10 @@ def test_snntorch_predicts_alike(quickstart: Quickstart, tmp_path: Path) -> None
 
 def test_ternary_weights_can_be_taken_out_again(quickstart: Quickstart) -> None:
     graph = nir_graph(quickstart.packed)
-    for layer in quickstart.packed.layers[1:]:
-        node = graph.nodes[layer.facts.name]
+    for name, weights in list(quickstart.packed.weights.items())[1:]:
+        node = graph.nodes[name]
         scale = node.metadata["tnacli_scale"].reshape(-1, *[1] * (node.weight.ndim - 1))
-        np.testing.assert_array_equal(node.weight / scale, layer.ternary())
+        np.testing.assert_array_equal(node.weight / scale, weights.ternary())
 
 
 def test_shapes_fit_from_node_to_node() -> None:

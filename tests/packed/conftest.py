@@ -6,7 +6,7 @@ import pytest
 
 from tests.packed.networks import make_network, make_packed
 from tnacli.packed.file import to_bytes
-from tnacli.packed.model import PackedNetwork
+from tnacli.packed.network import PackedNetwork
 from tnacli.snn.network import SpikingNetwork
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from tnacli.build import build_network
-from tnacli.packed.document import InputFacts, Origin
 from tnacli.packed.export import pack_network
-from tnacli.packed.model import PackedNetwork
+from tnacli.packed.network import PackedNetwork
+from tnacli.packed.spec import InputSpec, Origin
 from tnacli.quant.weights import compress
 from tnacli.recipe.compression_section import Binary, Ternary
 from tnacli.recipe.model_section import Model, Neuron
@@ -80,14 +80,14 @@ def make_inputs(network: SpikingNetwork, count: int, *, events: bool = False, se
 def make_packed(network: SpikingNetwork, encoding: str = "ternary2", *, events: bool = False) -> PackedNetwork:
     channels, height, width = network.input_shape
     statistics = {} if events else {"mean": (0.4,) * channels, "std": (0.3,) * channels}
-    facts = InputFacts(kind="events" if events else "images", channels=channels, size=(height, width), **statistics)
+    facts = InputSpec(kind="events" if events else "images", channels=channels, size=(height, width), **statistics)
     labels = [f"class {n} é" for n in range(network.readout.out_features)]
     return pack_network(network, inputs=facts, labels=labels, origin=ORIGIN, encoding=encoding)
 
 
 def same(one: PackedNetwork, other: PackedNetwork) -> bool:
     """Whether two packed networks say the same, to the last bit."""
-    ours, theirs = one.arrays(), other.arrays()
+    ours, theirs = one.arrays, other.arrays
     return (
         one.about == other.about
         and ours.keys() == theirs.keys()

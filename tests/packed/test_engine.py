@@ -16,7 +16,7 @@ from tnacli.packed import sums
 from tnacli.packed.compiled import compiled_engine
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import from_bytes, to_bytes
-from tnacli.packed.model import PackedNetwork
+from tnacli.packed.network import PackedNetwork
 from tnacli.packed.sums import hidden_sums
 from tnacli.snn.network import SpikingNetwork
 
@@ -201,7 +201,7 @@ def test_running_and_building_touch_no_random_state(packed: PackedNetwork, netwo
 
 
 def test_pixels_are_normalised_as_for_training(packed: PackedNetwork) -> None:
-    from tnacli.data.batches import as_input
+    from tnacli.pixels import as_input
 
     pixels = torch.arange(256).repeat(9, 4)[:, : 2 * 9 * 8].reshape(9, 2, 9, 8).to(torch.uint8)
     facts = packed.about.input

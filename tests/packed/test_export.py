@@ -13,15 +13,16 @@ from torch.nn.utils import parametrize
 from tests.packed.networks import ORIGIN, make_inputs, make_network, make_packed
 from tnacli.build import build_network
 from tnacli.errors import FileFormatError, StorageError, UsageError
-from tnacli.packed.document import Document, InputFacts
+from tnacli.packed.document import Document
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.export import export, pack_network, verify
 from tnacli.packed.file import read_packed
-from tnacli.packed.model import PackedLayer, PackedNetwork, layer_sizes
+from tnacli.packed.network import PackedNetwork, layer_sizes
+from tnacli.packed.spec import InputSpec
 from tnacli.recipe.model_section import Model
 from tnacli.snn.network import SpikingNetwork
 
-FACTS = InputFacts(kind="images", channels=2, size=(9, 8))
+FACTS = InputSpec(kind="images", channels=2, size=(9, 8))
 LABELS = ["a", "b", "c", "d", "e"]
 
 
@@ -34,12 +35,13 @@ def pack(network: SpikingNetwork, source: str = "runs/x/last.pt") -> PackedNetwo
 def test_packed_weights_are_the_networks(mode: str, encoding: str) -> None:
     network = make_network(mode=mode)  # type: ignore[arg-type]
     packed = make_packed(network, encoding)
-    first, *hidden = packed.layers
-    assert np.array_equal(first.stored, network.spiking["conv1"].synapse.weight.detach().numpy())
-    for layer in hidden:
-        weight = network.spiking[layer.facts.name].synapse.weight.detach().numpy()
-        np.testing.assert_array_equal(layer.ternary(), weight)
-        assert layer.facts.binary == (mode == "binary") == (layer.counts().zero == 0)  # type: ignore[union-attr]
+    assert list(packed.weights) == list(network.weighted)
+    for name, weights in packed.weights.items():
+        np.testing.assert_array_equal(weights.values(), network.weighted[name].synapse.weight.detach().numpy())
+        counts = weights.counts()
+        assert (counts is None) == (weights.spec.encoding == "fp32") == (name == "conv1")
+        if counts is not None:
+            assert weights.spec.binary == (mode == "binary") == (counts.zero == 0)
 
 
 def test_a_full_precision_network_is_refused_with_the_command_that_helps() -> None:
@@ -72,7 +74,7 @@ def test_infinite_values_are_refused(network: SpikingNetwork) -> None:
 def test_facts_that_do_not_fit_the_network_are_refused(network: SpikingNetwork) -> None:
     with pytest.raises(UsageError, match="readout: weight is"):
         pack_network(network, inputs=FACTS, labels=["one"], origin=ORIGIN)
-    wide = InputFacts(kind="images", channels=2, size=(19, 18))
+    wide = InputSpec(kind="images", channels=2, size=(19, 18))
     with pytest.raises(UsageError, match="layer fc1: weight"):
         pack_network(network, inputs=wide, labels=LABELS, origin=ORIGIN)
 
@@ -86,26 +88,22 @@ def test_an_export_is_verified_and_says_what_it_compared(network: SpikingNetwork
     assert read_packed(tmp_path / "net.tna").about == packed.about
 
 
-def _with_layer(packed: PackedNetwork, number: int, layer: PackedLayer) -> PackedNetwork:
-    layers = [*packed.layers]
-    layers[number] = layer
-    return dataclasses.replace(packed, layers=tuple(layers))
+def _with(packed: PackedNetwork, name: str, array: np.ndarray) -> PackedNetwork:
+    return dataclasses.replace(packed, arrays={**packed.arrays, name: array})
 
 
 def test_verification_notices_any_difference(network: SpikingNetwork, tmp_path: Path) -> None:
     packed, samples = pack(network), make_inputs(network, 8)
     verify(network, packed, samples)
-    for number, layer in enumerate(packed.layers):
-        for part in ("stored", "scale", "shift"):
-            changed = getattr(layer, part).copy()
-            changed.reshape(-1)[0] = changed.reshape(-1)[0] ^ 1 if changed.dtype == np.uint8 else 7.0
-            other = _with_layer(packed, number, dataclasses.replace(layer, **{part: changed}))
-            with pytest.raises(FileFormatError, match=f"numbers of layer {layer.facts.name} are not the checkpoint's"):
-                verify(network, other, samples)
-    for part in ("readout_weight", "readout_bias"):
-        other = dataclasses.replace(packed, **{part: getattr(packed, part) + 1})
-        with pytest.raises(FileFormatError, match="readout is not the checkpoint's"):
-            export(tmp_path / "net.tna", network, other, samples)
+    for name, array in packed.arrays.items():
+        changed, layer = array.copy(), name.partition(".")[0]
+        changed.reshape(-1)[0] = changed.reshape(-1)[0] ^ 1 if changed.dtype == np.uint8 else 7.0
+        what = "readout is" if layer == "readout" else f"numbers of layer {layer} are"
+        with pytest.raises(FileFormatError, match=f"{what} not the checkpoint's"):
+            verify(network, _with(packed, name, changed), samples)
+    other = _with(packed, "readout.bias", packed.readout_bias + 1)
+    with pytest.raises(FileFormatError, match="readout is not the checkpoint's"):
+        export(tmp_path / "net.tna", network, other, samples)
     assert not list(tmp_path.iterdir())
 
 
@@ -122,10 +120,12 @@ def test_verification_notices_other_neurons(network: SpikingNetwork, part: str) 
 
 def test_verification_notices_another_pooling(network: SpikingNetwork) -> None:
     packed = pack(network)
-    layer = packed.layers[1]
-    other = dataclasses.replace(layer, facts=layer.facts.model_copy(update={"pool": 1}))
-    with pytest.raises(FileFormatError, match="numbers of layer conv2 are not the checkpoint's"):
-        verify(network, _with_layer(packed, 1, other), make_inputs(network, 0))
+    layers = list(packed.about.layers)
+    assert [layer.pool for layer in layers[:2]] == [2, 2]  # on 9x8; 4 and 1 leave as many values for fc1
+    layers[:2] = (layer.model_copy(update={"pool": pool}) for layer, pool in zip(layers[:2], (4, 1), strict=True))
+    other = dataclasses.replace(packed, about=packed.about.model_copy(update={"layers": tuple(layers)}))
+    with pytest.raises(FileFormatError, match="numbers of layer conv1 are not the checkpoint's"):
+        verify(network, other, make_inputs(network, 0))
 
 
 def test_verification_notices_other_predictions(network: SpikingNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +168,7 @@ def test_a_failed_write_leaves_the_previous_file(
 def test_sizes_add_up(network: SpikingNetwork, packed: PackedNetwork) -> None:
     rows = layer_sizes(packed)
     assert [row.name for row in rows] == ["conv1", "conv2", "fc1", "fc2", "readout"]
-    assert sum(row.size_bytes for row in rows) == sum(array.nbytes for array in packed.arrays().values())
+    assert sum(row.size_bytes for row in rows) == sum(array.nbytes for array in packed.arrays.values())
     synapses = [layer.synapse for layer in network.spiking.values()]
     weights = [synapse.weight for synapse in synapses]
     assert sum(row.weights for row in rows[:-1]) == sum(weight.numel() for weight in weights)

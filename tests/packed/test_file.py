@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -12,7 +11,7 @@ from tests.packed.networks import ORIGIN, make_network, make_packed, same
 from tnacli.errors import FileFormatError
 from tnacli.packed.document import Document, body_of
 from tnacli.packed.file import digest, from_bytes, read_packed, to_bytes, write_packed
-from tnacli.packed.model import PackedNetwork
+from tnacli.packed.network import PackedNetwork
 from tnacli.recipe.layout import layer_shapes
 
 
@@ -51,7 +50,7 @@ def test_an_altered_document_is_noticed(packed_bytes: bytes, old: str) -> None:
 
 
 def test_an_altered_tensor_is_noticed(packed: PackedNetwork, packed_bytes: bytes) -> None:
-    start = len(packed_bytes) - sum(array.nbytes for array in packed.arrays().values())
+    start = len(packed_bytes) - sum(array.nbytes for array in packed.arrays.values())
     for place in range(start, len(packed_bytes), 97):
         altered = bytearray(packed_bytes)
         altered[place] ^= 1
@@ -126,21 +125,15 @@ def test_a_full_width_cifarnet_is_small(
     about["labels"] = tuple(f"class {n}" for n in range(10))
     about["input"] |= {"channels": 3, "size": (32, 32), "mean": (0.5,) * 3, "std": (0.5,) * 3}
     about["layers"] = tuple(about["layers"])
-    network = dataclasses.replace(
-        packed,
-        about=Document.model_validate(about),
-        readout_weight=np.zeros(shapes[-1].weight, dtype=np.float32),
-        readout_bias=np.zeros(10, dtype=np.float32),
-    )
-    layers = []
-    for facts in network.about.layers:
-        constants = np.ones(facts.weight[0], dtype=np.float32)
-        fp32 = facts.encoding == "fp32"
-        stored = np.full(facts.stored, 0 if fp32 else zeros, dtype=np.float32 if fp32 else np.uint8)
-        layers.append(
-            dataclasses.replace(packed.layers[0], facts=facts, stored=stored, scale=constants, shift=constants)
-        )
-    network = dataclasses.replace(network, layers=tuple(layers))
+    document = Document.model_validate(about)
+    arrays = {}
+    for name, spec in document.steps().weights.items():
+        fp32, constants = spec.encoding == "fp32", np.ones(spec.weight[0], dtype=np.float32)
+        stored = np.full(spec.stored, 0 if fp32 else zeros, dtype=np.float32 if fp32 else np.uint8)
+        arrays |= {f"{name}.weight": stored, f"{name}.scale": constants, f"{name}.shift": constants}
+    arrays["readout.weight"] = np.zeros(shapes[-1].weight, dtype=np.float32)
+    arrays["readout.bias"] = np.zeros(10, dtype=np.float32)
+    network = PackedNetwork(document, arrays)
     write_packed(tmp_path / "full.tna", network)
     assert os.path.getsize(tmp_path / "full.tna") <= most_mb * 1e6
     assert same(read_packed(tmp_path / "full.tna"), network)

@@ -15,18 +15,10 @@ import torch
 from pydantic import BaseModel
 
 from tests.packed.networks import make_inputs, make_network, make_packed
-from tnacli.packed.document import (
-    ConvolutionFacts,
-    Document,
-    InputFacts,
-    LayerFacts,
-    NeuronFacts,
-    Origin,
-    ReadoutFacts,
-    ShortcutFacts,
-)
+from tnacli.packed.document import Document
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import write_packed
+from tnacli.packed.spec import ConvolutionSpec, InputSpec, LayerSpec, NeuronSpec, Origin, ReadoutSpec, ShortcutSpec
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "packed-format.md").read_text(encoding="utf-8")
 
@@ -105,23 +97,23 @@ def test_the_reader_notices_an_altered_file(reader: Any, packed_file: Path) -> N
 def test_every_key_is_documented() -> None:
     prefixed: dict[str, type[BaseModel]] = {
         "": Document,
-        "input.": InputFacts,
-        "neuron.": NeuronFacts,
-        "readout.": ReadoutFacts,
+        "input.": InputSpec,
+        "neuron.": NeuronSpec,
+        "readout.": ReadoutSpec,
     }
     documented = set(re.findall(r"`([a-z_.0-9]+)`", DOCUMENT))
     nested = {"input", "neuron", "readout"}
     for prefix, model in prefixed.items():
         missing = {prefix + key for key in model.model_fields if key not in nested} - documented
         assert not missing
-    whole = [LayerFacts, ShortcutFacts, ConvolutionFacts, Origin]
+    whole = [LayerSpec, ShortcutSpec, ConvolutionSpec, Origin]
     assert {*(key for model in whole for key in model.model_fields), "sha256"} <= documented
 
 
 def test_inspecting_and_reading_need_no_torch(packed_file: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from tnacli.packed.file import read_packed; "
-        "from tnacli.packed.model import layer_sizes; "
+        "from tnacli.packed.network import layer_sizes; "
         "print(len(layer_sizes(read_packed(Path(sys.argv[1])))), 'torch' in sys.modules)"
     )
     done = subprocess.run(

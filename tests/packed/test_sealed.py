@@ -15,7 +15,7 @@ from tnacli.errors import FileFormatError
 from tnacli.packed import container
 from tnacli.packed.document import seal
 from tnacli.packed.file import digest_of, from_bytes, to_bytes
-from tnacli.packed.model import PackedNetwork
+from tnacli.packed.network import PackedNetwork
 
 Change = Callable[[dict[str, Any], container.Arrays], object]
 

@@ -10,7 +10,7 @@ from tnacli.cli.console import Output
 if TYPE_CHECKING:
     from tnacli.data.batches import Batches
     from tnacli.evaluation.energy import Activity, Prices
-    from tnacli.packed.model import PackedNetwork
+    from tnacli.packed.network import PackedNetwork
     from tnacli.snn.network import Network
 
 

@@ -52,7 +52,7 @@ def inspect(
 
 def _packed(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     from tnacli.packed.file import read_packed
-    from tnacli.packed.model import layer_sizes
+    from tnacli.packed.network import layer_sizes
 
     network = read_packed(file)
     about, sizes = network.about, layer_sizes(network)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tnacli.data.batches import Batches
     from tnacli.evaluation.accuracy import Evaluation
     from tnacli.packed.document import Document
-    from tnacli.packed.model import PackedNetwork
+    from tnacli.packed.network import PackedNetwork
     from tnacli.recipe.data_section import Data
     from tnacli.snn.network import Network
 

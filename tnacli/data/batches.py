@@ -11,6 +11,7 @@ from torch import Tensor
 from tnacli.data.augment import Crops, Warps, crop, draw_crops, draw_warps, warp
 from tnacli.data.samples import Dataset, Samples
 from tnacli.errors import DataError
+from tnacli.pixels import as_input
 from tnacli.recipe.data_section import Augmentation
 from tnacli.seeds import derive
 
@@ -119,24 +120,6 @@ def augmented(inputs: Tensor, drawn: Crops | Warps | None) -> Tensor:
     if drawn is None:
         return inputs
     return warp(inputs, drawn) if isinstance(drawn, Warps) else crop(inputs, drawn)
-
-
-def as_input(samples: Tensor, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, kind: str) -> Tensor:
-    """uint8 samples as the float32 that a network is fed with.
-
-    Pixels [N, C, H, W] become (pixel / 255 - mean) / std per channel, torchvision's ToTensor and Normalize,
-    or pixel / 255 without a mean. Event counts [N, T, C, H, W] stay counts: they are the current fed in,
-    batch norm behind the first layer sets their scale, and 0, no events, stays 0.
-    """
-    values = samples.to(torch.float32)
-    if kind == "events":
-        return values
-    values.div_(255)
-    if mean is None or std is None:
-        return values
-    shape = (-1, 1, 1)
-    values.sub_(torch.tensor(mean, device=values.device).view(shape))
-    return values.div_(torch.tensor(std, device=values.device).view(shape))
 
 
 def _bounds(count: int, batch_size: int, least: int) -> list[int]:

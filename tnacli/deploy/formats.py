@@ -24,7 +24,7 @@ from tnacli.deploy.nir import nir_graph, nir_logits, nir_read, nir_write
 from tnacli.deploy.onnx import onnx_bytes, onnx_logits
 from tnacli.errors import FileFormatError, UsageError
 from tnacli.packed.engine import PackedSNN
-from tnacli.packed.model import PackedNetwork
+from tnacli.packed.network import PackedNetwork
 from tnacli.storage import write_atomically
 
 TOLERATED = 0.01

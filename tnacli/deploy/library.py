@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tnacli.errors import DataError
-from tnacli.packed.document import InputFacts
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import read_packed
+from tnacli.packed.spec import InputSpec
+from tnacli.pixels import as_input
 from tnacli.quant.weights import compression_mode
 from tnacli.storage import is_archive
 from tnacli.training.checkpoint import load_checkpoint, restore_network
@@ -32,7 +33,7 @@ class Model:
     """
 
     labels: tuple[str, ...]
-    input: InputFacts
+    input: InputSpec
     timesteps: int
     weights: str
     run: Callable[[Tensor], Tensor]
@@ -67,16 +68,7 @@ class Model:
                 f"images are uint8 pixels from 0 to 255, not {str(samples.dtype).removeprefix('torch.')}; convert them, or say "
                 f"normalised=True if the network's mean and std have been applied already"
             )
-        return normalise(samples, facts)
-
-
-def normalise(pixels: Tensor, facts: InputFacts) -> Tensor:
-    """Float32 inputs from uint8 pixels [N, C, H, W]: (x / 255 - mean) / std, by channel."""
-    x = pixels.to(torch.float32) / 255
-    if facts.mean is None or facts.std is None:
-        return x
-    mean, std = (torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (facts.mean, facts.std))
-    return (x - mean) / std
+        return as_input(samples, facts.mean, facts.std, facts.kind)
 
 
 def load_model(path: str | Path, *, trust_build: str | None = None) -> Model:
@@ -100,7 +92,7 @@ def _from_packed(path: Path) -> Model:
 def _from_checkpoint(path: Path, trust_build: str | None) -> Model:
     checkpoint = load_checkpoint(path)
     metadata, network = checkpoint.metadata, restore_network(checkpoint, trusted=trust_build, source=str(path))
-    facts = InputFacts(
+    facts = InputSpec(
         kind=metadata.kind, channels=metadata.channels, size=metadata.size, mean=metadata.mean, std=metadata.std
     )
     return Model(metadata.classes, facts, network.timesteps, compression_mode(network) or "fp32", network)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import graphlib
 from collections.abc import Sequence
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tnacli.errors import UsageError
-from tnacli.packed.model import PackedNetwork, PackedWeights
-from tnacli.recipe.layout import strided
+from tnacli.packed.network import PackedNetwork, PackedWeights
+from tnacli.packed.steps import Current, Input, LIFLayer
 
 DT = 1e-4
 """Seconds of a timestep: what NIR's consumers take where nothing else is said."""
@@ -36,39 +35,37 @@ def nir_graph(network: PackedNetwork) -> Any:
     missing.
     """
     nir = _nir()
-    about = network.about
-    shape: tuple[int, ...] = (about.input.channels, *about.input.size)
-    shapes = dict(zip((layer.facts.name for layer in network.layers), about.out_shapes(), strict=True))
-    nodes: dict[str, Any] = {"input": nir.Input(input_type=np.array(shape))}
+    about, steps = network.about, network.steps
+    nodes: dict[str, Any] = {"input": nir.Input(input_type=np.array(steps.input.out))}
     edges: list[tuple[str, str]] = []
-    behind: dict[str, str] = {}  # by layer, the node that its spikes leave
+    leaving: dict[Input | LIFLayer, str] = {steps.input: "input"}  # the node that the values of each step leave
 
     def add(name: str, node: Any, *sources: str) -> str:
         nodes[name] = node
         edges.extend((source, name) for source in sources)
         return name
 
-    last = "input"
-    for layer, out in zip(network.layers, about.out_shapes(), strict=True):
-        name, pool = layer.facts.name, layer.facts.pool
-        if layer.facts.kind == "fc" and len(shape) == 3:
-            last = add(f"{name}_flatten", _flatten(nir, shape), last)
-            shape = (prod(shape),)
-        currents = [add(name, _weights(nir, layer, shape), last)]
-        if layer.facts.shortcut is not None:
-            # What leads into a node is added up: a shortcut is an edge more.
-            currents.append(behind[layer.facts.shortcut.source])
-            if layer.shortcut is not None:
-                before = shapes[layer.facts.shortcut.source]
-                currents[1] = add(f"{name}_shortcut", _weights(nir, layer.shortcut, before), currents[1])
-        shape = out if layer.facts.kind == "fc" else (out[0], *strided(shape[1:], layer.facts.stride))
-        last = add(f"{name}_neurons", _neurons(nir, shape, about.neuron.decay, about.neuron.threshold), *currents)
-        if pool > 1:
-            side = np.array([pool] * 2)
-            last = add(f"{name}_pool", nir.AvgPool2d(kernel_size=side, stride=side, padding=np.array([0, 0])), last)
-        behind[name], shape = last, out
-    if len(shape) == 3:
-        last = add("readout_flatten", _flatten(nir, shape), last)
+    def add_current(current: Current) -> str:
+        source, name = leaving[current.source], current.name.replace(".", "_")
+        if current.spec is None:
+            return source
+        if current.flattens:
+            source = add(f"{name}_flatten", _flatten(nir, current.source.out), source)
+        return add(name, _weights(nir, network.weights[current.name], current.source.out), source)
+
+    for layer in steps.layers:
+        # What leads into a node is added up: a shortcut is an edge more.
+        currents = [add_current(current) for current in layer.currents]
+        neurons = _neurons(nir, layer.neurons, about.neuron.decay, about.neuron.threshold)
+        last = add(f"{layer.name}_neurons", neurons, *currents)
+        if layer.pool > 1:
+            side = np.array([layer.pool] * 2)
+            pool = nir.AvgPool2d(kernel_size=side, stride=side, padding=np.array([0, 0]))
+            last = add(f"{layer.name}_pool", pool, last)
+        leaving[layer] = last
+    last = leaving[steps.readout.source]
+    if len(steps.readout.source.out) == 3:
+        last = add("readout_flatten", _flatten(nir, steps.readout.source.out), last)
     last = add("readout", nir.Affine(weight=network.readout_weight, bias=network.readout_bias), last)
     last = add("readout_neurons", _integrators(nir, len(about.labels), about.readout.leak), last)
     add("output", nir.Output(output_type=np.array([len(about.labels)])), last)
@@ -143,7 +140,7 @@ def _step(node: Any, x: Tensor, state: Tensor | float, dt: float) -> tuple[Tenso
 
 
 def _in_order(graph: Any) -> dict[str, list[str]]:
-    """The nodes from input to output, each behind those that lead into it, which are listed."""
+    """The nodes from input to output, each after those that lead into it, which are listed."""
     leading: dict[str, list[str]] = {name: [] for name in graph.nodes}
     for source, target in graph.edges:
         leading[target].append(source)
@@ -170,19 +167,19 @@ def _flatten(nir: Any, shape: Sequence[int]) -> Any:
 
 
 def _weights(nir: Any, layer: PackedWeights, shape: tuple[int, ...]) -> Any:
-    weight = layer.stored if layer.facts.encoding == "fp32" else layer.ternary().astype(np.float32)
+    weight = layer.values().astype(np.float32)
     scaled = weight * layer.scale.reshape(-1, *[1] * (weight.ndim - 1))
     if weight.ndim == 2:
         node = nir.Affine(weight=scaled, bias=layer.shift)
     else:
-        half, stride = layer.facts.weight[-1] // 2, layer.facts.stride
+        half, stride = layer.spec.weight[-1] // 2, layer.spec.stride
         node = nir.Conv2d(
             input_shape=(shape[1], shape[2]), weight=scaled, bias=layer.shift, stride=(stride, stride),
             padding=(half, half),
             dilation=(1, 1), groups=1,
         )  # fmt: skip
     node.metadata = {
-        "tnacli_weights": "fp32" if layer.facts.encoding == "fp32" else "ternary",
+        "tnacli_weights": "fp32" if layer.spec.encoding == "fp32" else "ternary",
         "tnacli_scale": layer.scale,
     }
     return node

@@ -1,6 +1,6 @@
 """A packed network as an ONNX graph: every timestep unrolled, any batch size, hidden layers in integers.
 
-Spikes behind a pooling travel as counts in one byte, as in the packed engine; `ConvInteger` and `MatMulInteger` add them up
+Spikes after a pooling travel as counts in one byte, as in the packed engine; `ConvInteger` and `MatMulInteger` add them up
 exactly. Their scale is divided by the pooling's square first, a power of two, which changes no bit of the product. Only
 operators of the standard set are used.
 """
@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tnacli.errors import FileFormatError, UsageError
-from tnacli.packed.model import PackedLayer, PackedNetwork, PackedWeights
+from tnacli.packed.network import PackedNetwork, PackedWeights
+from tnacli.packed.spec import ConvolutionSpec, LayerSpec
+from tnacli.packed.steps import Current, Input, LIFLayer
 from tnacli.version import __version__
 
 OPSET = 13
@@ -33,11 +35,13 @@ def onnx_bytes(network: PackedNetwork) -> bytes:
     images = about.input.kind == "images"
     shape = ["N", *([] if images else [about.timesteps]), about.input.channels, *about.input.size]
     frames = [INPUT] if images else graph.frames(about.timesteps)
-    values = _first_layer(graph, network, frames)
-    behind = {network.layers[0].facts.name: values}
-    for layer, before in zip(network.layers[1:], network.layers, strict=False):
-        values = behind[layer.facts.name] = _hidden_layer(graph, network, layer, before, behind)
-    graph.node("Identity", [_readout(graph, network, values)], out=OUTPUT)
+    given: dict[Input | LIFLayer, list[str]] = {network.steps.input: frames}
+    for layer in network.steps.layers:
+        own, *others = (_currents(graph, network, current, given[current.source]) for current in layer.currents)
+        for other in others:
+            own = [graph.node("Add", list(pair)) for pair in zip(own, other, strict=True)]
+        given[layer] = _neurons(graph, network, layer, own)
+    graph.node("Identity", [_readout(graph, network, given[network.steps.readout.source])], out=OUTPUT)
     helper, kind = onnx.helper, onnx.TensorProto
     proto = helper.make_graph(
         graph.nodes,
@@ -120,61 +124,35 @@ class _Graph:
         return [self.node("Gather", [INPUT, place], axis=1) for place in places]
 
 
-def _first_layer(graph: _Graph, network: PackedNetwork, frames: Sequence[str]) -> list[str]:
-    layer = network.layers[0]
-    facts = layer.facts
-    currents = []
-    weight = graph.constant(f"{facts.name}.weight", layer.stored if facts.kind == "conv" else layer.stored.T)
-    scale, shift = _by_channel(graph, facts.name, layer)
-    for frame in frames:
-        if facts.kind == "conv":
-            summed = graph.node("Conv", [frame, weight], **_geometry(layer))
-        else:
-            summed = graph.node("MatMul", [graph.node("Flatten", [frame], axis=1), weight])
-        currents.append(_driven(graph, summed, scale, shift))
-    return _neurons(graph, network, layer, currents)
-
-
-def _hidden_layer(
-    graph: _Graph, network: PackedNetwork, layer: PackedLayer, before: PackedLayer, behind: dict[str, list[str]]
-) -> list[str]:
-    counts, shortcut = behind[before.facts.name], layer.facts.shortcut
-    if layer.facts.kind == "fc" and before.facts.kind == "conv":
-        counts = [graph.node("Flatten", [value], axis=1) for value in counts]
-    currents = _currents(graph, layer.facts.name, layer, before.facts.pool**2, counts)
-    if shortcut is not None:
-        pool = next(one.facts.pool for one in network.layers if one.facts.name == shortcut.source)
-        name, skipped = f"{layer.facts.name}.shortcut", behind[shortcut.source]
-        if layer.shortcut is not None:
-            added = _currents(graph, name, layer.shortcut, pool**2, skipped)
-        else:
-            share = graph.constant(f"{name}.share", np.array(1 / pool**2, np.float32))
-            added = [graph.node("Mul", [graph.cast(value, "FLOAT"), share]) for value in skipped]
-        currents = [graph.node("Add", list(pair)) for pair in zip(currents, added, strict=True)]
-    return _neurons(graph, network, layer, currents)
-
-
-def _currents(graph: _Graph, name: str, weights: PackedWeights, counts_to: int, counts: Sequence[str]) -> list[str]:
-    """What ternary weights make of spike counts up to `counts_to`, a name for each timestep."""
-    ternary, is_conv = weights.ternary(), len(weights.facts.weight) == 4
-    stored = graph.constant(f"{name}.weight", ternary if is_conv else ternary.T)
+def _currents(graph: _Graph, network: PackedNetwork, current: Current, values: Sequence[str]) -> list[str]:
+    """What a step's `current` makes of the inputs, or of the spike counts that leave its source, a name for each timestep."""
+    name, counts_to = current.name, current.source.counts_to
+    if current.spec is None:
+        share = graph.constant(f"{name}.share", np.array(1 / counts_to, np.float32))
+        return [graph.node("Mul", [graph.cast(value, "FLOAT"), share]) for value in values]
+    weights = network.weights[name]
+    exact = current.spec.encoding != "fp32"
+    operator = ("Conv" if current.is_conv else "MatMul") + ("Integer" if exact else "")
+    geometry = _geometry(current.spec) if current.is_conv else {}
+    if exact and current.flattens:
+        values = [graph.node("Flatten", [value], axis=1) for value in values]
+    stored = weights.values() if current.is_conv else weights.values().T
+    weight = graph.constant(f"{name}.weight", stored)
     scale, shift = _by_channel(graph, name, weights, divisor=counts_to)
     currents = []
-    for value in counts:
-        if is_conv:
-            summed = graph.node("ConvInteger", [value, stored], **_geometry(weights))
-        else:
-            summed = graph.node("MatMulInteger", [value, stored])
-        currents.append(_driven(graph, graph.cast(summed, "FLOAT"), scale, shift))
+    for value in values:
+        x = graph.node("Flatten", [value], axis=1) if current.flattens and not exact else value
+        summed = graph.node(operator, [x, weight], **geometry)
+        currents.append(_driven(graph, graph.cast(summed, "FLOAT") if exact else summed, scale, shift))
     return currents
 
 
-def _geometry(weights: PackedWeights) -> dict[str, Any]:
-    return {"pads": [weights.facts.weight[-1] // 2] * 4, "strides": [weights.facts.stride] * 2}
+def _geometry(spec: LayerSpec | ConvolutionSpec) -> dict[str, Any]:
+    return {"pads": [spec.weight[-1] // 2] * 4, "strides": [spec.stride] * 2}
 
 
 def _by_channel(graph: _Graph, name: str, weights: PackedWeights, divisor: int = 1) -> tuple[str, str]:
-    shape = (1, -1, 1, 1) if len(weights.facts.weight) == 4 else (1, -1)
+    shape = (1, -1, 1, 1) if len(weights.spec.weight) == 4 else (1, -1)
     scale = (weights.scale / np.float32(divisor)).reshape(shape)
     return graph.constant(f"{name}.scale", scale), graph.constant(f"{name}.shift", weights.shift.reshape(shape))
 
@@ -183,9 +161,9 @@ def _driven(graph: _Graph, summed: str, scale: str, shift: str) -> str:
     return graph.node("Add", [graph.node("Mul", [summed, scale]), shift])
 
 
-def _neurons(graph: _Graph, network: PackedNetwork, layer: PackedLayer, currents: Sequence[str]) -> list[str]:
+def _neurons(graph: _Graph, network: PackedNetwork, layer: LIFLayer, currents: Sequence[str]) -> list[str]:
     """Pooled spike counts, uint8, one name for each timestep; a single current is the same at every one."""
-    neuron, name, pool = network.about.neuron, layer.facts.name, layer.facts.pool
+    neuron, name, pool = network.about.neuron, layer.name, layer.pool
 
     def constant(key: str, value: float) -> str:
         return graph.constant(f"{name}.{key}", np.array(value, np.float32))
@@ -212,11 +190,10 @@ def _neurons(graph: _Graph, network: PackedNetwork, layer: PackedLayer, currents
 
 
 def _readout(graph: _Graph, network: PackedNetwork, counts: Sequence[str]) -> str:
-    last = network.layers[-1].facts
     weight = graph.constant("readout.weight", network.readout_weight.T)
     bias = graph.constant("readout.bias", network.readout_bias)
     leak = graph.constant("readout.leak", np.array(network.about.readout.leak, np.float32)) if len(counts) > 1 else ""
-    share = graph.constant("readout.share", np.array(1 / last.pool**2, np.float32))
+    share = graph.constant("readout.share", np.array(1 / network.steps.readout.source.counts_to, np.float32))
     potential, logits = "", ""
     for value in counts:
         averaged = graph.node("Mul", [graph.cast(value, "FLOAT"), share])

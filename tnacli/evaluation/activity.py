@@ -5,7 +5,7 @@ What is counted, for one sample on average over the samples:
 - First layer: a multiply-accumulate (MAC) for each weight and place that it is applied to. An image is the same current at
   every timestep and is encoded once; event frames are encoded one after the other, T times.
 - Hidden layers: an addition for each input that is not zero and each weight that it meets ("synaptic operation"), at every
-  timestep; places beyond the border of a feature map are not met. Behind a pooling the inputs are averages of spikes: those
+  timestep; places beyond the border of a feature map are not met. After a pooling the inputs are averages of spikes: those
   that are not zero are one addition each, as a packed network adds their number of spikes. `additions` counts every weight,
   `additions_nonzero` only those that are not 0, which a ternary network need not add.
 - Readout: a MAC for each weight at every timestep.
@@ -30,7 +30,8 @@ from tnacli.errors import UsageError
 from tnacli.evaluation.energy import SATURATED, Activity, LayerActivity, Prices
 from tnacli.evaluation.own_activity import own_activity, pairs
 from tnacli.packed.engine import PackedSNN
-from tnacli.packed.model import PackedNetwork
+from tnacli.packed.network import PackedNetwork
+from tnacli.packed.steps import Current, LIFLayer
 from tnacli.snn.network import Network, SpikingNetwork
 
 
@@ -177,20 +178,14 @@ def _of_network(network: SpikingNetwork) -> tuple[list[_Layer], _Run]:
 
 
 def _of_packed(network: PackedNetwork) -> tuple[list[_Layer], _Run]:
-    about = network.about
-    layers: list[_Layer] = []
-    shapes: dict[str, tuple[int, ...]] = {"": (about.input.channels, *about.input.size)}
-    for layer, behind in zip(network.layers, about.out_shapes(), strict=True):
-        facts, before = layer.facts, next(reversed(shapes))
-        weight = layer.stored.copy() if facts.encoding == "fp32" else layer.ternary()
-        ways = [_Way(before, torch.from_numpy(weight), shapes[before], facts.stride)]
-        if facts.shortcut is not None:
-            source, skipped = facts.shortcut.source, layer.shortcut
-            added = None if skipped is None else torch.from_numpy(skipped.ternary())
-            stride = 1 if skipped is None else skipped.facts.stride
-            ways.append(_Way(source, added, shapes[source], stride))
-        layers.append(_Layer(facts.name, tuple(ways), facts.pool))
-        shapes[facts.name] = behind
+    def way(current: Current) -> _Way:
+        source = current.source.name if isinstance(current.source, LIFLayer) else ""
+        if current.spec is None:
+            return _Way(source, None, current.source.out)
+        weight = torch.from_numpy(network.weights[current.name].values().copy())
+        return _Way(source, weight, current.source.out, current.spec.stride)
+
+    layers = [_Layer(layer.name, tuple(map(way, layer.currents)), layer.pool) for layer in network.steps.layers]
     engine = PackedSNN(network)
 
     def run(inputs: Tensor, observe: _Observer) -> None:

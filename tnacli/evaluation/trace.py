@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tnacli.packed.model import PackedNetwork, PackedWeights
-from tnacli.snn.lif import LIF
+from tnacli.packed.network import PackedNetwork
+from tnacli.packed.steps import Current, Input, LIFLayer
+from tnacli.snn.lif import LIF, lif_steps
 from tnacli.snn.network import Network
 
 
@@ -28,21 +29,15 @@ def trace(network: Network | PackedNetwork, sample: Tensor) -> list[Trace]:
     """The layers of spiking neurons, first to last, for one normalised image [C, H, W] or event frames [T, C, H, W]."""
     if isinstance(network, Network):
         return _of_network(network, sample)
-    about = network.about
-    behind: dict[str, Tensor] = {}
-    x = sample.cpu() if sample.dim() == 4 else sample.cpu().expand(about.timesteps, *sample.shape)
+    about, steps = network.about, network.steps
+    frames = sample.cpu() if sample.dim() == 4 else sample.cpu().expand(about.timesteps, *sample.shape)
+    given: dict[Input | LIFLayer, Tensor] = {steps.input: frames}
     traces = []
-    for layer in network.layers:
-        current = _current(layer, x)
-        if layer.facts.shortcut is not None:
-            skipped = behind[layer.facts.shortcut.source]
-            current = current + (skipped if layer.shortcut is None else _current(layer.shortcut, skipped))
-        membrane, spikes = _neurons(current, about.neuron.decay, about.neuron.threshold)
-        traces.append(Trace(layer.facts.name, membrane.flatten(1), spikes.flatten(1)))
-        x = spikes.float()
-        if layer.facts.pool > 1:
-            x = F.avg_pool2d(x, layer.facts.pool)
-        behind[layer.facts.name] = x
+    for layer in steps.layers:
+        own, *others = (_current(network, current, given[current.source]) for current in layer.currents)
+        membrane, spikes = _neurons(sum(others, start=own), about.neuron.decay, about.neuron.threshold)
+        traces.append(Trace(layer.name, membrane.flatten(1), spikes.flatten(1)))
+        given[layer] = F.avg_pool2d(spikes.float(), layer.pool) if layer.pool > 1 else spikes.float()
     return traces
 
 
@@ -80,21 +75,20 @@ def _of_network(network: Network, sample: Tensor) -> list[Trace]:
 
 
 def _neurons(current: Tensor, decay: float, threshold: float) -> tuple[Tensor, Tensor]:
-    potential = torch.zeros_like(current[0])
     membrane, spikes = torch.empty_like(current), torch.empty_like(current, dtype=torch.bool)
-    for t, drive in enumerate(current):
-        membrane[t] = decay * potential + drive
-        spikes[t] = membrane[t] >= threshold
-        potential = membrane[t].masked_fill(spikes[t], 0.0)
+    for t, (potential, spiked) in enumerate(lif_steps(current, decay=decay, threshold=threshold)):
+        membrane[t], spikes[t] = potential, spiked
     return membrane, spikes
 
 
-def _current(weights: PackedWeights, x: Tensor) -> Tensor:
-    """Currents [T, out, ...] of inputs [T, ...]."""
-    facts = weights.facts
-    weight = torch.from_numpy((weights.stored if facts.encoding == "fp32" else weights.ternary()).copy()).float()
+def _current(network: PackedNetwork, current: Current, x: Tensor) -> Tensor:
+    """Currents [T, out, ...] of what leaves the source, x [T, ...]."""
+    if current.spec is None:
+        return x
+    weights = network.weights[current.name]
+    weight = torch.from_numpy(weights.values().copy()).float()
     scale, shift = torch.from_numpy(weights.scale.copy()), torch.from_numpy(weights.shift.copy())
-    if weight.dim() == 2:
+    if not current.is_conv:
         return F.linear(x.flatten(1), weight) * scale + shift
-    summed = F.conv2d(x, weight, stride=facts.stride, padding=weight.shape[-1] // 2)
+    summed = F.conv2d(x, weight, stride=current.spec.stride, padding=weight.shape[-1] // 2)
     return summed * scale[:, None, None] + shift[:, None, None]

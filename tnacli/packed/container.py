@@ -9,6 +9,7 @@ back to back.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from math import prod
 from typing import Any, BinaryIO
 
@@ -31,7 +32,7 @@ _LONGEST_HEADER = 4 << 20
 _METADATA = "__metadata__"
 
 
-def to_bytes(text: str, arrays: Arrays) -> bytes:
+def to_bytes(text: str, arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """A safetensors file with `text` under its one metadata key, and float32 and uint8 `arrays`."""
     return save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, {TEXT_KEY: text})
 

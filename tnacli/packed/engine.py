@@ -1,20 +1,19 @@
 """Runs a packed network: the same spikes as the checkpoint's network, in a fraction of its memory.
 
 The first layer and the readout are fp32 and computed by the very calls that `SpikingNetwork` makes. The
-layers between sum spikes with weights in {-1, 0, +1}, which is exact (tnacli.packed.sums); everything behind
+layers between sum spikes with weights in {-1, 0, +1}, which is exact (tnacli.packed.sums); everything after
 the sums is element by element in fp32 in a fixed order of operations. So spikes and logits are bit-identical
 to the network's own on the same machine.
 
 Memory: weights are held once, in the form that sums want: four in a byte where they are table lookups, a
 sixteenth of fp32, else int8. Activations are spike counts of one byte, all timesteps of one layer at a time, and
-convolutions take a few images at a time. Behind table lookups, sums and potentials of a convolution exist only
+convolutions take a few images at a time. After table lookups, sums and potentials of a convolution exist only
 for the places at hand, in the processor's caches.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -26,8 +25,11 @@ from torch.nn import functional as F
 
 from tnacli.errors import DataError
 from tnacli.packed.compiled import LookupSums, compiled_engine, lif_spikes, pooled_counts
-from tnacli.packed.model import PackedLayer, PackedNetwork, PackedWeights
+from tnacli.packed.network import PackedNetwork
+from tnacli.packed.steps import Current, Input, LIFLayer
 from tnacli.packed.sums import Sums, hidden_sums
+from tnacli.pixels import as_input
+from tnacli.snn.lif import lif_steps
 
 Observer = Callable[[str, Tensor], None]
 """Called with a layer's name and its spikes, uint8 [T, n, C, H, W] or [T, n, features], before pooling.
@@ -41,32 +43,32 @@ _WORKING_SET = 1 << 21
 
 @dataclass(frozen=True)
 class _Hidden:
-    """A layer behind the first, ready to run.
+    """A layer after the first, ready to run.
 
-    `shortcut` makes currents of the counts behind the layer `source`, which are added to the layer's own.
+    `own` makes currents of the counts of the layer before, in the two rounded steps of SpikingNetwork; `skipped` does of
+    those of the shortcut's source, and they are added.
     """
 
-    name: str
-    is_conv: bool
-    sums: Sums
-    scale: Tensor
-    shift: Tensor
-    pool: int
-    source: str | None = None
-    shortcut: Callable[[Tensor], Tensor] | None = None
-
-    def current(self, counts: Tensor) -> Tensor:
-        """Currents from one or more timesteps' counts, in the two rounded steps of SpikingNetwork."""
-        return _currents(self.sums, self.scale, self.shift, counts)
+    layer: LIFLayer
+    own: _Weighted
+    skipped: Callable[[Tensor], Tensor] | None
 
     def current_at(self, t: int, counts: Tensor, skipped: Tensor | None) -> Tensor:
         """A convolution's currents at one timestep, from counts [T, n, H, W, in]: large, so computed when due."""
-        current = self.current(counts[t])
-        return current if self.shortcut is None or skipped is None else current.add_(self.shortcut(skipped[t]))
+        current = self.own(counts[t])
+        return current if self.skipped is None or skipped is None else current.add_(self.skipped(skipped[t]))
 
 
-def _currents(sums: Sums, scale: Tensor, shift: Tensor, counts: Tensor) -> Tensor:
-    return sums(counts).mul_(scale).add_(shift)
+@dataclass(frozen=True)
+class _Weighted:
+    """Sums of counts and what makes currents of them."""
+
+    sums: Sums
+    scale: Tensor
+    shift: Tensor
+
+    def __call__(self, counts: Tensor) -> Tensor:
+        return self.sums(counts).mul_(self.scale).add_(self.shift)
 
 
 def _as_current(divisor: int, counts: Tensor) -> Tensor:
@@ -82,69 +84,45 @@ class PackedSNN:
     """
 
     def __init__(self, network: PackedNetwork, *, integer: bool = True) -> None:
-        about = network.about
-        self.about = about
+        self.about = network.about
         self.fallbacks: dict[str, str] = {}
-        first = network.layers[0]
-        self._first = first.facts
-        self._first_weight = _tensor(first.stored)
-        self._first_scale, self._first_shift = _tensor(first.scale), _tensor(first.shift)
-        self._hidden: list[_Hidden] = []
         self._compiled = integer and compiled_engine().library is not None
-        counts_to = {layer.facts.name: layer.facts.pool**2 for layer in network.layers}
-        for before, layer in itertools.pairwise(network.layers):
-            self._hidden.append(self._prepare(layer, before.facts.name, counts_to, integer))
-        self._sources = {layer.source for layer in self._hidden}
-        self._readout_divisor = network.layers[-1].facts.pool ** 2
+        self._first, *hidden = network.steps.layers
+        first = network.weights[self._first.name]
+        self._first_weight = _tensor(first.stored)
+        self._first_stride = first.spec.stride
+        self._first_scale, self._first_shift = _tensor(first.scale), _tensor(first.shift)
+        self._hidden = [self._prepare(network, layer, integer) for layer in hidden]
+        self._sources = {layer.shortcut.source for layer in hidden if layer.shortcut is not None}
+        self._readout_divisor = network.steps.readout.source.counts_to
         self._readout_weight = _tensor(network.readout_weight)
         self._readout_bias = _tensor(network.readout_bias)
-        # Neurons of each layer: what is behind its pooling, times the square that each is the mean of.
-        shapes = zip(about.layers, about.out_shapes(), strict=True)
-        neurons = max(prod(shape) * layer.pool**2 for layer, shape in shapes)
+        neurons = max(prod(layer.neurons) for layer in network.steps.layers)
         self._images_at_once = max(1, _WORKING_SET // neurons)
 
-    def _prepare(self, layer: PackedLayer, before: str, counts_to: dict[str, int], integer: bool) -> _Hidden:
-        facts, shortcut = layer.facts, None
-        if facts.shortcut is not None:
-            source = facts.shortcut.source
-            shortcut = functools.partial(_as_current, counts_to[source])
-            if layer.shortcut is not None:
-                sums = self._sums(f"{facts.name}.shortcut", layer.shortcut, counts_to[source], integer)
-                scale, shift = _tensor(layer.shortcut.scale), _tensor(layer.shortcut.shift)
-                shortcut = functools.partial(_currents, sums, scale, shift)
-        return _Hidden(
-            facts.name,
-            facts.kind == "conv",
-            self._sums(facts.name, layer, counts_to[before], integer),
-            _tensor(layer.scale),
-            _tensor(layer.shift),
-            facts.pool,
-            None if facts.shortcut is None else facts.shortcut.source,
-            shortcut,
-        )
+    def _prepare(self, network: PackedNetwork, layer: LIFLayer, integer: bool) -> _Hidden:
+        def weighted(current: Current) -> _Weighted:
+            weights = network.weights[current.name]
+            ternary, stride = torch.from_numpy(weights.ternary()), weights.spec.stride
+            sums, reason = hidden_sums(ternary, current.source.counts_to, stride=stride, integer=integer)
+            if reason is not None:
+                self.fallbacks[current.name] = reason
+            return _Weighted(sums, _tensor(weights.scale), _tensor(weights.shift))
 
-    def _sums(self, name: str, weights: PackedWeights, counts_to: int, integer: bool) -> Sums:
-        ternary = torch.from_numpy(weights.ternary())
-        sums, reason = hidden_sums(ternary, counts_to, stride=weights.facts.stride, integer=integer)
-        if reason is not None:
-            self.fallbacks[name] = reason
-        return sums
+        shortcut, skipped = layer.shortcut, None
+        if shortcut is not None:
+            as_it_is = functools.partial(_as_current, shortcut.source.counts_to)
+            skipped = as_it_is if shortcut.spec is None else weighted(shortcut)
+        return _Hidden(layer, weighted(layer.currents[0]), skipped)
 
     @torch.inference_mode()
     def normalise(self, inputs: Tensor) -> Tensor:
         """Float32 inputs for the network from uint8 pixels [N, C, H, W] or event counts [N, T, C, H, W].
 
-        Pixels become (x / 255 - mean) / std with the file's own statistics; event counts stay what they are.
+        `tnacli.pixels.as_input` with the file's own statistics.
         """
-        x = inputs.to(torch.float32)
-        facts = self.about.input
-        if facts.kind == "events":
-            return x
-        x = x / 255
-        if facts.mean is None or facts.std is None:
-            return x
-        mean, std = (torch.tensor(values, dtype=torch.float32) for values in (facts.mean, facts.std))
-        return x.sub_(mean[:, None, None]).div_(std[:, None, None])
+        spec = self.about.input
+        return as_input(inputs, spec.mean, spec.std, spec.kind)
 
     @torch.inference_mode()
     def __call__(self, inputs: Tensor, observe: Observer | None = None) -> Tensor:
@@ -155,8 +133,8 @@ class PackedSNN:
         self._check(inputs)
         x = inputs.unsqueeze(0) if self.about.input.kind == "images" else inputs.transpose(0, 1)
         current = self._first_current(x)
-        convs = [layer for layer in self._hidden if layer.is_conv]
-        if self._first.kind == "conv":
+        convs = [hidden for hidden in self._hidden if hidden.layer.currents[0].is_conv]
+        if self._first.currents[0].is_conv:
             # Spikes do not depend on how a batch is cut, as the sums are exact. Fully connected layers are
             # not cut: they hold most of the weights, which would be read again for every part.
             parts = current.split(self._images_at_once, dim=1)
@@ -164,19 +142,19 @@ class PackedSNN:
             spikes = maps.permute(0, 1, 4, 2, 3).flatten(2)  # weights behind it count in the order C, H, W
         else:
             spikes = self._fire_at_once(self._first.name, current, observe)
-        for layer in self._hidden[len(convs) :]:
-            driven = layer.current(spikes.flatten(0, 1)).view(*spikes.shape[:2], len(layer.scale))
-            spikes = self._fire_at_once(layer.name, driven, observe)
+        for hidden in self._hidden[len(convs) :]:
+            driven = hidden.own(spikes.flatten(0, 1)).view(*spikes.shape[:2], *hidden.layer.neurons)
+            spikes = self._fire_at_once(hidden.layer.name, driven, observe)
         return self._logits(spikes)
 
     def _check(self, inputs: Tensor) -> None:
-        facts = self.about.input
-        frames = [] if facts.kind == "images" else [self.about.timesteps]
-        expected = [*frames, facts.channels, *facts.size]
+        spec = self.about.input
+        frames = [] if spec.kind == "images" else [self.about.timesteps]
+        expected = [*frames, spec.channels, *spec.size]
         if inputs.dtype != torch.float32 or list(inputs.shape[1:]) != expected:
             taken, given = ("x".join(map(str, shape)) for shape in (expected, inputs.shape[1:]))
             raise DataError(
-                f"the packed network takes {facts.kind} of {taken} in float32; these are {given} in "
+                f"the packed network takes {spec.kind} of {taken} in float32; these are {given} in "
                 f"{str(inputs.dtype).removeprefix('torch.')}"
             )
 
@@ -187,8 +165,8 @@ class PackedSNN:
         otherwise the library may add in another order.
         """
         rows = x.flatten(0, 1)
-        if self._first.kind == "conv":
-            kernel, stride = self._first_weight.shape[-1], self._first.stride
+        if self._first.currents[0].is_conv:
+            kernel, stride = self._first_weight.shape[-1], self._first_stride
             if kernel == 1:
                 rows, stride = rows[..., ::stride, ::stride], 1
             summed = F.conv2d(rows, self._first_weight, stride=stride, padding=kernel // 2).permute(0, 2, 3, 1)
@@ -201,21 +179,20 @@ class PackedSNN:
         """Pooled spike counts of the last convolution, [T, n, H, W, C], from the first one's currents."""
         current = current.contiguous()
         counts = self._pooled(self._fire_at_once(self._first.name, current, observe), self._first.pool)
-        kept = {self._first.name: counts} if self._first.name in self._sources else {}
-        for layer in convs:
-            skipped = None if layer.source is None else kept[layer.source]
-            if isinstance(layer.sums, LookupSums) and skipped is None:
+        kept: dict[Input | LIFLayer, Tensor] = {self._first: counts} if self._first in self._sources else {}
+        for hidden in convs:
+            layer, own = hidden.layer, hidden.own
+            skipped = None if layer.shortcut is None else kept[layer.shortcut.source]
+            if isinstance(own.sums, LookupSums) and skipped is None:
                 neuron = self.about.neuron
-                spikes = layer.sums.fire(
-                    counts, layer.scale, layer.shift, decay=neuron.decay, threshold=neuron.threshold
-                )
+                spikes = own.sums.fire(counts, own.scale, own.shift, decay=neuron.decay, threshold=neuron.threshold)
                 _show(observe, layer.name, spikes)
             else:
-                drive = functools.partial(layer.current_at, counts=counts, skipped=skipped)
+                drive = functools.partial(hidden.current_at, counts=counts, skipped=skipped)
                 spikes = self._fire(layer.name, drive, observe)
             counts = self._pooled(spikes, layer.pool)
-            if layer.name in self._sources:
-                kept[layer.name] = counts
+            if layer in self._sources:
+                kept[layer] = counts
         return counts
 
     def _fire_at_once(self, name: str, current: Tensor, observe: Observer | None) -> Tensor:
@@ -234,17 +211,12 @@ class PackedSNN:
 
     def _fire(self, name: str, current: Callable[[int], Tensor], observe: Observer | None) -> Tensor:
         """Spikes [T, ...], uint8, of LIF neurons (Eq. 1) driven by `current(t)`, one timestep at a time."""
-        neuron, spikes, potential = self.about.neuron, None, None
-        for t in range(self.about.timesteps):
-            drive = current(t)
-            if spikes is None or potential is None:
-                spikes = torch.empty((self.about.timesteps, *drive.shape), dtype=torch.uint8)
-                potential = drive.clone()
-            else:
-                potential.mul_(neuron.decay).add_(drive)
-            spiked = spikes[t].view(torch.bool)
-            torch.ge(potential, neuron.threshold, out=spiked)
-            potential.masked_fill_(spiked, 0.0)
+        neuron, spikes = self.about.neuron, None
+        currents = map(current, range(self.about.timesteps))
+        for t, (_, spiked) in enumerate(lif_steps(currents, decay=neuron.decay, threshold=neuron.threshold)):
+            if spikes is None:
+                spikes = torch.empty((self.about.timesteps, *spiked.shape), dtype=torch.uint8)
+            spikes[t] = spiked
         assert spikes is not None
         _show(observe, name, spikes)
         return spikes

@@ -15,21 +15,11 @@ from torch import Tensor, nn
 
 from tnacli.errors import FileFormatError, UsageError
 from tnacli.packed.codec import ENCODINGS, pack
-from tnacli.packed.document import (
-    ConvolutionFacts,
-    Document,
-    InputFacts,
-    LayerFacts,
-    NeuronFacts,
-    Origin,
-    ReadoutFacts,
-    ShortcutFacts,
-    explain,
-    version_for,
-)
+from tnacli.packed.document import Document, explain, version_for
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import from_bytes, to_bytes
-from tnacli.packed.model import Floats, PackedLayer, PackedNetwork, PackedWeights
+from tnacli.packed.network import Floats, PackedNetwork
+from tnacli.packed.spec import ConvolutionSpec, InputSpec, LayerSpec, NeuronSpec, Origin, ReadoutSpec, ShortcutSpec
 from tnacli.quant.weights import compressed_layers, quantiser_of
 from tnacli.snn.lif import LIF
 from tnacli.snn.network import Network, SpikingLayer, SpikingNetwork, Weights
@@ -76,7 +66,7 @@ def exportable(network: Network, source: str) -> SpikingNetwork:
 def pack_network(
     network: SpikingNetwork,
     *,
-    inputs: InputFacts,
+    inputs: InputSpec,
     labels: Sequence[str],
     origin: Origin,
     encoding: str = "ternary2",
@@ -89,27 +79,30 @@ def pack_network(
     """
     _refuse_full_precision(network, source)
     neuron = network.model.neuron
-    layers = [
-        _packed_layer(name, layer, "fp32" if number == 0 else encoding)
-        for number, (name, layer) in enumerate(network.spiking.items())
-    ]
+    first = next(iter(network.spiking))
+    encodings = {name: "fp32" if name == first else encoding for name in network.weighted}
+    layers = tuple(_layer_spec(name, layer, encodings[name]) for name, layer in network.spiking.items())
     classes, features = network.readout.weight.shape
     try:
         about = Document(
-            version=version_for(layer.facts for layer in layers),
+            version=version_for(layers),
             created_by=f"tnacli {__version__}",
             input=inputs,
             labels=tuple(labels),
             timesteps=network.timesteps,
-            neuron=NeuronFacts(decay=neuron.decay, threshold=neuron.threshold),
-            layers=tuple(layer.facts for layer in layers),
-            readout=ReadoutFacts(weight=(classes, features), leak=network.readout.leak),
+            neuron=NeuronSpec(decay=neuron.decay, threshold=neuron.threshold),
+            layers=layers,
+            readout=ReadoutSpec(weight=(classes, features), leak=network.readout.leak),
             origin=origin,
         )
     except ValidationError as error:
         raise UsageError(f"{source} cannot be packed: {explain(error)}") from None
-    packed = PackedNetwork(about, tuple(layers), _floats(network.readout.weight), _floats(network.readout.bias))
-    odd = [name for name, array in packed.arrays().items() if not np.isfinite(array).all()]
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, weights in network.weighted.items():
+        arrays |= _arrays(name, weights, encodings[name])
+    arrays |= {"readout.weight": _floats(network.readout.weight), "readout.bias": _floats(network.readout.bias)}
+    packed = PackedNetwork(about, arrays)
+    odd = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     if odd:
         raise UsageError(f"{source} cannot be packed: NaN or infinity in {', '.join(odd)}; train it again")
     return packed
@@ -131,20 +124,18 @@ def _refuse_full_precision(network: SpikingNetwork, source: str) -> None:
         )
 
 
-def _packed_layer(name: str, layer: SpikingLayer, encoding: str) -> PackedLayer:
-    shortcut = weights = None
+def _layer_spec(name: str, layer: SpikingLayer, encoding: str) -> LayerSpec:
+    shortcut = None
     if layer.source is not None:
-        convolution = None
-        if layer.shortcut is not None:
-            convolution = ConvolutionFacts.model_validate(_facts(layer.shortcut, encoding))
-            weights = PackedWeights(convolution, *_arrays(layer.shortcut, encoding))
-        shortcut = ShortcutFacts(source=layer.source, convolution=convolution)
+        weights = layer.shortcut
+        convolution = None if weights is None else ConvolutionSpec.model_validate(_weights_spec(weights, encoding))
+        shortcut = ShortcutSpec(source=layer.source, convolution=convolution)
     kind = "conv" if isinstance(layer.synapse, nn.Conv2d) else "fc"
-    about = {"name": name, "kind": kind, "pool": layer.pool, "shortcut": shortcut, **_facts(layer, encoding)}
-    return PackedLayer(LayerFacts.model_validate(about), *_arrays(layer, encoding), weights)
+    about = {"name": name, "kind": kind, "pool": layer.pool, "shortcut": shortcut, **_weights_spec(layer, encoding)}
+    return LayerSpec.model_validate(about)
 
 
-def _facts(weights: Weights, encoding: str) -> dict[str, object]:
+def _weights_spec(weights: Weights, encoding: str) -> dict[str, object]:
     quantiser = quantiser_of(weights.synapse)
     return {
         "weight": tuple(weights.synapse.weight.shape),
@@ -154,12 +145,12 @@ def _facts(weights: Weights, encoding: str) -> dict[str, object]:
     }
 
 
-def _arrays(weights: Weights, encoding: str) -> tuple[NDArray[Any], Floats, Floats]:
-    """Weights as stored, scale and shift."""
+def _arrays(name: str, weights: Weights, encoding: str) -> dict[str, NDArray[Any]]:
+    """Weights as stored, scale and shift, by their names in the file."""
     weight = weights.synapse.weight
     stored = _floats(weight) if encoding == "fp32" else pack(_rows(weight), ENCODINGS[encoding])
     scale, shift = weights.folded()
-    return stored, _floats(scale), _floats(shift)
+    return {f"{name}.weight": stored, f"{name}.scale": _floats(scale), f"{name}.shift": _floats(shift)}
 
 
 def _rows(weight: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.int8]]:
@@ -203,20 +194,20 @@ def verify(
     ):
         raise FileFormatError(f"the packed neurons are not the checkpoint's; {_REPORT}")
     weights = 0
-    for (name, theirs), (our_name, ours) in zip(network.weighted.items(), packed.weights().items(), strict=True):
+    for (name, theirs), (our_name, ours) in zip(network.weighted.items(), packed.weights.items(), strict=True):
         scale, shift = (_floats(values) for values in theirs.folded())
-        if ours.facts.encoding == "fp32":
+        if ours.spec.encoding == "fp32":
             same = np.array_equal(_floats(theirs.synapse.weight), ours.stored)
         else:
-            codes = ours.ternary().reshape(ours.facts.weight[0], -1)
+            codes = ours.ternary().reshape(ours.spec.weight[0], -1)
             same = np.array_equal(_rows(theirs.synapse.weight), codes)
             weights += codes.size
-        same = same and name == our_name and theirs.stride == ours.facts.stride
+        same = same and name == our_name and theirs.stride == ours.spec.stride
         if not (same and np.array_equal(scale, ours.scale) and np.array_equal(shift, ours.shift)):
             raise FileFormatError(f"the packed numbers of layer {name} are not the checkpoint's; {_REPORT}")
-    for (name, layer), ours in zip(network.spiking.items(), packed.layers, strict=True):
-        source = None if ours.facts.shortcut is None else ours.facts.shortcut.source
-        if (layer.pool, layer.source) != (ours.facts.pool, source):
+    for (name, layer), step in zip(network.spiking.items(), packed.steps.layers, strict=True):
+        source = None if step.shortcut is None else step.shortcut.source.name
+        if (layer.pool, layer.source) != (step.pool, source):
             raise FileFormatError(f"the packed numbers of layer {name} are not the checkpoint's; {_REPORT}")
     readout = network.readout
     if not (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,18 +18,8 @@ from numpy.typing import NDArray
 
 from tnacli.errors import FileFormatError
 from tnacli.packed import container
-from tnacli.packed.document import (
-    VERSIONS,
-    ConvolutionFacts,
-    Document,
-    LayerFacts,
-    WrongVersionError,
-    body_of,
-    parse,
-    seal,
-    unseal,
-)
-from tnacli.packed.model import Floats, PackedLayer, PackedNetwork, PackedWeights
+from tnacli.packed.document import VERSIONS, Document, WrongVersionError, body_of, parse, seal, unseal
+from tnacli.packed.network import PackedNetwork, PackedWeights
 from tnacli.storage import write_atomically
 
 
@@ -39,12 +30,12 @@ def write_packed(path: Path, network: PackedNetwork) -> None:
 
 def to_bytes(network: PackedNetwork) -> bytes:
     """The file of `network`; the same network gives the same bytes."""
-    return container.to_bytes(seal(body_of(network.about), digest(network)), network.arrays())
+    return container.to_bytes(seal(body_of(network.about), digest(network)), network.arrays)
 
 
 def digest(network: PackedNetwork) -> str:
     """SHA-256, in hexadecimal, over the document and all tensors: the content of a packed file."""
-    return digest_of(body_of(network.about), network.arrays())
+    return digest_of(body_of(network.about), network.arrays)
 
 
 def read_packed(path: Path) -> PackedNetwork:
@@ -105,32 +96,19 @@ def _assemble(about: Document, arrays: dict[str, NDArray[Any]]) -> PackedNetwork
         checked[name] = array.astype(np.float32) if dtype == np.float32 else array
         if dtype == np.float32 and not np.isfinite(checked[name]).all():
             raise ValueError(f"tensor {name!r} holds a NaN or an infinity")
-    layers = []
-    for facts in about.layers:
-        added = facts.shortcut.convolution if facts.shortcut is not None else None
-        shortcut = None if added is None else PackedWeights(added, *_parts(f"{facts.name}.shortcut", checked))
-        layers.append(PackedLayer(facts, *_parts(facts.name, checked), shortcut))
-    network = PackedNetwork(about, tuple(layers), checked["readout.weight"], checked["readout.bias"])
-    for name, weights in network.weights().items():
+    network = PackedNetwork(about, checked)
+    for name, weights in network.weights.items():
         _check_weights(name, weights)
     return network
-
-
-def _parts(name: str, arrays: dict[str, NDArray[Any]]) -> tuple[NDArray[Any], Floats, Floats]:
-    return arrays[f"{name}.weight"], arrays[f"{name}.scale"], arrays[f"{name}.shift"]
 
 
 def _expected(about: Document) -> dict[str, tuple[type[np.generic], tuple[int, ...]]]:
     """Type and shape of every tensor that the file must hold."""
     expected: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {}
-    for layer in about.layers:
-        facts: dict[str, LayerFacts | ConvolutionFacts] = {layer.name: layer}
-        if layer.shortcut is not None and layer.shortcut.convolution is not None:
-            facts[f"{layer.name}.shortcut"] = layer.shortcut.convolution
-        for name, of in facts.items():
-            expected[f"{name}.weight"] = (np.float32 if of.encoding == "fp32" else np.uint8, of.stored)
-            for constants in ("scale", "shift"):
-                expected[f"{name}.{constants}"] = (np.float32, of.weight[:1])
+    for name, spec in about.steps().weights.items():
+        expected[f"{name}.weight"] = (np.float32 if spec.encoding == "fp32" else np.uint8, spec.stored)
+        for constants in ("scale", "shift"):
+            expected[f"{name}.{constants}"] = (np.float32, spec.weight[:1])
     expected["readout.weight"] = (np.float32, about.readout.weight)
     expected["readout.bias"] = (np.float32, about.readout.weight[:1])
     return expected
@@ -141,14 +119,14 @@ def _check_weights(name: str, weights: PackedWeights) -> None:
         counts = weights.counts()
     except ValueError as error:
         raise ValueError(f"layer {name}: {error}") from None
-    if counts is not None and weights.facts.binary and counts.zero:
+    if counts is not None and weights.spec.binary and counts.zero:
         raise ValueError(f"layer {name}: {counts.zero} weights are zero, but it is called binary")
 
 
-def digest_of(body: str, arrays: dict[str, NDArray[Any]]) -> str:
+def digest_of(body: str, arrays: Mapping[str, NDArray[Any]]) -> str:
     """The digest of a file whose document has `body` and whose tensors are `arrays`."""
     hasher = hashlib.sha256()
-    # Each part behind its own length, so that no two files share one stream of bytes.
+    # Each part after its own length, so that no two files share one stream of bytes.
     parts: list[Any] = [body.encode()]
     for name in sorted(arrays):
         little_endian = arrays[name].astype(arrays[name].dtype.newbyteorder("<"), order="C", copy=False)

@@ -10,6 +10,7 @@ where gradients stop at the reset, which is what makes its backward pass a recur
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -44,25 +45,32 @@ def lif_reference(current: Tensor, timesteps: int, neuron: Neuron) -> Tensor:
     return torch.stack(lif_over_time(current, timesteps, neuron))
 
 
+def lif_steps(currents: Iterable[Tensor], *, decay: float, threshold: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """Eq. 1 without a gradient: the membrane potential before the reset and the spikes, bool, of each timestep's current.
+
+    The potential is written over at the next timestep. Each multiplication and addition is rounded on its own.
+    """
+    potential: Tensor | None = None
+    for current in currents:
+        potential = current.clone() if potential is None else potential.mul_(decay).add_(current)
+        spiked = potential >= threshold
+        yield potential, spiked
+        potential.masked_fill_(spiked, 0.0)
+
+
 class _FusedLIF(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, current: Tensor, timesteps: int, neuron: Neuron) -> Tensor:
         spikes = _empty_over_time(current, timesteps)
         keep = ctx.needs_input_grad[0]
         codes = torch.empty_like(spikes, dtype=torch.uint8) if keep else None
-        potential = torch.empty_like(current[0])
-        for t in range(timesteps):
-            drive = current[t if current.shape[0] > 1 else 0]
-            if t == 0:
-                potential.copy_(drive)
-            else:
-                potential.mul_(neuron.decay).add_(drive)
-            spiked = potential >= neuron.threshold
+        currents = (current[t if current.shape[0] > 1 else 0] for t in range(timesteps))
+        steps = lif_steps(currents, decay=neuron.decay, threshold=neuron.threshold)
+        for t, (potential, spiked) in enumerate(steps):
             spikes[t] = spiked
             if codes is not None:
                 inside = (potential - neuron.threshold).abs_() <= neuron.surrogate_window
                 torch.add(spiked.view(torch.uint8), inside.view(torch.uint8), alpha=_INSIDE, out=codes[t])
-            potential.masked_fill_(spiked, 0.0)
         ctx.neuron = neuron
         ctx.repeated = current.shape[0] == 1 and timesteps > 1
         if codes is not None:

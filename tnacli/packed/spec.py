@@ -1,0 +1,139 @@
+"""The parts of a packed file's document: its input, neurons, layers, readout and origin, every key checked.
+
+docs/packed-format.md describes each key.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tnacli.packed.codec import ENCODINGS
+from tnacli.recipe.section import Section
+
+Count = Annotated[int, Field(ge=1, le=1 << 32)]
+Side = Annotated[int, Field(ge=1, le=1 << 14)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+# What has to stay a normal, positive number once it is rounded to fp32.
+Positive32 = Annotated[float, Field(ge=2.0**-126, le=2.0**127)]
+Finite32 = Annotated[float, Field(ge=-(2.0**127), le=2.0**127)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class InputSpec(Section):
+    """What the network takes: images [channels, *size], or T event frames of that shape.
+
+    `mean` and `std` are per channel, of pixels scaled to [0, 1]; None where inputs are not normalised.
+    """
+
+    kind: Literal["images", "events"]
+    channels: Count
+    size: tuple[Side, Side]
+    mean: tuple[Finite32, ...] | None = None
+    std: tuple[Positive32, ...] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> InputSpec:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std belong together")
+        if self.mean is not None and self.std is not None:
+            if self.kind == "events":
+                raise ValueError("event frames are counts and are not normalised")
+            if not len(self.mean) == len(self.std) == self.channels:
+                raise ValueError(f"mean and std need one value for each of the {self.channels} channels")
+        return self
+
+
+class NeuronSpec(Section):
+    """The constants of every hidden neuron (Eq. 1)."""
+
+    decay: Share
+    threshold: Positive32
+
+
+class ConvolutionSpec(Section):
+    """The ternary convolution of a shortcut; `weight` is (out, in, kernel, kernel)."""
+
+    weight: tuple[Count, Count, Count, Count]
+    stride: Literal[1, 2]
+    encoding: Literal["ternary2", "ternary5"]
+    binary: bool
+
+    @property
+    def fan_in(self) -> int:
+        return prod(self.weight[1:])
+
+    @property
+    def stored(self) -> tuple[int, ...]:
+        """The shape of its weights as stored: rows of bytes."""
+        return self.weight[0], ENCODINGS[self.encoding].row_bytes(self.fan_in)
+
+
+class ShortcutSpec(Section):
+    """What a layer's neurons receive besides: the spikes behind the pooling of the earlier layer `source`.
+
+    They are a current as they are, or go through a convolution.
+    """
+
+    source: Name
+    convolution: ConvolutionSpec | None
+
+
+class LayerSpec(Section):
+    """One layer of weights and spiking neurons; `weight` is (out, in, kernel, kernel) or (out, in).
+
+    `stride` and `shortcut` are in version 2 alone.
+    """
+
+    name: Name
+    kind: Literal["conv", "fc"]
+    weight: tuple[Count, Count] | tuple[Count, Count, Count, Count]
+    pool: Literal[1, 2, 4, 8] = 1
+    encoding: Literal["fp32", "ternary2", "ternary5"]
+    binary: bool = False
+    stride: Literal[1, 2] = 1
+    shortcut: ShortcutSpec | None = None
+
+    @property
+    def fan_in(self) -> int:
+        return prod(self.weight[1:])
+
+    @property
+    def stored(self) -> tuple[int, ...]:
+        """The shape of its weights as stored: their own in fp32, else rows of bytes."""
+        if self.encoding == "fp32":
+            return self.weight
+        return self.weight[0], ENCODINGS[self.encoding].row_bytes(self.fan_in)
+
+
+class ReadoutSpec(Section):
+    """The output layer; `weight` is (classes, features), `leak` the share of the potential kept from step to
+    step.
+    """
+
+    weight: tuple[Count, Count]
+    leak: Share
+
+
+class Origin(Section):
+    """Where a network came from. Nothing here changes what it computes.
+
+    `identity` is that of the run (`tnacli.recipe.identity`), `altered` its overlays and overrides, `accuracy`
+    in % on all of the run's test samples at export. `format`, `binning`, `sensor` and `test_samples` are the
+    run's own settings of its data (`tnacli.recipe.schema.Data`): with them the file is measured on the samples
+    that its checkpoint was.
+    """
+
+    data_set: str
+    recipe: str
+    run: str
+    seed: int
+    identity: str
+    altered: tuple[str, ...] = ()
+    accuracy: Annotated[float, Field(ge=0, le=100)] | None = None
+    format: Literal["auto", "official", "folder", "generated"] = "auto"
+    binning: Literal["count", "time"] = "count"
+    sensor: tuple[Side, Side] | None = None
+    test_samples: Count | None = None

@@ -1,0 +1,172 @@
+"""What a packed network computes, as one ordered list of steps: the input, the layers of neurons, the readout.
+
+Which values a step takes, their shapes, pooling and shortcuts are resolved here and nowhere else; the engine, the trace,
+the activity and the exports walk these steps. A step is a layer of the file with all that its neurons receive, since that
+is what a kernel computes at once. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import ClassVar
+
+from tnacli.packed.spec import ConvolutionSpec, InputSpec, LayerSpec, ReadoutSpec
+from tnacli.recipe.layout import strided
+
+Shape = tuple[int, ...]
+"""Of one sample at one timestep: (C, H, W), or (features,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Input:
+    """Pixels, normalised by `spec.mean` and `spec.std`, or numbers of events, in `frames` frames of the shape `out`.
+
+    One frame is an image, which is the same at every timestep.
+    """
+
+    name: ClassVar[str] = "input"
+    spec: InputSpec
+    frames: int
+
+    @property
+    def out(self) -> Shape:
+        return (self.spec.channels, *self.spec.size)
+
+    @property
+    def counts_to(self) -> int:
+        """Inputs are taken as they are."""
+        return 1
+
+
+@dataclass(frozen=True, eq=False)
+class Current:
+    """What the values that leave `source` drive a layer's neurons with.
+
+    `spec` describes the weights called `name` that they meet; None where they are a current as they are.
+    """
+
+    name: str
+    source: Input | LIFLayer
+    spec: LayerSpec | ConvolutionSpec | None
+
+    @property
+    def is_conv(self) -> bool:
+        return self.spec is not None and len(self.spec.weight) == 4
+
+    @property
+    def flattens(self) -> bool:
+        """Whether maps (C, H, W) become features first, in this order."""
+        return self.spec is not None and not self.is_conv and len(self.source.out) == 3
+
+
+@dataclass(frozen=True, eq=False)
+class LIFLayer:
+    """LIF neurons (Eq. 1) of the shape `neurons`, driven by the sum of `currents`, and average pooling over `pool` x `pool`.
+
+    The first current is that of the layer's own weights, a second one that of its shortcut.
+    """
+
+    name: str
+    currents: tuple[Current, ...]
+    neurons: Shape
+    pool: int
+
+    @property
+    def shortcut(self) -> Current | None:
+        return self.currents[1] if len(self.currents) > 1 else None
+
+    @property
+    def out(self) -> Shape:
+        """The shape after pooling, which drops rows and columns that fill no square."""
+        return (self.neurons[0], *(side // self.pool for side in self.neurons[1:]))
+
+    @property
+    def counts_to(self) -> int:
+        """How many neurons each value that leaves the layer is the mean of: it is a count of spikes up to this, divided by it."""
+        return self.pool**2
+
+
+@dataclass(frozen=True, eq=False)
+class Readout:
+    """Potentials with `leak` that never spike, summed over time; what leaves `source` is flattened first."""
+
+    source: LIFLayer
+    leak: float
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """A network's steps in the order in which they are computed."""
+
+    input: Input
+    layers: tuple[LIFLayer, ...]
+    readout: Readout
+
+    @property
+    def weights(self) -> dict[str, LayerSpec | ConvolutionSpec]:
+        """What describes each of the weights but the readout's, by their names, a shortcut's after its layer's own."""
+        currents = (current for layer in self.layers for current in layer.currents)
+        return {current.name: current.spec for current in currents if current.spec is not None}
+
+    @property
+    def has_shortcuts(self) -> bool:
+        return any(layer.shortcut is not None for layer in self.layers)
+
+
+def resolve(inputs: InputSpec, layers: Sequence[LayerSpec], readout: ReadoutSpec, *, timesteps: int) -> Steps:
+    """The steps of a network. Raises ValueError where a layer does not fit what it takes."""
+    first = Input(inputs, 1 if inputs.kind == "images" else timesteps)
+    before: Input | LIFLayer = first
+    resolved: dict[str, LIFLayer] = {}
+    for spec in layers:
+        if (spec.encoding == "fp32") != (not resolved):
+            raise ValueError(f"layer {spec.name}: the first layer is fp32, the others are ternary")
+        if spec.binary and spec.encoding == "fp32":
+            raise ValueError(f"layer {spec.name}: fp32 weights are not binary")
+        currents, neurons = [Current(spec.name, before, spec)], _neurons(spec, before.out)
+        if spec.shortcut is not None:
+            currents.append(_shortcut(spec, resolved, neurons))
+        before = resolved[spec.name] = LIFLayer(spec.name, tuple(currents), neurons, spec.pool)
+        if not all(before.out):
+            height, width = neurons[1:]
+            raise ValueError(f"layer {spec.name}: pool {spec.pool} leaves nothing of {height}x{width}")
+    assert isinstance(before, LIFLayer)
+    return Steps(first, tuple(resolved.values()), Readout(before, readout.leak))
+
+
+def _neurons(spec: LayerSpec, shape: Shape) -> Shape:
+    """The shape of a layer's neurons on values of `shape`. Raises ValueError if the two do not fit."""
+    if spec.kind == "conv":
+        return _convolved(f"layer {spec.name}", spec.weight, spec.stride, shape)
+    if len(spec.weight) != 2 or spec.weight[1] != prod(shape):
+        raise ValueError(f"layer {spec.name}: weight {spec.weight} does not fit inputs of {shape}")
+    if spec.pool != 1:
+        raise ValueError(f"layer {spec.name}: fully connected neurons are not pooled")
+    if spec.stride != 1:
+        raise ValueError(f"layer {spec.name}: fully connected neurons have no stride")
+    return (spec.weight[0],)
+
+
+def _convolved(what: str, weight: Shape, stride: int, shape: Shape) -> Shape:
+    if len(weight) != 4 or len(shape) != 3 or weight[1] != shape[0]:
+        raise ValueError(f"{what}: weight {weight} does not fit inputs of {shape}")
+    if weight[2] != weight[3] or weight[2] % 2 == 0:
+        raise ValueError(f"{what}: a kernel of {weight[2]}x{weight[3]}, not square and odd")
+    return weight[0], *strided(shape[1:], stride)
+
+
+def _shortcut(spec: LayerSpec, before: dict[str, LIFLayer], neurons: Shape) -> Current:
+    """The current of a layer's shortcut. Raises ValueError unless it has the shape of the layer's neurons."""
+    assert spec.shortcut is not None
+    what, convolution = f"layer {spec.name}, shortcut", spec.shortcut.convolution
+    if spec.shortcut.source not in before:
+        raise ValueError(f"{what}: there is no layer {spec.shortcut.source} before it")
+    source = before[spec.shortcut.source]
+    shape = source.out
+    if convolution is not None:
+        shape = _convolved(what, convolution.weight, convolution.stride, shape)
+    if shape != neurons or spec.kind != "conv":
+        raise ValueError(f"{what}: gives {shape}, which does not fit neurons of {neurons}")
+    return Current(f"{spec.name}.shortcut", source, convolution)

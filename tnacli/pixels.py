@@ -1,0 +1,26 @@
+"""The one definition of what a network is fed with: in training, in evaluation, by a packed network and by `tnacli.load`.
+
+`tnacli/deploy/pixels.c` is the same in exported C; docs/packed-format.md, "Arithmetic", says it in words.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def as_input(samples: Tensor, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, kind: str) -> Tensor:
+    """uint8 samples as the float32 that a network is fed with.
+
+    Pixels [N, C, H, W] become (pixel / 255 - mean) / std per channel, torchvision's ToTensor and Normalize,
+    or pixel / 255 without a mean. Event counts [N, T, C, H, W] stay counts: they are the current fed in,
+    batch norm after the first layer sets their scale, and 0, no events, stays 0.
+    """
+    if kind == "events":
+        return samples.to(torch.float32)
+    values = samples.to(torch.float32, copy=True).div_(255)
+    if mean is None or std is None:
+        return values
+    shape = (-1, 1, 1)
+    values.sub_(torch.tensor(mean, dtype=torch.float32, device=values.device).view(shape))
+    return values.div_(torch.tensor(std, dtype=torch.float32, device=values.device).view(shape))
