@@ -18,7 +18,8 @@ import numpy as np
 from tnacli.errors import UsageError
 from tnacli.packed.codec import ENCODINGS, pack
 from tnacli.packed.document import Document
-from tnacli.packed.model import Floats, PackedNetwork, PackedWeights
+from tnacli.packed.network import Floats, PackedNetwork, PackedWeights
+from tnacli.packed.steps import Current, Input, LIFLayer, Steps
 from tnacli.version import __version__
 
 _HERE = Path(__file__).parent
@@ -64,23 +65,21 @@ def c_source(network: PackedNetwork, prefix: str = "tna_net") -> CSource:
             f"the C files cannot be called {prefix!r}: names in them begin with it, so it has to be a letter followed by "
             f"letters, digits and '_', 41 at most; choose another name with -o"
         )
-    about = network.about
-    shares = _shares(about)
-    for facts, share in zip(about.layers[1:], shares[:-1], strict=True):
-        if facts.fan_in * share >= 1 << 31:
+    about, steps = network.about, network.steps
+    for number, layer in enumerate(steps.layers):
+        own, shortcut = layer.currents[0], layer.shortcut
+        if own.spec is not None and own.spec.fan_in * own.source.counts_to >= 1 << 31:
             raise UsageError(
-                f"layer {facts.name} has {facts.fan_in} inputs: their sum does not fit the C export's 32 bits"
+                f"layer {layer.name} has {own.spec.fan_in} inputs: their sum does not fit the C export's 32 bits"
             )
-    names = [facts.name for facts in about.layers]
-    for number, facts in enumerate(about.layers):
-        if facts.shortcut is not None and number - names.index(facts.shortcut.source) > 2:
+        if shortcut is not None and shortcut.source not in steps.layers[max(0, number - 2) : number]:
             raise UsageError(
-                f"layer {facts.name} has a shortcut from {facts.shortcut.source}, over more than one layer; the C export keeps "
+                f"layer {layer.name} has a shortcut from {shortcut.source.name}, over more than one layer; the C export keeps "
                 f"the spikes of three layers. Use --format packed, onnx or nir"
             )
-    tables, table_bytes = _tables(network, shares)
-    buffers, ram_bytes = _buffers(about)
-    parts = [_preamble(prefix), _constants(about, shares[-1]), buffers, tables, _template("network.c", prefix)]
+    tables, table_bytes = _tables(network)
+    buffers, ram_bytes = _buffers(about, steps)
+    parts = [_preamble(prefix), _constants(about, steps), buffers, tables, _template("network.c", prefix)]
     if about.input.kind == "images":
         parts.append(_template("pixels.c", prefix))
     return CSource(prefix, _header(about, prefix, ram_bytes), "".join(parts), ram_bytes, table_bytes)
@@ -89,11 +88,6 @@ def c_source(network: PackedNetwork, prefix: str = "tna_net") -> CSource:
 def harness(prefix: str) -> str:
     """A program that feeds files of inputs to the network, for tests: `PROGRAM INPUTS LOGITS [pixels]`."""
     return _template("harness.c", prefix).replace("@FILE@", prefix)
-
-
-def _shares(about: Document) -> list[int]:
-    """How many neurons each value behind each layer is the mean of."""
-    return [facts.pool**2 for facts in about.layers]
 
 
 def _template(name: str, prefix: str) -> str:
@@ -105,17 +99,17 @@ def _preamble(prefix: str) -> str:
     return f'/* Written by tnacli {__version__}; {prefix}.h says how to use it. */\n#include "{prefix}.h"\n\n'
 
 
-def _constants(about: Document, readout_share: int) -> str:
+def _constants(about: Document, steps: Steps) -> str:
     facts = about.input
     lines = [
         "/* images are the same at every timestep: one frame */",
-        f"enum {{ T = {about.timesteps}, FRAMES = {1 if facts.kind == 'images' else about.timesteps}, "
-        f"LAYERS = {len(about.layers)}, BUFFERS = {_buffer_count(about)}, FEATURES = {about.readout.weight[1]} }};",
-        f"#define SHORTCUTS {int(_has_shortcuts(about))}",
+        f"enum {{ T = {about.timesteps}, FRAMES = {steps.input.frames}, "
+        f"LAYERS = {len(steps.layers)}, BUFFERS = {_buffer_count(steps)}, FEATURES = {about.readout.weight[1]} }};",
+        f"#define SHORTCUTS {int(steps.has_shortcuts)}",
         f"#define DECAY {_literal(about.neuron.decay)}",
         f"#define THRESHOLD {_literal(about.neuron.threshold)}",
         f"#define READOUT_LEAK {_literal(about.readout.leak)}",
-        f"#define READOUT_SHARE {_literal(1 / readout_share)}",
+        f"#define READOUT_SHARE {_literal(1 / steps.readout.source.counts_to)}",
     ]
     if facts.kind == "images":
         lines.append(f"#define PLANE {prod(facts.size)}")
@@ -129,70 +123,62 @@ def _constants(about: Document, readout_share: int) -> str:
     return "\n".join(lines) + "\n\n"
 
 
-def _buffers(about: Document) -> tuple[str, int]:
+def _buffers(about: Document, steps: Steps) -> tuple[str, int]:
     """The static buffers, and their bytes: what neighbouring layers give, and one neuron's sums and currents."""
-    given, count = [prod(shape) * about.timesteps for shape in about.out_shapes()], _buffer_count(about)
+    given, count = [prod(layer.out) * about.timesteps for layer in steps.layers], _buffer_count(steps)
     sizes = [max(given[n::count], default=1) for n in range(count)]
     lines = [f"static uint8_t buffers_{n}[{size}]; /* spike counts */" for n, size in enumerate(sizes)]
     lines.append(f"static uint8_t *const buffers[BUFFERS] = {{{', '.join(f'buffers_{n}' for n in range(count))}}};")
     lines += ["static float current[T];", "static int32_t sums[T];"]
     ram_bytes = sum(sizes) + 8 * about.timesteps
     if about.input.kind == "images":
-        values = about.input.channels * prod(about.input.size)
+        values = prod(steps.input.out)
         lines.append(f"static float normalised[{values}];")
         ram_bytes += 4 * values
     return "\n".join(lines) + "\n\n", ram_bytes
 
 
-def _has_shortcuts(about: Document) -> bool:
-    return any(facts.shortcut is not None for facts in about.layers)
-
-
-def _buffer_count(about: Document) -> int:
+def _buffer_count(steps: Steps) -> int:
     """Layers whose spikes are held at a time: a shortcut begins one layer earlier."""
-    return 3 if _has_shortcuts(about) else 2
+    return 3 if steps.has_shortcuts else 2
 
 
-def _tables(network: PackedNetwork, shares: list[int]) -> tuple[str, int]:
+def _tables(network: PackedNetwork) -> tuple[str, int]:
     """The weights, constants and layers as C arrays, and their bytes."""
-    about = network.about
+    steps = network.steps
     lines: list[str] = []
     rows: list[str] = []
     skips: list[str] = []
-    shapes: list[tuple[int, ...]] = [(about.input.channels, *about.input.size), *about.out_shapes()]
-    names = [facts.name for facts in about.layers]
+    numbers: dict[Input | LIFLayer, int] = {layer: number for number, layer in enumerate(steps.layers)}
     size_bytes = 0
-    for number, layer in enumerate(network.layers):
-        share = shares[number - 1] if number else 1
-        row, row_bytes = _row(lines, str(number), layer, shapes[number], layer.facts.pool, share)
+    for number, layer in enumerate(steps.layers):
+        weights = network.weights[layer.name]
+        row, row_bytes = _row(lines, str(number), layer.currents[0], weights, layer.pool)
         rows.append(f"    {row},")
         size_bytes += row_bytes
-        source, pointer, share = -1, "0", 1
-        if layer.facts.shortcut is not None:
-            source = names.index(layer.facts.shortcut.source)
-            share = shares[source]
-        if layer.shortcut is not None:
-            row, row_bytes = _row(lines, f"{number}_shortcut", layer.shortcut, shapes[source + 1], 1, share)
-            lines.append(f"static const layer convolution_{number} = {row};")
-            pointer = f"&convolution_{number}"
-            size_bytes += row_bytes + _LAYER_BYTES
+        source, pointer, share, shortcut = -1, "0", 1, layer.shortcut
+        if shortcut is not None:
+            source, share = numbers[shortcut.source], shortcut.source.counts_to
+            if shortcut.spec is not None:
+                row, row_bytes = _row(lines, f"{number}_shortcut", shortcut, network.weights[shortcut.name], 1)
+                lines.append(f"static const layer convolution_{number} = {row};")
+                pointer = f"&convolution_{number}"
+                size_bytes += row_bytes + _LAYER_BYTES
         skips.append(f"    {{{source}, {pointer}, {_literal(1 / share)}}},")
     for name, values in (("readout_weights", network.readout_weight), ("readout_bias", network.readout_bias)):
         lines.append(_floats(name, values))
         size_bytes += values.nbytes
     table = ["static const layer layers[LAYERS] = {", *rows, "};\n"]
-    if _has_shortcuts(about):
+    if steps.has_shortcuts:
         size_bytes += _SKIP_BYTES * len(rows)
         table += [_SKIP, "static const skip skips[LAYERS] = {", *skips, "};\n"]
     return "\n".join([_LAYER, *lines, *table, "\n"]), size_bytes + _LAYER_BYTES * len(rows)
 
 
-def _row(
-    lines: list[str], name: str, weights: PackedWeights, shape: tuple[int, ...], pool: int, share: int
-) -> tuple[str, int]:
-    """The entry of `layers` for weights on inputs of `shape`, whose arrays are added to `lines`, and the arrays' bytes."""
-    facts, codes, row_bytes = weights.facts, "0", 0
-    if facts.encoding == "fp32":
+def _row(lines: list[str], name: str, current: Current, weights: PackedWeights, pool: int) -> tuple[str, int]:
+    """The entry of `layers` for the `weights` of `current`, whose arrays are added to `lines`, and the arrays' bytes."""
+    spec, codes, row_bytes = weights.spec, "0", 0
+    if spec.encoding == "fp32":
         lines.append(_floats("first_weights", weights.stored))
         size_bytes = weights.stored.nbytes
     else:
@@ -202,11 +188,11 @@ def _row(
     for constants, values in (("scale", weights.scale), ("shift", weights.shift)):
         lines.append(_floats(f"{constants}_{name}", values))
         size_bytes += values.nbytes
-    is_fc = len(facts.weight) == 2
-    inputs, height, width = (facts.weight[1], 1, 1) if is_fc else (shape[0], shape[1], shape[2])
-    kernel = 1 if is_fc else facts.weight[-1]
-    numbers = [inputs, facts.weight[0], height, width, kernel, facts.stride, pool, row_bytes]
-    return f"{{{codes}, scale_{name}, shift_{name}, {', '.join(map(str, numbers))}, {_literal(1 / share)}}}", size_bytes
+    inputs, height, width = current.source.out if current.is_conv else (spec.weight[1], 1, 1)
+    kernel = spec.weight[-1] if current.is_conv else 1
+    numbers = [inputs, spec.weight[0], height, width, kernel, spec.stride, pool, row_bytes]
+    share = _literal(1 / current.source.counts_to)
+    return f"{{{codes}, scale_{name}, shift_{name}, {', '.join(map(str, numbers))}, {share}}}", size_bytes
 
 
 def _codes(weights: PackedWeights) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
