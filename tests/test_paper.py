@@ -31,7 +31,7 @@ def rows() -> dict[str, str]:
 
 def places(row: str) -> list[tuple[str, str]]:
     """The files and recipes that a row names, each with the name after its `:`, or nothing."""
-    return re.findall(r"`([\w/]+\.(?:py|c|yaml))(?::(\w+))?`", row.replace("; `", "`, `").replace("(`", "`"))
+    return re.findall(r"`([\w/]+\.(?:py|c|h|yaml))(?::(\w+))?`", row.replace("; `", "`, `").replace("(`", "`"))
 
 
 def turned_round() -> str:
@@ -72,7 +72,7 @@ def defined(source: str) -> set[str]:
 
 
 def test_whatever_cites_the_paper_is_listed() -> None:
-    for path in [path for kind in ("*.py", "*.c") for path in (ROOT / "tnacli").rglob(kind)]:
+    for path in [path for kind in ("*.py", "*.[ch]") for path in (ROOT / "tnacli").rglob(kind)]:
         for part in set(CITED.findall(path.read_text("utf-8"))):
             file = path.relative_to(ROOT / "tnacli").as_posix()
             other = f"Li and Liu 2016, {part}" in path.read_text("utf-8")

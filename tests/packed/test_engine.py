@@ -200,13 +200,15 @@ def test_running_and_building_touch_no_random_state(packed: PackedNetwork, netwo
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_pixels_are_normalised_as_for_training(packed: PackedNetwork) -> None:
-    from tnacli.pixels import as_input
-
+def test_pixels_are_normalised_in_three_rounded_steps(packed: PackedNetwork) -> None:
     pixels = torch.arange(256).repeat(9, 4)[:, : 2 * 9 * 8].reshape(9, 2, 9, 8).to(torch.uint8)
-    facts = packed.about.input
-    found = PackedSNN(packed).normalise(pixels)
-    assert torch.equal(found, as_input(pixels, facts.mean, facts.std, "images"))
+    spec = packed.about.input
+    mean, std = (np.array(values, np.float32)[:, None, None] for values in (spec.mean, spec.std))
+    expected = (pixels.numpy().astype(np.float32) / np.float32(255) - mean) / std
+    floats = pixels.float()
+    for values in (pixels, floats):
+        np.testing.assert_array_equal(PackedSNN(packed).normalise(values).numpy(), expected, strict=True)
+    assert torch.equal(floats, pixels.float()), "what is given is left as it is"
 
 
 def test_event_counts_stay_counts(network: SpikingNetwork) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tnacli.recipe.model_section import Neuron
-from tnacli.snn.lif import lif_fused, lif_reference
+from tnacli.snn.lif import lif_fused, lif_reference, lif_steps
 from tnacli.snn.surrogate import spike
 
 
@@ -27,6 +27,16 @@ def test_spikes_follow_equation_1(neuron: Neuron) -> None:
     expected = [by_hand(current[:, i].tolist(), neuron.decay, neuron.threshold) for i in range(40)]
     for lif in (lif_reference, lif_fused):
         assert lif(current, 9, neuron).T.tolist() == expected
+
+
+def test_steps_are_potentials_before_the_reset_and_their_spikes() -> None:
+    currents = torch.tensor([[0.8, 1.0], [0.7, 0.5], [0.25, 0.75]])
+    steps = [(u.tolist(), s.tolist()) for u, s in lif_steps(currents, decay=0.5, threshold=1.0)]
+    assert [u for u, _ in steps] == [pytest.approx(u) for u in ([0.8, 1.0], [1.1, 0.5], [0.25, 1.0])]
+    assert [s for _, s in steps] == [[False, True], [True, False], [False, True]]
+    drawn = torch.randn(7, 50, generator=torch.Generator().manual_seed(0))
+    spikes = torch.stack([s for _, s in lif_steps(drawn, decay=0.7, threshold=0.9)])
+    assert torch.equal(spikes.float(), lif_reference(drawn, 7, Neuron(decay=0.7, threshold=0.9)))
 
 
 def test_potential_at_the_threshold_spikes_and_resets_to_zero() -> None:

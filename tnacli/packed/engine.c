@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../snn/lif.h"
+
 #if defined(__AVX2__)
 #include <immintrin.h>
 #define LANES 32
@@ -246,14 +248,13 @@ static void store_sums(const Work *work, int64_t out, float unit, float *sums) {
     }
 }
 
-/* One timestep of one output's neurons: u = keep * v + (sum * unit * scale + shift), each operation rounded once. */
+/* One timestep of one output's neurons, driven by sum * unit * scale + shift. */
 static void step(const int32_t *restrict total, float unit, float scale, float shift, float keep, float threshold,
                  float *restrict v, uint8_t *restrict spikes) {
     uint32_t spiked[PLACES];
     for (int i = 0; i < PLACES; i++) {
-        const float u = keep * v[i] + ((float)total[i] * unit * scale + shift);
+        const float u = lif_step(keep, (float)total[i] * unit * scale + shift, threshold, &v[i]);
         spiked[i] = u >= threshold ? 1 : 0;
-        v[i] = u >= threshold ? 0.0f : u;
     }
     for (int i = 0; i < PLACES; i++) spikes[i] = (uint8_t)spiked[i];
 }
@@ -366,9 +367,8 @@ void lif(const float *current, int64_t repeated, int64_t T, int64_t count, float
                 uint8_t *restrict out = spikes + t * count + first;
                 const float keep = t ? decay : 0.0f;
                 for (int64_t i = 0; i < here; i++) {
-                    const float u = keep * v[i] + at[i];
+                    const float u = lif_step(keep, at[i], threshold, &v[i]);
                     spiked[i] = u >= threshold ? 1 : 0;
-                    v[i] = u >= threshold ? 0.0f : u;
                 }
                 for (int64_t i = 0; i < here; i++) out[i] = (uint8_t)spiked[i];
             }

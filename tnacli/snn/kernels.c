@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lif.h"
+
 #define SPIKED 1
 #define INSIDE 2
 #define BLOCK 64 /* rows summed in single precision before they are added to a double */
@@ -59,9 +61,8 @@ static const float *row_of(int64_t half, const void *x, int64_t row, int64_t C, 
 static void one_step(int64_t C, const float *restrict x, const float *restrict scale, const float *restrict shift,
                      float keep, float threshold, float weight, float *restrict v, float *restrict out) {
     for (int64_t c = 0; c < C; c++) {
-        const float u = keep * v[c] + (x[c] * scale[c] + shift[c]);
+        const float u = lif_step(keep, x[c] * scale[c] + shift[c], threshold, &v[c]);
         out[c] += u >= threshold ? weight : 0.0f;
-        v[c] = u >= threshold ? 0.0f : u;
     }
 }
 
@@ -69,11 +70,10 @@ static void one_step_coded(int64_t C, const float *restrict x, const float *rest
                            float keep, float threshold, float window, float weight, float *restrict v,
                            float *restrict out, int32_t *restrict bits, uint8_t *restrict code, int bit) {
     for (int64_t c = 0; c < C; c++) {
-        const float u = keep * v[c] + (x[c] * scale[c] + shift[c]);
+        const float u = lif_step(keep, x[c] * scale[c] + shift[c], threshold, &v[c]);
         const int32_t inside = fabsf(u - threshold) <= window ? INSIDE : 0;
         out[c] += u >= threshold ? weight : 0.0f;
         bits[c] = u >= threshold ? inside | SPIKED : inside;
-        v[c] = u >= threshold ? 0.0f : u;
     }
     for (int64_t c = 0; c < C; c++) code[c] = (uint8_t)(code[c] | bits[c] << bit);
 }

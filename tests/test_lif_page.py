@@ -1,0 +1,39 @@
+"""docs/lif.md lists every definition of the neuron, and what it names is there."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.documents import ROOT
+
+PAGE = ROOT / "docs" / "lif.md"
+FIRES = re.compile(r">=\s*(?:_tensor\()?[\w.]*threshold|GreaterOrEqual", re.I)
+
+pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="only in a checkout")
+
+
+def named() -> list[tuple[str, str]]:
+    """The files that the page names, each with the name after its `:`, or nothing."""
+    return re.findall(r"`([\w/]+\.(?:py|c|h))(?::(\w+))?`", PAGE.read_text("utf-8"))
+
+
+def test_what_the_page_names_is_there() -> None:
+    assert len(named()) > 30
+    for file, name in named():
+        path = ROOT / file if file.startswith("tests/") else ROOT / "tnacli" / file
+        assert path.exists(), file
+        assert not name or re.search(rf"(?:def|class|\w) \*?{name}\b[(:]", path.read_text("utf-8")), (file, name)
+
+
+def test_every_file_in_which_neurons_fire_is_listed() -> None:
+    listed = {file for file, _ in named()}
+    fires = {
+        path.relative_to(ROOT / "tnacli").as_posix()
+        for kind in ("*.py", "*.c", "*.h")
+        for path in (ROOT / "tnacli").rglob(kind)
+        if FIRES.search(path.read_text("utf-8"))
+    }
+    assert {"snn/lif.py", "snn/lif.h", "deploy/network.c", "deploy/onnx.py", "deploy/nir.py"} <= fires
+    assert fires <= listed, "a definition of the neuron that docs/lif.md does not list"
