@@ -21,9 +21,9 @@ from benchmarks.reference import inputs, model_of, network, settle_statistics
 from benchmarks.work import CLASSES, IMAGE, PACKED, SkippedError, Step, Work
 from tnacli.deploy.onnx import onnx_bytes
 from tnacli.packed.engine import PackedSNN
-from tnacli.packed.export import pack_network
 from tnacli.packed.file import read_packed, write_packed
 from tnacli.packed.network import PackedNetwork
+from tnacli.packed.pack import pack_network
 from tnacli.packed.spec import InputSpec, Origin
 from tnacli.recipe.datasets import DATASETS
 from tnacli.snn.network import SpikingNetwork

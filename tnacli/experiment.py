@@ -297,7 +297,7 @@ class Experiment:
         self._emit(run, Warned(f"{slow}; results differ a little from those with them. `tna doctor` says what helps"))
         return None
 
-    def export(self, outcome: Outcome) -> Exported:
+    def pack(self, outcome: Outcome) -> Exported:
         """A packed file beside the checkpoint of a compressed run, verified on its test samples."""
         dataset = self.dataset(outcome.run)
         packed = outcome.folder.path / "packed.safetensors"

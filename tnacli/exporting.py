@@ -14,8 +14,8 @@ from tnacli.data.samples import Dataset
 from tnacli.deploy.formats import FORMATS, Deployed, deploy
 from tnacli.evaluation.accuracy import measure
 from tnacli.evaluation.samples import evaluation_batches, same_samples
-from tnacli.packed.export import export, exportable, pack_network, verify
 from tnacli.packed.network import PackedNetwork
+from tnacli.packed.pack import exportable, pack_network, verify, write_verified
 from tnacli.packed.spec import InputSpec, Origin
 from tnacli.snn.network import SpikingNetwork
 from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network
@@ -69,8 +69,8 @@ def export_checkpoint(
     loading it; `trusted` names the function that may be called to make the network (`tnacli.snn.own`). Raises UsageError if
     the checkpoint is not ternary or binary, FileFormatError or DataError if it or the data cannot be read.
     """
-    ready = _prepare(source, encoding, samples, data_root, dataset, trusted)
-    verified = export(destination, ready.network, ready.packed, ready.inputs, ready.logits)
+    ready = _prepare(source, encoding, samples=samples, data_root=data_root, dataset=dataset, trusted=trusted)
+    verified = write_verified(destination, ready.network, ready.packed, ready.inputs, expected=ready.logits)
     return Exported(
         destination,
         destination.stat().st_size,
@@ -97,10 +97,10 @@ def deploy_checkpoint(
     samples and its predictions compared. With `samples` 0 nothing is run. Raises what `export_checkpoint` raises, and
     UsageError if a package or compiler that the form needs is missing.
     """
-    ready = _prepare(source, "2bit", samples, data_root, dataset, trusted)
+    ready = _prepare(source, "2bit", samples=samples, data_root=data_root, dataset=dataset, trusted=trusted)
     verified = verify(ready.network, ready.packed, ready.inputs, ready.logits)
     # The checkpoint's logits stand for the packed network's: the line above has compared them.
-    deployed = deploy(ready.packed, form, destination, ready.inputs, ready.logits)
+    deployed = deploy(ready.packed, form, destination, ready.inputs, expected=ready.logits)
     return dataclasses.replace(deployed, weights=verified.weights)
 
 
@@ -119,6 +119,7 @@ class _Ready:
 def _prepare(
     source: Path,
     encoding: str,
+    *,
     samples: int | None,
     data_root: str | None,
     dataset: Dataset | None,

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from tnacli.build import build_network
-from tnacli.packed.export import pack_network
 from tnacli.packed.network import PackedNetwork
+from tnacli.packed.pack import pack_network
 from tnacli.packed.spec import InputSpec, Origin
 from tnacli.quant.weights import compress
 from tnacli.recipe.compression_section import Binary, Ternary

@@ -15,7 +15,7 @@ from tnacli.data.batches import Batch
 from tnacli.errors import RecipeError, UsageError
 from tnacli.evaluation.activity import measure_activity
 from tnacli.evaluation.trace import trace
-from tnacli.packed.export import exportable
+from tnacli.packed.pack import exportable
 from tnacli.quant.weights import compress, compression_mode
 from tnacli.recipe.compression_section import Ternary
 from tnacli.recipe.data_section import Data

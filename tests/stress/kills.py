@@ -93,7 +93,7 @@ def load_everything(folder: Path) -> None:
     recipe.write_text(RECIPE)
     experiment = Experiment(folder / "warm")
     for run in plan(load(str(recipe), overrides=["train.epochs=2"])):
-        experiment.export(experiment.execute(run))
+        experiment.pack(experiment.execute(run))
 
 
 Start = Callable[[Path, Path], int]

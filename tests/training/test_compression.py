@@ -87,7 +87,7 @@ def test_the_packed_file_holds_the_same_weights_and_predicts_the_same(
     assert exported.weights == sum(layer.synapse.weight.numel() for layer in network.hidden.values())
     assert exported.samples == 60
     assert exported.accuracy == whole[0].result.accuracy["base"]
-    packed = {layer.facts.name: layer for layer in read_packed(tmp_path / "packed.safetensors").layers}
+    packed = read_packed(tmp_path / "packed.safetensors").weights
     for name, layer in network.hidden.items():
         stored = torch.from_numpy(packed[name].ternary()).float()
         assert torch.equal(stored.reshape(layer.synapse.weight.shape), layer.synapse.weight)

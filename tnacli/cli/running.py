@@ -149,7 +149,7 @@ def train_all(
                 trained.outcomes.append(outcome)
                 # A file of a finished run was verified when it was written; without the data it could not be again.
                 if export and outcome.result.compressed and (outcome.trained or experiment.has_data(run)):
-                    trained.packed[run.identity] = experiment.export(outcome)
+                    trained.packed[run.identity] = experiment.pack(outcome)
     except Exception as error:
         trained.ended = error
     return trained

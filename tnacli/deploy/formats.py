@@ -68,7 +68,7 @@ class _Written:
 
 
 def deploy(
-    packed: PackedNetwork, form: str, destination: Path, inputs: Tensor, expected: Tensor | None = None
+    packed: PackedNetwork, form: str, destination: Path, inputs: Tensor, *, expected: Tensor | None = None
 ) -> Deployed:
     """Write `packed` in `form` to `destination` if it predicts `inputs` (normalised, float32 [N, ...], N may be 0) alike.
 
@@ -118,13 +118,13 @@ def _compare(
     if expected is None:
         engine = PackedSNN(packed)
         expected = torch.cat([engine(part) for part in inputs.split(_AT_ONCE)])
-    found = logits(inputs)
-    if found.shape != expected.shape or not bool(torch.isfinite(found).all()):
+    given = logits(inputs)
+    if given.shape != expected.shape or not bool(torch.isfinite(given).all()):
         raise FileFormatError(
             "the exported network gives no logits for every sample; nothing was written; please report this"
         )
-    agreeing = int((found.argmax(1) == expected.argmax(1)).sum())
-    return agreeing, float((found - expected).abs().max())
+    agreeing = int((given.argmax(1) == expected.argmax(1)).sum())
+    return agreeing, float((given - expected).abs().max())
 
 
 def _nir(packed: PackedNetwork, destination: Path, running: bool) -> _Written:

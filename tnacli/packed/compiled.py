@@ -1,4 +1,4 @@
-"""The compiled parts of the engine, `engine.c`: sums by table lookup, with and without neurons behind them, and pooling.
+"""The compiled parts of the engine, `engine.c`: sums by table lookup, with and without neurons after them, and pooling.
 
 Everything here is a choice of speed: integers are summed exactly, and neurons round as PyTorch does, so spikes are the same.
 """
@@ -67,13 +67,14 @@ class LookupSums:
         else:  # one row of places: neighbours in memory, whatever they are
             shape = self._shape(1, 1, 1, counts.shape[:-1].numel(), counts.shape[-1])
             sums = torch.empty((*counts.shape[:-1], self._out))
-        self._run(shape, counts, sums, None, None, 0.0, 0.0, None)
+        self._run(shape, counts, sums=sums)
         return sums
 
     def fire(self, counts: Tensor, scale: Tensor, shift: Tensor, *, decay: float, threshold: float) -> Tensor:
         """Spikes uint8 [T, n, H, W, out] of LIF neurons driven by sum * scale + shift, from counts [T, n, H, W, in]."""
         spikes = torch.empty(self._outer(counts.shape), dtype=torch.uint8)
-        self._run(self._shape(*counts.shape), counts, None, scale, shift, decay, threshold, spikes)
+        shape = self._shape(*counts.shape)
+        self._run(shape, counts, scale=scale, shift=shift, decay=decay, threshold=threshold, spikes=spikes)
         return spikes
 
     def _outer(self, shape: torch.Size) -> tuple[int, ...]:
@@ -84,8 +85,8 @@ class LookupSums:
         return _Shape(*sizes, self._out, self._kernel, self._stride, self._counts_to)
 
     def _run(
-        self, shape: _Shape, counts: Tensor, sums: Tensor | None, scale: Tensor | None, shift: Tensor | None,
-        decay: float, threshold: float, spikes: Tensor | None,
+        self, shape: _Shape, counts: Tensor, *, sums: Tensor | None = None, scale: Tensor | None = None,
+        shift: Tensor | None = None, decay: float = 0.0, threshold: float = 0.0, spikes: Tensor | None = None,
     ) -> None:  # fmt: skip
         counts = counts.contiguous()
         check(

@@ -139,7 +139,7 @@ class PackedSNN:
             # not cut: they hold most of the weights, which would be read again for every part.
             parts = current.split(self._images_at_once, dim=1)
             maps = torch.cat([self._maps(part, convs, observe) for part in parts], dim=1)
-            spikes = maps.permute(0, 1, 4, 2, 3).flatten(2)  # weights behind it count in the order C, H, W
+            spikes = maps.permute(0, 1, 4, 2, 3).flatten(2)  # weights after it count in the order C, H, W
         else:
             spikes = self._fire_at_once(self._first.name, current, observe)
         for hidden in self._hidden[len(convs) :]:

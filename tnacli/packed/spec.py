@@ -72,7 +72,7 @@ class ConvolutionSpec(Section):
 
 
 class ShortcutSpec(Section):
-    """What a layer's neurons receive besides: the spikes behind the pooling of the earlier layer `source`.
+    """What a layer's neurons receive besides: the spikes after the pooling of the earlier layer `source`.
 
     They are a current as they are, or go through a convolution.
     """

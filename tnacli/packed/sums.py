@@ -1,15 +1,15 @@
 """Weighted sums of spikes in hidden layers, exact in two ways: in integers where that can be had, else in fp32.
 
-Inputs are spike counts, uint8: spikes behind a pooling over k x k are held as their sum, 0 to k*k, and
+Inputs are spike counts, uint8: spikes after a pooling over k x k are held as their sum, 0 to k*k, and
 divided by k*k afterwards. Weights are -1, 0 and +1. While fan_in * k*k stays below 2**24, every partial sum
 is a number that fp32 holds exactly, in any order; dividing by a power of two keeps it so. The fp32 sum of
 averaged spikes and the integer sum of counts are therefore the same number, bit for bit, and which of the two
-computed it cannot be told from the spikes.
+computed it cannot be seen in the spikes.
 
 There are two integer ways. Table lookups, compiled by the machine's own compiler (tnacli.packed.compiled), are
 two to three times as fast as int8 products with AVX2 for spikes, and about as fast for pooled spikes. CPUs with
 VNNI instructions multiply int8 faster: there, and without a compiler, oneDNN's int8 kernels do it, through
-private operators of PyTorch (the ones behind its x86 quantisation), which may change. Both are tried on known
+private operators of PyTorch (the ones of its x86 quantisation), which may change. Both are tried on known
 sums first, and not used if missing or wrong.
 """
 
@@ -70,7 +70,7 @@ def _integer_sums(weight: Tensor, counts_to: int, stride: int = 1) -> Sums:
     ones, zeros = torch.ones(weight.shape[0]), torch.zeros(weight.shape[0], dtype=torch.int64)
     # The kernels scale their 32-bit sums in fp32 on the way out; by a power of two that is exact as well.
     scale = 1.0 / counts_to
-    # Behind the weights: no bias; output in fp32 with scale 1 and zero point 0; nothing fused on top.
+    # After the weights: no bias; output in fp32 with scale 1 and zero point 0; nothing fused on top.
     output: tuple[object, ...] = (1.0, 0, torch.float32, "none", [], "")
     if weight.dim() == 2:
         packed = ops.qlinear_prepack(weight, None)

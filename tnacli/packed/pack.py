@@ -232,9 +232,9 @@ def _logits(network: SpikingNetwork, samples: Tensor) -> Tensor:
 
 def _compare_predictions(packed: PackedNetwork, samples: Tensor, expected: Tensor) -> float:
     engine = PackedSNN(packed)
-    found = torch.cat([engine(batch.cpu()) for batch in samples.split(_SAMPLES_AT_ONCE)])
-    differing = int((expected.argmax(1) != found.argmax(1)).sum())
-    largest = float((expected - found).abs().max())
+    logits = torch.cat([engine(batch.cpu()) for batch in samples.split(_SAMPLES_AT_ONCE)])
+    differing = int((expected.argmax(1) != logits.argmax(1)).sum())
+    largest = float((expected - logits).abs().max())
     if differing:
         raise FileFormatError(
             f"the packed network predicts {differing} of {len(samples)} samples otherwise than the "
@@ -243,8 +243,8 @@ def _compare_predictions(packed: PackedNetwork, samples: Tensor, expected: Tenso
     return largest
 
 
-def export(
-    path: Path, network: SpikingNetwork, packed: PackedNetwork, samples: Tensor, expected: Tensor | None = None
+def write_verified(
+    path: Path, network: SpikingNetwork, packed: PackedNetwork, samples: Tensor, *, expected: Tensor | None = None
 ) -> Verification:
     """Write `packed` to `path` once what a reader makes of its bytes is verified against `network`, as `verify` does.
 

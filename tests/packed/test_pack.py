@@ -15,9 +15,9 @@ from tnacli.build import build_network
 from tnacli.errors import FileFormatError, StorageError, UsageError
 from tnacli.packed.document import Document
 from tnacli.packed.engine import PackedSNN
-from tnacli.packed.export import export, pack_network, verify
 from tnacli.packed.file import read_packed
 from tnacli.packed.network import PackedNetwork, layer_sizes
+from tnacli.packed.pack import pack_network, verify, write_verified
 from tnacli.packed.spec import InputSpec
 from tnacli.recipe.model_section import Model
 from tnacli.snn.network import SpikingNetwork
@@ -81,7 +81,7 @@ def test_facts_that_do_not_fit_the_network_are_refused(network: SpikingNetwork) 
 
 def test_an_export_is_verified_and_says_what_it_compared(network: SpikingNetwork, tmp_path: Path) -> None:
     packed, samples = pack(network), make_inputs(network, 40)
-    verification = export(tmp_path / "net.tna", network, packed, samples)
+    verification = write_verified(tmp_path / "net.tna", network, packed, samples)
     assert verification.samples == 40
     assert verification.weights == sum(layer.synapse.weight.numel() for layer in network.hidden.values())
     assert verification.largest_difference == 0
@@ -103,7 +103,7 @@ def test_verification_notices_any_difference(network: SpikingNetwork, tmp_path: 
             verify(network, _with(packed, name, changed), samples)
     other = _with(packed, "readout.bias", packed.readout_bias + 1)
     with pytest.raises(FileFormatError, match="readout is not the checkpoint's"):
-        export(tmp_path / "net.tna", network, other, samples)
+        write_verified(tmp_path / "net.tna", network, other, samples)
     assert not list(tmp_path.iterdir())
 
 
@@ -160,7 +160,7 @@ def test_a_failed_write_leaves_the_previous_file(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="No space left on device"):
-        export(path, network, pack(network), make_inputs(network, 4))
+        write_verified(path, network, pack(network), make_inputs(network, 4))
     assert path.read_bytes() == b"previous"
     assert list(tmp_path.iterdir()) == [path]
 
