@@ -12,6 +12,7 @@ from tnacli.cli.console import Output
 from tnacli.errors import DivergedError
 
 if TYPE_CHECKING:
+    from tnacli.cli.documents import base as documents
     from tnacli.experiment import Outcome
     from tnacli.exporting import Exported
     from tnacli.recipe.identity import Run
@@ -52,12 +53,14 @@ class Trained:
     diverged: list[Diverged] = field(default_factory=list)
     ended: Exception | None = None
 
-    def as_json(self) -> list[dict[str, object]]:
+    def document(self) -> list[documents.Diverged]:
         """Those that diverged, as documents list them."""
+        from tnacli.cli.documents.base import Diverged
+
         return [
-            {"recipe": d.run.recipe, "run": d.run.name, "seed": d.run.seed, "identity": d.run.identity, "message": d.message}
+            Diverged(recipe=d.run.recipe, run=d.run.name, seed=d.run.seed, identity=d.run.identity, message=d.message)
             for d in self.diverged
-        ]  # fmt: skip
+        ]
 
     def refuse_unfinished(self) -> None:
         """Raise what ended the training early, or DivergedError if a run diverged; when the results there are have been shown."""

@@ -19,7 +19,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -71,7 +71,7 @@ class RunFolder:
         return self.path / f"epoch-{epoch}.pt"
 
     @property
-    def status(self) -> str:
+    def status(self) -> Literal["new", "interrupted", "finished"]:
         """ "finished", "interrupted" (a checkpoint to go on from), or "new"."""
         if (self.path / "result.json").exists():
             return "finished"
