@@ -27,7 +27,7 @@ def doctor(
 
       tna doctor --data-root ~/data --json
     """
-    from tnacli.health import examine
+    from tnacli.cli.checks import examine
 
     output = Output(as_json)
     found = examine(out, data_root)

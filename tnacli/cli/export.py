@@ -75,7 +75,7 @@ def export(
     from tnacli.errors import UsageError
 
     load_torch()
-    from tnacli.exporting import ENCODINGS, FORMATS, deploy_checkpoint, export_checkpoint
+    from tnacli.deploy.from_checkpoint import ENCODINGS, FORMATS, deploy_checkpoint, export_checkpoint
 
     output = Output(as_json, quiet)
     if form not in _NAMES:

@@ -39,9 +39,9 @@ def measure_checkpoint(
 ) -> Measured:  # fmt: skip
     """A network of a checkpoint on its data, with `ternary` compressed first if it is not. Raises UsageError for options that
     it has no use for, FileFormatError and DataError for a file or data that cannot be read."""
+    from tnacli.deploy.from_checkpoint import checkpoint_batches, same_data
     from tnacli.errors import UsageError
     from tnacli.evaluation.accuracy import evaluate_network
-    from tnacli.exporting import checkpoint_batches, same_data
     from tnacli.quant.weights import compress, compression_mode
     from tnacli.recipe.compression_section import Ternary
     from tnacli.training.checkpoint import load_checkpoint, restore_network

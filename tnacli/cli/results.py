@@ -14,8 +14,8 @@ from tnacli.report.statistics import spread
 if TYPE_CHECKING:
     from tnacli.cli.documents.training import TrainedRun
     from tnacli.cli.running import Diverged, Trained
+    from tnacli.deploy.from_checkpoint import Exported
     from tnacli.experiment import Outcome
-    from tnacli.exporting import Exported
 
 WEIGHTS = {None: "fp32", "ternary": "ternary", "binary": "binary"}
 

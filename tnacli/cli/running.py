@@ -13,8 +13,8 @@ from tnacli.errors import DivergedError
 
 if TYPE_CHECKING:
     from tnacli.cli.documents import base as documents
+    from tnacli.deploy.from_checkpoint import Exported
     from tnacli.experiment import Outcome
-    from tnacli.exporting import Exported
     from tnacli.recipe.identity import Run
     from tnacli.training.checkpoint import Checkpoint
     from tnacli.training.events import Event
@@ -94,9 +94,9 @@ def train_all(
     load_torch()
     from tnacli.cli.progress import TrainingView
     from tnacli.experiment import Experiment
-    from tnacli.tensorboard import TensorBoardLog
     from tnacli.training.distributed import ranks
     from tnacli.training.stop import StopRequest, stop_on_signals
+    from tnacli.training.tensorboard import TensorBoardLog
 
     trained = Trained()
     failed: dict[str, Diverged] = {}
