@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import pytest
 
 from tnacli.evaluation.energy import SATURATED, Prices
-from tnacli.fine_tuning import COMPRESSION_POINT
 from tnacli.recipe.compression_section import MEAN_SHARE, Ternary
 from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.find import list_recipes
@@ -18,6 +17,7 @@ from tnacli.recipe.model_section import Model, Neuron
 from tnacli.recipe.objective_section import DEFAULT_TEMPERATURE, Distill, Twin
 from tnacli.recipe.schema import Settings, Train
 from tnacli.report.published import kd_differences, table3
+from tnacli.training.fine_tune import COMPRESSION_POINT
 from tnacli.training.schedule import compression_epoch
 
 COLUMNS = ("cifar10", "cifar100", "fashion_mnist", "cifar10dvs")

@@ -18,25 +18,25 @@ from tnacli.build import build_objective
 from tnacli.data.batches import Batches
 from tnacli.data.learned_from import LearnedFrom
 from tnacli.data.samples import Dataset, Samples
+from tnacli.deploy.from_checkpoint import Exported, export_checkpoint
 from tnacli.errors import DataError, FileFormatError, RunBusyError, Stopped, StorageError, TnaError
 from tnacli.evaluation.samples import require_fitting
-from tnacli.exporting import Exported, export_checkpoint
 from tnacli.objectives.objective import Objective
 from tnacli.quant.weights import load_latent_state
 from tnacli.recipe.identity import Run
 from tnacli.recipe.schema import Settings
-from tnacli.run_data import RunData
 from tnacli.runs.metadata import BegunRun, Precision, RunMetadata, Versions
 from tnacli.runs.result import RunResult
 from tnacli.runs.store import RunFolder
 from tnacli.snn.native import switched_off
-from tnacli.stems import stem_of, wanted_epochs
+from tnacli.training.branches import stem_of, wanted_epochs
 from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network, save_checkpoint
 from tnacli.training.device import peak_beyond_mb, resolve_device, resolve_precision, settled_memory_mb
 from tnacli.training.distributed import Ranks, ranks, require_shares
 from tnacli.training.events import Branched, EpochDone, Event, Warned
 from tnacli.training.execution import compile_regions, kernels, prepare, threads
 from tnacli.training.loop import Splits, Trainer
+from tnacli.training.run_data import RunData
 from tnacli.training.stop import StopRequest
 from tnacli.version import __version__
 

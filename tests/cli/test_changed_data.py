@@ -132,7 +132,7 @@ def test_the_same_data_is_the_same_wherever_it_was_copied_to(tna: Tna, folder: P
 
 
 def test_no_file_is_opened_where_none_has_changed(tna: Tna, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tnacli import run_data
+    from tnacli.training import run_data
 
     train(tna)
     loaded: list[object] = []

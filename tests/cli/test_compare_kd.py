@@ -30,8 +30,8 @@ def test_everything_is_trained_once_and_set_side_by_side(tna: Tna, recipe: Path,
     assert first.code == 0, first.err
     schema = json.loads(files("tnacli.cli").joinpath("schemas", "compare_kd.json").read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator(schema).validate(first.json)
-    for key in ("methods", "differences"):
-        described = schema["properties"][key]["items"]["properties"]
+    for key, part in (("methods", "ComparedMethod"), ("differences", "Difference")):
+        described = schema["$defs"][part]["properties"]
         assert all(row.keys() == described.keys() for row in first.json[key])
     rows = {(row["method"], row["alpha"]): row for row in first.json["methods"]}
     swept = [("KD + CE", 1e-2), ("KD + CE", 1e-4)]

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Tna
-from tnacli import health
+from tnacli.cli import checks
 
 
-def one(found: list[health.Finding], name: str) -> health.Finding:
+def one(found: list[checks.Finding], name: str) -> checks.Finding:
     (finding,) = [finding for finding in found if finding.name == name]
     return finding
 
@@ -45,7 +45,7 @@ def test_a_torchvision_for_another_torch_is_noticed(tmp_path: Path, monkeypatch:
         "requires",
         lambda name: ["numpy", "torch==2.0.1"] if name == "torchvision" else requires(name),
     )
-    finding = one(health.examine(tmp_path), "torchvision")
+    finding = one(checks.examine(tmp_path), "torchvision")
     assert finding.status == "problem"
     assert "made for torch 2.0.1" in finding.found
     assert finding.fix is not None
@@ -61,7 +61,7 @@ def test_a_torchvision_that_cannot_be_loaded_is_noticed(tmp_path: Path, monkeypa
         return load(name, package)
 
     monkeypatch.setattr(importlib, "import_module", broken)
-    finding = one(health.examine(tmp_path), "torchvision")
+    finding = one(checks.examine(tmp_path), "torchvision")
     assert (finding.status, "operator torchvision::nms does not exist" in finding.found) == ("problem", True)
 
 
@@ -75,7 +75,7 @@ def test_a_torchvision_that_cannot_be_loaded_is_noticed(tmp_path: Path, monkeypa
     ],
 )
 def test_the_pinned_torch(requirement: str, version: str | None) -> None:
-    assert health._torch_wanted(["numpy", requirement]) == version
+    assert checks._torch_wanted(["numpy", requirement]) == version
 
 
 def test_little_space_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,13 +83,13 @@ def test_little_space_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=5_000_000))
-    assert one(health.examine(tmp_path), "runs folder").status == "warning"
+    assert one(checks.examine(tmp_path), "runs folder").status == "warning"
 
 
 def test_without_a_cache_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TNA_CACHE", str(tmp_path / "file" / "cache"))
-    finding = one(health.examine(tmp_path), "cache folder")
+    finding = one(checks.examine(tmp_path), "cache folder")
     assert (finding.status, finding.fix) == ("warning", "set TNA_CACHE to a folder that can be written to")
     assert "cannot be written to" in finding.found
 
@@ -100,15 +100,15 @@ def test_no_compiler_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("TNA_NATIVE", "0")
     native.native.cache_clear()
     try:
-        finding = one(health.examine(tmp_path), "compiled kernels")
+        finding = one(checks.examine(tmp_path), "compiled kernels")
     finally:
         native.native.cache_clear()
     assert (finding.status, finding.fix) == ("warning", "unset TNA_NATIVE")
 
 
 def test_whatever_fails_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "_devices", lambda: 1 / 0)
-    assert one(health.examine(tmp_path), "devices").status == "problem"
+    monkeypatch.setattr(checks, "_devices", lambda: 1 / 0)
+    assert one(checks.examine(tmp_path), "devices").status == "problem"
 
 
 def test_the_extras_are_those_of_the_package() -> None:
@@ -118,7 +118,7 @@ def test_the_extras_are_those_of_the_package() -> None:
         pytest.skip("only in a checkout")
     declared = tomllib.loads(path.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     packages = {name: {re.split(r"[<>=]", one)[0] for one in needed} for name, needed in declared.items()}
-    assert {name: set(needed) for name, (needed, _) in health.EXTRAS.items()} == {
+    assert {name: set(needed) for name, (needed, _) in checks.EXTRAS.items()} == {
         name: needed for name, needed in packages.items() if name not in ("test", "bench", "docs", "dev")
     }
 
@@ -132,6 +132,6 @@ def test_a_missing_extra_is_a_warning_with_its_command(tmp_path: Path, monkeypat
         return version(name)
 
     monkeypatch.setattr(importlib.metadata, "version", without)
-    finding = one(health.examine(tmp_path), "extra onnx")
+    finding = one(checks.examine(tmp_path), "extra onnx")
     assert (finding.status, finding.fix) == ("warning", "pip install 'tnacli[onnx]'")
     assert "onnxruntime not installed" in finding.found

@@ -13,6 +13,7 @@ from tests.cli.conftest import Result, Tna
 from tests.cli.test_contract import SCHEMAS, check, undocumented
 from tnacli import errors
 from tnacli.cli.document import finish, hold
+from tnacli.cli.documents.lists import Data, Recipes
 from tnacli.errors import TnaError
 from tnacli.experiment import Experiment, Outcome
 from tnacli.runs.store import RunFolder
@@ -70,7 +71,7 @@ def test_mistakes_have_a_document(
 
 def test_every_kind_of_error_is_in_the_schema() -> None:
     kinds = {one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, TnaError)} - {TnaError}
-    described = SCHEMAS["error"]["properties"]["error"]["properties"]
+    described = SCHEMAS["error"]["$defs"]["Error"]["properties"]
     assert set(described["kind"]["enum"]) == {kind.__name__ for kind in kinds} | {"Bug"}
     assert set(described["exit_code"]["enum"]) == {kind.exit_code for kind in kinds} | {1}
 
@@ -78,7 +79,7 @@ def test_every_kind_of_error_is_in_the_schema() -> None:
 def finished(document: dict[str, Any]) -> list[str]:
     """The finished runs of an ended training, whose document is otherwise that of one that came to its end."""
     check("train", document)
-    assert undocumented(SCHEMAS["train"], document) == set()
+    assert undocumented("train", document) == set()
     return [run["run"] for run in document["runs"]]
 
 
@@ -152,10 +153,10 @@ def test_files_evaluated_before_a_broken_one_are_listed(tna: Tna, trained: Outco
 def test_what_is_held_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
     import sys
 
-    hold({"command": "a", "version": 1})
-    hold({"command": "b", "version": 1})
+    hold(Recipes(recipes=[], overlays=[]))
+    hold(Data(data=[]))
     finish(sys.stdout, [], SystemExit(0))
-    assert json.loads(capsys.readouterr().out) == {"command": "b", "version": 1}
+    assert json.loads(capsys.readouterr().out) == {"command": "data", "version": 1, "data": []}
     finish(sys.stdout, ["train"], SystemExit(0))
     finish(sys.stdout, ["train", "--", "--json"], errors.UsageError("wrong"))
     assert capsys.readouterr().out == ""

@@ -15,7 +15,7 @@ from tnacli.cli.shards import shard, slurm_script
 from tnacli.errors import UsageError
 from tnacli.recipe.identity import Run
 from tnacli.recipe.load import load, plan
-from tnacli.stems import stem_of
+from tnacli.training.branches import stem_of
 
 # A seed's pupils have one teacher, and Table 2's five runs two stems.
 PIECES = {"table2_cifar10": 10, "fig3a_cifar100_kd_alpha": 3, "fig3b_cifar100_kd": 9, "quickstart": 2}

@@ -11,7 +11,7 @@ from tnacli.errors import DataError, UsageError
 from tnacli.recipe.load import Loaded, load, plan
 from tnacli.report.cells import cell_of_folder, cells_of, is_run_folder, recipes_for
 from tnacli.report.published import kd_differences, table3
-from tnacli.report.table import document
+from tnacli.report.table import rows_by_key
 from tnacli.report.tables import NAMES, accuracy_table, alpha_text, table3_report, twin_table
 from tnacli.runs.store import RunFolder
 
@@ -107,7 +107,7 @@ def test_results_of_different_data_are_never_averaged(out: Path, finish: Finish)
         None,
         None,
     )
-    rows = [document(table)["rows"][0] for table in (accuracy_table([cell]), twin_table([cell])) if table is not None]
+    rows = [rows_by_key(table)[0] for table in (accuracy_table([cell]), twin_table([cell])) if table is not None]
     for row in rows:
         assert row["notes"] == "seeds 0, 1, 3, 4 learned from other data than seed 2: no mean"
         assert (row["seeds"], row["planned_seeds"], row["difference"]) == (5, 5, None)

@@ -19,7 +19,7 @@ from tnacli.report.cells import cells_of
 from tnacli.report.distillation import Outcomes, comparison_table, differences_table, methods
 from tnacli.report.effects import Effect, effects_of, judged
 from tnacli.report.published import kd_differences
-from tnacli.report.table import document
+from tnacli.report.table import rows_by_key
 from tnacli.runs.store import RunFolder
 
 NOISE = (0.04, -0.04, 0.02, -0.02, 0.0)
@@ -294,14 +294,14 @@ def test_compare_kd_sets_nothing_of_different_data_side_by_side(out: Path, made:
     for one in methods(loaded, alphas=[1e-5]):
         folders = {run.seed: RunFolder.of(out, run).result for run in one.runs}
         found.append(Outcomes(one, {seed: result for seed, result in folders.items() if result is not None}))
-    rows = {row["method"]: row for row in document(comparison_table(found, {}))["rows"]}
+    rows = {row["method"]: row for row in rows_by_key(comparison_table(found, {}))}
     assert rows["TNA"]["accuracy"] is None
     assert "seeds 0, 2 learned from other data than seed 1" in rows["TNA"]["notes"]
     assert rows["KD"]["accuracy"]["count"] == 3
     assert rows["KD"]["difference"] is None
     assert "KD trained in bf16, baseline trained in fp32" in rows["KD"]["notes"]
     assert rows["KD + CE"]["difference"]["mean"] == pytest.approx(0.73, abs=0.05)
-    differences = document(differences_table(found))["rows"]
+    differences = rows_by_key(differences_table(found))
     assert [(row["first"], row["second"]) for row in differences if row["ours"]] == [("KD + CE", "baseline")]
     assert all(row["notes"] for row in differences if not row["ours"])
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tnacli.report.statistics import Spread
-from tnacli.report.table import Column, Table, csv, document, latex, markdown, text
+from tnacli.report.table import Column, Table, csv, latex, markdown, rows_by_key, text
 
 COLUMNS = (
     Column("name", "name"),
@@ -29,7 +29,7 @@ rows = st.lists(st.tuples(texts, st.none() | spreads, st.none() | numbers, st.no
 def test_csv_and_json_keep_every_value(rows: list[tuple]) -> None:  # type: ignore[type-arg]
     table = Table("t", COLUMNS, tuple(rows))
     read = list(csv_module.DictReader(io.StringIO(csv(table))))
-    found = json.loads(json.dumps(document(table), allow_nan=False))["rows"]
+    found = json.loads(json.dumps(rows_by_key(table), allow_nan=False))
     wide = any(row[1] is not None for row in rows)
     assert len(read) == len(found) == len(rows)
     for row, from_csv, from_json in zip(rows, read, found, strict=True):
@@ -85,7 +85,7 @@ def test_numbers_as_people_read_them(value: object, expected: str) -> None:
 def test_columns_without_values_are_left_out_for_people_only() -> None:
     table = Table("t", COLUMNS, (("a", None, 1.0, None),))
     assert [column.key for column in table.for_people().columns] == ["name", "gap"]
-    assert document(table)["rows"][0].keys() == {"name", "ours", "gap", "same"}
+    assert rows_by_key(table)[0].keys() == {"name", "ours", "gap", "same"}
 
 
 def test_a_row_of_another_length_is_refused() -> None:

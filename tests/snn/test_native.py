@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tnacli import health
+from tnacli.cli import checks
 from tnacli.snn import native
 from tnacli.snn.native import compiled
 
@@ -211,7 +211,7 @@ def test_where_the_cache_does_not_do_a_private_folder_is_used_and_doctor_says_so
     monkeypatch.setattr(native, "_SOURCE", source)
     monkeypatch.setattr(native, "_bind", lambda library: None)
     native.native.cache_clear()
-    (finding,) = health._kernels()
+    (finding,) = checks._kernels()
     assert (finding.status, finding.fix is not None and "TNA_CACHE" in finding.fix) == ("warning", True)
     assert str(shared) in finding.found
     assert why in finding.found

@@ -10,10 +10,9 @@ import torch
 
 from tests.conftest import TINY
 from tests.training.test_loop import StopAfter, run_of, same, tensors
+from tnacli.deploy.from_checkpoint import export_checkpoint
 from tnacli.errors import DivergedError, Stopped, UsageError
 from tnacli.experiment import Experiment, Outcome
-from tnacli.exporting import export_checkpoint
-from tnacli.fine_tuning import compression_run
 from tnacli.packed.file import read_packed
 from tnacli.quant.weights import compressed_layers, compression_mode
 from tnacli.recipe.compression_section import Binary, Compression, Gradual, Ternary
@@ -23,6 +22,7 @@ from tnacli.recipe.objective_section import Solo, Twin
 from tnacli.recipe.schema import Settings
 from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network
 from tnacli.training.events import Compressed, EpochDone, Event
+from tnacli.training.fine_tune import compression_run
 
 STEPS = 4  # an epoch
 FORWARD, BACKWARD = Gradual(over=2), Gradual(order="backward", over=2)

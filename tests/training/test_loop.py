@@ -198,7 +198,7 @@ def test_a_layer_that_comes_out_all_zero_ends_the_run(out: Path) -> None:
 
 def test_changed_data_is_noticed_before_training_goes_on(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where nothing is known of the files, and where only the checkpoint tells."""
-    from tnacli import run_data
+    from tnacli.training import run_data
 
     run = run_of(TINY)
     with pytest.raises(Stopped):
@@ -242,7 +242,7 @@ def test_a_teacher_is_trained_once_and_reused(out: Path) -> None:
 
 
 def test_no_epochs_at_all_is_compression_alone(out: Path, trained_full: Outcome) -> None:
-    from tnacli.fine_tuning import compression_run
+    from tnacli.training.fine_tune import compression_run
 
     checkpoint = load_checkpoint(trained_full.checkpoint)
     run = compression_run(checkpoint, source="x", epochs=0, delta=0.05)

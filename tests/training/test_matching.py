@@ -10,9 +10,9 @@ from tests.conftest import TINY
 from tests.training.test_loop import StopAfter, run_of, same, tensors
 from tnacli.errors import Stopped
 from tnacli.experiment import Experiment
-from tnacli.fine_tuning import compression_run
 from tnacli.recipe.objective_section import Twin
 from tnacli.training.checkpoint import load_checkpoint
+from tnacli.training.fine_tune import compression_run
 
 READ = TINY.model_copy(update={"objective": Twin(alpha=0.05, logits="per_timestep", start=1, ramp="50%")})
 

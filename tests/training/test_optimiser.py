@@ -22,7 +22,6 @@ from tnacli.data.batches import Batches
 from tnacli.data.load import load
 from tnacli.errors import Stopped
 from tnacli.experiment import Experiment
-from tnacli.fine_tuning import compression_run
 from tnacli.quant.weights import compress, latent_state
 from tnacli.recipe.compression_section import Gradual, Ternary
 from tnacli.recipe.objective_section import Twin
@@ -30,6 +29,7 @@ from tnacli.recipe.schema import Schedule, Settings, Train
 from tnacli.seeds import derive
 from tnacli.training.checkpoint import load_checkpoint
 from tnacli.training.events import EpochDone, Event
+from tnacli.training.fine_tune import compression_run
 
 STEPS = 4  # an epoch of TINY
 RATE, GAMMA = 0.02, 0.5

@@ -9,19 +9,19 @@ import torch
 
 from tests.conftest import TINY
 from tests.training.test_loop import StopAfter, run_of, same, tensors
+from tnacli.deploy.from_checkpoint import checkpoint_batches, export_checkpoint
 from tnacli.deploy.library import load_model
 from tnacli.errors import Stopped, UsageError
 from tnacli.evaluation.accuracy import evaluate_network
 from tnacli.evaluation.activity import measure_activity
 from tnacli.experiment import Experiment, Outcome
-from tnacli.exporting import checkpoint_batches, export_checkpoint
-from tnacli.fine_tuning import compression_run
 from tnacli.recipe.compression_section import Ternary
 from tnacli.recipe.objective_section import Features, Sibling, Twin
 from tnacli.recipe.schema import Settings
 from tnacli.snn.network import SpikingNetwork
 from tnacli.training.checkpoint import load_checkpoint, restore_network
 from tnacli.training.events import Event, Warned
+from tnacli.training.fine_tune import compression_run
 
 SIBLINGS = (Sibling(width="200%", timesteps=5), Sibling(spiking=False), Sibling(layout="4C3-AP2-8C3-AP4"))
 MIXED = TINY.model_copy(

@@ -119,7 +119,7 @@ def _extra_parameters(compared: list[Method]) -> dict[str, int | None]:
 
     def parameters(settings: Settings) -> int | None:
         found = sizes(settings)
-        return None if found is None else found["parameters"]
+        return None if found is None else found.parameters
 
     base = parameters(compared[0].runs[0].settings)
     extra: dict[str, int | None] = {}
@@ -132,14 +132,16 @@ def _extra_parameters(compared: list[Method]) -> dict[str, int | None]:
 
 
 def _show(output: Output, recipe: str, tables: list[Table], trained: Trained) -> None:
-    from tnacli.report.table import document
+    from tnacli.report.table import rows_by_key
 
     if output.as_json:
-        comparison, differences = map(document, tables)
-        output.document(
-            {"command": "compare-kd", "version": 1, "recipe": recipe, "methods": comparison["rows"],
-             "differences": differences["rows"], "diverged": trained.as_json()}
-        )  # fmt: skip
+        from tnacli.cli.documents.training import ComparedMethod, CompareKD, Difference
+
+        compared, differences = map(rows_by_key, tables)
+        output.document(CompareKD(
+            recipe=recipe, methods=[ComparedMethod.model_validate(row) for row in compared],
+            differences=[Difference.model_validate(row) for row in differences], diverged=trained.document(),
+        ))  # fmt: skip
         return
     for table in tables if trained.outcomes or trained.diverged else ():
         shown = table.for_people()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TextIO, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
 from rich import box
 from rich.cells import cell_len
@@ -15,6 +15,9 @@ from rich.table import Table
 
 from tnacli.cli import document
 from tnacli.cli.streams import encodable
+
+if TYPE_CHECKING:
+    from tnacli.cli.documents.base import Document
 
 # In a pipe nothing may be wrapped or cut: rich is told of a very wide terminal, and pads nothing to it.
 PIPE_WIDTH = 100_000
@@ -55,7 +58,7 @@ class Output:
         """A warning; shown even when quiet."""
         self.stderr.print(f"[yellow]warning:[/] {escape(message)}")
 
-    def document(self, value: document.Value) -> None:
+    def document(self, value: Document | list[Document]) -> None:
         """The one JSON document of a command so far; printed when it ends."""
         document.hold(value)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Annotated
 
 import typer
@@ -35,8 +34,9 @@ def data(
     output = Output(as_json)
     found = [status(name, data_root) for name in DATASETS if name not in OWN]
     if as_json:
-        sets = [{**dataclasses.asdict(s), "path": None if s.path is None else str(s.path)} for s in found]
-        output.document({"command": "data", "version": 1, "data": sets})
+        from tnacli.cli.documents.lists import Data, DataSet
+
+        output.document(Data(data=[DataSet.model_validate(one) for one in found]))
         return
     output.table(
         "data sets",

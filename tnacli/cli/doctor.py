@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -28,21 +27,16 @@ def doctor(
 
       tna doctor --data-root ~/data --json
     """
-    from tnacli.health import examine
+    from tnacli.cli.checks import examine
 
     output = Output(as_json)
     found = examine(out, data_root)
     counts = {status: sum(one.status == status for one in found) for status in ("ok", "warning", "problem")}
     if as_json:
-        output.document(
-            {
-                "command": "doctor",
-                "version": 1,
-                "warnings": counts["warning"],
-                "problems": counts["problem"],
-                "checks": [dataclasses.asdict(one) for one in found],
-            }
-        )
+        from tnacli.cli.documents.lists import Check, Doctor
+
+        checks = [Check.model_validate(one) for one in found]
+        output.document(Doctor(warnings=counts["warning"], problems=counts["problem"], checks=checks))
     else:
         rows = [[one.name, one.status, one.found, one.fix] for one in found]
         output.table("", ["check", "", "found", "what to do"], rows)

@@ -8,16 +8,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from tnacli.errors import TnaError
 
-Value = dict[str, Any] | list[dict[str, Any]]
+if TYPE_CHECKING:
+    from tnacli.cli.documents.base import Document, Error
 
-_held: list[Value] = []
+_held: list[Document | list[Document]] = []
 
 
-def hold(value: Value) -> None:
+def hold(value: Document | list[Document]) -> None:
     """Have `value` printed at the end, in place of what was held before."""
     _held[:] = [value]
 
@@ -25,33 +26,46 @@ def hold(value: Value) -> None:
 def finish(stream: TextIO, arguments: Sequence[str], end: BaseException) -> None:
     """Print to `stream` what is held, and what `end` says if it is an error that `arguments` ask to have as a document.
 
-    A dictionary gets the key `error`. A list, of several files, becomes `finished` in a document of its own.
+    A document gets the key `error`. A list, of several files, becomes `finished` in a document of its own.
     """
     held = _held.pop() if _held else None
-    error = _error(end)
-    if error is not None and (held is not None or _asked(arguments)):
-        facts: dict[str, Any] = {"command": _command(arguments), "version": 1}
-        if isinstance(held, list):
-            facts["finished"] = held
-        held = {**facts, **(held if isinstance(held, dict) else {}), "error": error}
-    if held is not None:
-        stream.write(json.dumps(held, indent=2, allow_nan=False) + "\n")
+    value: dict[str, Any] | list[dict[str, Any]]
+    if isinstance(end, SystemExit) and not end.code:
+        if held is None:
+            return
+        value = [one.plain() for one in held] if isinstance(held, list) else held.plain()
+    elif held is not None or _asked(arguments):
+        value = _failed(held, arguments, _error(end)).plain()
+    else:
+        return
+    stream.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def _error(end: BaseException) -> dict[str, Any] | None:
-    """Kind, message and exit code of what ended the command; None for a good end."""
+def _failed(held: Document | list[Document] | None, arguments: Sequence[str], error: Error) -> Document:
+    from tnacli.cli.documents.base import Failed
+
+    if held is None or isinstance(held, list):
+        finished = None if held is None else [one.plain() for one in held]
+        return Failed(command=_command(arguments), finished=finished, error=error)
+    return held.model_copy(update={"error": error})
+
+
+def _error(end: BaseException) -> Error:
+    """Kind, message and exit code of what ended the command."""
+    from tnacli.cli.documents.base import Error
+
     reason: BaseException | None = end
     if isinstance(end, SystemExit):
-        if not end.code:
-            return None
         reason = end.__cause__ or end.__context__  # what a signal's handler, or Typer, made the process end for
     if isinstance(reason, TnaError):
-        return {"kind": type(reason).__name__, "message": str(reason), "exit_code": reason.exit_code}
+        return Error.model_validate(
+            {"kind": type(reason).__name__, "message": str(reason), "exit_code": reason.exit_code}
+        )
     if (
         message := getattr(reason, "format_message", None)
     ) is not None:  # Click's, which Typer may bring under its own name
-        return {"kind": "UsageError", "message": message(), "exit_code": 2}
-    return {"kind": "Bug", "message": f"{type(end).__name__}: {end}", "exit_code": 1}
+        return Error(kind="UsageError", message=message(), exit_code=2)
+    return Error(kind="Bug", message=f"{type(end).__name__}: {end}", exit_code=1)
 
 
 def _asked(arguments: Sequence[str]) -> bool:

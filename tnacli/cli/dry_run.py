@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from math import prod
 from pathlib import Path
-from typing import Any
 
 from tnacli.cli.console import Output, size_text
+from tnacli.cli.documents.training import Costs, MatchingWeight, PlannedRun, Sizes, TrainDryRun
 from tnacli.recipe.costs import costs
 from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.describe import resolved
@@ -25,14 +24,7 @@ from tnacli.runs.store import RunFolder
 def show(output: Output, loaded: Loaded, runs: tuple[Run, ...], out: Path) -> None:
     """Print the plan; nothing is loaded, built or written."""
     if output.as_json:
-        output.document(
-            {
-                "command": "train --dry-run",
-                "version": 1,
-                "recipe": loaded.recipe.name,
-                "runs": [_record(run, out) for run in runs],
-            }
-        )
+        output.document(TrainDryRun(recipe=loaded.recipe.name, runs=[_planned(run, out) for run in runs]))
         return
     names = list(dict.fromkeys(run.name for run in runs))
     by_name = {run.name: run for run in runs}
@@ -53,16 +45,16 @@ def show(output: Output, loaded: Loaded, runs: tuple[Run, ...], out: Path) -> No
     output.table(f"{loaded.recipe.name}: settings", ["key", "run", "value", "from"], table)
     rows: list[list[object]] = []
     for run in runs:
-        record = _record(run, out)
-        size, unknown = record["size"], "depends on your " + ("data" if run.settings.model.build is None else "code")
+        planned = _planned(run, out)
+        size, unknown = planned.size, "depends on your " + ("data" if run.settings.model.build is None else "code")
         rows.append([
-            run.name, run.seed, record["status"], f"{size['parameters']:,}" if size else unknown,
-            size_text(size["checkpoint_bytes"]) if size else "",
-            size_text(size["packed_bytes"]) if size and size["packed_bytes"] else "", *_costs_texts(run.settings),
-            record["folder"],
+            run.name, run.seed, planned.status, f"{size.parameters:,}" if size else unknown,
+            size_text(size.checkpoint_bytes) if size else "",
+            size_text(size.packed_bytes) if size and size.packed_bytes else "", *_costs_texts(run.settings),
+            planned.folder,
         ])  # fmt: skip
-        if record["data_changed"]:
-            output.say(f"{run.name} seed {run.seed}: data files changed since: {record['data_changed']}")
+        if planned.data_changed:
+            output.say(f"{run.name} seed {run.seed}: data files changed since: {planned.data_changed}")
     numbers = ("parameters", "checkpoint", "packed 2-bit", "FLOP a sample", "FLOP in all", "memory of a step")
     output.table(
         f"{loaded.recipe.name}: runs", ["run", "seed", "status", *numbers, "folder"], rows, right=("seed", *numbers)
@@ -78,33 +70,39 @@ def show(output: Output, loaded: Loaded, runs: tuple[Run, ...], out: Path) -> No
         output.say("values not shown are defaults; -v shows them all")
 
 
-def _matching(settings: Settings) -> dict[str, Any] | None:
+def _matching(settings: Settings) -> MatchingWeight | None:
     """How much the matching loss weighs, in a unit that does not depend on `reduction`; None without one."""
     objective = settings.objective
     if isinstance(objective, Solo):
         return None
-    weight = weight_in_batch_means(objective, settings.train.batch_size, DATASETS[settings.data.name].classes)
-    known = not isinstance(weight, str)
-    return {"weight_in_batch_means": weight if known else None, "why_not": None if known else weight}
+    found = weight_in_batch_means(objective, settings.train.batch_size, DATASETS[settings.data.name].classes)
+    weight, why_not = (None, found) if isinstance(found, str) else (found, None)
+    return MatchingWeight(weight_in_batch_means=weight, why_not=why_not)
 
 
 def _matched(run: Run) -> tuple[object, ...] | None:
     objective, found = run.settings.objective, _matching(run.settings)
     if isinstance(objective, Solo) or found is None:
         return None
-    weight = found["weight_in_batch_means"]
-    return run.name, f"{objective.alpha:g}", objective.reduction, found["why_not"] if weight is None else f"{weight:g}"
+    weight = found.weight_in_batch_means
+    return run.name, f"{objective.alpha:g}", objective.reduction, found.why_not if weight is None else f"{weight:g}"
 
 
-def _record(run: Run, out: Path) -> dict[str, Any]:
+def _planned(run: Run, out: Path) -> PlannedRun:
     folder, found = RunFolder.of(out, run), costs(run.settings)
-    return {
-        "run": run.name, "seed": run.seed, "identity": run.identity, "status": folder.status, "folder": str(folder.path),
-        "altered": list(run.altered), "size": sizes(run.settings),
-        "data_changed": data_changed(run.settings.data, folder.learned_from) or None,
-        "costs": None if found is None else asdict(found), "matching": _matching(run.settings),
-        "settings": run.settings.model_dump(mode="json"),
-    }  # fmt: skip
+    return PlannedRun(
+        run=run.name,
+        seed=run.seed,
+        identity=run.identity,
+        status=folder.status,
+        folder=folder.path,
+        altered=run.altered,
+        size=sizes(run.settings),
+        data_changed=data_changed(run.settings.data, folder.learned_from) or None,
+        costs=None if found is None else Costs.model_validate(found),
+        matching=_matching(run.settings),
+        settings=run.settings,
+    )
 
 
 def _costs_texts(settings: Settings) -> tuple[str, str, str]:
@@ -115,7 +113,7 @@ def _costs_texts(settings: Settings) -> tuple[str, str, str]:
     return f"{found.sample_flop:.2g}", "" if found.run_flop is None else f"{found.run_flop:.2g}", memory
 
 
-def sizes(settings: Settings) -> dict[str, int | None] | None:
+def sizes(settings: Settings) -> Sizes | None:
     """Parameters of all trained networks, bytes of a checkpoint with its optimiser, bytes of the base packed at 2 bits.
 
     Maps between features, which are few, are not counted. None where the input's shape is only known from the user's own
@@ -140,11 +138,8 @@ def sizes(settings: Settings) -> dict[str, int | None] | None:
     )
     # Adam keeps two moments a parameter.
     checkpoint = 4 * (3 * parameters + buffers)
-    return {
-        "parameters": parameters,
-        "checkpoint_bytes": checkpoint,
-        "packed_bytes": packed_bytes(base) if settings.compression else None,
-    }
+    packed = packed_bytes(base) if settings.compression else None
+    return Sizes(parameters=parameters, checkpoint_bytes=checkpoint, packed_bytes=packed)
 
 
 def packed_bytes(shapes: tuple[LayerShape, ...]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,9 @@ from tnacli.cli import completion, options
 from tnacli.cli.console import Output, duration_text, size_text
 
 if TYPE_CHECKING:
+    from tnacli.cli.documents.files import Evaluate
     from tnacli.cli.measured import Measured
+    from tnacli.evaluation.energy import Activity
 
 _SPLITS = ("test", "train", "validation")
 
@@ -123,7 +125,7 @@ def evaluate(
     if ternary and not any(checkpoints):
         raise UsageError("a packed file is ternary or binary already; --ternary applies to checkpoints")
     load_torch()
-    records = []
+    records: list[Evaluate] = []
     for file, of_training in zip(files, checkpoints, strict=True):
         started = time.perf_counter()
         if of_training:
@@ -138,17 +140,13 @@ def evaluate(
 
             activities = measure_activity(measured.network, measured.batches.epoch(0), prices)
             if plot is not None:
-                title = f"{file.name}, {measured.about['data']}"
+                title = f"{file.name}, {measured.about.data}"
                 draw(plot, activities, measured.network, measured.batches, title)
-        records.append(_record(file, measured, split, time.perf_counter() - started))
-        enough = None if min_accuracy is None else measured.result.accuracy >= min_accuracy
-        records[-1] |= {"min_accuracy": min_accuracy, "enough": enough}
-        if activities is not None:
-            records[-1]["activity"] = activities.as_json()
+        records.append(_record(measured, split, time.perf_counter() - started, min_accuracy, activities))
         if ternary and not measured.compressed:
             output.say(f"{file} has ternary weights already; --ternary changes nothing there")
         if as_json:
-            output.document(records[0] if len(files) == 1 else records)
+            output.document(records[0] if len(files) == 1 else [*records])
     if not as_json:
         _table(output, records)
         if activities is not None:
@@ -156,31 +154,36 @@ def evaluate(
         elif len(files) == 1 and measured.result.firing_rate:
             _rates(output, measured)
         for record in records:
-            who = f"{record['file']}: " if len(files) > 1 else ""
-            if record["altered"]:
-                output.say(f"{who}trained {'; '.join(record['altered'])}")
-            for note in record["notes"]:
+            who = f"{record.file}: " if len(files) > 1 else ""
+            if record.altered:
+                output.say(f"{who}trained {'; '.join(record.altered)}")
+            for note in record.notes:
                 output.say(f"{who}{note}")
-    low = [f"{r['file']}: {r['accuracy']:g} % on {r['split']}" for r in records if r["enough"] is False]
+    low = [f"{r.file}: {r.accuracy:g} % on {r.split}" for r in records if r.enough is False]
     if low:
         raise ToleranceError(
             "\n".join([f"{len(low)} of {len(records)} files are below --min-accuracy {min_accuracy:g}:", *low])
         )
 
 
-def _record(file: Path, measured: Measured, split: str, seconds: float) -> dict[str, Any]:
+def _record(
+    measured: Measured, split: str, seconds: float, min_accuracy: float | None, activities: Activity | None
+) -> Evaluate:
+    from tnacli.cli.documents.files import Evaluate
+
     result = measured.result
-    return {
-        "command": "evaluate", "version": 1, "file": str(file), **measured.about, "split": split, "samples": result.samples,
-        "accuracy": result.accuracy, "top5": result.top5, "loss": result.loss, "firing_rate": result.firing_rate,
-        "seconds": seconds,
-    }  # fmt: skip
+    return Evaluate.model_validate({
+        **dict(measured.about), "split": split, "samples": result.samples, "accuracy": result.accuracy, "top5": result.top5,
+        "loss": result.loss, "firing_rate": result.firing_rate, "seconds": seconds, "min_accuracy": min_accuracy,
+        "enough": None if min_accuracy is None else result.accuracy >= min_accuracy,
+        "activity": None if activities is None else activities.as_json(),
+    })  # fmt: skip
 
 
-def _table(output: Output, records: Sequence[dict[str, Any]]) -> None:
+def _table(output: Output, records: Sequence[Evaluate]) -> None:
     rows = [
-        [r["file"], r["weights"], size_text(Path(r["file"]).stat().st_size), r["data"], r["split"], r["samples"],
-         f"{r['accuracy']:.2f}", f"{r['top5']:.2f}", f"{r['loss']:.4f}", duration_text(r["seconds"])]
+        [r.file, r.weights, size_text(r.file.stat().st_size), r.data, r.split, r.samples,
+         f"{r.accuracy:.2f}", f"{r.top5:.2f}", f"{r.loss:.4f}", duration_text(r.seconds)]
         for r in records
     ]  # fmt: skip
     output.table(

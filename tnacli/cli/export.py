@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,7 +75,7 @@ def export(
     from tnacli.errors import UsageError
 
     load_torch()
-    from tnacli.exporting import ENCODINGS, FORMATS, deploy_checkpoint, export_checkpoint
+    from tnacli.deploy.from_checkpoint import ENCODINGS, FORMATS, deploy_checkpoint, export_checkpoint
 
     output = Output(as_json, quiet)
     if form not in _NAMES:
@@ -93,8 +94,10 @@ def export(
             checkpoint, destination, form, samples=samples, data_root=data_root, trusted=trust_build
         )
         if as_json:
-            facts = {"command": "export", "version": 1, "checkpoint": str(checkpoint)}
-            output.document({**facts, **deployed.as_json()})
+            from tnacli.cli.documents.files import OtherExport
+
+            values = dataclasses.asdict(deployed)
+            output.document(OtherExport(checkpoint=checkpoint, format=values.pop("form"), **values))
         else:
             _show(output, deployed)
         return
@@ -103,8 +106,11 @@ def export(
         checkpoint, destination, encoding=encoding, samples=samples, data_root=data_root, trusted=trust_build
     )
     if as_json:
-        facts = {"command": "export", "version": 1, "checkpoint": str(checkpoint), "format": form, "encoding": encoding}
-        output.document({**facts, **done.as_json()})
+        from tnacli.cli.documents.files import PackedExport
+
+        output.document(
+            PackedExport.model_validate({"checkpoint": checkpoint, "encoding": encoding, **dataclasses.asdict(done)})
+        )
         return
     compared = f"{done.weights:,} weights equal"
     if done.accuracy is not None:

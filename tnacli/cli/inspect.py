@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tnacli.cli import options
 from tnacli.cli.console import Output, size_text
+
+if TYPE_CHECKING:
+    from tnacli.cli.documents.files import Checkpoint, Packed
 
 
 def inspect(
@@ -31,50 +34,61 @@ def inspect(
     output = Output(as_json)
     require_network(file)
     if is_archive(file):
-        facts, layers = _checkpoint(file, trust_build)
+        found: Checkpoint | Packed = _checkpoint(file, trust_build)
     else:
         options.refuse_trust(trust_build)
-        facts, layers = _packed(file)
+        found = _packed(file)
     if as_json:
-        output.document({"command": "inspect", "version": 1, "file": str(file), **facts, "layers": layers})
+        output.document(found)
         return
-    known = {key: value for key, value in facts.items() if value is not None}
+    apart = {"command", "version", "file", "layers"}
+    known = {key: value for key, value in found.plain().items() if value is not None and key not in apart}
     output.table("", ["", ""], [[_label(key), _shown(key, value)] for key, value in known.items()])
     columns = ["layer", "weights", "shape", "-1 %", "0 %", "+1 %", "stored", "as fp32"]
     rows = [
-        [layer["name"], layer["encoding"], "x".join(map(str, layer["shape"])),
-         *(["", "", ""] if layer["shares"] is None else [f"{100 * s:.1f}" for s in layer["shares"]]),
-         size_text(layer["size_bytes"]), size_text(layer["fp32_bytes"])]
-        for layer in layers
+        [layer.name, layer.encoding, "x".join(map(str, layer.shape)),
+         *(["", "", ""] if layer.shares is None else [f"{100 * s:.1f}" for s in layer.shares]),
+         size_text(layer.size_bytes), size_text(layer.fp32_bytes)]
+        for layer in found.layers
     ]  # fmt: skip
     output.table("", columns, rows, right=columns[3:])
 
 
-def _packed(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _packed(file: Path) -> Packed:
+    from tnacli.cli.documents.files import Layer, Packed
     from tnacli.packed.file import read_packed
     from tnacli.packed.network import layer_sizes
 
     network = read_packed(file)
     about, sizes = network.about, layer_sizes(network)
-    facts: dict[str, Any] = {
-        "kind": "packed", "version_of_format": about.version, "created_by": about.created_by,
-        "size_bytes": file.stat().st_size, "fp32_bytes": sum(size.fp32_bytes for size in sizes),
-        "input": f"{about.input.kind} {about.input.channels}x{about.input.size[0]}x{about.input.size[1]}",
-        "classes": len(about.labels), "timesteps": about.timesteps, "decay": about.neuron.decay,
-        "threshold": about.neuron.threshold, "readout_leak": about.readout.leak, **about.origin.model_dump(mode="json"),
-    }  # fmt: skip
-    layers = [
-        {"name": s.name, "encoding": s.encoding, "shape": list(s.weight), "shares": None if s.shares is None else list(s.shares),
-         "size_bytes": s.size_bytes, "fp32_bytes": s.fp32_bytes}
-        for s in sizes
-    ]  # fmt: skip
-    return facts, layers
+    return Packed(
+        file=file,
+        version_of_format=about.version,
+        created_by=about.created_by,
+        size_bytes=file.stat().st_size,
+        fp32_bytes=sum(size.fp32_bytes for size in sizes),
+        input=f"{about.input.kind} {about.input.channels}x{about.input.size[0]}x{about.input.size[1]}",
+        classes=len(about.labels),
+        timesteps=about.timesteps,
+        decay=about.neuron.decay,
+        threshold=about.neuron.threshold,
+        readout_leak=about.readout.leak,
+        **dict(about.origin),
+        layers=[
+            Layer(
+                name=size.name, encoding=size.encoding, shape=size.weight, shares=size.shares, size_bytes=size.size_bytes,
+                fp32_bytes=size.fp32_bytes,
+            )
+            for size in sizes
+        ],
+    )  # fmt: skip
 
 
-def _checkpoint(file: Path, trusted: str | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _checkpoint(file: Path, trusted: str | None) -> Checkpoint:
     from tnacli.cli.loading import load_torch
 
     load_torch()
+    from tnacli.cli.documents.files import Checkpoint, Layer
     from tnacli.quant.weights import compressed_layers, weight_shares
     from tnacli.snn.network import SpikingNetwork
     from tnacli.training.checkpoint import load_checkpoint, restore_network
@@ -82,31 +96,40 @@ def _checkpoint(file: Path, trusted: str | None) -> tuple[dict[str, Any], list[d
     checkpoint = load_checkpoint(file)
     metadata = checkpoint.metadata
     network = restore_network(checkpoint, trusted=trusted, source=str(file))
-    model = network.described
-    shares = weight_shares(network)
-    facts: dict[str, Any] = {
-        "kind": "checkpoint", "created_by": f"tnacli {metadata.versions.tnacli}, torch {metadata.versions.torch}",
-        "size_bytes": file.stat().st_size,
-        "parameters": sum(p.numel() for p in network.parameters()), "networks": checkpoint.networks(),
-        "input": f"{metadata.kind} {metadata.channels}x{metadata.size[0]}x{metadata.size[1]}", "classes": len(metadata.classes),
-        "timesteps": network.timesteps, "decay": network.model.neuron.decay,
-        "threshold": network.model.neuron.threshold if model.spiking else None,
-        "readout_leak": network.readout.leak if isinstance(network, SpikingNetwork) else None,
-        "layout": None if model.build else model.layout, "build": model.function, "data_set": metadata.data.name,
-        "recipe": metadata.recipe, "run": metadata.run, "seed": metadata.seed,
-        "identity": metadata.identity, "altered": list(metadata.altered),
-        "epoch": metadata.state.epoch, "step": metadata.state.step, "epochs": checkpoint.settings.train.epochs,
-    }  # fmt: skip
-    modes = compressed_layers(network)
+    model, modes, shares = network.described, compressed_layers(network), weight_shares(network)
     layers = []
     for name, shape in network.weight_shapes.items():
         share = shares.get(name)
-        layers.append(
-            {"name": name, "encoding": modes.get(name, "fp32"), "shape": list(shape),
-             "shares": [share.negative, share.zero, share.positive] if share else None,
-             "size_bytes": 4 * prod(shape), "fp32_bytes": 4 * prod(shape)}
-        )  # fmt: skip
-    return facts, layers
+        layers.append(Layer(
+            name=name, encoding=modes.get(name, "fp32"), shape=shape,
+            shares=None if share is None else (share.negative, share.zero, share.positive),
+            size_bytes=4 * prod(shape), fp32_bytes=4 * prod(shape),
+        ))  # fmt: skip
+    return Checkpoint(
+        file=file,
+        created_by=f"tnacli {metadata.versions.tnacli}, torch {metadata.versions.torch}",
+        size_bytes=file.stat().st_size,
+        parameters=sum(p.numel() for p in network.parameters()),
+        networks=checkpoint.networks(),
+        input=f"{metadata.kind} {metadata.channels}x{metadata.size[0]}x{metadata.size[1]}",
+        classes=len(metadata.classes),
+        timesteps=network.timesteps,
+        decay=network.model.neuron.decay,
+        threshold=network.model.neuron.threshold if model.spiking else None,
+        readout_leak=network.readout.leak if isinstance(network, SpikingNetwork) else None,
+        layout=None if model.build else model.layout,
+        build=model.function,
+        data_set=metadata.data.name,
+        recipe=metadata.recipe,
+        run=metadata.run,
+        seed=metadata.seed,
+        identity=metadata.identity,
+        altered=metadata.altered,
+        epoch=metadata.state.epoch,
+        step=metadata.state.step,
+        epochs=metadata.settings.train.epochs,
+        layers=layers,
+    )
 
 
 def _label(key: str) -> str:

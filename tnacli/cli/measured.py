@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tnacli.cli.console import Output
+from tnacli.cli.documents.files import MeasuredFile
 
 if TYPE_CHECKING:
     from tnacli.data.batches import Batches
@@ -25,7 +26,7 @@ class Measured:
     `compressed` says that the network of a full-precision checkpoint was made ternary for it.
     """
 
-    about: dict[str, Any]
+    about: MeasuredFile
     result: Evaluation
     network: Network | PackedNetwork
     batches: Batches
@@ -38,9 +39,9 @@ def measure_checkpoint(
 ) -> Measured:  # fmt: skip
     """A network of a checkpoint on its data, with `ternary` compressed first if it is not. Raises UsageError for options that
     it has no use for, FileFormatError and DataError for a file or data that cannot be read."""
+    from tnacli.deploy.from_checkpoint import checkpoint_batches, same_data
     from tnacli.errors import UsageError
     from tnacli.evaluation.accuracy import evaluate_network
-    from tnacli.exporting import checkpoint_batches, same_data
     from tnacli.quant.weights import compress, compression_mode
     from tnacli.recipe.compression_section import Ternary
     from tnacli.training.checkpoint import load_checkpoint, restore_network
@@ -65,13 +66,13 @@ def measure_checkpoint(
     )
     same, note = same_data(checkpoint, batches, split=split, samples=samples, data_root=data_root)
     metadata = checkpoint.metadata
-    facts = {
-        "kind": "checkpoint", "network": name, "weights": compression_mode(restored) or "fp32", "data": metadata.data.name,
-        "recipe": metadata.recipe, "run": metadata.run, "seed": metadata.seed, "altered": list(metadata.altered),
-        "epoch": metadata.state.epoch, "device": str(target), "same_data": same, "notes": [note] if note else [],
-    }  # fmt: skip
+    about = MeasuredFile(
+        file=file, kind="checkpoint", network=name, weights=compression_mode(restored) or "fp32", data=metadata.data.name,
+        recipe=metadata.recipe, run=metadata.run, seed=metadata.seed, altered=metadata.altered, epoch=metadata.state.epoch,
+        device=str(target), same_data=same, notes=(note,) if note else (),
+    )  # fmt: skip
     restored.to(target)
-    return Measured(facts, evaluate_network(restored, batches.epoch(0)), restored, batches, compressing)
+    return Measured(about, evaluate_network(restored, batches.epoch(0)), restored, batches, compressing)
 
 
 def measure_packed(
@@ -106,15 +107,15 @@ def measure_packed(
     engine = PackedSNN(packed)
     for layer, reason in engine.fallbacks.items():
         output.say(f"{layer} runs in fp32: {reason}")
-    facts = {
-        "kind": "packed", "network": "base", "weights": "binary" if binary else "ternary",
-        "data": about.origin.data_set, "recipe": about.origin.recipe, "run": about.origin.run, "seed": about.origin.seed,
-        "altered": list(about.origin.altered), "device": "cpu",
-        "same_data": None, "notes": [],  # a packed file does not say which samples there were
-    }  # fmt: skip
+    origin = about.origin
+    measured = MeasuredFile(
+        file=file, kind="packed", network="base", weights="binary" if binary else "ternary", data=origin.data_set,
+        recipe=origin.recipe, run=origin.run, seed=origin.seed, altered=origin.altered, device="cpu",
+        same_data=None, notes=(),  # a packed file does not say which samples there were
+    )  # fmt: skip
     counts = SpikeCounts()
     result = measure(lambda inputs: engine(inputs, counts.add), batches.epoch(0))
-    return Measured(facts, dataclasses.replace(result, firing_rate=counts.rates()), packed, batches)
+    return Measured(measured, dataclasses.replace(result, firing_rate=counts.rates()), packed, batches)
 
 
 def _data(file: Path, about: Document) -> Data:

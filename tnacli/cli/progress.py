@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.live import Live
@@ -15,10 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from tnacli.cli.console import Output, duration_text
-from tnacli.quant.weights import Shares
 from tnacli.recipe.identity import Run
 from tnacli.runs.result import RunResult
 from tnacli.training import events as ev
+
+if TYPE_CHECKING:
+    from tnacli.quant.weights import Shares
 
 _STOPPING = "stopping after this step; saving ..."
 _SHORT = {

@@ -43,14 +43,10 @@ def recipes(
         return
     found, overlays = list_recipes(), list_overlays()
     if as_json:
-        output.document(
-            {
-                "command": "recipes",
-                "version": 1,
-                "recipes": [{"name": e.name, "title": e.title, "path": str(e.path)} for e in found],
-                "overlays": [{"name": e.name, "title": e.title, "path": str(e.path)} for e in overlays],
-            }
-        )
+        from tnacli.cli.documents.lists import Entry, Recipes
+
+        listed, laid_over = ([Entry.model_validate(one) for one in entries] for entries in (found, overlays))
+        output.document(Recipes(recipes=listed, overlays=laid_over))
         return
     output.table("recipes", ["name", "what it is"], [[entry.name, entry.title] for entry in found])
     output.table("overlays (--with)", ["name", "what it does"], [[entry.name, entry.title] for entry in overlays])

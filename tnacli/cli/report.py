@@ -13,6 +13,7 @@ from tnacli.cli import completion, options
 from tnacli.cli.console import Output
 
 if TYPE_CHECKING:
+    from tnacli.cli.documents.lists import Report
     from tnacli.report.contents import Group, Tables
 
 _SUFFIXES = {".md": "md", ".csv": "csv", ".tex": "latex", ".json": "json"}
@@ -182,10 +183,8 @@ def _hints(groups: Sequence[Group], out: Path) -> list[str]:
 
 
 def _print(output: Output, format: str, groups: Sequence[Group], tables: Tables) -> None:
-    from tnacli.report.contents import report_document
-
     if format == "json":
-        output.document(report_document(groups, tables))
+        output.document(_document(groups, tables))
     elif format != "rich":
         output.stdout.file.write(_text(format, tables))
     for table in tables.all if format == "rich" else ():
@@ -198,6 +197,33 @@ def _print(output: Output, format: str, groups: Sequence[Group], tables: Tables)
             output.say(note, style="dim")
 
 
+def _document(groups: Sequence[Group], tables: Tables) -> Report:
+    from tnacli.cli.documents import lists
+    from tnacli.report.check import counts
+    from tnacli.report.contents import all_cells
+    from tnacli.report.table import rows_by_key
+
+    cells = all_cells(groups)
+    return lists.Report(
+        tables=[
+            lists.Table(
+                title=table.title,
+                columns=[lists.Column(key=column.key, title=column.title) for column in table.columns],
+                rows=rows_by_key(table),
+                notes=table.notes,
+            )
+            for table in tables.numbers
+        ],
+        effects=[lists.Effect.model_validate(row) for table in tables.effects for row in rows_by_key(table)],
+        counts=lists.Counts.model_validate(counts(cells, tables.judged)),
+        changed_data=[
+            lists.ChangedData(recipe=cell.recipe, run=cell.name, seed=seed, folder=cell.folders[seed].path, changes=how)
+            for cell in cells
+            for seed, how in cell.changed_files.items()
+        ],
+    )
+
+
 def _text(format: str, tables: Tables) -> str:
     from tnacli.report.table import csv, latex, markdown
 
@@ -208,7 +234,7 @@ def _save(path: Path, groups: Sequence[Group], tables: Tables, figure: str | Non
     import json
 
     from tnacli.errors import UsageError
-    from tnacli.report.contents import all_cells, report_document
+    from tnacli.report.contents import all_cells
     from tnacli.report.curves import METRICS, curves
     from tnacli.report.plots import PICTURES, save_figure, save_panels
     from tnacli.storage import write_atomically
@@ -229,7 +255,9 @@ def _save(path: Path, groups: Sequence[Group], tables: Tables, figure: str | Non
         made_by = f"written by tnacli {__version__}"
         write_atomically(path, page(title, description, cells, tables.effects, made_by=made_by).encode())
     elif suffix == ".json":
-        write_atomically(path, (json.dumps(report_document(groups, tables), indent=2, allow_nan=False) + "\n").encode())
+        write_atomically(
+            path, (json.dumps(_document(groups, tables).plain(), indent=2, allow_nan=False) + "\n").encode()
+        )
     elif suffix in _SUFFIXES:
         write_atomically(path, _text(_SUFFIXES[suffix], tables).encode())
     else:

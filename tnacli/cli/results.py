@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from tnacli.cli.console import Output, duration_text, size_text
 from tnacli.report.alike import disagreement
@@ -12,9 +12,10 @@ from tnacli.report.marks import marks
 from tnacli.report.statistics import spread
 
 if TYPE_CHECKING:
+    from tnacli.cli.documents.training import TrainedRun
     from tnacli.cli.running import Diverged, Trained
+    from tnacli.deploy.from_checkpoint import Exported
     from tnacli.experiment import Outcome
-    from tnacli.exporting import Exported
 
 WEIGHTS = {None: "fp32", "ternary": "ternary", "binary": "binary"}
 
@@ -24,13 +25,15 @@ def show_results(
     trained: Trained,
     paper: Mapping[str, float],
     *,
-    command: str = "train",
+    command: Literal["train", "ternarize"] = "train",
 ) -> None:
     """Show what runs came to, if any; `paper` is the paper's accuracy in % by name of the run."""
     outcomes, packed = trained.outcomes, trained.packed
     if output.as_json:
+        from tnacli.cli.documents.training import Train
+
         runs = [_record(o, packed.get(o.run.identity)) for o in outcomes]
-        output.document({"command": command, "version": 1, "runs": runs, "diverged": trained.as_json()})
+        output.document(Train(command=command, runs=runs, diverged=trained.document()))
         return
     if not outcomes and not trained.diverged:
         return
@@ -112,18 +115,19 @@ def _apart(group: Sequence[Outcome]) -> str | None:
     return disagreement({outcome.run.seed: outcome.result for outcome in group})
 
 
-def _record(outcome: Outcome, exported: Exported | None) -> dict[str, Any]:
-    keep = ("recipe", "run", "seed", "identity", "altered", "data", "compressed", "accuracy", "loss", "firing_rate",
-            "select", "selected_epoch", "epochs", "seconds", "peak_memory_mb", "device", "precision",
-            "peak_beyond_start_mb", "kernels", "validation")  # fmt: skip
-    record = outcome.result.model_dump(mode="json", include=set(keep))
-    record["data"] = outcome.result.data.model_dump(include={"name", "source", "fingerprint", "samples"})
-    # Asked for by this recipe, whichever recipe trained it first.
-    record |= {"recipe": outcome.run.recipe, "run": outcome.run.name, "trained": outcome.trained}
-    record |= {"folder": str(outcome.folder.path), "checkpoint": str(outcome.checkpoint)}
-    if exported is not None:
-        record["packed"] = exported.as_json()
-    return record
+def _record(outcome: Outcome, exported: Exported | None) -> TrainedRun:
+    from tnacli.cli.documents.training import Data, PackedFile, TrainedRun
+
+    run, result = outcome.run, outcome.result
+    kept = {key: value for key, value in dict(result).items() if key in TrainedRun.model_fields}
+    return TrainedRun.model_validate({
+        **kept,
+        "data": Data(**result.data.model_dump(include=set(Data.model_fields))),
+        # Asked for by this recipe, whichever recipe trained it first.
+        "recipe": run.recipe, "run": run.name, "trained": outcome.trained,
+        "folder": outcome.folder.path, "checkpoint": outcome.checkpoint,
+        "packed": None if exported is None else PackedFile.model_validate(exported),
+    })  # fmt: skip
 
 
 def _common_folder(outcomes: Sequence[Outcome]) -> Path:

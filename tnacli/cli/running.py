@@ -12,8 +12,9 @@ from tnacli.cli.console import Output
 from tnacli.errors import DivergedError
 
 if TYPE_CHECKING:
+    from tnacli.cli.documents import base as documents
+    from tnacli.deploy.from_checkpoint import Exported
     from tnacli.experiment import Outcome
-    from tnacli.exporting import Exported
     from tnacli.recipe.identity import Run
     from tnacli.training.checkpoint import Checkpoint
     from tnacli.training.events import Event
@@ -52,12 +53,14 @@ class Trained:
     diverged: list[Diverged] = field(default_factory=list)
     ended: Exception | None = None
 
-    def as_json(self) -> list[dict[str, object]]:
+    def document(self) -> list[documents.Diverged]:
         """Those that diverged, as documents list them."""
+        from tnacli.cli.documents.base import Diverged
+
         return [
-            {"recipe": d.run.recipe, "run": d.run.name, "seed": d.run.seed, "identity": d.run.identity, "message": d.message}
+            Diverged(recipe=d.run.recipe, run=d.run.name, seed=d.run.seed, identity=d.run.identity, message=d.message)
             for d in self.diverged
-        ]  # fmt: skip
+        ]
 
     def refuse_unfinished(self) -> None:
         """Raise what ended the training early, or DivergedError if a run diverged; when the results there are have been shown."""
@@ -91,9 +94,9 @@ def train_all(
     load_torch()
     from tnacli.cli.progress import TrainingView
     from tnacli.experiment import Experiment
-    from tnacli.tensorboard import TensorBoardLog
     from tnacli.training.distributed import ranks
     from tnacli.training.stop import StopRequest, stop_on_signals
+    from tnacli.training.tensorboard import TensorBoardLog
 
     trained = Trained()
     failed: dict[str, Diverged] = {}

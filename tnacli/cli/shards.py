@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tnacli.errors import UsageError
 from tnacli.recipe.identity import Run
-from tnacli.stems import stem_of
+from tnacli.training.branches import stem_of
 
 
 def shard(runs: Sequence[Run], text: str) -> tuple[Run, ...]:

@@ -117,9 +117,9 @@ def ternarize(
     load_torch()
     from tnacli.cli.results import show_results
     from tnacli.cli.running import Start, train_all
-    from tnacli.fine_tuning import compression_run
     from tnacli.snn.own import require_trust
     from tnacli.training.checkpoint import load_checkpoint
+    from tnacli.training.fine_tune import compression_run
 
     output = Output(as_json, quiet, verbose)
     loaded = load_checkpoint(checkpoint)

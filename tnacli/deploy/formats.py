@@ -7,12 +7,10 @@ from its threshold; so a few predictions in many may differ, and how many do is 
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -50,11 +48,6 @@ class Deployed:
     largest_difference: float
     ran_on: str | None
     memory_bytes: dict[str, int]
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values, `form` under the name that the command line has for it."""
-        facts = dataclasses.asdict(self)
-        return {"format": facts.pop("form"), **facts, "paths": [str(path) for path in self.paths]}
 
 
 @dataclass(frozen=True)

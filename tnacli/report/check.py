@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tnacli.errors import ToleranceError
@@ -10,17 +11,45 @@ from tnacli.report.cells import Cell
 from tnacli.report.effects import LEAST_SEEDS, Effect
 
 
-def counts(cells: Sequence[Cell], effects: Sequence[Effect]) -> dict[str, dict[str, int]]:
+@dataclass(frozen=True)
+class Numbers:
+    """How many accuracies the paper gives, how many of ours were judged, and how many of these are within their tolerance."""
+
+    given: int
+    judged: int
+    within: int
+
+
+@dataclass(frozen=True)
+class Effects:
+    """How many effects the recipes name, how many were judged, and with which verdict."""
+
+    given: int
+    judged: int
+    hold: int
+    not_shown: int
+    contradicted: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was judged."""
+
+    numbers: Numbers
+    effects: Effects
+
+
+def counts(cells: Sequence[Cell], effects: Sequence[Effect]) -> Counts:
     """How many numbers and effects the paper gives, how many of them were judged, and with which outcome."""
     within = [cell.within for cell in cells if cell.within is not None]
     verdicts = [effect.verdict for effect in effects]
-    return {
-        "numbers": {"given": sum(cell.paper is not None for cell in cells), "judged": len(within), "within": sum(within)},
-        "effects": {
-            "given": len(verdicts), "judged": len(verdicts) - verdicts.count(None), "hold": verdicts.count("holds"),
-            "not_shown": verdicts.count("not shown"), "contradicted": verdicts.count("contradicted"),
-        },
-    }  # fmt: skip
+    return Counts(
+        Numbers(given=sum(cell.paper is not None for cell in cells), judged=len(within), within=sum(within)),
+        Effects(
+            given=len(verdicts), judged=len(verdicts) - verdicts.count(None), hold=verdicts.count("holds"),
+            not_shown=verdicts.count("not shown"), contradicted=verdicts.count("contradicted"),
+        ),
+    )  # fmt: skip
 
 
 def check(cells: Sequence[Cell], effects: Sequence[Effect]) -> str:
@@ -30,7 +59,7 @@ def check(cells: Sequence[Cell], effects: Sequence[Effect]) -> str:
     every mean and difference.
     """
     found = counts(cells, effects)
-    numbers, judged = found["numbers"], found["effects"]
+    numbers, judged = found.numbers, found.effects
     outside = [
         f"{cell.recipe}: {cell.name} is {cell.difference:+.2f} points from the paper's {cell.paper:g} %, allowed are "
         f"±{cell.tolerance:g}" + (f" ({'; '.join(cell.marks)})" if cell.marks else "")
@@ -46,29 +75,33 @@ def check(cells: Sequence[Cell], effects: Sequence[Effect]) -> str:
     ]
     titles = []
     if outside:
-        titles.append(f"{len(outside)} of {numbers['judged']} judged numbers lie outside their tolerance")
+        titles.append(f"{len(outside)} of {numbers.judged} judged numbers lie outside their tolerance")
     if fallen:
-        titles.append(f"{len(fallen)} of {judged['judged']} judged effects do not hold")
+        titles.append(f"{len(fallen)} of {judged.judged} judged effects do not hold")
     if apart:
         titles.append("results of different data or precision have no mean and no difference")
     if titles:
         lines = dict.fromkeys((*outside, *fallen, *apart))
         raise ToleranceError("\n".join([f"{'; '.join(titles)}:", *lines]))
-    if not numbers["given"] and not judged["given"]:
+    if not numbers.given and not judged.given:
         raise ToleranceError(
             "nothing to check: the paper gives no number for these runs (`reproduces` in a recipe does)"
         )
-    none = [f"{one['given']} {what}" for what, one in found.items() if one["given"] and not one["judged"]]
-    if (judged["given"] and not judged["judged"]) or not (numbers["judged"] or judged["judged"]):
+    none = [
+        f"{one.given} {what}"
+        for what, one in (("numbers", numbers), ("effects", judged))
+        if one.given and not one.judged
+    ]
+    if (judged.given and not judged.judged) or not (numbers.judged or judged.judged):
         raise ToleranceError(
             f"none of {' and none of '.join(none)} could be judged: a number takes every seed of the recipe, "
             f"finished, and the paper's setting (no --with, --set or --seed that asks for something else); an effect takes "
             f"every seed asked for, at least {LEAST_SEEDS}, finished in both of its runs"
         )
-    said = [f"{numbers['judged']} of {numbers['given']} numbers were judged"]
-    said[0] += ", all within tolerance" if numbers["judged"] else ""
-    if judged["given"]:
-        said.append(f"{judged['judged']} of {judged['given']} effects were judged, and hold")
+    said = [f"{numbers.judged} of {numbers.given} numbers were judged"]
+    said[0] += ", all within tolerance" if numbers.judged else ""
+    if judged.given:
+        said.append(f"{judged.judged} of {judged.given} effects were judged, and hold")
     return "; ".join(said)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tnacli.report.cells import Cell
-from tnacli.report.check import counts
 from tnacli.report.curves import last_epoch_table
 from tnacli.report.effects import Effect, effects_table, judged
-from tnacli.report.table import Table, document
+from tnacli.report.table import Table
 from tnacli.report.tables import NAMES, accuracy_table, table3_report, twin_table
 
 
@@ -70,25 +69,3 @@ def tables_of(groups: Sequence[Group], figure: str | None) -> Tables:
                 found.numbers.append(twins)
             add_effects([group], f"{group.name}: effects")
     return found
-
-
-def report_document(groups: Sequence[Group], tables: Tables) -> dict[str, Any]:
-    """The report as JSON values (tnacli/cli/schemas/report.json)."""
-    return {
-        "command": "report",
-        "version": 1,
-        "tables": [document(table) for table in tables.numbers],
-        "effects": [row for table in tables.effects for row in document(table)["rows"]],
-        "counts": counts(all_cells(groups), tables.judged),
-        "changed_data": [
-            {
-                "recipe": cell.recipe,
-                "run": cell.name,
-                "seed": seed,
-                "folder": str(cell.folders[seed].path),
-                "changes": how,
-            }
-            for cell in all_cells(groups)
-            for seed, how in cell.changed_files.items()
-        ],
-    }

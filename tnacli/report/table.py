@@ -157,19 +157,9 @@ def _tex(plain: str) -> str:
     return "$-$" + escaped[1:] if plain[:1] == "-" and plain[1:2].isdigit() else escaped
 
 
-def document(table: Table) -> dict[str, Any]:
-    """The table as JSON values: `rows` maps keys of columns to values.
-
-    mean ± std is `{mean, std, count}`, an interval `{low, high}`.
-    """
-    return {
-        "title": table.title,
-        "columns": [{"key": column.key, "title": column.title} for column in table.columns],
-        "rows": [
-            {column.key: _json(value) for column, value in zip(table.columns, row, strict=True)} for row in table.rows
-        ],
-        "notes": list(table.notes),
-    }
+def rows_by_key(table: Table) -> list[dict[str, Any]]:
+    """The rows as JSON values by keys of columns: mean ± std is `{mean, std, count}`, an interval `{low, high}`."""
+    return [{column.key: _json(value) for column, value in zip(table.columns, row, strict=True)} for row in table.rows]
 
 
 def _json(value: Value) -> Any:

@@ -4,7 +4,7 @@
         run.json        what is computed, and by which versions
         metrics.jsonl   one line an epoch
         last.pt         the newest checkpoint;  previous.pt  the one before it;  new.pt  one being written
-        epoch-N.pt      a checkpoint kept for runs that branch off behind epoch N (tnacli/stems.py)
+        epoch-N.pt      a checkpoint kept for runs that branch off behind epoch N (tnacli/training/branches.py)
         last.damaged    a checkpoint that failed its checksum, kept for whoever wants to know why
         result.json     written last: the run is finished
 
@@ -19,7 +19,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -71,7 +71,7 @@ class RunFolder:
         return self.path / f"epoch-{epoch}.pt"
 
     @property
-    def status(self) -> str:
+    def status(self) -> Literal["new", "interrupted", "finished"]:
         """ "finished", "interrupted" (a checkpoint to go on from), or "new"."""
         if (self.path / "result.json").exists():
             return "finished"

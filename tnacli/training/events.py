@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from tnacli.quant.weights import Shares
+if TYPE_CHECKING:
+    from tnacli.quant.weights import Shares
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ RUN = Run("tiny", "tna_t_snn", 0, tiny_tna_t_snn())
 
 
 def test_a_log_says_what_the_metrics_say_behind_an_interruption_too(tmp_path: Path) -> None:
-    from tnacli.tensorboard import TensorBoardLog
+    from tnacli.training.tensorboard import TensorBoardLog
 
     stop, place = StopRequest(), tmp_path / "logs" / RUN.recipe / RUN.folder_name
 
@@ -84,7 +84,7 @@ def test_a_log_says_what_the_metrics_say_behind_an_interruption_too(tmp_path: Pa
 def test_hyperparameters_are_logged(tmp_path: Path) -> None:
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-    from tnacli.tensorboard import RESULT, TensorBoardLog
+    from tnacli.training.tensorboard import RESULT, TensorBoardLog
 
     with TensorBoardLog(tmp_path / "logs", tmp_path) as log:
         Experiment(tmp_path, emit=log.emit).execute(RUN)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -48,9 +47,6 @@ class Exported:
     samples: int
     accuracy: float | None
     largest_difference: float
-
-    def as_json(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "path": str(self.path)}
 
 
 def export_checkpoint(

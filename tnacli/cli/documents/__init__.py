@@ -1,0 +1,1 @@
+"""What `--json` prints: a model for each document, from which its JSON Schema is made. Loaded by the commands that print one."""

@@ -1,0 +1,144 @@
+"""The documents of the commands that list what is there: data, recipes, doctor, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from tnacli.cli.documents.base import Count, Document, Interval, Part, Spread
+
+
+class DataSet(Part):
+    name: str
+    title: str
+    found: Literal["official", "folder", "embedded", "generated"] | None = Field(
+        description="how it would be read; null if it is not there"
+    )
+    path: Path | None
+    train: Count | None
+    test: Count | None
+    size_bytes: Count | None
+    looked: tuple[str, ...] = Field(description="every place looked at")
+    how_to_get: str
+    problem: str | None
+
+
+class Data(Document):
+    """tna data --json"""
+
+    command: Literal["data"] = "data"
+    data: list[DataSet]
+
+
+class Entry(Part):
+    name: str
+    title: str
+    path: Path
+
+
+class Recipes(Document):
+    """tna recipes --json"""
+
+    command: Literal["recipes"] = "recipes"
+    recipes: list[Entry]
+    overlays: list[Entry]
+
+
+class Check(Part):
+    name: str
+    status: Literal["ok", "warning", "problem"]
+    found: str
+    fix: str | None = Field(description="what to do about it")
+
+
+class Doctor(Document):
+    """tna doctor --json"""
+
+    command: Literal["doctor"] = "doctor"
+    warnings: Count
+    problems: Count = Field(description="above 0: exit code 5")
+    checks: list[Check]
+
+
+class Column(Part):
+    key: str
+    title: str
+
+
+class Table(Part):
+    title: str
+    columns: list[Column]
+    rows: list[dict[str, Any]] = Field(
+        description="by key of the column; a mean over seeds as {mean, std, count}; null where there is nothing"
+    )
+    notes: tuple[str, ...]
+
+
+class Effect(Part):
+    table: int | None = Field(description="the paper's table in which it is shown")
+    recipe: str
+    data: str
+    run: str
+    minus: str | None = Field(description="the run whose accuracy is subtracted; null for a sibling of the run itself")
+    minus_sibling: Annotated[int, Field(ge=1)] | None
+    paper: float | None = Field(description="the paper's difference, percentage points; null where it gives none")
+    margin: float | None = Field(
+        description="null, or where the paper finds no difference: how far from 0 the interval may reach"
+    )
+    ours: Spread | None = Field(description="paired over the seeds")
+    seeds: Count = Field(description="pairs of finished seeds that can be compared")
+    planned_seeds: Count = Field(description="seeds asked for")
+    interval: Interval | None = Field(description="95 % confidence interval of ours")
+    p_t: float | None = Field(description="two-sided p of the paired t-test")
+    p_holm: float | None = Field(
+        description="the same, corrected for the effects judged in the table; null where this one is not judged"
+    )
+    p_signs: float | None = Field(description="two-sided p of all flips of sign")
+    smallest: float | None = Field(
+        description="the difference that so many seeds of this spread show with a probability of 80 %"
+    )
+    verdict: Literal["holds", "not shown", "contradicted"] | None = Field(
+        description="null where it is not judged, as the notes say"
+    )
+    notes: str
+
+
+class Numbers(Part):
+    given: Count = Field(description="accuracies that the paper gives")
+    judged: Count
+    within: Count = Field(description="their tolerance")
+
+
+class Effects(Part):
+    given: Count = Field(description="that the recipes name")
+    judged: Count
+    hold: Count
+    not_shown: Count
+    contradicted: Count
+
+
+class Counts(Part):
+    numbers: Numbers
+    effects: Effects
+
+
+class ChangedData(Part):
+    recipe: str
+    run: str
+    seed: Count
+    folder: Path
+    changes: str
+
+
+class Report(Document):
+    """tna report --json"""
+
+    command: Literal["report"] = "report"
+    tables: list[Table]
+    effects: list[Effect] = Field(description="differences from which the paper draws conclusions, percentage points")
+    counts: Counts
+    changed_data: list[ChangedData] = Field(
+        description="results whose data files are no longer those that they were learned from"
+    )
