@@ -8,8 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+Scale = Tensor | tuple[float, ...] | None
+"""A value for each channel, as fp32 of a tensor where it is on the device already; None leaves the step out."""
 
-def as_input(samples: Tensor, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, kind: str) -> Tensor:
+
+def as_input(samples: Tensor, mean: Scale, std: Scale, kind: str) -> Tensor:
     """uint8 samples as the float32 that a network is fed with.
 
     Pixels [N, C, H, W] become (pixel / 255 - mean) / std per channel, torchvision's ToTensor and Normalize,
@@ -22,5 +25,5 @@ def as_input(samples: Tensor, mean: tuple[float, ...] | None, std: tuple[float, 
     if mean is None or std is None:
         return values
     shape = (-1, 1, 1)
-    values.sub_(torch.tensor(mean, dtype=torch.float32, device=values.device).view(shape))
-    return values.div_(torch.tensor(std, dtype=torch.float32, device=values.device).view(shape))
+    values.sub_(torch.as_tensor(mean, dtype=torch.float32, device=values.device).view(shape))
+    return values.div_(torch.as_tensor(std, dtype=torch.float32, device=values.device).view(shape))

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from tnacli.data.augment import Crops, Warps, crop, draw_crops, draw_warps, warp
 
-CPU = torch.device("cpu")
-
 
 def pixels(*shape: int, seed: int = 0) -> Tensor:
     return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
@@ -139,6 +137,6 @@ def test_angles_are_uniform(rotation: float, shear: float) -> None:
 
 def test_taking_some_draws() -> None:
     drawn = draw_crops(6, 2, 0.5, torch.Generator().manual_seed(0))
-    some = drawn.take(torch.tensor([4, 1]), CPU)
+    some = drawn.each(lambda values: values[torch.tensor([4, 1])])
     assert some.rows.tolist() == [drawn.rows[4], drawn.rows[1]]
     assert some.flips.tolist() == [drawn.flips[4], drawn.flips[1]]

@@ -48,7 +48,7 @@ def examine(out: Path, data_root: str | None = None) -> list[Finding]:
     """
     looks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("tnacli", _versions), ("torch", _torch), ("torchvision", _torchvision), ("tonic", _tonic), ("extras", _extras),
-        ("devices", _devices), ("compiled kernels", _kernels), ("torch.compile", _compile),
+        ("devices", _devices), ("compiled kernels", _kernels), ("triton", _triton),
         ("data sets", lambda: _data(data_root)),
         ("runs folder", lambda: _place("runs folder", out, "choose another place with --out")),
         ("cache folder", _cache),
@@ -160,18 +160,17 @@ def _kernels() -> Iterator[Finding]:
         yield Finding("compiled kernels", "warning", kernels.reason, f"check that {compiler} can compile, or {place}")
 
 
-def _compile() -> Iterator[Finding]:
-    from tnacli.snn.regions import why_not_here
-    from tnacli.training.device import resolve_device
+def _triton() -> Iterator[Finding]:
+    import torch
 
-    # Where runtime.compile: auto would use it; on the CPU it is an option that is hardly ever of use.
-    device = resolve_device("auto")
-    why_not = why_not_here(device)
-    if why_not is None or device.type != "cuda":
-        text = f"may be used on {device.type}" if why_not is None else f"not used on {device.type}: {why_not}"
-        yield Finding("torch.compile", "ok", f"{text} (runtime.compile)")
-    else:
-        yield Finding("torch.compile", "warning", why_not, f"install what is missing, for faster training on {device}")
+    from tnacli.snn.triton_lif import why_not_here
+
+    for index in range(torch.cuda.device_count()):
+        name = f"triton cuda:{index}"
+        if (why_not := why_not_here(torch.device("cuda", index))) is None:
+            yield Finding(name, "ok", "layers of spiking neurons are computed by one operator")
+        else:
+            yield Finding(name, "warning", why_not, "install what is missing, for faster training in less memory")
 
 
 def _data(root: str | None) -> Iterator[Finding]:

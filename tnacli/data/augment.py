@@ -8,6 +8,7 @@ processes.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,9 +23,13 @@ class Crops:
     columns: Tensor
     flips: Tensor
 
-    def take(self, indices: Tensor, device: torch.device) -> Crops:
-        """The crops of the samples at `indices`, on `device`."""
-        return Crops(*(drawn[indices].to(device) for drawn in (self.rows, self.columns, self.flips)))
+    def each(self, change: Callable[[Tensor], Tensor]) -> Crops:
+        """Every tensor changed alike: moved to a device, or some samples of it."""
+        return Crops(change(self.rows), change(self.columns), change(self.flips))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Crops]) -> Crops:
+        return cls(*(torch.cat(drawn) for drawn in zip(*((p.rows, p.columns, p.flips) for p in parts), strict=True)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,9 +39,13 @@ class Warps:
     rotation: Tensor
     shear: Tensor
 
-    def take(self, indices: Tensor, device: torch.device) -> Warps:
-        """The warps of the samples at `indices`, on `device`."""
-        return Warps(*(drawn[indices].to(device) for drawn in (self.rotation, self.shear)))
+    def each(self, change: Callable[[Tensor], Tensor]) -> Warps:
+        """Every tensor changed alike: moved to a device, or some samples of it."""
+        return Warps(change(self.rotation), change(self.shear))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Warps]) -> Warps:
+        return cls(*(torch.cat(drawn) for drawn in zip(*((p.rotation, p.shear) for p in parts), strict=True)))
 
 
 def draw_crops(count: int, padding: int, flip: float, generator: torch.Generator) -> Crops:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -71,7 +72,7 @@ class Batches:
         self.device = torch.device(device)
         self.samples = _placed(samples, self.device)
         self.bounds = _bounds(len(samples), batch_size, min(least, batch_size))
-        self.mean, self.std = dataset.mean, dataset.std
+        self._scale = [None if v is None else torch.tensor(v, device=self.device) for v in (dataset.mean, dataset.std)]
         self.kind = dataset.kind
         self.augmentation = dataset.augmentation if training else None
         self.seed, self.training, self.rank, self.world = seed, training, rank, world
@@ -86,18 +87,34 @@ class Batches:
         return len(self.samples)
 
     def epoch(self, epoch: int = 0, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of `epoch` (counted from 0) from `first_step` on."""
-        order = self._order(epoch)
-        for step in range(first_step, len(self)):
-            indices = order[self.bounds[step] : self.bounds[step + 1]]
-            share = torch.arange(len(indices))[self.rank :: self.world]
-            mine = self.samples.take(indices[share].to(self.samples.inputs.device))
+        """The batches of `epoch` (counted from 0) from `first_step` on.
+
+        All that is random about the epoch goes to the device at its start, so that a step of samples that lie there copies
+        nothing to it and waits for nothing.
+        """
+        order = self._order(epoch).to(self.samples.inputs.device)
+        drawn = self._drawn(epoch)
+        mean, std = self._scale
+        for first, last in itertools.pairwise(self.bounds[first_step:]):
+            share = slice(first + self.rank, last, self.world)
+            mine = self.samples.take(order[share])
             inputs = mine.inputs.to(self.device)
-            if self.augmentation is not None:
-                generator = torch.Generator().manual_seed(derive(self.seed, "augment", epoch, step))
-                drawn = draw(self.augmentation, self.kind, len(indices), generator)
-                inputs = augmented(inputs, None if drawn is None else drawn.take(share, self.device))
-            yield Batch(as_input(inputs, self.mean, self.std, self.kind), mine.labels.to(self.device), len(indices))
+            if drawn is not None:
+                inputs = augmented(inputs, drawn.each(lambda values, share=share: values[share]))  # type: ignore[misc]
+            yield Batch(as_input(inputs, mean, std, self.kind), mine.labels.to(self.device), last - first)
+
+    def _drawn(self, epoch: int) -> Crops | Warps | None:
+        """What is random about every sample of `epoch`, in its order, on the device; None if nothing is."""
+        if self.augmentation is None:
+            return None
+        parts = []
+        for step, (first, last) in enumerate(itertools.pairwise(self.bounds)):
+            generator = torch.Generator().manual_seed(derive(self.seed, "augment", epoch, step))
+            if (part := draw(self.augmentation, self.kind, last - first, generator)) is None:
+                return None
+            parts.append(part)
+        whole: Crops | Warps = type(parts[0]).joined(parts)  # type: ignore[arg-type]
+        return whole.each(lambda values: values.to(self.device))
 
     def _order(self, epoch: int) -> Tensor:
         if not self.training:

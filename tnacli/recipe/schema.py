@@ -93,9 +93,8 @@ class Runtime(Section):
         "normal",
         description="low: spikes are kept in a byte each, freed memory is returned; the same result, more slowly",
     )
-    compile: Literal["auto", "on", "off"] = Field(
-        "auto",
-        description="torch.compile from batch norm to pooling; auto: on a GPU, in runs long enough to pay for compiling",
+    compile: Literal["on", "off"] = Field(
+        "off", description="torch.compile from batch norm to pooling, on the CPU; on CUDA there are kernels of our own"
     )
 
 

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from tnacli.recipe.model_section import Neuron
+from tnacli.snn import triton_lif
 from tnacli.snn.fused import scaled_lif, why_not
 from tnacli.snn.surrogate import spike
+from tnacli.snn.triton_lif import Layer
 
 _SPIKED, _INSIDE = 1, 2
 
@@ -118,7 +120,7 @@ class LIF(nn.Module):
     """A layer of leaky integrate-and-fire neurons: [T, N, ...] or [1, N, ...] currents to [T, N, ...] spikes.
 
     With `scale` and `shift` [channels] the current is `current * scale + shift`: each is rounded once, as in a packed file,
-    whether the compiled kernel computes it (where no gradient is asked for) or PyTorch.
+    whether a kernel computes it (where no gradient is asked for) or PyTorch.
     """
 
     def __init__(self, neuron: Neuron, timesteps: int) -> None:
@@ -128,8 +130,11 @@ class LIF(nn.Module):
 
     def forward(self, current: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
         if scale is not None and shift is not None:
-            if not torch.is_grad_enabled() and why_not(current, self.neuron) is None:
-                return scaled_lif(current, scale, shift, self.neuron, self.timesteps)
+            if not torch.is_grad_enabled():
+                if why_not(current, self.neuron) is None:
+                    return scaled_lif(current, scale, shift, self.neuron, self.timesteps)
+                if triton_lif.why_not(current, Layer(self.neuron, self.timesteps, current.shape[1])) is None:
+                    return triton_lif.scaled_lif(current, scale, shift, self.neuron, self.timesteps)
             places = (-1,) + (1,) * (current.dim() - 3)
             current = current * scale.view(places) + shift.view(places)
         run = lif_fused if self.neuron.detach_reset else lif_reference

@@ -7,6 +7,7 @@ Images enter as the same current at every timestep (direct coding), so the first
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import Protocol, cast
 
 import torch
@@ -15,6 +16,8 @@ from torch.nn import functional as F
 
 from tnacli.recipe.layout import LayerShape, layer_shapes
 from tnacli.recipe.model_section import Model
+from tnacli.snn import triton_lif
+from tnacli.snn.dropout import dropout_mask
 from tnacli.snn.fused import Constants, lif_pool, norm_lif_pool, why_not
 from tnacli.snn.lif import LIF
 from tnacli.snn.readout import Readout, readout_leak
@@ -22,6 +25,9 @@ from tnacli.snn.rectifier import Rectifier
 from tnacli.snn.regions import Regions
 from tnacli.snn.small import kept_small
 from tnacli.snn.sparse import sparse_convolution
+from tnacli.snn.triton_lif import Branch, Layer
+
+_HALVES = (torch.bfloat16, torch.float16)
 
 
 class Weights(nn.Module):
@@ -103,7 +109,8 @@ class SpikingLayer(Weights):
     The first axis of the input is 1 where the input is the same at every timestep. A layer with a shortcut also takes the
     spikes [T, N, ...] of the shortcut's source; its neurons receive the sum of both currents. While training, the compiled
     kernels of `tnacli.snn.fused` take over from batch norm to pooling where they apply, unless `compiled` is False; with
-    `regions`, those do instead.
+    `regions`, those do instead; on CUDA the operator of `tnacli.snn.triton_lif` does. Dropout is drawn from the counter
+    `dropout_key` where there is one, else from PyTorch's generator.
     In an ANN (`model.spiking` false) rectified linear units stand in for the neurons, and time passes through unchanged.
     """
 
@@ -122,51 +129,58 @@ class SpikingLayer(Weights):
         self.behind = nn.Identity()
         self.pool = shape.pool
         self.dropout = model.dropout if shape.kind == "fc" else 0.0
+        self.dropout_key: int | None = None
         self.compiled = model.spiking
         self.regions: Regions | None = None
 
     def forward(self, x: Tensor, skipped: Tensor | None = None) -> Tensor:
         if isinstance(self.synapse, nn.Linear) and x.dim() > 3:
             x = x.flatten(2)
-        if skipped is None:
-            spikes = self._spikes(x.flatten(0, 1), *x.shape[:2])
+        samples, rows, other = x.shape[1], x.flatten(0, 1), None if skipped is None else skipped.flatten(0, 1)
+        if not self.training:
+            spikes = self._evaluated(rows, other, samples)
+            self.behind(spikes)
+            return spikes
+        branches: list[Branch] = [(self.driven(rows), self.norm)]
+        if other is not None:
+            cut = self.shortcut
+            branches.append((other, None) if cut is None else (cut.driven(other), cut.norm))
+        layer = Layer(self.neuron, self.timesteps, samples, self.pool)
+        if self.regions is None and self.compiled and triton_lif.why_not(branches[0][0], layer) is None:
+            if self.dropout and self.dropout_key is not None and not self.behind._forward_hooks:
+                return triton_lif.lif_pool(branches, replace(layer, dropout=self.dropout, key=self.dropout_key))
+            spikes = triton_lif.lif_pool(branches, layer)
         else:
-            spikes = self._spikes_of_both(x.flatten(0, 1), skipped.flatten(0, 1), *x.shape[:2])
+            spikes = self._trained(branches, samples)
         self.behind(spikes)
-        if self.dropout and self.training:
+        if self.dropout:
             # One mask a sample for all timesteps: a dropped neuron is absent for the whole simulation.
-            spikes = spikes * F.dropout(torch.ones_like(spikes[0]), self.dropout)
+            spikes = spikes * dropout_mask(spikes[0], self.dropout, self.dropout_key)
         return spikes
 
-    def _spikes(self, x: Tensor, steps: int, samples: int) -> Tensor:
-        """Pooled spikes [T, N, ...] of the layer's input x [steps * N, ...]."""
-        if self.training and self.regions is not None and self.regions.take(samples):
-            return self.regions.spikes([(self.driven(x), self.norm)], self.neuron, self.timesteps, self.pool)
-        if self.training and self.norm is not None:
-            summed = self.driven(x)
-            if self.compiled and why_not(summed, self.neuron) is None:
-                return norm_lif_pool(summed, self.norm, self._constants(self.norm.eps), samples)
-            spikes: Tensor = self.neurons(self.norm(summed).unflatten(0, (steps, samples)))
-        elif self.training:
-            spikes = self.neurons(self.driven(x).unflatten(0, (steps, samples)))
-        else:
-            spikes = self.neurons(self.summed(x).unflatten(0, (steps, samples)), *self.folded())
-        return self._pooled(spikes)
+    def _trained(self, branches: list[Branch], samples: int) -> Tensor:
+        """Pooled spikes [T, N, ...] of one branch, or of two whose currents are added, while training."""
+        if self.regions is not None and self.regions.take(samples):
+            return self.regions.spikes(branches, self.neuron, self.timesteps, self.pool)
+        summed, norm = branches[0]
+        if self.compiled and len(branches) == 1 and norm is not None and why_not(summed, self.neuron) is None:
+            return norm_lif_pool(summed, norm, self._constants(norm.eps), samples)
+        # Between the weights and the spikes all is fp32, as in the kernels, whatever autocast makes of the sums.
+        parts = [x.float() if isinstance(self.neurons, LIF) and x.dtype in _HALVES else x for x, _ in branches]
+        parts = [part if norm is None else norm(part) for part, (_, norm) in zip(parts, branches, strict=True)]
+        current = parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        if self.compiled and len(branches) == 2 and why_not(current, self.neuron) is None:
+            return lif_pool(current, self._constants(0.0), samples).to(summed.dtype)
+        return self._pooled(self.neurons(current.unflatten(0, (-1, samples)))).to(summed.dtype)
 
-    def _spikes_of_both(self, x: Tensor, skipped: Tensor, steps: int, samples: int) -> Tensor:
-        """The same with the current of the shortcut, from its source's spikes [T * N, ...], added to that of x."""
-        if self.training and self.regions is not None and self.regions.take(samples):
-            other = (skipped, None) if self.shortcut is None else (self.shortcut.driven(skipped), self.shortcut.norm)
-            return self.regions.spikes([(self.driven(x), self.norm), other], self.neuron, self.timesteps, self.pool)
+    def _evaluated(self, x: Tensor, skipped: Tensor | None, samples: int) -> Tensor:
+        """Pooled spikes [T, N, ...] of the layer's input x [T * N or N, ...], and of its shortcut's source."""
+        if skipped is None:
+            return self._pooled(self.neurons(self.summed(x).unflatten(0, (-1, samples)), *self.folded()))
         current = self.current(x) + (skipped if self.shortcut is None else self.shortcut.current(skipped))
-        if self.training and self.compiled and why_not(current, self.neuron) is None:
-            return lif_pool(current, self._constants(0.0), samples)
-        currents = current.unflatten(0, (steps, samples))
-        if self.training:
-            return self._pooled(self.neurons(currents))
         # A scale of 1 and a shift of 0 change no bit, and let the compiled neurons take over.
         one = torch.ones(current.shape[1], device=current.device)
-        return self._pooled(self.neurons(currents, one, torch.zeros_like(one)))
+        return self._pooled(self.neurons(current.unflatten(0, (-1, samples)), one, torch.zeros_like(one)))
 
     def _constants(self, eps: float) -> Constants:
         return Constants(self.neuron, self.timesteps, self.pool, eps)

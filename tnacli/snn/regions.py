@@ -1,9 +1,10 @@
 """Batch norm, neurons and pooling of a layer as regions that `torch.compile` makes a few kernels of.
 
-They stand in for the plain path of `SpikingLayer` where the C kernels of `tnacli.snn.fused` do not apply: on a GPU, with the
-reset attached, in bf16. A region is the readable path itself (PyTorch's batch norm, `lif_over_time`), and nothing is compiled
-beyond it: convolutions and matrix products are library calls that gain nothing, and dropout outside draws the random numbers
-that it always draws. For the backward pass a region keeps its summed input and computes potentials anew from it.
+They stand in for the plain path of `SpikingLayer` on the CPU, where the C kernels of `tnacli.snn.fused` do not apply: with
+the reset attached. On CUDA `tnacli.snn.triton_lif` does what they would, in less memory. A region is the readable path itself
+(PyTorch's batch norm, `lif_over_time`), and nothing is compiled beyond it: convolutions and matrix products are library calls
+that gain nothing, and dropout outside draws the random numbers that it always draws. For the backward pass a region keeps its
+summed input and computes potentials anew from it.
 
 Within a region arithmetic is fp32 even where its input is bf16 (float64 stays). Only training uses regions: in evaluation
 every rounding is that of a packed file, which a compiler is free to change.
@@ -18,9 +19,8 @@ import shutil
 import sys
 import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import cast
 
 import torch
@@ -68,21 +68,21 @@ class Regions:
         """Whether a batch of `samples` is to pass through regions."""
         return samples == self.samples and not self.failure
 
-    def spikes(self, parts: list[Part], neuron: Neuron, timesteps: int, pool: int) -> Tensor:
+    def spikes(self, parts: Sequence[Part], neuron: Neuron, timesteps: int, pool: int) -> Tensor:
         """Spikes [T, N, ...], pooled, of neurons whose current is the sum of `parts`, each after its batch norm if it has one.
 
         Parts are [T * N or N, C, ...]. Running statistics of the norms are updated as in training.
         """
         # A batch norm over several processes has to talk to the others first.
-        parts = [part if part[1] is None or _is_plain(part[1]) else (part[1](part[0]), None) for part in parts]
-        tensors = [(current, *_held(norm)) for current, norm in parts]
+        given = [part if part[1] is None or _is_plain(part[1]) else (part[1](part[0]), None) for part in parts]
+        tensors = [(current, *_held(norm)) for current, norm in given]
         shape = _Shape(
             self.samples, neuron, timesteps, pool,
             tuple((x.shape, x.stride(), x.dtype, x.device, x.requires_grad) for x, *_ in tensors),
-            tuple(_rates(norm) for _, norm in parts),
+            tuple(_rates(norm) for _, norm in given),
         )  # fmt: skip
         region = _COMPILED.get(shape) or self._compiled(shape, tensors)
-        for _, norm in parts:
+        for _, norm in given:
             if norm is not None:
                 cast("Tensor", norm.num_batches_tracked).add_(1)
         spikes: Tensor = region(tensors).unflatten(0, (timesteps, self.samples))
@@ -115,11 +115,7 @@ def why_not_here(device: torch.device) -> str | None:
         compiler = os.environ.get("CXX", usual)
         return None if shutil.which(compiler) else f"there is no C++ compiler {compiler} (Debian: apt install g++)"
     if device.type == "cuda":
-        if find_spec("triton") is None:
-            return "the package triton is not installed (pip install triton)"
-        if torch.cuda.get_device_capability(device) < (7, 0):
-            return "triton needs a GPU of compute capability 7.0 or more"
-        return None
+        return "on CUDA the operator in Triton computes layers, which compiled ones only take more memory than"
     return f"it is not tried on {device.type}"
 
 

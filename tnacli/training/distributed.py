@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from tnacli.errors import Stopped, TnaError, UsageError
 from tnacli.evaluation.accuracy import Evaluation
 from tnacli.objectives.objective import Objective
+from tnacli.snn.dropout import dropout_mask
 from tnacli.snn.network import SpikingLayer
 
 T = TypeVar("T")
@@ -222,7 +223,8 @@ def dropout_by_sample(objective: Objective, found: Ranks) -> Callable[[int], Non
             if not module.training:
                 return None
             every = torch.ones((batch[0], *spikes.shape[2:]), dtype=spikes.dtype, device=spikes.device)
-            return spikes * nn.functional.dropout(every, probability)[found.rank :: found.world]
+            assert isinstance(module, SpikingLayer)
+            return spikes * dropout_mask(every, probability, module.dropout_key)[found.rank :: found.world]
 
         return hook
 

@@ -14,17 +14,15 @@ from tnacli.recipe import costs
 from tnacli.recipe.schema import Settings
 from tnacli.runs.metadata import Kernels
 from tnacli.snn.lif import LIF
-from tnacli.snn.native import Native, native
+from tnacli.snn.native import native
 from tnacli.snn.network import SpikingLayer, SpikingNetwork
 from tnacli.snn.regions import Regions, why_not_here
+from tnacli.snn.triton_lif import why_not_here as why_no_operator
 from tnacli.training.device import keep_freed_memory, return_freed_memory
 
 # Multiply-accumulates of a step's forward pass below which threads wait for each other longer than they work: a step of a
 # few milliseconds. The quickstart has 22 million, CIFARNet at a quarter of its width and batch 64 has 25,000 million.
 _ONE_THREAD_BELOW = 200e6
-
-# Compiling takes a minute or two, once, of which a run has to get back some hundredths of a second a step.
-_COMPILED_FROM_STEPS = 5000
 
 
 def prepare(objective: Objective, settings: Settings) -> None:
@@ -75,12 +73,17 @@ def multiply_accumulates(network: SpikingNetwork) -> int:
 def kernels(objective: Objective, device: torch.device, before: Kernels | None = None) -> tuple[Kernels, str | None]:
     """What computes spiking layers but those in a compiled region: "compiled" kernels or "plain" PyTorch; and why not the first.
 
-    There is no why where they do not apply. A run that began otherwise, as its checkpoint says in `before`, is "mixed".
+    The kernels are C on the CPU, Triton on CUDA. There is no why where there are none to apply. A run that began otherwise, as
+    its checkpoint says in `before`, is "mixed".
     """
-    apply = device.type == "cpu" and any(True for _ in _spiking_layers(objective))
-    found = native() if apply else Native(None, "")
-    now: Kernels = "plain" if found.library is None else "compiled"
-    why_not = f"the slow path, without compiled kernels: {found.reason}" if apply and now == "plain" else None
+    missing: str | None = ""
+    if any(True for _ in _spiking_layers(objective)):
+        if device.type == "cpu":
+            missing = None if native().library is not None else native().reason
+        elif device.type == "cuda":
+            missing = why_no_operator(device)
+    now: Kernels = "compiled" if missing is None else "plain"
+    why_not = f"the slow path, without compiled kernels: {missing}" if missing else None
     return (now if before in (None, now) else "mixed"), why_not
 
 
@@ -95,29 +98,19 @@ def compile_regions(
     device: torch.device,
     batches: Batches,
     tell: Callable[[str], None] = lambda message: None,
-) -> tuple[Regions | None, str]:
-    """Have layers pass through compiled regions if `runtime.compile` says so: what they pass through, and the reason.
+) -> tuple[Regions | None, str | None]:
+    """Have layers pass through compiled regions if `runtime.compile` is on: what they pass through, and what is to be said.
 
-    `batches` are those to train on. `tell` hears of it if a region cannot be compiled later on. The choice depends on the
-    whole run, not on what is left of it, so that a run that goes on makes it again. Raises RecipeError if it is on, and the
-    networks have no spiking layers of ours.
+    `batches` are those to train on. `tell` hears of it if a region cannot be compiled later on. Raises RecipeError if it is on,
+    and the networks have no spiking layers of ours.
     """
-    wanted = settings.runtime.compile
+    if settings.runtime.compile == "off":
+        return None, None
     layers = list(_spiking_layers(objective))
-    steps = settings.train.epochs * len(batches)
-    why_not = None
-    if wanted == "off":
-        why_not = "runtime.compile is off"
-    elif not layers:
-        why_not = "no network has spiking layers made from a layout"
-        if wanted == "on":
-            raise RecipeError(f"runtime.compile: is on and has no effect, because {why_not}; leave it out")
-    elif wanted == "auto" and device.type != "cuda":
-        why_not = "runtime.compile is auto, which means on a GPU"
-    elif wanted == "auto" and steps < _COMPILED_FROM_STEPS:
-        why_not = f"{steps} steps are too few to pay for it (runtime.compile)"
-    why_not = why_not or why_not_here(device)
-    if why_not is not None:
+    if not layers:
+        why = "no network has spiking layers made from a layout"
+        raise RecipeError(f"runtime.compile: is on and has no effect, because {why}; leave it out")
+    if (why_not := why_not_here(device)) is not None:
         return None, f"layers are not compiled: {why_not}"
     share = len(range(batches.rank, batches.bounds[1], batches.world))
     regions = Regions(share, tell)

@@ -30,7 +30,7 @@ from tnacli.quant.weights import (
 from tnacli.recipe.model_section import Model
 from tnacli.runs.metadata import BegunRun, CheckpointMetadata, Precision, TrainingState
 from tnacli.seeds import derive
-from tnacli.snn.network import Network
+from tnacli.snn.network import Network, SpikingLayer
 from tnacli.training.batch_norm import synchronise_batch_norm
 from tnacli.training.checkpoint import Checkpoint
 from tnacli.training.dead_layers import dead_layers, in_words
@@ -116,6 +116,10 @@ class Trainer:
         self._best: dict[str, Tensor] = {}
         self._dead: dict[str, str] = {}
         self._wrapped: nn.Module = self.objective
+        self._dropping = {
+            name: layer for name, layer in objective.networks.named_modules()
+            if isinstance(layer, SpikingLayer) and device.type == "cuda"
+        }  # fmt: skip
         self.notes: tuple[str, ...] = ()  # on how the run is executed, for whoever watches
 
     @property
@@ -186,8 +190,10 @@ class Trainer:
 
     def _step(self, batch: Batch) -> Losses:
         state, train = self._state, self.settings.train
-        # Dropout is the only user of torch's global generator within a step.
+        # Dropout is the only user of torch's global generator within a step. What that draws differs between GPUs.
         torch.manual_seed(derive(self.seed, "dropout", state.epoch, state.step))
+        for name, layer in self._dropping.items():
+            layer.dropout_key = derive(self.seed, "dropout", state.epoch, state.step, name)
         progress = state.epoch + state.step / len(self.splits.train)
         for group in self._adam.param_groups:
             group["lr"] = learning_rate(train, progress, self._compressed_at)

@@ -1,0 +1,262 @@
+"""Training steps of full-size networks on a fake device "cuda": `python step.py`, as test_fake_cuda.py starts it.
+
+FakeTensorMode carries tensors that have a shape, a type and a device but no numbers through forward, backward and optimiser.
+What is counted are operators dispatched and storages alive: no allocator, no cuDNN workspace, no real kernel. Prints a JSON
+object: of each case the kernels launched, peak bytes, bytes touched, copies between host and device and waits for the device.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import sys
+import traceback
+import weakref
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from tnacli.build import build_network, build_objective
+from tnacli.data.batches import Batches
+from tnacli.data.samples import Dataset, Samples
+from tnacli.recipe.compression_section import Ternary
+from tnacli.recipe.data_section import Augmentation, Data
+from tnacli.recipe.model_section import Model
+from tnacli.recipe.objective_section import Distill, Solo, Twin
+from tnacli.recipe.schema import Runtime, Settings, Train
+from tnacli.training.execution import prepare
+from tnacli.training.loop import Splits, Trainer
+from tnacli.training.stop import StopRequest
+
+CUDA = torch.device("cuda", 0)
+NO_KERNEL = ("detach", "empty", "view", "expand", "as_strided", "alias", "lift_fresh", "is_pinned")
+OURS = {"norm_table": 1, "lif_forward": 1, "lif_sums": 3, "lif_gradient": 1, "batch_moments": 3}
+"""Kernels of our operators: of the sums one of Triton's, a sum over programs and a cast; of the moments three."""
+
+
+def kernels(func: Any) -> int:
+    """How many kernels an operator launches: none if it only makes a view, or room."""
+    name = str(func)
+    if name.startswith("tnacli."):
+        return OURS[name.split(".")[1]]
+    returns = func._schema.returns
+    view = bool(returns) and all(r.alias_info is not None and not r.alias_info.is_write for r in returns)
+    return int(not view and name.startswith("aten") and not any(word in name for word in NO_KERNEL))
+
+
+class Numbers(TorchDispatchMode):
+    """Some number for whoever asks a tensor for its, where there are none."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return _one(args[0].dtype)
+        return func(*args, **(kwargs or {}))
+
+
+def _one(dtype: torch.dtype) -> float:
+    return True if dtype == torch.bool else 0.5 if dtype.is_floating_point else 1
+
+
+class Watch(TorchDispatchMode):
+    """Kernels, bytes touched, bytes held, copies across and waits, of tensors on cuda."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernels: collections.Counter[str] = collections.Counter()
+        self.copies: list[str] = []
+        self.waits: list[str] = []
+        self.live: dict[int, int] = {}
+        self.now = self.peak = self.touched = 0
+
+    def _free(self, key: int) -> None:
+        self.now -= self.live.pop(key, 0)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        given = [a for a in tree_leaves((args, kwargs)) if isinstance(a, torch.Tensor)]
+        made = func(*args, **kwargs)
+        out = [o for o in tree_leaves(made) if isinstance(o, torch.Tensor)]
+        name, devices = str(func), {t.device.type for t in given + out}
+        if "cuda" in devices and "_local_scalar" in name:
+            self.waits.append(f"{name} at {place()}")
+        elif "cuda" in devices and len(devices) > 1 and "copy" in name:
+            self.copies.append(f"{name} at {place()}")
+        if "cuda" in devices and (count := kernels(func)):
+            self.kernels[name] += count
+            self.touched += sum(t.numel() * t.element_size() for t in given + out)
+        for tensor in out:
+            storage = tensor.untyped_storage()
+            if tensor.device.type == "cuda" and storage._cdata not in self.live:
+                self.live[storage._cdata] = size = (storage.nbytes() + 511) // 512 * 512
+                weakref.finalize(storage, self._free, storage._cdata)
+                self.now += size
+                self.peak = max(self.peak, self.now)
+        return made
+
+
+def place() -> str:
+    """The line of the package that is being executed."""
+    ours = [f for f in traceback.extract_stack() if f"{os.sep}tnacli{os.sep}" in f.filename]
+    return f"{os.path.basename(ours[-1].filename)}:{ours[-1].lineno}" if ours else "?"
+
+
+def data(samples: int, events: bool) -> Dataset:
+    shape = (samples, 5, 2, 32, 32) if events else (samples, 3, 32, 32)
+    split = Samples(torch.zeros(shape, dtype=torch.uint8), torch.zeros(samples, dtype=torch.int64))
+    augmentation = (
+        Augmentation(crop_padding=0, flip=0.0, rotation=30.0, shear=30.0)
+        if events
+        else Augmentation(crop_padding=4, flip=0.5)
+    )
+    facts = (None, None) if events else ((0.5,) * 3, (0.2,) * 3)
+    classes = tuple(map(str, range(100)))
+    kind = "events" if events else "images"
+    return Dataset("cifar100", kind, classes, split, None, split, *facts, augmentation, "generated", "x")
+
+
+def trainer(
+    objective: str = "solo", *, precision: str = "fp32", memory: str = "normal", ternary: bool = False, events: bool = False,
+    **model: Any,
+) -> Trainer:  # fmt: skip
+    chosen: Any = {
+        "solo": Solo(), "twin": Twin(alpha=1e-3), "KD": Distill(alpha=1e-3, cross_entropy=False), "KD+CE": Distill(alpha=1e-3),
+    }[objective]  # fmt: skip
+    compression = Ternary.model_validate({"start": 0}) if ternary else None
+    settings = Settings(
+        data=Data(name="cifar100"), model=Model(**model), objective=chosen, compression=compression,
+        train=Train.model_validate({"precision": precision, "epochs": 2}),
+        runtime=Runtime.model_validate({"memory": memory, "device": "cuda"}),
+    )  # fmt: skip
+    sets = data(2 * 256, events)
+    facts: dict[str, Any] = {"channels": sets.channels, "size": sets.size, "classes": 100, "seed": 0}
+    teacher = build_network(settings.model, **facts).to(CUDA).eval() if objective.startswith("KD") else None
+    trained = build_objective(settings, **facts, teacher=teacher)
+    prepare(trained, settings)
+    splits = Splits(
+        Batches(sets.train, sets, 256, CUDA, training=True), Batches(sets.test, sets, 256, CUDA, training=False)
+    )
+    return Trainer(
+        trained, settings, splits, seed=0, about={}, device=CUDA, precision=precision,
+        save=lambda checkpoint: "x", emit=lambda event: None, stop=StopRequest(),
+    )  # fmt: skip
+
+
+def facts_of(made: Trainer, seen: Watch) -> dict[str, Any]:
+    """Weights and Adam's moments, which were there before, included in the peak."""
+    parameters = sum(p.numel() for p in made.objective.parameters())
+    return {
+        "kernels": sum(seen.kernels.values()), "peak_gb": (seen.peak + 12 * parameters) / 1e9, "touched_gb": seen.touched / 1e9,
+        "copies": seen.copies, "waits": seen.waits, "operators": dict(seen.kernels.most_common()),
+    }  # fmt: skip
+
+
+def step(*kind: str, **settings: Any) -> dict[str, Any]:
+    """The second step of an epoch: what is done once an epoch is done by then."""
+    with FakeTensorMode(), Numbers():
+        made = trainer(*kind, **settings)
+        made._compress_what_is_due()
+        made.objective.train()
+        batches = made.splits.train.epoch(0)
+        first = next(batches)
+        made._step(first)
+        del first
+        with Watch() as seen:
+            made._step(next(batches))
+        return facts_of(made, seen)
+
+
+def evaluation() -> dict[str, Any]:
+    with FakeTensorMode(), Numbers():
+        made = trainer(precision="bf16")
+        made.base.eval()
+        batches = made.splits.test.epoch(0)
+        with torch.inference_mode(), Watch() as seen:
+            made.base(next(batches).inputs)
+        return facts_of(made, seen)
+
+
+def restoring() -> dict[str, Any]:
+    """A checkpoint of one trainer taken up by another: everything is where it was, and steps go on."""
+    with FakeTensorMode(), Numbers():
+        made = trainer("twin", ternary=True)
+        made._compress_what_is_due()
+        made._step(next(made.splits.train.epoch(0)))
+        checkpoint = made.checkpoint()
+        assert {tensor.device.type for tensor in checkpoint.tensors.values()} == {"cpu"}
+        again = trainer("twin", ternary=True)
+        again.restore(checkpoint)
+        held = [*again.objective.parameters(), *again.objective.buffers()]
+        held += [value for state in again._adam.state.values() for value in state.values()]
+        assert {tensor.device.type for tensor in held} == {"cuda"}
+        batch = next(again.splits.train.epoch(0, 1))
+        with Watch() as seen:
+            again._step(batch)
+        return facts_of(again, seen) | {"moments": len(again._adam.state)}
+
+
+CASES = {
+    "baseline fp32": lambda: step("solo"),
+    "baseline bf16": lambda: step("solo", precision="bf16"),
+    "twin fp32": lambda: step("twin"),
+    "twin bf16": lambda: step("twin", precision="bf16"),
+    "twin bf16, low memory": lambda: step("twin", precision="bf16", memory="low"),
+    "twin bf16, ternary": lambda: step("twin", precision="bf16", ternary=True),
+    "KD bf16": lambda: step("KD", precision="bf16"),
+    "KD+CE bf16": lambda: step("KD+CE", precision="bf16"),
+    "ResNet-18 bf16": lambda: step("solo", precision="bf16", layout="resnet18"),
+    "VGG-11, events, bf16": lambda: step("solo", precision="bf16", layout="vgg11", events=True),
+    "evaluation": evaluation,
+    "restored, ternary twin": restoring,
+}
+
+
+def planted() -> str:
+    """What becomes of a step that mixes devices: the watch must not pass it over."""
+    from tnacli.data import batches
+
+    right = batches.as_input
+    batches.as_input = lambda x, mean, std, kind: x.to(torch.float32) - torch.zeros(3, 1, 1)
+    try:
+        step("solo")
+    except RuntimeError as error:
+        return str(error)
+    finally:
+        batches.as_input = right
+    return ""
+
+
+def applied(self: nn.Module, function: Any, recurse: bool = True) -> nn.Module:
+    """`Module._apply` without swapping tensors in place, which fake ones do not take."""
+    for child in self.children():
+        child._apply(function)
+    for name, parameter in self._parameters.items():
+        if parameter is not None:
+            with torch.no_grad():
+                moved = function(parameter)
+            if moved is not parameter:
+                self._parameters[name] = nn.Parameter(moved, requires_grad=parameter.requires_grad)
+    for name, buffer in self._buffers.items():
+        if buffer is not None:
+            self._buffers[name] = function(buffer)
+    return self
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    nn.Module._apply = applied  # type: ignore[method-assign]
+    torch.cuda.mem_get_info = lambda device=None: (78 * 2**30, 80 * 2**30)
+    FakeTensorMode.avoid_device_init = True
+    found = {}
+    for name, run in CASES.items():
+        try:
+            found[name] = run()
+        except Exception:
+            found[name] = {"failed": traceback.format_exc()[-1500:]}
+    print(json.dumps({"cases": found, "planted": planted()}))
+    sys.stdout.flush()
+    os._exit(0)  # before CUDA's own clean-up, which there is no driver for

@@ -1,0 +1,364 @@
+"""Three Triton kernels for CUDA: from a summed input to pooled spikes, the sums of batch norm's gradient, the gradient.
+
+Each works on tiles [R, K, B]: R windows of P x P pixels that are pooled together, their K >= P * P pixels, B channels, which
+lie side by side in memory (channels last). A tile goes through all T timesteps with its potentials in registers, in fp32
+whatever comes and goes. Nothing is kept for the backward pass but the summed input, which batch norm keeps anyway: the
+kernels of the backward pass compute from it, anew, two bits a neuron and timestep: whether it fired, and whether its
+potential was within the surrogate's window.
+
+A branch is a summed input x [T * N or N, C, H, W] (or [.., C]), and a table of fp32 [2 or 4, C]: scale, shift and, for the
+backward pass through batch norm, mean and 1 / standard deviation. A layer with a shortcut has two branches, whose currents
+`x * scale + shift` add up. Products and sums are rounded one by one (no fused multiply-add), as in `tnacli.snn.lif`.
+
+This module needs the package triton. With TRITON_INTERPRET=1 the kernels run on the CPU, in Triton's interpreter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.library import triton_op, wrap_triton
+
+from tnacli.snn.triton_launch import Launch
+
+_PROGRAMS = 264  # among which the sums are shared out: fixed, so that every GPU adds in the same order
+_VARYING = ["N", "H", "W", "rows", "columns", "each", "key0", "key1", "limit"]  # a new value compiles nothing anew
+
+
+@triton.jit
+def _channels(C: tl.constexpr, B: tl.constexpr):
+    return tl.program_id(1) * B + tl.arange(0, B)
+
+
+@triton.jit
+def _row(table, row: tl.constexpr, C: tl.constexpr, B: tl.constexpr):
+    """A row of a table [.., C], as [1, 1, B]."""
+    c = _channels(C, B)
+    return tl.load(table + row * C + c, mask=c < C, other=0.0)[None, None, :]
+
+
+@triton.jit
+def _pixels(
+    first, N, H, W, rows, columns, C: tl.constexpr, P: tl.constexpr, R: tl.constexpr, K: tl.constexpr, B: tl.constexpr
+):
+    """Offsets [R, K, B] of the pixels of the windows from `first` on, of [N, rows, columns] windows, and which there are."""
+    window, k, c = first + tl.arange(0, R), tl.arange(0, K), _channels(C, B)
+    h = (window // columns % rows * P)[:, None] + (k // P)[None, :]
+    w = (window % columns * P)[:, None] + (k % P)[None, :]
+    sample = (window // columns // rows)[:, None]
+    there = (sample < N) & (h < H) & (w < W) & (k < P * P)[None, :]
+    pixel = (sample.to(tl.int64) * H + h) * W + w
+    return pixel[:, :, None] * C + c[None, None, :], there[:, :, None] & (c < C)[None, None, :]
+
+
+@triton.jit
+def _pooled(first, N, H, W, rows, columns, C: tl.constexpr, P: tl.constexpr, R: tl.constexpr, B: tl.constexpr):
+    """Offsets [R, 1, B] of what the windows are pooled to, and which there are: none of a window that is not whole."""
+    window, c = first + tl.arange(0, R), _channels(C, B)
+    sample, row, column = window // columns // rows, window // columns % rows, window % columns
+    there = (sample < N) & (row < H // P) & (column < W // P)
+    at = (sample.to(tl.int64) * (H // P) + row) * (W // P) + column
+    return at[:, None, None] * C + c[None, None, :], there[:, None, None] & (c < C)[None, None, :]
+
+
+@triton.jit
+def _mixed(h):
+    """32 bits mixed (Wellons, hash-prospector, lowbias32), as in `tnacli.snn.dropout`."""
+    h = (h ^ (h >> 16)) * 0x7FEB352D
+    h = (h ^ (h >> 15)) * 0x846CA68B
+    return h ^ (h >> 16)
+
+
+@triton.jit
+def _kept(out, key0, key1, limit, rescale):
+    """What dropout multiplies pooled spikes at the offsets `out` with: 0 or `rescale`, the same at every timestep."""
+    h = _mixed(out.to(tl.uint32) ^ key0.to(tl.uint32))
+    h = _mixed(h + key1.to(tl.uint32))
+    return tl.where((h >> 8).to(tl.int32) >= limit, rescale, 0.0)
+
+
+@triton.jit
+def _shared(values, P: tl.constexpr):
+    """`values` / (P * P), rounded as PyTorch's average pooling does."""
+    return tl.div_rn(values, tl.full(values.shape, P * P, tl.float32))
+
+
+@triton.jit
+def _current(x, table, y, table2, at, there, TWO: tl.constexpr, C: tl.constexpr, B: tl.constexpr):
+    """fp32 [R, K, B]: the current of one timestep, of both branches if there are two."""
+    scaled = tl.load(x + at, mask=there, other=0.0).to(tl.float32) * _row(table, 0, C, B) + _row(table, 1, C, B)
+    if TWO:
+        other = tl.load(y + at, mask=there, other=0.0).to(tl.float32)
+        scaled += other * _row(table2, 0, C, B) + _row(table2, 1, C, B)
+    return scaled
+
+
+@triton.jit(do_not_specialize=_VARYING)
+def _forward(
+    x, table, y, table2, out, N, H, W, rows, columns, decay, threshold, key0, key1, limit, rescale,
+    C: tl.constexpr, T: tl.constexpr, P: tl.constexpr, REPEATED: tl.constexpr, TWO: tl.constexpr, DROPPED: tl.constexpr,
+    UNROLL: tl.constexpr, R: tl.constexpr, K: tl.constexpr, B: tl.constexpr,
+):  # fmt: skip
+    first = tl.program_id(0) * R
+    at, there = _pixels(first, N, H, W, rows, columns, C, P, R, K, B)
+    to, whole = _pooled(first, N, H, W, rows, columns, C, P, R, B)
+    places, pooled = tl.cast(N, tl.int64) * H * W * C, tl.cast(N, tl.int64) * (H // P) * (W // P) * C
+    if DROPPED:
+        kept = _kept(to, key0, key1, limit, rescale)
+    if REPEATED:
+        drive = _current(x, table, y, table2, at, there, TWO, C, B)
+    u = tl.zeros((R, K, B), tl.float32)
+    for t in tl.range(0, T, loop_unroll_factor=UNROLL):
+        if not REPEATED:
+            drive = _current(x, table, y, table2, at + t * places, there, TWO, C, B)
+        u = u * decay + drive
+        fired = u >= threshold
+        u = tl.where(fired, 0.0, u)
+        spikes = (fired & there).to(tl.float32)
+        if P > 1:
+            spikes = _shared(tl.sum(spikes, 1, keep_dims=True), P)
+        if DROPPED:
+            spikes = spikes * kept
+        tl.store(out + to + t * pooled, spikes.to(out.dtype.element_ty), mask=whole)
+
+
+@triton.jit
+def _codes(
+    x, table, y, table2, at, there, places, decay, threshold, window,
+    C: tl.constexpr, T: tl.constexpr, REPEATED: tl.constexpr, TWO: tl.constexpr,
+    UNROLL: tl.constexpr, CODE: tl.constexpr, R: tl.constexpr, K: tl.constexpr, B: tl.constexpr,
+):  # fmt: skip
+    """Of every neuron, at bit 2 * t whether it fired at t, at bit 2 * t + 1 whether its potential was within the window."""
+    if REPEATED:
+        drive = _current(x, table, y, table2, at, there, TWO, C, B)
+    u = tl.zeros((R, K, B), tl.float32)
+    codes = tl.zeros((R, K, B), CODE)
+    for t in tl.range(0, T, loop_unroll_factor=UNROLL):
+        if not REPEATED:
+            drive = _current(x, table, y, table2, at + t * places, there, TWO, C, B)
+        u = u * decay + drive
+        fired = u >= threshold
+        code = fired.to(CODE) | (tl.abs(u - threshold) <= window).to(CODE) << 1
+        codes |= code << tl.cast(2 * t, CODE)
+        u = tl.where(fired, 0.0, u)
+    return codes
+
+
+@triton.jit
+def _outward(g, to, whole, kept, P: tl.constexpr, DROPPED: tl.constexpr):
+    """fp32 [R, 1, B]: the gradient of every pixel's spike, from that of the pooled spikes."""
+    outward = tl.load(g + to, mask=whole, other=0.0).to(tl.float32)
+    if DROPPED:
+        outward = outward * kept
+    if P > 1:
+        outward = _shared(outward, P)
+    return outward
+
+
+@triton.jit
+def _before(code, outward, later, decay, height):
+    """The gradient of a timestep's current, and of its potential: from the spike's, and from the potential's one later."""
+    return tl.where((code & 2) != 0, outward * height, 0.0) + tl.where((code & 1) != 0, 0.0, later * decay)
+
+
+@triton.jit
+def _normalised(x, table, at, there, C: tl.constexpr, B: tl.constexpr):
+    return (tl.load(x + at, mask=there, other=0.0).to(tl.float32) - _row(table, 2, C, B)) * _row(table, 3, C, B)
+
+
+@triton.jit(do_not_specialize=_VARYING)
+def _sums(
+    x, table, y, table2, g, parts, N, H, W, rows, columns, each, decay, threshold, window, height, key0, key1, limit, rescale,
+    C: tl.constexpr, T: tl.constexpr, P: tl.constexpr, REPEATED: tl.constexpr, TWO: tl.constexpr, NORM: tl.constexpr,
+    NORM2: tl.constexpr, DROPPED: tl.constexpr, UNROLL: tl.constexpr, CODE: tl.constexpr,
+    R: tl.constexpr, K: tl.constexpr, B: tl.constexpr,
+):  # fmt: skip
+    """Of this program's `each` tiles, by channel: the sums of dL/dI, and of dL/dI times either branch's normalised input."""
+    places, pooled = tl.cast(N, tl.int64) * H * W * C, tl.cast(N, tl.int64) * (H // P) * (W // P) * C
+    total = tl.zeros((R, K, B), tl.float32)
+    product = tl.zeros((R, K, B), tl.float32)
+    product2 = tl.zeros((R, K, B), tl.float32)
+    for tile in range(each):
+        first = (tl.program_id(0) * each + tile) * R
+        at, there = _pixels(first, N, H, W, rows, columns, C, P, R, K, B)
+        to, whole = _pooled(first, N, H, W, rows, columns, C, P, R, B)
+        kept = rescale
+        if DROPPED:
+            kept = _kept(to, key0, key1, limit, rescale)
+        codes = _codes(
+            x, table, y, table2, at, there, places, decay, threshold, window, C, T, REPEATED, TWO, UNROLL, CODE, R, K, B
+        )
+        later = tl.zeros((R, K, B), tl.float32)
+        every = tl.zeros((R, K, B), tl.float32)
+        for back in tl.range(0, T, loop_unroll_factor=UNROLL):
+            t = T - 1 - back
+            outward = _outward(g, to + t * pooled, whole, kept, P, DROPPED)
+            later = tl.where(there, _before(codes >> tl.cast(2 * t, CODE), outward, later, decay, height), 0.0)
+            every += later
+            if not REPEATED:
+                if NORM:
+                    product += later * _normalised(x, table, at + t * places, there, C, B)
+                if NORM2:
+                    product2 += later * _normalised(y, table2, at + t * places, there, C, B)
+        total += every
+        if REPEATED:
+            product += every * _normalised(x, table, at, there, C, B)
+    c = _channels(C, B)
+    row = parts + tl.program_id(0).to(tl.int64) * 3 * C
+    tl.store(row + c, tl.sum(tl.sum(total, 1), 0), mask=c < C)
+    tl.store(row + C + c, tl.sum(tl.sum(product, 1), 0), mask=c < C)
+    tl.store(row + 2 * C + c, tl.sum(tl.sum(product2, 1), 0), mask=c < C)
+
+
+@triton.jit
+def _through_norm(grad, x, table, means, row: tl.constexpr, at, there, C: tl.constexpr, B: tl.constexpr):
+    """The gradient of a batch norm's input; `means` [3, C] are those of its output's gradient, and of its products."""
+    normalised = _normalised(x, table, at, there, C, B)
+    return _row(table, 0, C, B) * (grad - _row(means, 0, C, B) - normalised * _row(means, row, C, B))
+
+
+@triton.jit(do_not_specialize=_VARYING)
+def _gradient(
+    x, table, y, table2, g, means, gx, gy, N, H, W, rows, columns, decay, threshold, window, height, key0, key1, limit, rescale,
+    C: tl.constexpr, T: tl.constexpr, P: tl.constexpr, REPEATED: tl.constexpr, TWO: tl.constexpr, NORM: tl.constexpr,
+    NORM2: tl.constexpr, DROPPED: tl.constexpr, UNROLL: tl.constexpr, CODE: tl.constexpr,
+    R: tl.constexpr, K: tl.constexpr, B: tl.constexpr,
+):  # fmt: skip
+    """Here windows that are not whole count too: batch norm has every pixel depend on all others."""
+    first = tl.program_id(0) * R
+    at, there = _pixels(first, N, H, W, rows, columns, C, P, R, K, B)
+    to, whole = _pooled(first, N, H, W, rows, columns, C, P, R, B)
+    places, pooled = tl.cast(N, tl.int64) * H * W * C, tl.cast(N, tl.int64) * (H // P) * (W // P) * C
+    kept = rescale
+    if DROPPED:
+        kept = _kept(to, key0, key1, limit, rescale)
+    codes = _codes(
+        x, table, y, table2, at, there, places, decay, threshold, window, C, T, REPEATED, TWO, UNROLL, CODE, R, K, B
+    )
+    later = tl.zeros((R, K, B), tl.float32)
+    every = tl.zeros((R, K, B), tl.float32)
+    for back in tl.range(0, T, loop_unroll_factor=UNROLL):
+        t = T - 1 - back
+        outward = _outward(g, to + t * pooled, whole, kept, P, DROPPED)
+        later = _before(codes >> tl.cast(2 * t, CODE), outward, later, decay, height)
+        if REPEATED:
+            every += later
+        else:
+            grad = later
+            if NORM:
+                grad = _through_norm(later, x, table, means, 1, at + t * places, there, C, B)
+            tl.store(gx + at + t * places, grad.to(gx.dtype.element_ty), mask=there)
+            if TWO:
+                grad = later
+                if NORM2:
+                    grad = _through_norm(later, y, table2, means, 2, at + t * places, there, C, B)
+                tl.store(gy + at + t * places, grad.to(gy.dtype.element_ty), mask=there)
+    if REPEATED:
+        if NORM:
+            every = _through_norm(every, x, table, means, 1, at, there, C, B)
+        tl.store(gx + at, every.to(gx.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def _table(mean, var, weight, bias, out, eps, C: tl.constexpr, B: tl.constexpr):
+    c = tl.program_id(0) * B + tl.arange(0, B)
+    there = c < C
+    average = tl.load(mean + c, mask=there, other=0.0)
+    invstd = tl.div_rn(tl.full((B,), 1.0, tl.float32), tl.sqrt_rn(tl.load(var + c, mask=there, other=1.0) + eps))
+    scale = tl.load(weight + c, mask=there, other=0.0) * invstd
+    tl.store(out + c, scale, mask=there)
+    tl.store(out + C + c, tl.load(bias + c, mask=there, other=0.0) - average * scale, mask=there)
+    tl.store(out + 2 * C + c, average, mask=there)
+    tl.store(out + 3 * C + c, invstd, mask=there)
+
+
+@triton_op("tnacli::norm_table", mutates_args=())
+def norm_table(mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """The table [4, C] of a branch with batch norm, from its moments and parameters, each fp32 [C]."""
+    channels = mean.shape[0]
+    table = torch.empty((4, channels), dtype=torch.float32, device=mean.device)
+    wrap_triton(_table)[(triton.cdiv(channels, 128),)](
+        mean, var, weight, bias, table, eps, channels, 128, enable_fp_fusion=False
+    )
+    return table
+
+
+@triton_op("tnacli::lif_forward", mutates_args=())
+def lif_forward(branches: Sequence[Tensor], counts: Sequence[int], factors: Sequence[float]) -> Tensor:
+    """Pooled spikes [T * N, C, ...] of the branches [x, table] or [x, table, y, table2], in the type and format of x.
+
+    `counts` are N, T, P and dropout's two words of key, `factors` decay, threshold, the surrogate's window and height, and
+    the probability of dropout.
+    """
+    shape = Launch.of(branches, counts, factors)
+    out = shape.empty_spikes(branches[0])
+    wrap_triton(_forward)[shape.grid(whole=True)](
+        *shape.branches(branches), out, *shape.windows(whole=True), *factors[:2], *shape.dropout,
+        shape.C, shape.T, shape.P, shape.repeated, shape.two, factors[4] > 0, shape.unroll, *shape.tile,
+        enable_fp_fusion=False,
+    )  # fmt: skip
+    return out
+
+
+@triton_op("tnacli::lif_sums", mutates_args=())
+def lif_sums(outward: Tensor, branches: Sequence[Tensor], counts: Sequence[int], factors: Sequence[float]) -> Tensor:
+    """fp32 [3, C]: the sums of the current's gradient, and of its products with either branch's normalised input.
+
+    `outward` is the gradient of the pooled spikes, [T * N, C, ...] in the format of x. The sum of products is 0 for a branch
+    without batch norm, whose table has two rows.
+    """
+    shape = Launch.of(branches, counts, factors)
+    tiles, blocks = shape.grid(whole=True)
+    each = triton.cdiv(tiles, min(tiles, _PROGRAMS))
+    programs = triton.cdiv(tiles, each)
+    parts = torch.empty((programs, 3, shape.C), dtype=torch.float32, device=outward.device)
+    wrap_triton(_sums)[(programs, blocks)](
+        *shape.branches(branches), outward, parts, *shape.windows(whole=True), each, *factors[:4], *shape.dropout,
+        shape.C, shape.T, shape.P, shape.repeated, shape.two, *shape.normed(branches), factors[4] > 0, shape.unroll,
+        shape.code, *shape.tile, enable_fp_fusion=False,
+    )  # fmt: skip
+    return parts.sum(0, dtype=torch.float64).float()  # so precise that the order does not show
+
+
+@triton_op("tnacli::lif_gradient", mutates_args=())
+def lif_gradient(
+    outward: Tensor, branches: Sequence[Tensor], means: Tensor, counts: Sequence[int], factors: Sequence[float]
+) -> list[Tensor]:
+    """The gradient of x, and of y if there is one. `means` [3, C] are `lif_sums` divided by the places that norm is over."""
+    shape = Launch.of(branches, counts, factors)
+    inward = [torch.empty_like(x) for x in branches[::2]]
+    wrap_triton(_gradient)[shape.grid(whole=False)](
+        *shape.branches(branches), outward, means, inward[0], inward[-1], *shape.windows(whole=False), *factors[:4],
+        *shape.dropout, shape.C, shape.T, shape.P, shape.repeated, shape.two, *shape.normed(branches), factors[4] > 0,
+        shape.unroll, shape.code, *shape.tile, enable_fp_fusion=False,
+    )  # fmt: skip
+    return inward
+
+
+# What the operators make, without making it: for tensors that have shapes alone.
+
+
+@norm_table.register_fake
+def _(mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    return torch.empty((4, mean.shape[0]), dtype=torch.float32, device=mean.device)
+
+
+@lif_forward.register_fake
+def _(branches: Sequence[Tensor], counts: Sequence[int], factors: Sequence[float]) -> Tensor:
+    return Launch.of(branches, counts, factors).empty_spikes(branches[0])
+
+
+@lif_sums.register_fake
+def _(outward: Tensor, branches: Sequence[Tensor], counts: Sequence[int], factors: Sequence[float]) -> Tensor:
+    return torch.empty((3, branches[0].shape[1]), dtype=torch.float32, device=outward.device)
+
+
+@lif_gradient.register_fake
+def _(
+    outward: Tensor, branches: Sequence[Tensor], means: Tensor, counts: Sequence[int], factors: Sequence[float]
+) -> list[Tensor]:
+    return [torch.empty_like(x) for x in branches[::2]]
