@@ -27,15 +27,16 @@ from tnacli.build import build_network
 from tnacli.data.load import load
 from tnacli.deploy import c_build
 from tnacli.deploy.c import CSource, c_source
-from tnacli.packed.document import InputFacts, Origin
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.export import pack_network
 from tnacli.packed.file import read_packed
-from tnacli.packed.model import PackedNetwork
+from tnacli.packed.network import PackedNetwork
+from tnacli.packed.spec import InputSpec, Origin
 from tnacli.quant.weights import compress
 from tnacli.recipe.compression_section import Ternary
 from tnacli.recipe.data_section import Data
 from tnacli.recipe.model_section import Model
+from tnacli.snn.network import SpikingNetwork
 
 GCC, QEMU = "arm-none-eabi-gcc", "qemu-system-arm"
 DOCS = Path(__file__).parents[1] / "docs"
@@ -137,15 +138,17 @@ def cifarnet() -> tuple[PackedNetwork, NDArray[np.uint8]]:
     generator = torch.Generator().manual_seed(0)
     settings = Model(layout="cifarnet", width=1 / 8, timesteps=4)
     network = build_network(settings, channels=3, size=(32, 32), classes=10, seed=0)
+    assert isinstance(network, SpikingNetwork)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for layer in network.hidden.values():
             layer.synapse.weight.copy_(0.087 * torch.randn(layer.synapse.weight.shape, generator=generator))
         compress(network, Ternary())
         for layer in network.weighted.values():
+            assert layer.norm is not None
             layer.norm.momentum = None  # statistics of all that is seen
         torch.manual_seed(0)
         network.train()(torch.randn((16, 3, 32, 32), generator=generator))
-    facts = InputFacts(kind="images", channels=3, size=(32, 32), mean=(0.5,) * 3, std=(0.25,) * 3)
+    facts = InputSpec(kind="images", channels=3, size=(32, 32), mean=(0.5,) * 3, std=(0.25,) * 3)
     origin = Origin(data_set="none", recipe="none", run="none", seed=0, identity="none")
     packed = pack_network(network.eval(), inputs=facts, labels=[str(n) for n in range(10)], origin=origin)
     pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=generator)
