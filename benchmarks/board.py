@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -172,13 +173,13 @@ def measure(network: str, board: str) -> Outcome:
     return Outcome(network, board, instructions, flash_bytes, source.ram_bytes, len(pixels), agreeing)
 
 
-def recorded() -> dict[str, dict[str, object]]:
+def recorded() -> dict[str, dict[str, Any]]:
     """docs/boards.json: by the name of what was measured, the compiler's version and the outcomes."""
     file = DOCS / "boards.json"
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
 
 
-def tables(records: dict[str, dict[str, object]]) -> str:
+def tables(records: dict[str, dict[str, Any]]) -> str:
     """A table for each network: thousands of instructions a sample on each board, flash of the M0+ image, RAM."""
     parts = []
     for network in NETWORKS:
@@ -187,7 +188,7 @@ def tables(records: dict[str, dict[str, object]]) -> str:
             "|---" * (len(BOARDS) + 3) + "|",
         ]
         for name, record in records.items():
-            outcomes = {o["board"]: o for o in record["outcomes"] if o["network"] == network}  # type: ignore[attr-defined]
+            outcomes = {o["board"]: o for o in record["outcomes"] if o["network"] == network}
             if outcomes:
                 counts = [f"{outcomes[b]['instructions'] / 1000:,.0f}" if b in outcomes else "" for b in BOARDS]
                 first = outcomes.get("M0+ -Os")
@@ -198,7 +199,7 @@ def tables(records: dict[str, dict[str, object]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def page(text: str, records: dict[str, dict[str, object]]) -> str:
+def page(text: str, records: dict[str, dict[str, Any]]) -> str:
     """The page's `text` with the tables of `records` between its two marks."""
     begin, end = "<!-- tables -->\n", "<!-- end of tables -->"
     return re.sub(f"{begin}.*{end}", lambda _: f"{begin}\n{tables(records)}\n{end}", text, flags=re.DOTALL)
