@@ -29,9 +29,9 @@ from tnacli.data.load import load
 from tnacli.deploy import c_build
 from tnacli.deploy.c import CSource, c_source
 from tnacli.packed.engine import PackedSNN
-from tnacli.packed.export import pack_network
 from tnacli.packed.file import read_packed
 from tnacli.packed.network import PackedNetwork
+from tnacli.packed.pack import pack_network
 from tnacli.packed.spec import InputSpec, Origin
 from tnacli.quant.weights import compress
 from tnacli.recipe.compression_section import Ternary

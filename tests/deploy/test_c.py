@@ -274,6 +274,26 @@ def test_a_check_that_would_take_hours_is_not_begun(quickstart: Quickstart, monk
         c_build.logits(c_source(quickstart.packed), quickstart.inputs.numpy(), 10, program=CC)
 
 
+def test_a_compiler_may_have_arguments(quickstart: Quickstart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", f"{CC} -DTNA_NET_CALLERS_MEMORY '-DNOTE=\"two words\"'")
+    named = c_build.compiler()
+    assert named is not None
+    size = c_build.footprint(c_source(quickstart.packed), program=named)
+    if size is not None:
+        assert size.static_bytes == 0  # the argument was heard
+    folder = tmp_path / "my compilers"
+    folder.mkdir()
+    (folder / "cc").symlink_to(shutil.which(CC) or "")
+    monkeypatch.setenv("CC", str(folder / "cc"))
+    assert c_build.compiler() == str(folder / "cc")
+    assert c_build.shown(str(folder / "cc")) == "cc"
+    assert c_build.shown("/usr/bin/gcc -m32") == "gcc -m32"
+    found = c_build.logits(c_source(quickstart.packed), quickstart.inputs[:2].numpy(), 10, program=str(folder / "cc"))
+    assert found.shape == (2, 10)
+    monkeypatch.setenv("CC", "no-such-compiler -m32")
+    assert c_build.compiler() != "no-such-compiler -m32"
+
+
 def test_a_compiler_that_cannot_be_run_is_named(quickstart: Quickstart, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="name a C compiler in CC"):
         c_build.build(c_source(quickstart.packed), tmp_path, program=str(tmp_path / "no-compiler"))
