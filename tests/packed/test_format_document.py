@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import torch
 from pydantic import BaseModel
 
 from tests.packed.networks import make_inputs, make_network, make_packed
-from tnacli.packed.document import Document
+from tnacli.packed.document import Document, body_of, parse
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import write_packed
 from tnacli.packed.spec import ConvolutionSpec, InputSpec, LayerSpec, NeuronSpec, Origin, ReadoutSpec, ShortcutSpec
@@ -35,6 +36,15 @@ def reader(source: str) -> Any:
     names: dict[str, Any] = {}
     exec(compile(source, "docs/packed-format.md", "exec"), names)
     return SimpleNamespace(**names)
+
+
+def test_the_document_shown_is_a_document() -> None:
+    (shown,) = (block for block in re.findall(r"```json\n(.*?)```", DOCUMENT, re.DOTALL) if '"timesteps"' in block)
+    keys = json.loads(shown)
+    assert list(keys)[-1] == "sha256"
+    del keys["sha256"]
+    about = parse(json.dumps(keys, separators=(",", ":"))[:-1])
+    assert json.loads(body_of(about) + "}") == keys  # every key, nested as it is, and no other
 
 
 def test_the_reader_needs_numpy_alone(source: str) -> None:

@@ -149,7 +149,7 @@ def _show(output: Output, deployed: Deployed) -> None:
     output.line(f"{files}: {size_text(deployed.size_bytes)}; verified: {compared}")
     meaning = {
         "flash": "code and constants, compiled for this machine", "tables": "constants alone", "ram": "static buffers",
-        "stack": "stack at most",
+        "stack": "stack of all functions together",
     }  # fmt: skip
     sizes = deployed.memory_bytes
     if sizes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -29,7 +30,8 @@ _SECONDS = 4 * PATIENCE_SECONDS  # for one call of the compiler or of the progra
 class Footprint:
     """Bytes of the compiled network on this machine: `flash_bytes` code and constants, `static_bytes` buffers.
 
-    `stack_bytes` adds the frames of all functions, more than any chain of calls can use; None if the compiler does not say.
+    `stack_bytes` adds the frames of all of its functions, more than any chain of their calls can use (what they call of the
+    compiler's own library comes on top); None if the compiler does not say.
     """
 
     flash_bytes: int
@@ -38,9 +40,29 @@ class Footprint:
 
 
 def compiler() -> str | None:
-    """The C compiler of this machine: $CC, cc, gcc or clang; None if there is none."""
-    named = os.environ.get("CC")
-    return next(filter(None, map(shutil.which, [*([named] if named else []), "cc", "gcc", "clang"])), None)
+    """The command of this machine's C compiler: $CC, with arguments if it has any, cc, gcc or clang; None if there is none."""
+    return next(
+        (command for command in (os.environ.get("CC"), "cc", "gcc", "clang") if command and _found(command)), None
+    )
+
+
+def _found(command: str) -> bool:
+    words = _words(command)
+    return bool(words) and shutil.which(words[0]) is not None
+
+
+def _words(command: str) -> list[str]:
+    """The program and its arguments; a path with spaces that leads to a program is taken as it is."""
+    try:
+        return [command] if shutil.which(command) else shlex.split(command)
+    except ValueError:  # a quotation mark without its other one
+        return [command]
+
+
+def shown(command: str) -> str:
+    """A compiler's command without the folder that it lies in."""
+    program, *arguments = _words(command)
+    return " ".join([Path(program).name, *arguments])
 
 
 def build(source: CSource, folder: Path, *flags: str, program: str) -> Path:
@@ -52,7 +74,15 @@ def build(source: CSource, folder: Path, *flags: str, program: str) -> Path:
     (folder / "harness.c").write_text(harness(source.prefix), encoding="ascii")
     executable = folder / "run"
     _call(
-        [program, *STRICT, *flags, "-o", str(executable), str(folder / f"{source.prefix}.c"), str(folder / "harness.c")]
+        [
+            *_words(program),
+            *STRICT,
+            *flags,
+            "-o",
+            str(executable),
+            str(folder / f"{source.prefix}.c"),
+            str(folder / "harness.c"),
+        ]
     )
     return executable
 
@@ -102,9 +132,11 @@ def footprint(source: CSource, *, program: str) -> Footprint | None:
         lean = ("-Os", "-fno-pie", "-fno-asynchronous-unwind-tables", "-fstack-usage")
         flags: Sequence[str] = lean
         try:
-            _call([program, *STRICT, *flags, "-c", "-o", str(compiled), str(folder / f"{source.prefix}.c")])
+            _call([*_words(program), *STRICT, *flags, "-c", "-o", str(compiled), str(folder / f"{source.prefix}.c")])
         except FileFormatError:  # an older clang has no -fstack-usage
-            _call([program, *STRICT, *lean[:-1], "-c", "-o", str(compiled), str(folder / f"{source.prefix}.c")])
+            _call(
+                [*_words(program), *STRICT, *lean[:-1], "-c", "-o", str(compiled), str(folder / f"{source.prefix}.c")]
+            )
         text, data, bss = map(int, _call([tool, str(compiled)]).splitlines()[1].split()[:3])
         frames = [
             int(n) for file in folder.glob("*.su") for n in re.findall(r"\t(\d+)\t", file.read_text(errors="replace"))

@@ -158,7 +158,7 @@ def _c(packed: PackedNetwork, destination: Path, running: bool) -> _Written:
         return torch.from_numpy(np.array(found))
 
     files = {".h": source.header.encode("ascii"), ".c": source.source.encode("ascii")}
-    return _Written(files, logits, f"a program compiled by {Path(program or 'cc').name}", sizes)
+    return _Written(files, logits, f"a program compiled by {c_build.shown(program or 'cc')}", sizes)
 
 
 FORMATS: dict[str, Callable[[PackedNetwork, Path, bool], _Written]] = {"nir": _nir, "onnx": _onnx, "c": _c}

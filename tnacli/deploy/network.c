@@ -1,55 +1,241 @@
 /* The part of an exported network that is the same for all; @PREFIX@ and the tables above it are filled in by c.py.
  *
- * A layer is worked off neuron by neuron, each over all timesteps: its potential is one variable, and what is kept
- * between layers is one byte a value and timestep, the number of spikes behind the pooling. Fully connected layers are
- * convolutions of 1x1 over a map of 1x1. Every product and sum is assigned to a variable of its own, so that it is
- * rounded to float alone, as docs/packed-format.md asks; GCC needs -std=c99 or -ffp-contract=off for that. */
+ * A layer is worked off by rows of its output, pooled; the rows of its input that they see lie unpacked in a window, which
+ * moves down with them. For one row of one channel the weights that are not 0 are decoded once, to the places in the
+ * window that they read, and added up for four timesteps at a time: a word holds the spike counts of four timesteps, a
+ * lane of eight bits each. Between layers a count takes as many bits as it needs. Fully connected layers are convolutions
+ * of 1x1 over a map of 1x1.
+ *
+ * Every product and sum is assigned to a variable of its own, so that it is rounded to float alone, as
+ * docs/packed-format.md asks; GCC needs -std=c99 or -ffp-contract=off for that. What is left out adds zero. */
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
 #endif
 
-static int32_t at_least(int32_t value, int32_t floor) { return value < floor ? floor : value; }
+#define LANES(t) (8 * ((t) & 3)) /* where timestep t lies in word t / 4 */
+#define MIDDLE 0x80808080u /* lanes from which as much can be taken as added to them */
 
 static int32_t at_most(int32_t value, int32_t ceiling) { return value > ceiling ? ceiling : value; }
 
-/* Runs one neuron over all timesteps of `current`, and adds its spikes to the counts of the cell that it is pooled in. */
-static void fire(uint8_t *cell)
+/* The input as the caller gave it: floats, or else bytes. */
+typedef struct {
+    const float *floats;
+    const uint8_t *bytes;
+} given;
+
+static float input_value(const given *input, int32_t place)
 {
-    float potential = 0.0f;
+    if (input->floats) {
+        return input->floats[place];
+    }
+    return BYTE_VALUE(input->bytes[place], place);
+}
+
+/* The counts of value `place` of the packed spikes, all timesteps. */
+static void unpack(const uint8_t *packed, int32_t bits, int32_t place, word *to)
+{
+    uint32_t at = (uint32_t)place * (uint32_t)(T * bits);
     int32_t t;
-    for (t = 0; t < T; t++) {
-        const float kept = DECAY * potential;
-        potential = kept + current[t];
-        if (potential >= THRESHOLD) {
-            cell[t] = (uint8_t)(cell[t] + 1);
-            potential = 0.0f;
+    for (t = 0; t < WORDS; t++) {
+        to[t].lanes = 0;
+    }
+    for (t = 0; t < T; t++, at += (uint32_t)bits) {
+        const uint32_t both = packed[at >> 3] | (uint32_t)packed[(at >> 3) + 1] << 8;
+        to[t / 4].lanes |= (both >> (at & 7) & ((1u << bits) - 1)) << LANES(t);
+    }
+}
+
+static void pack(uint8_t *packed, int32_t bits, int32_t place, const word *from)
+{
+    uint32_t at = (uint32_t)place * (uint32_t)(T * bits);
+    int32_t t;
+    for (t = 0; t < T; t++, at += (uint32_t)bits) {
+        const uint32_t count = (from[t / 4].lanes >> LANES(t) & 255) << (at & 7);
+        if (count) {
+            packed[at >> 3] = (uint8_t)(packed[at >> 3] | count);
+            packed[(at >> 3) + 1] = (uint8_t)(packed[(at >> 3) + 1] | count >> 8);
         }
     }
 }
 
-/* The currents of one neuron of the first layer: float weights times the input, summed in float. */
-static void encode(const layer *l, const float *input, int32_t o, int32_t y, int32_t x)
+/* Moves the window to what the neurons of pooled row y see: the rows that it has stay, the rest is read. Columns lie in the
+ * order in which neurons side by side read them: for a stride of 2 the even ones, then the odd ones. */
+static void slide(const weights *l, word *memory, const given *input, int32_t y, int32_t pool)
 {
-    const int32_t side = l->kernel, half = side / 2, plane = l->height * l->width;
-    const int32_t cy = y * l->stride, cx = x * l->stride;
-    const int32_t top = at_least(half - cy, 0), bottom = at_most(l->height + half - cy, side);
-    const int32_t left = at_least(half - cx, 0), right = at_most(l->width + half - cx, side);
-    int32_t t, c, i, j;
+    const int32_t half = l->kernel / 2, apart = l->stride * l->pitch, down = pool * l->stride;
+    const int32_t words = input ? 1 : WORDS, channels = input ? FRAMES * l->in : l->in;
+    const int32_t kept = y && l->rows > down ? l->rows - down : 0;
+    int32_t c, i, x;
+    for (c = 0; c < channels; c++) {
+        word *window = memory + l->window + c * l->rows * apart * words;
+        for (i = 0; i < kept * apart * words; i++) {
+            window[i] = window[i + down * apart * words];
+        }
+        for (; i < l->rows * apart * words; i++) {
+            window[i].lanes = 0; /* which is 0.0f as well */
+        }
+        for (i = kept; i < l->rows; i++) {
+            const int32_t from = y * down - half + i;
+            if (from >= 0 && from < l->height) {
+                for (x = 0; x < l->width; x++) {
+                    const int32_t place = (c * l->height + from) * l->width + x, column = x + half;
+                    const int32_t order = (column & (l->stride - 1)) * l->pitch + (column >> (l->stride >> 1));
+                    word *to = window + (i * apart + order) * words;
+                    if (input) {
+                        to->value = input_value(input, place);
+                    } else {
+                        unpack((const uint8_t *)(memory + l->input), l->bits, place, to);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/* Where in the window the neuron at the left reads what weight `n` of a channel, counted over its rows, is multiplied by. */
+static int32_t place_of(const weights *l, int32_t n)
+{
+    const int32_t i = n / l->kernel, j = n - i * l->kernel;
+    return i * l->stride * l->pitch + (j & (l->stride - 1)) * l->pitch + (j >> (l->stride >> 1));
+}
+
+/* Fills the list of the places that output channel o adds, and from its end backwards of those that it takes away; where
+ * the first end comes back, `taken` is where the others begin. */
+static word *decode(const weights *l, word *memory, int32_t o, word **taken)
+{
+    word *plus = memory + l->list, *minus = plus + l->most;
+    const word *places = memory + l->places;
+    const uint8_t *row = l->codes + o * l->row_bytes, *end = row + l->row_bytes;
+    const int32_t side = l->kernel * l->kernel, channel = l->rows * l->stride * l->pitch * WORDS;
+    const int32_t jump = side < 4 ? 4 * channel : 0, leap = side < 4 ? 0 : 4; /* four weights on: kernels are odd */
+    int32_t base = 0, n = 0, m;
+    for (; row < end; row++) {
+        uint32_t codes = @PREFIX_UPPER@_BYTE(row) ^ 0x55u; /* of each two bits one says that it is not 0, the other that it is +1 */
+        for (m = n; codes; codes >>= 2, m++) {
+            if (codes & 1) {
+                const int32_t place = base + places[m].sum;
+                if (codes & 2) {
+                    (plus++)->sum = place;
+                } else {
+                    (--minus)->sum = place;
+                }
+            }
+        }
+        base += jump;
+        n += leap;
+        if (n >= side) {
+            n -= side;
+            base += channel;
+        }
+    }
+    *taken = minus;
+    return plus;
+}
+
+static void spill(word *sums, uint32_t lanes)
+{
+    sums[0].sum += (int32_t)(lanes & 255) - 128;
+    sums[1].sum += (int32_t)(lanes >> 8 & 255) - 128;
+    sums[2].sum += (int32_t)(lanes >> 16 & 255) - 128;
+    sums[3].sum += (int32_t)(lanes >> 24) - 128;
+}
+
+/* The sums of channel o for `pool` rows of `columns` neurons. */
+static void add_up(const weights *l, word *memory, int32_t o, int32_t pool, int32_t columns)
+{
+    const word *const list = memory + l->list, *const end = list + l->most;
+    word *sums = memory + l->sums, *negative;
+    const word *const positive = decode(l, memory, o, &negative);
+    const int32_t words = columns * WORDS;
+    int32_t r, k;
+    for (k = 0; k < pool * words * 4; k++) {
+        sums[k].sum = 0;
+    }
+    for (r = 0; r < pool; r++) {
+        const word *from = memory + l->window + r * l->stride * l->stride * l->pitch * WORDS;
+        for (k = 0; k < words;) {
+            const word *plus = list, *minus = negative;
+            const int32_t four = words - k >= 4;
+            do { /* as many as lanes can hold */
+                const word *until = plus + at_most((int32_t)(positive - plus), l->reach);
+                const word *stop = minus + at_most((int32_t)(end - minus), l->reach - (int32_t)(until - plus));
+                uint32_t a = MIDDLE, b = MIDDLE, c = MIDDLE, d = MIDDLE;
+                if (four) {
+                    for (; plus < until; plus++) {
+                        const word *w = from + plus->sum;
+                        a += w[0].lanes;
+                        b += w[1].lanes;
+                        c += w[2].lanes;
+                        d += w[3].lanes;
+                    }
+                    for (; minus < stop; minus++) {
+                        const word *w = from + minus->sum;
+                        a -= w[0].lanes;
+                        b -= w[1].lanes;
+                        c -= w[2].lanes;
+                        d -= w[3].lanes;
+                    }
+                    spill(sums + 4, b);
+                    spill(sums + 8, c);
+                    spill(sums + 12, d);
+                } else {
+                    for (; plus < until; plus++) {
+                        a += from[plus->sum].lanes;
+                    }
+                    for (; minus < stop; minus++) {
+                        a -= from[minus->sum].lanes;
+                    }
+                }
+                spill(sums, a);
+            } while (plus < positive || minus < end);
+            k += four ? 4 : 1;
+            from += four ? 4 : 1;
+            sums += four ? 16 : 4;
+        }
+    }
+}
+
+/* The currents of the neuron whose sums these are; they are added to those that are there already where `besides` is set. */
+static void drive(const weights *l, int32_t o, const word *sums, word *current, int besides)
+{
+    const float scale = @PREFIX_UPPER@_FLOAT(l->scale + o), shift = @PREFIX_UPPER@_FLOAT(l->shift + o);
+    int32_t t;
+    for (t = 0; t < T; t++) {
+        float driven = shift;
+        if (sums[t].sum) {
+            const float scaled = (float)sums[t].sum * scale;
+            driven = scaled + shift;
+        }
+        if (besides) {
+            driven = current[t].value + driven;
+        }
+        current[t].value = driven;
+    }
+}
+
+/* The currents of one neuron of the first layer: float weights times the input, summed in float. */
+static void encode(const weights *l, const word *memory, int32_t o, int32_t r, int32_t x, word *current)
+{
+    const int32_t side = l->kernel * l->kernel, apart = l->stride * l->pitch;
+    const float scale = @PREFIX_UPPER@_FLOAT(l->scale + o), shift = @PREFIX_UPPER@_FLOAT(l->shift + o);
+    int32_t t, c, n;
     for (t = 0; t < FRAMES; t++) {
+        const word *from = memory + l->window + (t * l->in * l->rows + r * l->stride) * apart + x;
+        const float *weight = first_weights + o * l->in * side;
         float sum = 0.0f;
-        for (c = 0; c < l->in; c++) {
-            const float *values = input + (t * l->in + c) * plane;
-            const float *weights = first_weights + (o * l->in + c) * side * side;
-            for (i = top; i < bottom; i++) {
-                for (j = left; j < right; j++) {
-                    const float product = values[(cy + i - half) * l->width + cx + j - half] * weights[i * side + j];
+        for (c = l->in; c; c--, from += l->rows * apart) {
+            const word *place = memory + l->places;
+            for (n = side; n; n--, weight++, place++) {
+                const word *w = from + place->sum;
+                if (w->lanes) {
+                    const float product = w->value * @PREFIX_UPPER@_FLOAT(weight);
                     sum = sum + product;
                 }
             }
         }
         {
-            const float scaled = sum * l->scale[o];
-            current[t] = scaled + l->shift[o];
+            const float scaled = sum * scale;
+            current[t].value = scaled + shift;
         }
     }
     for (t = FRAMES; t < T; t++) { /* an image is the same current at every timestep */
@@ -57,111 +243,149 @@ static void encode(const layer *l, const float *input, int32_t o, int32_t y, int
     }
 }
 
-/* The currents of one neuron of a hidden layer: spike counts added where the weight is +1, taken away where it is -1.
- * They are added to those that are there already where `besides` is set. */
-static void add_up(const layer *l, const uint8_t *counts, int32_t o, int32_t y, int32_t x, int besides)
+/* Runs one neuron over all timesteps of `current`, and adds its spikes to the counts of the cell that it is pooled in. */
+static void fire(const word *current, word *cell)
 {
-    const int32_t side = l->kernel, half = side / 2;
-    const int32_t cy = y * l->stride, cx = x * l->stride;
-    const int32_t top = at_least(half - cy, 0), bottom = at_most(l->height + half - cy, side);
-    const int32_t left = at_least(half - cx, 0), right = at_most(l->width + half - cx, side);
-    const uint8_t *row = l->codes + o * l->row_bytes;
-    int32_t t, c, i, j;
-    for (t = 0; t < T; t++) {
-        sums[t] = 0;
-    }
-    for (c = 0; c < l->in; c++) {
-        for (i = top; i < bottom; i++) {
-            for (j = left; j < right; j++) {
-                const int32_t place = (c * side + i) * side + j;
-                const uint8_t code = (uint8_t)((row[place / 4] >> (2 * (place % 4))) & 3); /* weight + 1 */
-                const uint8_t *spikes = counts + ((c * l->height + cy + i - half) * l->width + cx + j - half) * T;
-                if (code == 2) {
-                    for (t = 0; t < T; t++) {
-                        sums[t] += spikes[t];
-                    }
-                } else if (code == 0) {
-                    for (t = 0; t < T; t++) {
-                        sums[t] -= spikes[t];
-                    }
-                }
+    const word *const end = current + T;
+    float potential = (current++)->value;
+    uint32_t lane = 1;
+    for (;;) {
+        if (potential >= THRESHOLD) {
+            cell->lanes += lane;
+            if (current == end) {
+                return;
             }
+            potential = current->value; /* from 0 */
+        } else {
+            const float kept = DECAY * potential;
+            if (current == end) {
+                return;
+            }
+            potential = kept + current->value;
         }
-    }
-    for (t = 0; t < T; t++) {
-        const float sum = (float)sums[t] * l->share; /* a power of two: exact */
-        const float scaled = sum * l->scale[o];
-        const float driven = scaled + l->shift[o];
-        current[t] = besides ? current[t] + driven : driven;
+        current++;
+        lane <<= 8;
+        if (!lane) {
+            lane = 1;
+            cell++;
+        }
     }
 }
 
 #if SHORTCUTS
-/* Adds what comes through the shortcut of layer n, if it has one, to the currents of one neuron. */
-static void add_shortcut(int32_t n, int32_t rows, int32_t columns, int32_t o, int32_t y, int32_t x)
+/* Adds what comes through a shortcut to the currents of a neuron of channel o, the spikes at `place` if there is no convolution. */
+static void add_shortcut(const skip *s, word *memory, int32_t o, int32_t neuron, int32_t place, word *current)
 {
-    const skip *s = &skips[n];
+    word counts[WORDS];
     int32_t t;
-    if (s->source < 0) {
-        return;
-    }
     if (s->convolution) {
-        add_up(s->convolution, buffers[s->source % BUFFERS], o, y, x, 1);
+        drive(s->convolution, o, memory + s->convolution->sums + neuron * WORDS * 4, current, 1);
         return;
     }
+    unpack((const uint8_t *)(memory + s->input), s->bits, place, counts);
     for (t = 0; t < T; t++) {
-        const float spikes = (float)buffers[s->source % BUFFERS][((o * rows + y) * columns + x) * T + t] * s->share;
-        current[t] = current[t] + spikes;
+        const float spikes = (float)(counts[t / 4].lanes >> LANES(t) & 255) * s->share;
+        current[t].value = current[t].value + spikes;
     }
 }
 #endif
 
-/* Layer n of spiking neurons; `input` feeds the first, the spikes of the layer before every other. */
-static void spiking(int32_t n, const float *input)
+static void prepare(const weights *l, word *memory, int32_t words)
 {
-    const layer *l = &layers[n];
-    const int32_t rows = (l->height - 1) / l->stride + 1, columns = (l->width - 1) / l->stride + 1;
-    const int32_t height = rows / l->pool, width = columns / l->pool;
-    uint8_t *out = buffers[n % BUFFERS];
-    int32_t o, y, x, i;
-    for (i = 0; i < l->out * height * width * T; i++) {
-        out[i] = 0;
+    const int32_t side = l->kernel * l->kernel;
+    int32_t n;
+    for (n = 0; n < side + 3; n++) { /* the four weights of a byte may run into the next channels */
+        memory[l->places + n].sum = (place_of(l, n % side) + n / side * l->rows * l->stride * l->pitch) * words;
     }
-    for (o = 0; o < l->out; o++) {
-        for (y = 0; y < height * l->pool; y++) { /* neurons that the pooling drops are left out */
-            for (x = 0; x < width * l->pool; x++) {
-                if (n == 0) {
-                    encode(l, input, o, y, x);
-                } else {
-                    add_up(l, buffers[(n - 1) % BUFFERS], o, y, x, 0);
-                }
+}
+
+/* A layer of spiking neurons; `input` feeds the first, the spikes of the layer before every other. */
+static void spiking(const layer *l, word *memory, const given *input)
+{
+    const weights *own = &l->own;
+    const int32_t height = ((own->height - 1) / own->stride + 1) / l->pool;
+    const int32_t width = ((own->width - 1) / own->stride + 1) / l->pool, columns = width * l->pool;
+    uint8_t *packed = (uint8_t *)(memory + l->output);
+    word *current = memory + l->current;
+    word cell[WORDS];
+    int32_t o, y, x, r, q, i;
+    for (i = 0; i < l->output_words; i++) {
+        memory[l->output + i].lanes = 0;
+    }
+    prepare(own, memory, input ? 1 : WORDS);
 #if SHORTCUTS
-                add_shortcut(n, rows, columns, o, y, x);
+    if (l->shortcut.convolution) {
+        prepare(l->shortcut.convolution, memory, WORDS);
+    }
 #endif
-                fire(out + ((o * height + y / l->pool) * width + x / l->pool) * T);
+    for (y = 0; y < height; y++) { /* neurons that the pooling drops are left out */
+        slide(own, memory, input, y, l->pool);
+#if SHORTCUTS
+        if (l->shortcut.convolution) {
+            slide(l->shortcut.convolution, memory, 0, y, l->pool);
+        }
+#endif
+        for (o = 0; o < own->out; o++) {
+            if (!input) {
+                add_up(own, memory, o, l->pool, columns);
+            }
+#if SHORTCUTS
+            if (l->shortcut.convolution) {
+                add_up(l->shortcut.convolution, memory, o, l->pool, columns);
+            }
+#endif
+            for (x = 0; x < width; x++) {
+                for (i = 0; i < WORDS; i++) {
+                    cell[i].lanes = 0;
+                }
+                for (r = 0; r < l->pool; r++) {
+                    for (q = x * l->pool; q < (x + 1) * l->pool; q++) {
+                        const int32_t neuron = r * columns + q;
+                        if (input) {
+                            encode(own, memory, o, r, q, current);
+                        } else {
+                            drive(own, o, memory + own->sums + neuron * WORDS * 4, current, 0);
+                        }
+#if SHORTCUTS
+                        if (l->shortcut.input >= 0) {
+                            const int32_t rows = (own->height - 1) / own->stride + 1, row = y * l->pool + r;
+                            const int32_t place = (o * rows + row) * ((own->width - 1) / own->stride + 1) + q;
+                            add_shortcut(&l->shortcut, memory, o, neuron, place, current);
+                        }
+#endif
+                        fire(current, cell);
+                    }
+                }
+                pack(packed, l->bits, (o * height + y) * width + x, cell);
             }
         }
     }
 }
 
-static void read_out(const uint8_t *counts, float *logits)
+static void read_out(word *memory, float *logits)
 {
+    const word *counts = memory + readout.window;
+    word *current = memory + readout.sums;
     int32_t k, f, t;
-    for (k = 0; k < @PREFIX_UPPER@_CLASSES; k++) {
-        const float *weights = readout_weights + k * FEATURES;
+    slide(&readout, memory, 0, 0, 1);
+    for (k = 0; k < readout.out; k++) {
+        const float *weights_of_class = readout_weights + k * readout.in;
         float potential = 0.0f, total = 0.0f;
         for (t = 0; t < T; t++) {
-            current[t] = 0.0f;
+            current[t].value = 0.0f;
         }
-        for (f = 0; f < FEATURES; f++) {
+        for (f = 0; f < readout.in; f++) {
             for (t = 0; t < T; t++) {
-                const float share = (float)counts[f * T + t] * READOUT_SHARE;
-                const float product = share * weights[f];
-                current[t] = current[t] + product;
+                const uint32_t count = counts[f * WORDS + t / 4].lanes >> LANES(t) & 255;
+                if (count) {
+                    const float share = (float)count * READOUT_SHARE;
+                    const float product = share * @PREFIX_UPPER@_FLOAT(weights_of_class + f);
+                    current[t].value = current[t].value + product;
+                }
             }
         }
         for (t = 0; t < T; t++) {
-            const float driven = current[t] + readout_bias[k];
+            const float driven = current[t].value + @PREFIX_UPPER@_FLOAT(readout_bias + k);
             const float kept = READOUT_LEAK * potential;
             potential = kept + driven;
             total = total + potential;
@@ -181,12 +405,32 @@ static int largest(const float *logits)
     return best;
 }
 
-int @PREFIX@_run(const float *input, float *logits)
+static int classified(@PREFIX@_memory *memory, const given *input, float *logits)
 {
     int32_t n;
     for (n = 0; n < LAYERS; n++) {
-        spiking(n, input);
+        spiking(&layers[n], memory->words, n ? 0 : input);
     }
-    read_out(buffers[(LAYERS - 1) % BUFFERS], logits);
+    read_out(memory->words, logits);
     return largest(logits);
 }
+
+int @PREFIX@_run_in(@PREFIX@_memory *memory, const float *input, float *logits)
+{
+    const given floats = {input, 0};
+    return classified(memory, &floats, logits);
+}
+
+int @PREFIX@_classify_in(@PREFIX@_memory *memory, const uint8_t *input, float *logits)
+{
+    const given bytes = {0, input};
+    return classified(memory, &bytes, logits);
+}
+
+#ifndef @PREFIX_UPPER@_CALLERS_MEMORY
+static @PREFIX@_memory own_memory;
+
+int @PREFIX@_run(const float *input, float *logits) { return @PREFIX@_run_in(&own_memory, input, logits); }
+
+int @PREFIX@_classify(const uint8_t *input, float *logits) { return @PREFIX@_classify_in(&own_memory, input, logits); }
+#endif
