@@ -1,7 +1,7 @@
 """Everything a user can get wrong, and the exit code of each.
 
     TnaError                 1   never raised itself
-    ├── UsageError           2   the command line does not make sense
+    ├── UsageError           2   the command line, or a call of the library, does not make sense
     ├── RecipeError          3   a recipe, overlay or override is wrong
     ├── DataError            4   a data set is missing, damaged, does not fit, or is not what a run learned from
     ├── DeviceError          5   the device or precision asked for is not there
@@ -29,7 +29,7 @@ class TnaError(Exception):
 
 
 class UsageError(TnaError):
-    """The command line does not make sense."""
+    """The command line, or a call of the library, does not make sense."""
 
     exit_code = 2
 
