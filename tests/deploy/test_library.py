@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +120,19 @@ def test_example_own_network(
     names = [f"{function}, {how}" for function in ("narrowing", "largest") for how in ("alone", "with a twin")]
     assert [line.split(":")[0] for line in lines] == names
     assert all(float(line.split(": ")[1].removesuffix(" %")) > 60 for line in lines)
+
+
+@in_a_checkout
+@pytest.mark.parametrize("library", ["spikingjelly", "snntorch", "sinabs", "norse"])
+def test_examples_of_ternary_weights_in_the_training_scripts_of_other_libraries(
+    library: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # theirs, of deprecated parts of PyTorch
+        pytest.importorskip(library)
+        run(f"{library}_digits.py", monkeypatch=monkeypatch)
+    full, ternary, *shares = capsys.readouterr().out.splitlines()
+    assert float(full.removeprefix("full precision: ").removesuffix(" %")) > 80
+    assert float(ternary.removeprefix("ternary: ").removesuffix(" %")) > 80
+    assert len(shares) == 2, "all layers but the first and the last"
+    assert all(10 < int(share.split(": ")[1].removesuffix("% zero")) < 90 for share in shares)
