@@ -79,3 +79,7 @@ for epoch in range(EPOCHS):
 print(f"ternary: {accuracy(base, images[test], labels[test]):.2f} %")
 for name, share in tnacli.shares(base).items():
     print(f"{name}: {share.zero:.0%} zero")
+
+packed = tnacli.from_module(base, images[test], forward=lambda images: forward(base, images))
+(file,) = packed.save("sinabs_digits.safetensors")
+print(f"{file}: {file.stat().st_size} bytes, runs without sinabs")

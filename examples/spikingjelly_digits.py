@@ -70,3 +70,7 @@ for epoch in range(EPOCHS):
 print(f"ternary: {accuracy(base, images[test], labels[test]):.2f} %")
 for name, share in tnacli.shares(base).items():
     print(f"{name}: {share.zero:.0%} zero")
+
+packed = tnacli.from_module(base, images[test])
+(file,) = packed.save("spikingjelly_digits.safetensors")
+print(f"{file}: {file.stat().st_size} bytes, runs without SpikingJelly")

@@ -33,6 +33,7 @@ ALLOWED = {
         "build", "data", "errors", "evaluation", "objectives", "quant", "recipe", "runs", "seeds", "snn", "storage", "version",
     },
     "deploy": {"errors", "packed", "pixels", "quant", "recipe", "snn", "storage", "training", "version"},
+    "importing": {"deploy", "errors", "packed", "snn", "version"},
     "fine_tuning": {"errors", "recipe", "training"},
 }  # fmt: skip
 

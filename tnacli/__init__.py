@@ -21,13 +21,15 @@ from tnacli.version import __version__
 if TYPE_CHECKING:
     from tnacli.deploy.library import Model
     from tnacli.deploy.library import load_model as load
+    from tnacli.importing.from_module import from_module
     from tnacli.objectives.twin_loss import twin_loss
     from tnacli.quant.ternarize import restore, shares, ternarize
 
-__all__ = ["Model", "__version__", "load", "restore", "shares", "ternarize", "twin_loss"]
+__all__ = ["Model", "__version__", "from_module", "load", "restore", "shares", "ternarize", "twin_loss"]
 
 _LAZY = {
     "Model": ("tnacli.deploy.library", "Model"),
+    "from_module": ("tnacli.importing.from_module", "from_module"),
     "load": ("tnacli.deploy.library", "load_model"),
     "restore": ("tnacli.quant.ternarize", "restore"),
     "shares": ("tnacli.quant.ternarize", "shares"),
