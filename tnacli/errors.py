@@ -1,13 +1,14 @@
 """Everything a user can get wrong, and the exit code of each.
 
     TnaError                 1   never raised itself
-    ├── UsageError           2   the command line does not make sense
+    ├── UsageError           2   the command line, or a call of the library, does not make sense
     ├── RecipeError          3   a recipe, overlay or override is wrong
     ├── DataError            4   a data set is missing, damaged, does not fit, or is not what a run learned from
     ├── DeviceError          5   the device or precision asked for is not there
     ├── ToleranceError       6   a number or effect is not as it should be, or none is there to judge
     ├── DivergedError        7   training produced NaN or infinite values, or a dead network
     ├── FileFormatError      8   a checkpoint or packed file is damaged, or of another version
+    ├── NetworkError         8   a network computes what no packed file can say
     ├── StorageError         8   a file could not be written: disk full, no permission
     ├── RunBusyError        75   another process is training this run; try again later
     └── Stopped             75   training was asked to stop; the same command goes on
@@ -29,7 +30,7 @@ class TnaError(Exception):
 
 
 class UsageError(TnaError):
-    """The command line does not make sense."""
+    """The command line, or a call of the library, does not make sense."""
 
     exit_code = 2
 
@@ -66,6 +67,12 @@ class DivergedError(TnaError):
 
 class FileFormatError(TnaError):
     """A checkpoint or packed file is damaged, not ours, or of a version this program does not read."""
+
+    exit_code = 8
+
+
+class NetworkError(TnaError):
+    """A network computes what no packed file can say, or its packed form does not compute the same."""
 
     exit_code = 8
 

@@ -1,6 +1,6 @@
 """The one definition of what a network is fed with: in training, in evaluation, by a packed network and by `tnacli.load`.
 
-`tnacli/deploy/pixels.c` is the same in exported C; docs/packed-format.md, "Arithmetic", says it in words.
+`tnacli/deploy/c.py` writes the same in exported C; docs/packed-format.md, "Arithmetic", says it in words.
 """
 
 from __future__ import annotations

@@ -5,12 +5,14 @@ from __future__ import annotations
 import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 
 import tnacli
 from tests.deploy.conftest import Quickstart
@@ -119,3 +121,24 @@ def test_example_own_network(
     names = [f"{function}, {how}" for function in ("narrowing", "largest") for how in ("alone", "with a twin")]
     assert [line.split(":")[0] for line in lines] == names
     assert all(float(line.split(": ")[1].removesuffix(" %")) > 60 for line in lines)
+
+
+@in_a_checkout
+@pytest.mark.parametrize("library", ["spikingjelly", "snntorch", "sinabs", "norse"])
+def test_examples_of_ternary_weights_in_the_training_scripts_of_other_libraries(
+    library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # theirs, of deprecated parts of PyTorch
+        pytest.importorskip(library)
+        run(f"{library}_digits.py", monkeypatch=monkeypatch)
+    full, ternary, *shares, _ = capsys.readouterr().out.splitlines()
+    assert float(full.removeprefix("full precision: ").removesuffix(" %")) > 80
+    assert float(ternary.removeprefix("ternary: ").removesuffix(" %")) > 80
+    assert len(shares) == 2, "all layers but the first and the last"
+    digits = load_digits()
+    images = (digits.images[1440:, None] / 16).astype(np.float32)
+    predicted = tnacli.load(f"{library}_digits.safetensors")(images, normalised=True).argmax(1).numpy()
+    assert f"ternary: {100 * float((predicted == digits.target[1440:]).mean()):.2f} %" == ternary
+    assert all(10 < int(share.split(": ")[1].removesuffix("% zero")) < 90 for share in shares)

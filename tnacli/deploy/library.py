@@ -12,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tnacli.errors import DataError
+from tnacli.deploy.formats import deploy
+from tnacli.errors import DataError, UsageError
 from tnacli.packed.engine import PackedSNN
-from tnacli.packed.file import read_packed
+from tnacli.packed.file import read_packed, write_packed
+from tnacli.packed.network import PackedNetwork
 from tnacli.packed.spec import InputSpec
 from tnacli.pixels import as_input
 from tnacli.quant.weights import compression_mode
@@ -29,7 +31,7 @@ class Model:
     """A trained spiking network on the CPU: samples in, logits out.
 
     `labels` names the classes in the order of the logits, `input` says what is taken, `timesteps` is T, `weights` is "fp32",
-    "ternary" or "binary".
+    "ternary" or "binary". `packed` is what is saved, None of a checkpoint; `sample` the inputs that it was made with, if so.
     """
 
     labels: tuple[str, ...]
@@ -37,6 +39,8 @@ class Model:
     timesteps: int
     weights: str
     run: Callable[[Tensor], Tensor]
+    packed: PackedNetwork | None = None
+    sample: Tensor | None = None
 
     def __call__(self, samples: Tensor | NDArray[Any], *, normalised: bool = False) -> Tensor:
         """Logits, float32 [N, classes], of images [N, C, H, W] or event frames [N, T, C, H, W].
@@ -54,6 +58,27 @@ class Model:
     def predict(self, samples: Tensor | NDArray[Any], *, normalised: bool = False) -> list[str]:
         """The label of each sample, a list of N; samples and errors as for a call."""
         return [self.labels[best] for best in self(samples, normalised=normalised).argmax(1).tolist()]
+
+    def save(self, path: str | Path, *, form: str = "packed", sample: Tensor | None = None) -> tuple[Path, ...]:
+        """Write the network to `path`, whole or not at all, and return the files: a "packed" one, "nir", "onnx" or "c".
+
+        Other forms than the packed one are run first, and predict as this one does: on `sample`, normalised float32 inputs
+        [N, ...], or on the sample that `from_module` was given. C is two files, `path` with .h and .c.
+
+        Raises UsageError of a checkpoint, which `tna export` takes, for an unknown form, without samples, or where a package or
+        a compiler is missing; FileFormatError if predictions differ; StorageError if it cannot be written.
+        """
+        if self.packed is None:
+            raise UsageError("this model is a checkpoint's: `tna export CKPT` writes it, after comparing every weight")
+        if form == "packed":
+            write_packed(Path(path), self.packed)
+            return (Path(path),)
+        inputs = self.sample if sample is None else sample
+        if inputs is None:
+            raise UsageError(
+                f"give a sample that the network as {form} is to be compared on: normalised float32 inputs"
+            )
+        return deploy(self.packed, form, Path(path), inputs).paths
 
     def _inputs(self, samples: Tensor, normalised: bool) -> Tensor:
         facts = self.input
@@ -79,14 +104,16 @@ def load_model(path: str | Path, *, trust_build: str | None = None) -> Model:
     needs another function than `trust_build`, RecipeError if that cannot be imported or called.
     """
     file = Path(path)
-    return _from_checkpoint(file, trust_build) if file.is_file() and is_archive(file) else _from_packed(file)
+    return (
+        _from_checkpoint(file, trust_build) if file.is_file() and is_archive(file) else packed_model(read_packed(file))
+    )
 
 
-def _from_packed(path: Path) -> Model:
-    packed = read_packed(path)
+def packed_model(packed: PackedNetwork, sample: Tensor | None = None) -> Model:
+    """A packed network as a function."""
     about = packed.about
     weights = "binary" if any(layer.binary for layer in about.layers) else "ternary"
-    return Model(about.labels, about.input, about.timesteps, weights, PackedSNN(packed))
+    return Model(about.labels, about.input, about.timesteps, weights, PackedSNN(packed), packed, sample)
 
 
 def _from_checkpoint(path: Path, trust_build: str | None) -> Model:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from tnacli.recipe.objective_section import DEFAULT_TEMPERATURE, Matching
+from tnacli.recipe.objective_section import DEFAULT_TEMPERATURE, Matching, Twin
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, share: float = 1.0) -> Tensor:
@@ -44,6 +44,16 @@ def matching_loss(logits: Tensor, target: Tensor, matching: Matching, share: flo
     if matching.reduction == "sum":
         return each.sum()
     return weighed(each.sum(1).mean() if matching.reduction == "batch_mean" else each.mean(), share)
+
+
+def twin_matching_loss(base: Tensor, sibling: Tensor, twin: Twin, share: float = 1.0) -> Tensor:
+    """The matching loss between the logits of the base and of a sibling, which moves the networks that `twin.gradient` says."""
+    return matching_loss(
+        base.detach() if twin.gradient == "siblings" else base,
+        sibling.detach() if twin.gradient == "base" else sibling,
+        twin,
+        share,
+    )
 
 
 def weighed(mean: Tensor, share: float) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tnacli.objectives.features import FeatureMatching, recorded_rates
-from tnacli.objectives.losses import cross_entropy, matching_loss, weighed
+from tnacli.objectives.losses import cross_entropy, matching_loss, twin_matching_loss, weighed
 from tnacli.recipe.matching import matching_weight
 from tnacli.recipe.objective_section import Distill, Logits, Twin
 from tnacli.recipe.schema import Train
@@ -111,14 +111,8 @@ class TwinObjective(Objective):
         return Losses(total, {"cross_entropy": own, "sibling_cross_entropy": theirs, "matching": match}, logits)
 
     def _match(self, base: Tensor, sibling: Tensor, share: float) -> Tensor:
-        moved, logits = self.matching.gradient, self.matching.logits
-        base, sibling = _taken(base, logits), _taken(sibling, logits)
-        return matching_loss(
-            base.detach() if moved == "siblings" else base,
-            sibling.detach() if moved == "base" else sibling,
-            self.matching,
-            share,
-        )
+        logits = self.matching.logits
+        return twin_matching_loss(_taken(base, logits), _taken(sibling, logits), self.matching, share)
 
 
 class DistillObjective(Objective):

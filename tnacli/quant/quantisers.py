@@ -124,6 +124,38 @@ class LearnedTernaryWeight(Quantiser):
         return f"delta={float(self.log_delta.detach().exp()):.4g}"
 
 
+class PowerOfTwoScale(nn.Module):
+    """A positive factor on quantised weights that stays as it is: follows a quantiser, for layers without a batch norm.
+
+    `fitted` takes the mean |w| of the latent weights that do not become 0, which fits them best (Li and Liu 2016, Eq. 5;
+    Rastegari et al. 2016 for binary ones), rounded to a power of two in its logarithm. So sums of scaled weights are as exact
+    in floating point as sums of integers, and a multiplication is a shift. Gradients pass unchanged: a latent weight moves as
+    one in full precision does.
+    """
+
+    scale: Tensor
+
+    def __init__(self, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("scale", scale.detach().clone())
+
+    @classmethod
+    def fitted(cls, latent: Tensor, quantised: Tensor) -> PowerOfTwoScale:
+        """The scale of weights [...] that are `quantised` [...] to -1, 0 and +1, at least one of them not to 0."""
+        mean = latent.detach().double()[quantised != 0].abs().mean()
+        return cls(torch.exp2(torch.log2(mean).round()).to(latent.dtype))
+
+    def forward(self, quantised: Tensor) -> Tensor:
+        weight: Tensor = _StraightThrough.apply(quantised, quantised.detach() * self.scale)
+        return weight
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight
+
+    def extra_repr(self) -> str:
+        return f"scale={float(self.scale):.4g}"
+
+
 def mean_delta(latent: Tensor, share: float) -> Tensor:
     """`share` * mean |w|, a scalar in the weights' type.
 

@@ -6,8 +6,9 @@ as before, so the optimiser and its state carry over. What a quantiser computes 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -47,20 +48,32 @@ def compress(
         if name not in done and (layers is None or name in layers)
     }
     quantisers = {name: quantiser_for(synapse.weight.detach(), compression) for name, synapse in synapses.items()}
-    with torch.no_grad():
-        shares = {name: _shares(quantisers[name](synapse.weight)) for name, synapse in synapses.items()}
-    silent = [name for name, share in shares.items() if share.zero == 1.0]
+    silent = silent_layers(synapses, quantisers)
     if silent and refuse_silent:
-        raise DivergedError(_silent({name: synapses[name].weight.detach() for name in silent}, compression))
+        raise DivergedError(_silent(silent, compression))
+    return put_on(synapses, quantisers)
+
+
+@torch.no_grad()
+def silent_layers(synapses: Mapping[str, nn.Module], quantisers: Mapping[str, Quantiser]) -> dict[str, float]:
+    """The layers that would come out all zero, and the largest |w| of each."""
+    latent = {name: cast(Tensor, synapse.weight) for name, synapse in synapses.items()}
+    silent = [name for name, weight in latent.items() if not quantisers[name](weight).any()]
+    return {name: float(latent[name].abs().max()) for name in silent}
+
+
+@torch.no_grad()
+def put_on(synapses: Mapping[str, nn.Module], quantisers: Mapping[str, Quantiser]) -> dict[str, Shares]:
+    """Put each quantiser on the weight of its layer; the shares of each come back."""
     for name, synapse in synapses.items():
         parametrize.register_parametrization(synapse, "weight", quantisers[name])
-    return shares
+    return {name: shares_of(cast(Tensor, synapse.weight)) for name, synapse in synapses.items()}
 
 
-def _silent(latent: dict[str, Tensor], compression: Ternary | Binary) -> str:
-    """Why layers with these latent weights would come out all zero, and what to do."""
+def _silent(silent: dict[str, float], compression: Ternary | Binary) -> str:
+    """Why these layers would come out all zero, and what to do."""
     assert isinstance(compression, Ternary)
-    reached = ", ".join(f"{name} (largest |w| {float(weight.abs().max()):.3g})" for name, weight in latent.items())
+    reached = ", ".join(f"{name} (largest |w| {largest:.3g})" for name, largest in silent.items())
     if compression.threshold == "fixed":
         return (
             f"with Delta = {compression.delta:g} every weight of these layers becomes zero: {reached}. Weights grow past "
@@ -78,8 +91,8 @@ def quantiser_of(synapse: nn.Module) -> Quantiser | None:
     """What makes the weight of `synapse` ternary or binary; None where it is in full precision."""
     if not parametrize.is_parametrized(synapse, "weight"):
         return None
-    last = synapse.parametrizations.weight[-1]  # type: ignore[union-attr,index]
-    return last if isinstance(last, Quantiser) else None
+    chain = synapse.parametrizations.weight  # type: ignore[union-attr]
+    return next((part for part in chain if isinstance(part, Quantiser)), None)  # type: ignore[union-attr]
 
 
 def compressed_layers(network: Network) -> dict[str, str]:
@@ -98,10 +111,11 @@ def compression_mode(network: Network) -> str | None:
 def weight_shares(network: Network) -> dict[str, Shares]:
     """The shares of -1, 0 and +1 in each compressed layer; empty for a full-precision network."""
     hidden = network.hidden
-    return {name: _shares(hidden[name].synapse.weight) for name in compressed_layers(network)}
+    return {name: shares_of(hidden[name].synapse.weight) for name in compressed_layers(network)}
 
 
-def _shares(weight: Tensor) -> Shares:
+def shares_of(weight: Tensor) -> Shares:
+    """The shares of negative, zero and positive values in a weight of any shape."""
     count = weight.numel()
     return Shares(
         float((weight < 0).sum()) / count, float((weight == 0).sum()) / count, float((weight > 0).sum()) / count

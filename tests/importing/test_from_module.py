@@ -1,0 +1,327 @@
+"""`tnacli.from_module`: networks of other libraries and of plain PyTorch as packed ones, and what cannot be one named."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import tnacli
+from tnacli.errors import NetworkError, UsageError
+from tnacli.recipe.model_section import Neuron
+from tnacli.snn.lif import LIF
+from tnacli.snn.own import OverTime, TimeFirst
+from tnacli.snn.readout import Readout
+
+T = 4
+X = torch.rand(30, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+Forward = Callable[[Tensor], Tensor]
+
+
+def chain(neurons: Callable[[], nn.Module], *, pool: nn.Module | None = None, norm: bool = False) -> list[nn.Module]:
+    """Convolutions with strides, batch norm and a bias, pooling, linear layers; enough current for spikes everywhere."""
+    torch.manual_seed(1)
+    parts: list[nn.Module] = [
+        nn.Conv2d(2, 6, 3, padding=1),
+        neurons(),
+        pool or nn.AvgPool2d(2),
+        nn.Conv2d(6, 8, 3, stride=2, padding=1, bias=not norm),
+        *([nn.BatchNorm2d(8)] if norm else []),
+        neurons(),
+        nn.Flatten(),
+        nn.Linear(32, 12),
+        neurons(),
+        nn.Linear(12, 5),
+    ]
+    with torch.no_grad():
+        for part in parts:
+            if isinstance(part, nn.Conv2d | nn.Linear):
+                part.weight.mul_(8)
+            if isinstance(part, nn.BatchNorm2d):
+                part.running_mean.uniform_(0, 1)
+                part.weight.uniform_(1, 3)
+                part.bias.uniform_(0, 1)
+    return parts
+
+
+def snntorch(**settings: Any) -> tuple[nn.Module, Forward]:
+    snn = pytest.importorskip("snntorch")
+    wanted = {"beta": 0.7, "threshold": 0.5, "init_hidden": True, "reset_mechanism": "zero", **settings}
+    net = nn.Sequential(*chain(lambda: snn.Leaky(**wanted), norm=True))
+
+    def forward(images: Tensor) -> Tensor:
+        from snntorch import utils
+
+        utils.reset(net)
+        return torch.stack([net(images) for _ in range(T)]).sum(0)
+
+    return net, forward
+
+
+def spikingjelly(**settings: Any) -> tuple[nn.Module, Forward]:
+    pytest.importorskip("spikingjelly")
+    from spikingjelly.activation_based import functional, layer, neuron
+
+    kind = settings.pop("kind", "LIFNode")
+    net = nn.Sequential(*chain(lambda: getattr(neuron, kind)(**settings), norm=True))
+    theirs = {nn.Conv2d: layer.Conv2d, nn.Linear: layer.Linear, nn.BatchNorm2d: layer.BatchNorm2d,
+              nn.AvgPool2d: layer.AvgPool2d, nn.Flatten: layer.Flatten}  # fmt: skip
+    for part in net:
+        part.__class__ = theirs.get(type(part), type(part))
+        part._step_mode = "s"
+    functional.set_step_mode(net, "m")
+
+    def forward(images: Tensor) -> Tensor:
+        functional.reset_net(net)
+        return net(images.unsqueeze(0).repeat(T, 1, 1, 1, 1)).mean(0)
+
+    return net, forward
+
+
+def spikingjelly_step_by_step(**settings: Any) -> tuple[nn.Module, Forward]:
+    net, _ = spikingjelly(**settings)
+    from spikingjelly.activation_based import functional
+
+    functional.set_step_mode(net, "s")
+
+    def forward(images: Tensor) -> Tensor:
+        functional.reset_net(net)
+        total: Any = 0.0
+        for _ in range(T):
+            total += net(images)
+        return total / T
+
+    return net, forward
+
+
+def sinabs(**settings: Any) -> tuple[nn.Module, Forward]:
+    library = pytest.importorskip("sinabs")
+    import sinabs.activation as sa
+    import sinabs.layers as sl
+
+    wanted = {"tau_mem": 3.0, "spike_fn": sa.SingleSpike, "reset_fn": sa.MembraneReset(), **settings}
+    net = nn.Sequential(
+        *chain(lambda: sl.LIFSqueeze(num_timesteps=T, **wanted), pool=sl.SumPool2d(2)),
+        sl.ExpLeakSqueeze(tau_mem=4.0, num_timesteps=T),
+    )
+
+    def forward(images: Tensor) -> Tensor:
+        library.reset_states(net)
+        return net(images.repeat_interleave(T, 0)).unflatten(0, (-1, T)).sum(1)
+
+    return net, forward
+
+
+def norse(**settings: Any) -> tuple[nn.Module, Forward]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        library = pytest.importorskip("norse").torch
+        from norse.torch.functional.lif_box import LIFBoxParameters
+        from norse.torch.module.leaky_integrator_box import LIBoxCell
+        from norse.torch.module.lif_box import LIFBoxCell
+    wanted = {"tau_mem_inv": torch.tensor(300.0), "v_th": torch.tensor(0.2), **settings}
+    net = library.SequentialState(*chain(lambda: LIFBoxCell(LIFBoxParameters(**wanted))), LIBoxCell())
+
+    def forward(images: Tensor) -> Tensor:
+        state, total = None, torch.zeros(len(images), 5)
+        for _ in range(T):
+            out, state = net(images, state)
+            total = total + out
+        return total
+
+    return net, forward
+
+
+def ours() -> tuple[nn.Module, None]:
+    neuron = Neuron(decay=0.6)
+    *first, last = chain(lambda: LIF(neuron, T))
+    parts: list[nn.Module] = [part if isinstance(part, LIF) else OverTime(part) for part in first]
+    readout = Readout(12, 5, 0.6)
+    readout.load_state_dict(last.state_dict())
+    return nn.Sequential(TimeFirst(), *parts, readout), None
+
+
+NETWORKS: list[tuple[Any, dict[str, Any], float]] = [
+    (snntorch, {}, 0.7),
+    (snntorch, {"reset_delay": False}, 0.7),
+    (spikingjelly, {}, 0.5),
+    (spikingjelly, {"decay_input": False, "v_reset": -0.25, "tau": 4.0}, 0.75),
+    (spikingjelly, {"kind": "IFNode"}, 1.0),
+    (spikingjelly, {"kind": "ParametricLIFNode", "init_tau": 4.0, "v_threshold": 0.5}, 0.75),
+    (spikingjelly_step_by_step, {}, 0.5),
+    (sinabs, {}, 0.7165),
+    (sinabs, {"norm_input": False, "spike_threshold": torch.tensor(0.8)}, 0.7165),
+    (norse, {}, 0.7),
+    (ours, {}, 0.6),
+]
+
+
+@pytest.mark.parametrize("encoding", ["ternary2", "ternary5"])
+@pytest.mark.parametrize(("make", "settings", "decay"), NETWORKS, ids=lambda part: getattr(part, "__name__", None))
+def test_logits_are_those_of_the_network(make: Any, settings: dict[str, Any], decay: float, encoding: str) -> None:
+    net, forward = make(**settings)
+    tnacli.ternarize(net)
+    model = tnacli.from_module(net.eval(), X, forward=forward, encoding=encoding)
+    assert model.packed is not None
+    with torch.no_grad():
+        expected = (forward or net)(X)
+    torch.testing.assert_close(model(X, normalised=True), expected, rtol=1e-4, atol=1e-4)
+    assert model.timesteps == T
+    assert model.packed.about.neuron.decay == pytest.approx(decay, abs=1e-4)
+    assert [layer.name for layer in model.packed.about.layers] == ["conv1", "conv2", "fc1"]
+    assert [(layer.pool, layer.stride) for layer in model.packed.about.layers] == [(2, 1), (1, 2), (1, 1)]
+    assert {layer.encoding for layer in model.packed.about.layers} == {"fp32", encoding}
+    assert len(expected.unique(dim=0)) > 10, "or logits would say little"
+
+
+class Residual(nn.Module):
+    """Shortcuts that add spikes, and convolve them, on the way to the neurons; at the end the whole map is averaged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        first, _, _, second, *_ = chain(nn.Identity)
+        self.first, self.second = first, second
+        self.third = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8))
+        self.skipping = nn.Conv2d(6, 8, 1, stride=2, bias=False)
+        self.last = nn.Linear(8, 5)
+        self.neurons = nn.ModuleList([LIF(Neuron(decay=0.6, threshold=0.5), T) for _ in range(3)])
+
+    def over(self, part: nn.Module, x: Tensor) -> Tensor:
+        return part(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.neurons[0](self.over(self.first, images.unsqueeze(0)))
+        x = self.neurons[1](self.over(self.second, x) + self.over(self.skipping, x))
+        x = self.neurons[2](x + self.over(self.third, x))
+        return self.last(x.mean((-2, -1))).mean(0)
+
+
+def test_residual_sums_of_currents() -> None:
+    net = tnacli.ternarize(Residual()).eval()
+    model = tnacli.from_module(net, X)
+    assert model.packed is not None
+    one, two, three = model.packed.about.layers
+    assert one.shortcut is None
+    assert two.shortcut is not None
+    assert two.shortcut.source == "conv1"
+    assert two.shortcut.convolution is not None
+    assert two.shortcut.convolution.weight == (8, 6, 1, 1)
+    assert three.shortcut is not None
+    assert (three.shortcut.source, three.shortcut.convolution, three.pool) == ("conv2", None, 4)
+    torch.testing.assert_close(model(X, normalised=True), net(X), rtol=1e-4, atol=1e-4)
+
+
+def test_event_frames_have_timesteps_of_their_own() -> None:
+    net, _ = ours()
+    tnacli.ternarize(net)
+    frames = torch.randint(0, 4, (20, T, 2, 8, 8)).float()
+    model = tnacli.from_module(net, frames)
+    assert model.input.kind == "events"
+    torch.testing.assert_close(model(frames), net(frames), rtol=1e-4, atol=1e-4)
+
+
+def test_its_files_predict_alike(tmp_path: Path) -> None:
+    net, forward = snntorch()
+    tnacli.ternarize(net)
+    model = tnacli.from_module(net, X, forward=forward, labels="abcde", mean=(0.5, 0.5), std=(0.25, 0.5))
+    (packed,) = model.save(tmp_path / "net.safetensors")
+    loaded = tnacli.load(packed)
+    assert loaded.labels == tuple("abcde")
+    assert loaded.input.std == (0.25, 0.5)
+    assert torch.equal(loaded(X, normalised=True), model(X, normalised=True))
+    assert [path.name for path in model.save(tmp_path / "net", form="c")] == ["net.h", "net.c"]
+    for form in ("onnx", "nir"):
+        if importlib.util.find_spec(form):
+            assert model.save(tmp_path / f"net.{form}", form=form)[0].stat().st_size > 100
+    with pytest.raises(UsageError, match="give a sample"):
+        loaded.save(tmp_path / "again", form="c")
+    with pytest.raises(UsageError, match="'tflite'"):
+        model.save(tmp_path / "net.tflite", form="tflite")
+
+
+def replaced(at: int, by: nn.Module) -> Callable[[], tuple[nn.Module, None]]:
+    def make() -> tuple[nn.Module, None]:
+        net, _ = ours()
+        assert isinstance(net, nn.Sequential)
+        net[at] = by if isinstance(by, LIF) else OverTime(by)
+        return net, None
+
+    return make
+
+
+CANNOT: list[tuple[Callable[[], tuple[nn.Module, Any]], str]] = [
+    (lambda: snntorch(reset_mechanism="subtract"), r"1 \(Leaky\) has a soft reset .*'subtract'"),
+    (lambda: snntorch(beta=torch.linspace(0.5, 0.9, 8)[:, None, None].expand(8, 1, 1)), "differs between neurons"),
+    (lambda: spikingjelly(v_reset=None), r"1 \(LIFNode\) has a soft reset"),
+    (lambda: spikingjelly(kind="QIFNode"), r"1 \(QIFNode\) calls torch's"),
+    (lambda: sinabs(tau_syn=2.0), "synaptic currents with a time constant"),
+    (lambda: sinabs(spike_fn=__import__("sinabs.activation").activation.MultiSpike), "several spikes in one timestep"),
+    (lambda: norse(v_reset=torch.tensor(-0.5)), "reset to another potential than the resting one"),
+    (replaced(3, nn.MaxPool2d(2)), r"3.0 \(MaxPool2d\) has maximum pooling"),
+    (replaced(3, nn.AvgPool2d(3, 2)), "pooling of 3x3 with stride 2"),
+    (replaced(4, nn.Conv2d(6, 8, 3, stride=2, padding=1, groups=2)), r"4.0 \(Conv2d\) has its 2 groups"),
+    (replaced(4, nn.Conv2d(6, 8, 3, stride=2, padding=2, dilation=2)), "its dilation"),
+    (replaced(5, nn.ReLU()), r"5.0 \(ReLU\) calls torch's relu"),
+    (replaced(5, nn.Identity()), r"the output of 4.0 \(Conv2d\) meets no spiking neurons"),
+    (replaced(5, LIF(Neuron(decay=0.5), T)), r"the decay of 5 \(LIF\) is 0.5, that of the first neurons 0.6"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), CANNOT, ids=[message for _, message in CANNOT])
+def test_what_no_packed_file_can_say_is_named(make: Callable[[], tuple[nn.Module, Any]], message: str) -> None:
+    net, forward = make()
+    tnacli.ternarize(net)
+    with pytest.raises(NetworkError, match=message):
+        tnacli.from_module(net, X, forward=forward)
+    assert net.training
+
+
+def test_full_precision_and_silent_networks_are_refused() -> None:
+    net, _ = ours()
+    with pytest.raises(NetworkError, match=r"weights of 4.0 \(Conv2d\) are in full precision"):
+        tnacli.from_module(net, X)
+    for part in net.modules():
+        if isinstance(part, LIF):
+            part.neuron = Neuron(decay=0.6, threshold=1000.0)
+    with pytest.raises(NetworkError, match="no neuron of conv1, conv2, fc1 spikes"):
+        tnacli.from_module(tnacli.ternarize(net), X)
+
+
+def test_ternary_weights_without_parametrizations_will_do() -> None:
+    net, _ = ours()
+    tnacli.ternarize(net)
+    expected = tnacli.from_module(net, X)
+    tnacli.restore(net, keep_ternary=True)
+    assert torch.equal(tnacli.from_module(net, X)(X, normalised=True), expected(X, normalised=True))
+
+
+def test_a_network_that_does_what_cannot_be_seen_is_found_by_its_logits() -> None:
+    """States that go on from sample to sample, and a last output in place of a sum."""
+    net, forward = snntorch()
+    tnacli.ternarize(net)
+    forward(X)
+    with pytest.raises(NetworkError, match=r"of 30 samples differ .* not reset"):
+        tnacli.from_module(net, X, forward=lambda images: torch.stack([net(images) for _ in range(T)]).sum(0))
+    with pytest.raises(NetworkError, match="of 30 samples differ"):
+        tnacli.from_module(net, X, forward=lambda images: (forward(images), net(images))[1])
+
+
+def test_arguments_that_make_no_sense_are_refused() -> None:
+    net, forward = snntorch()
+    tnacli.ternarize(net)
+    for how, message in (
+        ({"sample": X[0]}, "float32 images .* 2x8x8"),
+        ({"sample": X.double()}, "it is torch.float64"),
+        ({"sample": X, "encoding": "int8"}, "encoding='int8'"),
+        ({"sample": X, "labels": "ab"}, "2 names for 5 logits"),
+        ({"sample": X, "mean": (0.5,)}, "mean and std belong together"),
+        ({"sample": X, "forward": lambda images: torch.stack([net(images), net(images)])}, "not logits"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            tnacli.from_module(net, **{"forward": forward, **how})

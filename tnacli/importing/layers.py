@@ -1,0 +1,260 @@
+"""A recorded run as layers: weights, neurons and pooling in the order of a packed file, and shortcuts between them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tnacli.errors import NetworkError
+from tnacli.importing.parts import Affine, Leaky, Neurons, Pool, Weighted
+from tnacli.importing.recording import Added, Given, Scaled, Summed, Value
+
+
+@dataclass(frozen=True, eq=False)
+class Current:
+    """What neurons receive from `source` (neurons, or the sample): `weights * spikes * scale + shift`, both float64 [out].
+
+    Without `weights` the pooled spikes are a current as they are. `where` names the module of the weights.
+    """
+
+    source: Value
+    weights: Weighted | None
+    scale: Tensor
+    shift: Tensor
+    where: str
+
+    def times(self, factor: float) -> Current:
+        return replace(self, scale=self.scale * factor, shift=self.shift * factor)
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """Neurons that receive `own` and maybe a `shortcut`, and average pooling over `pool` x `pool`.
+
+    Scale and shift are such that all layers have the first one's threshold. `skipped` names the layer that the shortcut is from.
+    """
+
+    name: str
+    neurons: Neurons
+    own: Current
+    shortcut: Current | None
+    skipped: str | None
+    pool: int
+
+
+@dataclass(frozen=True, eq=False)
+class Readout:
+    """Logits are the sums over time of `u = leak * u + weight * spikes + bias`: float64 [classes, features] and [classes]."""
+
+    weight: Tensor
+    bias: Tensor
+    leak: float
+
+
+def layers_of(output: Value, samples: int) -> tuple[list[Layer], Readout, int]:
+    """The layers and the readout that end in `output`, and the number of timesteps.
+
+    Raises NetworkError that names what no packed file can say.
+    """
+    walk = _Walk()
+    after, value = walk.factors(output)
+    leak = 0.0  # no potential is kept: currents are summed as they are
+    if isinstance(value.part, Leaky):
+        leak, after.factor = value.part.leak, after.factor * value.part.gain
+        inner, value = walk.factors(value.sources[0])
+        after = after.times(inner)
+    if isinstance(value.part, Neurons):
+        raise NetworkError(
+            f"{value.where} spikes, and the logits are its spikes; a packed file ends in weights whose output is summed over "
+            f"time without neurons. Take the last neurons away, or train without them"
+        )
+    readout = walk.current(value, _Factors())
+    if readout.weights is None or readout.weights.weight.dim() != 2:
+        raise NetworkError(f"{value.where} gives the logits; a packed file ends in a linear layer")
+    source = readout.source
+    before = walk.time.pop(id(source), _Factors())
+    walk.visit(source)
+    if walk.time:
+        raise NetworkError("a sum or mean over time is taken before the last layer")
+    hidden = walk.layers()
+    steps = source.numel // (samples * math.prod(source.shape))
+    driven = walk.counted(value) // (samples * len(readout.scale))
+    factor = after.over(steps)
+    weight = readout.weights.weight.double() * (readout.scale * factor * before.over(steps))[:, None]
+    return hidden, Readout(weight, readout.shift * (factor * driven / steps), leak), steps
+
+
+@dataclass
+class _Factors:
+    """A factor, and how often a mean over timesteps is taken."""
+
+    factor: float = 1.0
+    means: int = 0
+
+    def over(self, steps: int) -> float:
+        return self.factor / float(steps**self.means)
+
+    def times(self, other: _Factors) -> _Factors:
+        return _Factors(self.factor * other.factor, self.means + other.means)
+
+
+class _Walk:
+    """From the output back to the sample."""
+
+    def __init__(self) -> None:
+        self.pools: dict[int, int] = {}
+        self.time: dict[int, _Factors] = {}
+        self.currents: dict[int, list[Current]] = {}
+        self.found: dict[int, Value] = {}
+
+    def factors(self, value: Value) -> tuple[_Factors, Value]:
+        """What factors and means over time are taken of the value that comes back."""
+        found = _Factors()
+        while isinstance(value.part, Summed | Scaled):
+            if isinstance(value.part, Scaled):
+                found.factor *= value.part.factor
+            else:
+                found.means += value.part.mean
+            (value,) = value.sources
+        return found, value
+
+    def counted(self, value: Value) -> int:
+        """How much was seen of the weights that `value` is made of."""
+        while not isinstance(value.part, Weighted):
+            (value,) = value.sources
+        return value.numel
+
+    def current(self, value: Value, factors: _Factors) -> Current:
+        """The current that `value` is."""
+        scale, shift = torch.tensor(factors.factor, dtype=torch.float64), torch.tensor(0.0, dtype=torch.float64)
+        where = value.where
+        while isinstance(value.part, Affine | Scaled):
+            if isinstance(value.part, Affine):
+                scale, shift = scale * value.part.scale, shift + scale * value.part.shift
+            else:
+                scale = scale * value.part.factor
+            (value,) = value.sources
+        weights = value.part if isinstance(value.part, Weighted) else None
+        if weights is None:
+            source, gain = self.spikes(value)
+            if gain != 1 or scale.numel() != 1 or float(scale) != 1 or shift.any():
+                raise NetworkError(
+                    f"{where} scales spikes that are a current of their own; a shortcut adds them as they are"
+                )
+            return Current(source, None, scale, shift, where)
+        source, gain = self.spikes(value.sources[0])
+        shift = shift + scale * weights.bias.double()
+        return Current(source, weights, (scale * gain).expand_as(shift), shift, value.where)
+
+    def spikes(self, value: Value) -> tuple[Value, float]:
+        """The neurons, or the sample, whose pooled spikes `value` is, and a factor on them."""
+        gain, size, over_time = 1.0, 1, _Factors()
+        while not isinstance(value.part, Neurons | Given):
+            if isinstance(value.part, Pool):
+                height, width = value.sources[0].shape[-2:]
+                if not value.part.size and height != width:
+                    raise NetworkError(
+                        f"{value.where} pools a whole map of {height}x{width}; packed files pool by squares"
+                    )
+                side = value.part.size or height
+                size, gain = size * side, gain * (side**2 if value.part.summed else 1)
+            elif isinstance(value.part, Scaled):
+                gain *= value.part.factor
+            elif isinstance(value.part, Summed):
+                over_time.means += value.part.mean
+                self.time[-1] = over_time
+            elif isinstance(value.part, Added):
+                raise NetworkError(
+                    f"{value.where} adds spikes; packed neurons receive sums of currents, and weights meet spikes"
+                )
+            else:
+                raise NetworkError(f"the output of {value.where} meets no spiking neurons before what comes next")
+            (value,) = value.sources
+        if -1 in self.time:
+            self.time[id(value)] = self.time.pop(-1)
+        if isinstance(value.part, Given) and size != 1:
+            raise NetworkError("the sample is pooled before the first layer; pool it before it is given")
+        if size not in (1, 2, 4, 8):
+            raise NetworkError(f"what follows {value.where} pools {size}x{size}; packed files pool by 2, 4 or 8")
+        if self.pools.setdefault(id(value), size) != size:
+            raise NetworkError(f"the spikes of {value.where} are taken pooled in one place and otherwise in another")
+        return value, gain
+
+    def visit(self, neurons: Value) -> None:
+        """Find all that `neurons` receive."""
+        if isinstance(neurons.part, Given) or id(neurons) in self.currents:
+            return
+        assert isinstance(neurons.part, Neurons)
+        self.found[id(neurons)] = neurons
+        factors, value = self.factors(neurons.sources[0])
+        factors.factor *= neurons.part.gain
+        if factors.means:
+            raise NetworkError(f"{neurons.where} receives a mean over time")
+        parts = value.sources if isinstance(value.part, Added) else (value,)
+        self.currents[id(neurons)] = [self.current(part, factors) for part in parts]
+        for current in self.currents[id(neurons)]:
+            self.visit(current.source)
+
+    def layers(self) -> list[Layer]:
+        """All layers in the order in which their neurons were first seen."""
+        made: list[Layer] = []
+        names: dict[int, str] = {}
+        before: Value | None = None
+        for value in sorted(self.found.values(), key=lambda value: value.number):
+            assert isinstance(value.part, Neurons)
+            own, shortcut = _own_first(value, self.currents[id(value)], before)
+            assert own.weights is not None
+            kind = "conv" if own.weights.weight.dim() == 4 else "fc"
+            names[id(value)] = f"{kind}{1 + sum(name.startswith(kind) for name in names.values())}"
+            factor = _to_threshold(value, made[0].neurons if made else value.part)
+            if shortcut is not None and shortcut.weights is None and factor != 1:
+                raise NetworkError(
+                    f"{value.where} has another threshold than the first neurons, and a shortcut that adds spikes as they are"
+                )
+            made.append(
+                Layer(
+                    name=names[id(value)],
+                    neurons=value.part,
+                    own=own.times(factor),
+                    shortcut=None if shortcut is None else shortcut.times(factor),
+                    skipped=None if shortcut is None else names.get(id(shortcut.source), "the sample"),
+                    pool=self.pools[id(value)],
+                )
+            )
+            before = value
+        if not made:
+            raise NetworkError("there are no spiking neurons")
+        return made
+
+
+def _own_first(value: Value, currents: list[Current], before: Value | None) -> tuple[Current, Current | None]:
+    """The current from the layer before, with weights, and another one."""
+    own = next((c for c in currents if c.weights is not None and (before is None or c.source is before)), None)
+    others = [current for current in currents if current is not own]
+    if own is None or len(others) > 1:
+        raise NetworkError(
+            f"{value.where} receives {len(currents)} currents of which {'none has' if own is None else 'one has'} weights that "
+            f"meet the spikes of the neurons before; a packed layer has one of them, and one shortcut"
+        )
+    return own, others[0] if others else None
+
+
+def _to_threshold(value: Value, first: Neurons) -> float:
+    """The factor on currents that gives neurons the threshold of the first: those that are reset to 0 then spike alike."""
+    assert isinstance(value.part, Neurons)
+    if not math.isclose(value.part.decay, first.decay, rel_tol=1e-7):
+        raise NetworkError(
+            f"the decay of {value.where} is {value.part.decay:g}, that of the first neurons {first.decay:g}; a packed file has "
+            f"one for all"
+        )
+    return threshold(first) / threshold(value.part)
+
+
+def threshold(neurons: Neurons) -> float:
+    """The least potential in fp32 that makes a spike."""
+    exact = np.float32(neurons.threshold)
+    return float(np.nextafter(exact, np.float32(np.inf)) if neurons.strict else exact)

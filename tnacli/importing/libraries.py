@@ -1,0 +1,153 @@
+"""What the modules of SpikingJelly, snnTorch, sinabs and norse compute.
+
+They are known by the names of their classes and packages, so that none has to be installed. Written from the libraries' own
+code: SpikingJelly 2.0, snnTorch 1.0, sinabs 2.0 and 3.1, norse 1.1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from tnacli.errors import NetworkError
+from tnacli.importing.parts import Leaky, Neurons, Part, Same, pool, refused
+
+Module = Any
+"""A module of another library, whose attributes are looked up by name."""
+
+
+def _number(value: Any, what: str) -> float:
+    """A constant that all neurons of a layer share."""
+    tensor = torch.as_tensor(value).detach().double()
+    if tensor.numel() != 1:
+        if not bool((tensor == tensor.reshape(-1)[0]).all()):
+            raise NetworkError(f"its {what} differs between neurons; a packed file has one for all")
+        tensor = tensor.reshape(-1)[0]
+    return float(tensor)
+
+
+def _jelly(decay: Callable[[Module], float], gain: Callable[[Module, float], float]) -> Callable[[Module], Neurons]:
+    """Neurons of SpikingJelly: H = V + (X - (V - V_reset)) / tau, or without X in what decays; V = V_reset at first."""
+
+    def describe(module: Module) -> Neurons:
+        if module.v_reset is None:
+            raise NetworkError("a soft reset (v_reset=None); packed neurons are reset to their resting potential")
+        kept = decay(module)
+        return Neurons(kept, float(module.v_threshold) - float(module.v_reset), gain(module, kept))
+
+    return describe
+
+
+def _tau(module: Module) -> float:
+    return 1 - 1 / _number(module.tau, "decay")
+
+
+def _plif(module: Module) -> float:
+    return 1 - float(torch.sigmoid(module.w.detach().double()))
+
+
+def _of_decayed_input(module: Module, decay: float) -> float:
+    return 1 - decay if module.decay_input else 1.0
+
+
+def _non_spiking(module: Module) -> Leaky:
+    if getattr(module, "decode", None) is not None:
+        raise NetworkError(f"decode={module.decode!r}; a packed readout sums potentials over time")
+    tau = float(module.tau)
+    return Leaky(1 - 1 / tau, 1 / tau)
+
+
+def _snntorch(module: Module) -> Neurons | Leaky:
+    beta = min(max(_number(module.beta, "beta"), 0.0), 1.0)
+    mechanism = module.reset_mechanism
+    if mechanism == "subtract":
+        raise NetworkError("a soft reset (reset_mechanism='subtract'); packed neurons are reset to zero ('zero')")
+    if module.inhibition or module.state_quant:
+        raise NetworkError("inhibition or quantised states")
+    if mechanism == "none":
+        return Leaky(beta, output=1)
+    if _number(module.graded_spikes_factor, "graded spikes' factor") != 1:
+        raise NetworkError("graded spikes; packed ones are 0 or 1")
+    return Neurons(beta, _number(module.threshold, "threshold"), strict=True)
+
+
+def _sinabs(module: Module) -> Neurons | Leaky:
+    if getattr(module, "tau_syn", None) is not None or getattr(module, "alpha_syn", None) is not None:
+        raise NetworkError("synaptic currents with a time constant (tau_syn)")
+    decay = _number(module.alpha_mem_calculated, "tau_mem")
+    gain = 1 - decay if module.norm_input else 1.0
+    if module.min_v_mem is not None:
+        raise NetworkError("a lower bound of the membrane potential (min_v_mem)")
+    if module.spike_fn is None:
+        return Leaky(decay, gain)
+    if getattr(module.spike_fn, "__name__", "") != "SingleSpike":
+        raise NetworkError("several spikes in one timestep; take spike_fn=sinabs.activation.SingleSpike")
+    if type(module.reset_fn).__name__ != "MembraneReset" or module.reset_fn.reset_value != 0:
+        raise NetworkError(
+            "a soft reset, or one to another value than 0; take reset_fn=sinabs.activation.MembraneReset()"
+        )
+    return Neurons(decay, _number(module.spike_threshold, "threshold"), gain)
+
+
+def _norse(module: Module) -> Neurons:
+    p, rate = module.p, float(module.dt) * _number(module.p.tau_mem_inv, "tau_mem_inv")
+    if hasattr(p, "tau_syn_inv") and not math.isclose(float(module.dt) * _number(p.tau_syn_inv, "tau_syn_inv"), 1):
+        raise NetworkError("synaptic currents with a time constant (tau_syn_inv); LIFBoxCell has none")
+    leak, reset = _number(p.v_leak, "v_leak"), _number(p.v_reset, "v_reset")
+    if leak != reset:
+        raise NetworkError("a reset to another potential than the resting one (v_reset, v_leak)")
+    if getattr(getattr(p, "reset_method", None), "__name__", "reset_value") != "reset_value":
+        raise NetworkError("a soft reset; take norse's reset_value")
+    return Neurons(1 - rate, _number(p.v_th, "v_th") - leak, rate, strict=True)
+
+
+def _norse_leaky(module: Module) -> Leaky:
+    rate = float(module.dt) * _number(module.p.tau_mem_inv, "tau_mem_inv")
+    if _number(module.p.v_leak, "v_leak") != 0:
+        raise NetworkError("a resting potential other than 0 (v_leak)")
+    return Leaky(1 - rate, rate)
+
+
+_SOFT = "its dynamics, which are not those of LIF neurons with a hard reset (Eq. 1)"
+THEIRS: dict[tuple[str, str], Callable[[Any], Part]] = {
+    ("LIFNode", "spikingjelly"): _jelly(_tau, _of_decayed_input),
+    ("IFNode", "spikingjelly"): _jelly(lambda module: 1.0, lambda module, decay: 1.0),
+    ("ParametricLIFNode", "spikingjelly"): _jelly(_plif, _of_decayed_input),
+    ("NonSpikingLIFNode", "spikingjelly"): _non_spiking,
+    ("Dropout", "spikingjelly"): lambda module: Same(),
+    ("Dropout2d", "spikingjelly"): lambda module: Same(),
+    ("Leaky", "snntorch"): _snntorch,
+    ("LIF", "sinabs"): _sinabs,
+    ("LIFSqueeze", "sinabs"): _sinabs,
+    ("IAF", "sinabs"): _sinabs,
+    ("IAFSqueeze", "sinabs"): _sinabs,
+    ("ExpLeak", "sinabs"): _sinabs,
+    ("ExpLeakSqueeze", "sinabs"): _sinabs,
+    ("SumPool2d", "sinabs"): lambda module: pool(module.kernel_size, module.stride, 0, module.ceil_mode, summed=True),
+    ("LIFCell", "norse"): _norse,
+    ("LIFBoxCell", "norse"): _norse,
+    ("LIBoxCell", "norse"): _norse_leaky,
+    **{
+        (name, "snntorch"): refused(_SOFT) for name in ("Synaptic", "Alpha", "Lapicque", "RLeaky", "RSynaptic", "SLSTM")
+    },
+    **{(name, "sinabs"): refused(_SOFT) for name in ("ALIF", "LIFRecurrent", "IAFRecurrent", "ALIFRecurrent")},
+    **{
+        (name, "norse"): refused(_SOFT)
+        for name in (
+            "LICell",
+            "LIFRecurrentCell",
+            "LIFRefracCell",
+            "LSNNCell",
+            "LIFAdExCell",
+            "LIFExCell",
+            "IzhikevichCell",
+        )
+    },
+    **{
+        (name, "spikingjelly"): refused("attention; a packed file multiplies spikes by weights alone")
+        for name in ("SpikingSelfAttention", "QKAttention", "TokenQKAttention", "ChannelQKAttention")
+    },
+}

@@ -1,0 +1,94 @@
+"""What the modules of PyTorch and our own compute, and those of other libraries by the names of their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tnacli.errors import NetworkError
+from tnacli.importing.libraries import THEIRS
+from tnacli.importing.parts import Affine, LeakyReadout, Neurons, Part, Pool, Same, Weighted, pool, refused, whole
+from tnacli.snn.lif import LIF
+from tnacli.snn.readout import Readout
+
+
+def part_of(module: nn.Module) -> Part | None:
+    """What `module` computes while it evaluates; None if it is not known, so that its own forward pass has to be looked into.
+
+    Raises NetworkError with the reason, without the module's name, where no packed file can say it.
+    """
+    for kind, describe in _OURS.items():
+        if isinstance(module, kind):
+            return describe(module)
+    known = type(module).__name__, type(module).__module__.partition(".")[0]
+    if known in THEIRS:
+        return THEIRS[known](module)
+    return None
+
+
+def _conv(conv: nn.Conv2d) -> Weighted:
+    size, stride = conv.kernel_size, conv.stride
+    if conv.groups != 1:
+        raise NetworkError(f"its {conv.groups} groups; a packed convolution sees all feature maps")
+    if conv.dilation != (1, 1):
+        raise NetworkError("its dilation; kernels are dense")
+    if size[0] != size[1] or size[0] % 2 == 0 or stride[0] != stride[1] or stride[0] not in (1, 2):
+        raise NetworkError(
+            f"a kernel of {size[0]}x{size[1]} with stride {stride}; kernels are square and odd, strides 1 or 2"
+        )
+    if conv.padding not in ("same", (size[0] // 2, size[1] // 2)) or conv.padding_mode != "zeros":
+        raise NetworkError(f"padding {conv.padding} ({conv.padding_mode}); it is with zeros, of half the kernel")
+    return Weighted(conv.weight.detach(), _bias(conv), stride[0])
+
+
+def _linear(linear: nn.Linear) -> Weighted:
+    return Weighted(linear.weight.detach(), _bias(linear))
+
+
+def _bias(layer: nn.Conv2d | nn.Linear) -> Tensor:
+    weight = layer.weight.detach()
+    return weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach()
+
+
+def _norm(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Affine:
+    if norm.running_mean is None or norm.running_var is None:
+        raise NetworkError("a batch norm without running statistics, which takes those of each batch")
+    weight = torch.ones_like(norm.running_mean) if norm.weight is None else norm.weight.detach()
+    bias = torch.zeros_like(norm.running_mean) if norm.bias is None else norm.bias.detach()
+    scale = weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+    return Affine(scale, bias.double() - norm.running_mean.double() * scale)
+
+
+def _avg_pool(module: nn.AvgPool2d) -> Pool:
+    if module.divisor_override is not None:
+        raise NetworkError("average pooling with another divisor")
+    return pool(module.kernel_size, module.stride, module.padding, module.ceil_mode)
+
+
+def _ours(module: LIF) -> Neurons:
+    return Neurons(module.neuron.decay, module.neuron.threshold)
+
+
+_MAX_POOL = "maximum pooling; packed files pool by averages, which leave sums of spikes exact"
+_OURS: dict[type[nn.Module], Callable[[Any], Part]] = {
+    LIF: _ours,
+    Readout: lambda module: LeakyReadout(_linear(module), module.leak),
+    nn.Conv2d: _conv,
+    nn.Linear: _linear,
+    nn.BatchNorm1d: _norm,
+    nn.BatchNorm2d: _norm,
+    nn.AvgPool2d: _avg_pool,
+    nn.AdaptiveAvgPool2d: lambda module: whole(module.output_size),
+    nn.MaxPool1d: refused(_MAX_POOL),
+    nn.MaxPool2d: refused(_MAX_POOL),
+    nn.AdaptiveMaxPool2d: refused(_MAX_POOL),
+    nn.MultiheadAttention: refused("attention; a packed file multiplies spikes by weights alone"),
+    nn.RNNBase: refused("recurrent weights"),
+    nn.Dropout: lambda module: Same(),
+    nn.Dropout2d: lambda module: Same(),
+    nn.Identity: lambda module: Same(),
+    nn.Flatten: lambda module: Same(),
+}

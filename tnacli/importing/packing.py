@@ -1,0 +1,104 @@
+"""Layers as a packed network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from torch import Tensor
+
+from tnacli.errors import NetworkError
+from tnacli.importing.layers import Current, Layer, Readout, threshold
+from tnacli.packed.codec import ENCODINGS, pack
+from tnacli.packed.document import Document, explain, version_for
+from tnacli.packed.network import Floats, PackedNetwork
+from tnacli.packed.spec import InputSpec, LayerSpec, NeuronSpec, Origin, ReadoutSpec
+from tnacli.version import __version__
+
+
+def packed_network(
+    layers: Sequence[Layer],
+    readout: Readout,
+    *,
+    inputs: InputSpec,
+    labels: tuple[str, ...],
+    timesteps: int,
+    encoding: str,
+    origin: Origin,
+) -> PackedNetwork:
+    """The packed form. Raises NetworkError where hidden weights are not ternary, shapes do not fit, or a number is not finite."""
+    arrays: dict[str, NDArray[Any]] = {}
+    specs = []
+    for number, layer in enumerate(layers):
+        spec = _weights(arrays, layer.name, layer.own, "fp32" if number == 0 else encoding)
+        kind = "conv" if len(spec["weight"]) == 4 else "fc"
+        spec |= {"name": layer.name, "kind": kind, "pool": layer.pool}
+        if layer.shortcut is not None:
+            name, weights = f"{layer.name}.shortcut", layer.shortcut.weights
+            convolution = None if weights is None else _weights(arrays, name, layer.shortcut, encoding)
+            spec["shortcut"] = {"source": layer.skipped, "convolution": convolution}
+        specs.append(spec)
+    arrays |= {"readout.weight": _floats(readout.weight), "readout.bias": _floats(readout.bias)}
+    odd = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    if odd:
+        raise NetworkError(f"NaN or infinity in {', '.join(odd)}")
+    try:
+        described = tuple(LayerSpec.model_validate(spec) for spec in specs)
+        classes, features = readout.weight.shape
+        about = Document(
+            version=version_for(described),
+            created_by=f"tnacli {__version__}",
+            input=inputs,
+            labels=labels,
+            timesteps=timesteps,
+            neuron=NeuronSpec(decay=layers[0].neurons.decay, threshold=threshold(layers[0].neurons)),
+            layers=described,
+            readout=ReadoutSpec(weight=(classes, features), leak=readout.leak),
+            origin=origin,
+        )
+    except ValidationError as error:
+        raise NetworkError(f"no packed file can say it: {explain(error)}") from None
+    return PackedNetwork(about, arrays)
+
+
+def _weights(arrays: dict[str, NDArray[Any]], name: str, current: Current, encoding: str) -> dict[str, Any]:
+    """What a file says of the weights of `current`; they are added to `arrays` under `name`."""
+    assert current.weights is not None
+    weight, scale, binary = current.weights.weight, current.scale, False
+    stored: NDArray[Any] = _floats(weight)
+    if encoding != "fp32":
+        codes, magnitude = _ternary(weight, current.where)
+        scale, binary = scale * magnitude, bool(codes.all())
+        stored = pack(codes.flatten(1).to("cpu", torch.int8).numpy(), ENCODINGS[encoding])
+    arrays |= {f"{name}.weight": stored, f"{name}.scale": _floats(scale), f"{name}.shift": _floats(current.shift)}
+    return {
+        "weight": tuple(weight.shape),
+        "stride": current.weights.stride,
+        "encoding": encoding,
+        "binary": binary,
+    }
+
+
+def _ternary(weight: Tensor, where: str) -> tuple[Tensor, Tensor]:
+    """Weights [out, ...] as -1, 0 and +1, and the magnitude [out] of each row, 1 where all are zero.
+
+    Raises NetworkError if a row has more than one magnitude.
+    """
+    rows = weight.double().flatten(1)
+    magnitude = rows.abs().amax(1)
+    magnitude = torch.where(magnitude == 0, 1.0, magnitude)
+    codes = rows / magnitude[:, None]
+    if not bool(((codes == 0) | (codes.abs() == 1)).all()):
+        raise NetworkError(
+            f"the weights of {where} are in full precision; all but the first layer's and the last's have to be ternary or "
+            f"binary: train with tnacli.ternarize(module)"
+        )
+    return codes.view(weight.shape), magnitude
+
+
+def _floats(tensor: Tensor) -> Floats:
+    return tensor.detach().to("cpu", torch.float32).contiguous().numpy().copy()

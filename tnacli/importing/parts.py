@@ -1,0 +1,101 @@
+"""What modules compute, in the terms of a packed file: weights, batch norm, neurons, pooling, leaky readouts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from tnacli.errors import NetworkError
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """A convolution, `weight` [out, in, k, k], or matrix product, `weight` [out, in], with `bias` [out]."""
+
+    weight: Tensor
+    bias: Tensor
+    stride: int = 1
+
+
+@dataclass(frozen=True)
+class Affine:
+    """`x * scale + shift` by channel, float64 [channels]: a batch norm."""
+
+    scale: Tensor
+    shift: Tensor
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """LIF neurons: `u = decay * u + gain * current`, a spike where u reaches the threshold (`strict`: passes it), then 0."""
+
+    decay: float
+    threshold: float
+    gain: float = 1.0
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class Leaky:
+    """Neurons that never spike: `u = leak * u + gain * current`. `output` is which of several results u is."""
+
+    leak: float
+    gain: float = 1.0
+    output: int = 0
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Squares of `size` x `size` (0: of the whole map) become their mean, times `gain`: with their number a sum."""
+
+    size: int
+    summed: bool = False
+
+
+@dataclass(frozen=True)
+class LeakyReadout:
+    """Weights and leaky neurons in one."""
+
+    weights: Weighted
+    leak: float
+
+
+@dataclass(frozen=True)
+class Same:
+    """Changes nothing but the order of a tensor's axes, if that."""
+
+
+Part = Weighted | Affine | Neurons | Leaky | Pool | LeakyReadout | Same
+
+
+def pool(size: Any, stride: Any, padding: Any, ceil: bool, summed: bool = False) -> Pool:
+    """Pooling with these settings, each a number or a pair. Raises NetworkError if a packed file has none such."""
+    (size, also), stride, padding = _pair(size), _pair(size if stride in (None, ()) else stride), _pair(padding)
+    if size != also or stride != (size, size) or padding != (0, 0) or ceil or size not in (1, 2, 4, 8):
+        raise NetworkError(
+            f"pooling of {size}x{also} with stride {stride[0]}; packed files have squares of 2, 4 or 8 side by side, unpadded"
+        )
+    return Pool(size, summed)
+
+
+def _pair(value: Any) -> tuple[Any, Any]:
+    return tuple(value) if isinstance(value, tuple | list) else (value, value)
+
+
+def whole(size: Any) -> Pool:
+    """Pooling to a map of `size`. Raises NetworkError unless that is a single value."""
+    if _pair(size) != (1, 1):
+        raise NetworkError(f"pooling to {size}; packed files pool to 1 or by squares")
+    return Pool(0)
+
+
+def refused(why: str) -> Callable[[Any], Part]:
+    """What a module is that no packed file can say, for the reason `why`."""
+
+    def refuse(module: object) -> Part:
+        raise NetworkError(why)
+
+    return refuse

@@ -1,0 +1,277 @@
+"""What a network does with a sample, recorded while it runs: which modules take what, whoever wrote the loop around them.
+
+Each tensor is known by what made it, whatever its timestep: a module that is called once for each timestep gives one value.
+Between modules only what rearranges tensors, sums over time, adds currents, scales and pools is let through. So a record is
+a guess at what the network computes that its logits on the sample have to confirm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from tnacli.errors import NetworkError
+from tnacli.importing.modules import part_of
+from tnacli.importing.parts import Leaky, LeakyReadout, Part, Pool, Same, Weighted, pool, whole
+
+_REARRANGES = {
+    "unsqueeze", "unsqueeze_", "squeeze", "squeeze_", "view", "view_as", "reshape", "reshape_as", "flatten", "unflatten",
+    "repeat", "expand", "expand_as", "__get__", "broadcast_to", "tile", "repeat_interleave", "contiguous", "clone", "detach",
+    "detach_", "transpose", "permute", "movedim", "swapaxes", "stack", "cat", "concat", "concatenate", "__getitem__", "select",
+    "narrow", "index_select", "split", "chunk", "unbind", "tensor_split", "to", "float", "cpu", "type_as", "requires_grad_",
+    "dropout",
+}  # fmt: skip
+_ADDS = {"add", "add_", "__add__", "__iadd__", "__radd__"}
+_SCALES = {"mul": 1, "mul_": 1, "__mul__": 1, "__imul__": 1, "__rmul__": 1, "multiply": 1}
+_DIVIDES = {"div": -1, "div_": -1, "__truediv__": -1, "__itruediv__": -1, "true_divide": -1, "divide": -1}
+_ASKS = {
+    "dim", "size", "numel", "nelement", "stride", "is_floating_point", "is_contiguous", "get_device", "element_size", "__len__",
+    "zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_empty", "new_full", "argmax",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Summed:
+    """Over time; divided by the number of timesteps if a `mean`."""
+
+    mean: bool
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Times `factor`."""
+
+    factor: float
+
+
+@dataclass(frozen=True)
+class Added:
+    """The sum of all sources."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """The sample itself."""
+
+
+@dataclass(eq=False)
+class Value:
+    """A value of the network: what `part` makes of `sources`. `shape` is of one sample at one timestep, `where` its module.
+
+    `numel` counts what was seen of it in all timesteps and samples.
+    """
+
+    part: Part | Summed | Scaled | Added | Given
+    sources: tuple[Value, ...]
+    shape: tuple[int, ...]
+    where: str
+    number: int
+    numel: int = 0
+
+
+class Recorder(TorchFunctionMode):
+    """Records what `module` and the code around it do with tensors that come from `sample` [N, ...]."""
+
+    def __init__(self, sample: Tensor) -> None:
+        super().__init__()
+        self._values: dict[int, tuple[Tensor, Value]] = {}
+        self._made: dict[tuple[Any, ...], Value] = {}
+        self._path: list[str] = []
+        self._within: str | None = None
+        self._parts: dict[str, Part | None] = {}
+        shape = tuple(sample.shape[-3:]) if sample.dim() > 3 else tuple(sample.shape[1:])
+        self._keep(sample, self._value(Given(), (), shape, "the sample"))
+
+    def of(self, tensor: Tensor) -> Value | None:
+        """What `tensor` was made by; None if not from the sample."""
+        found = self._values.get(id(tensor))
+        return None if found is None else found[1]
+
+    def _keep(self, tensor: Tensor, value: Value) -> None:
+        self._values[id(tensor)] = (tensor, value)
+
+    def _value(self, part: Any, sources: tuple[Value, ...], shape: tuple[int, ...], where: str) -> Value:
+        key = (where if not isinstance(part, Summed | Scaled | Added | Pool) else part, *map(id, sources))
+        if key not in self._made:
+            self._made[key] = Value(part, sources, shape, where, len(self._made))
+        return self._made[key]
+
+    # Modules
+
+    @contextmanager
+    def watching(self, module: nn.Module) -> Iterator[None]:
+        """While inside, calls of the parts of `module` are recorded."""
+        hooks = []
+        inner = {id(part) for name, part in module.named_modules() if ".parametrizations" in f".{name}"}
+        for name, part in module.named_modules():
+            if id(part) not in inner:
+                hooks.append(part.register_forward_pre_hook(self._before(name)))
+                hooks.append(part.register_forward_hook(self._after(name)))
+        try:
+            with self:
+                yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _before(self, name: str) -> Callable[[nn.Module, Any], None]:
+        def hook(module: nn.Module, given: Any) -> None:
+            where = f"{name or 'the module'} ({_kind(module)})"
+            if self._within is None:
+                if name not in self._parts:
+                    try:
+                        self._parts[name] = part_of(module)
+                    except NetworkError as error:
+                        raise NetworkError(f"{where} has {error}") from None
+                if self._parts[name] is not None:
+                    self._within = name
+            self._path.append(where)
+
+        return hook
+
+    def _after(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, given: Any, out: Any) -> None:
+            where = self._path.pop()
+            if self._within == name:
+                self._within = None
+                part = self._parts[name]
+                assert part is not None
+                self._record(part, where, given[0], out)
+
+        return hook
+
+    def _record(self, part: Part, where: str, given: Any, out: Any) -> None:
+        source = self.of(given) if isinstance(given, Tensor) else None
+        if source is None:
+            raise NetworkError(f"{where} takes something that does not come from the sample, or is a state of neurons")
+        results = [out] if isinstance(out, Tensor) else list(out)
+        if isinstance(out, list) and isinstance(part, Leaky):
+            kept = results
+        else:
+            kept = [results[part.output if isinstance(part, Leaky) and len(results) > 1 else 0]]
+        for tensor in kept:
+            self._keep(tensor, self._counted(part, source, where, given, tensor))
+
+    def _counted(self, part: Part, source: Value, where: str, given: Tensor, out: Tensor) -> Value:
+        if isinstance(part, Same):
+            return source
+        if isinstance(part, LeakyReadout):
+            driven = self._value(part.weights, (source,), (len(part.weights.weight),), where)
+            driven.numel += given.numel() // part.weights.weight.shape[1] * len(part.weights.weight)
+            leaky = self._value(Leaky(part.leak), (driven,), driven.shape, f"{where} over time")
+            return self._value(Summed(False), (leaky,), driven.shape, where)
+        if isinstance(part, Weighted):
+            shape = tuple(out.shape[-(part.weight.dim() - 1) :])
+        elif isinstance(part, Pool):
+            shape = tuple(out.shape[-3:])
+        else:
+            shape = source.shape
+        value = self._value(part, (source,), shape, where)
+        value.numel += out.numel()
+        return value
+
+    # What is between modules
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if self._within is None:
+            # What is looked at here is no part of what is recorded.
+            with torch._C.DisableTorchFunction():
+                self._note(getattr(func, "__name__", str(func)), args, kwargs or {}, out)
+        return out
+
+    def _note(self, name: str, args: Any, kwargs: Any, out: Any) -> None:
+        given = [one for one in pytree.tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
+        sources = [value for value in map(self.of, given) if value is not None]
+        if name == "__setitem__" and sources:
+            self._keep(args[0], self._only(sources, name))
+            return
+        results = [one for one in pytree.tree_leaves(out) if isinstance(one, Tensor)]
+        if not sources or not results or name in _ASKS:
+            return
+        value = self._between(name, args, kwargs, given, sources)
+        for tensor in results:
+            self._keep(tensor, value)
+
+    def _between(self, name: str, args: Any, kwargs: Any, given: list[Tensor], sources: list[Value]) -> Value:
+        if name in _REARRANGES:
+            return self._only(sources, name)
+        if name in _ADDS:
+            return self._added(given, args, sources)
+        if name in _SCALES | _DIVIDES:
+            other = args[1] if self._is_known(args[0]) else args[0]
+            if not self._is_known(other) and (not isinstance(other, Tensor) or other.numel() == 1):
+                factor = float(other) ** (_SCALES | _DIVIDES)[name]
+                return self._value(Scaled(factor), (sources[0],), sources[0].shape, self._here())
+        if name in ("sum", "mean"):
+            return self._reduced(name, args, kwargs, sources[0])
+        if name == "avg_pool2d":
+            made = self._pooling(lambda: pool(*_bound(args, kwargs)))
+            return self._value(made, (sources[0],), _halved(sources[0], made), self._here())
+        if name == "adaptive_avg_pool2d":
+            made = self._pooling(lambda: whole(kwargs.get("output_size", args[-1])))
+            return self._value(made, (sources[0],), _halved(sources[0], made), self._here())
+        raise NetworkError(f"{self._here()} calls torch's {name}, which no packed file can say there")
+
+    def _pooling(self, make: Callable[[], Pool]) -> Pool:
+        try:
+            return make()
+        except NetworkError as error:
+            raise NetworkError(f"{self._here()} has {error}") from None
+
+    def _added(self, given: list[Tensor], args: Any, sources: list[Value]) -> Value:
+        constants = [one for one in given if self.of(one) is None] + [
+            one for one in args if isinstance(one, int | float)
+        ]
+        if any(bool(torch.as_tensor(constant).any()) for constant in constants):
+            raise NetworkError(f"{self._here()} adds a constant, which no packed file can say there")
+        distinct = tuple(sorted({id(value): value for value in sources}.values(), key=lambda value: value.number))
+        if len(distinct) == 1:
+            # The same at another timestep: a sum over time.
+            return distinct[0]
+        return self._value(Added(), distinct, distinct[0].shape, self._here())
+
+    def _reduced(self, name: str, args: Any, kwargs: Any, source: Value) -> Value:
+        dims = kwargs.get("dim", args[1] if len(args) > 1 else None)
+        over = {(dims,) if isinstance(dims, int) else tuple(dims or ())}.pop()
+        rank = args[0].dim()
+        over = tuple(sorted(dim % rank for dim in over))
+        if len(source.shape) == 3 and over == (rank - 2, rank - 1):
+            return self._value(Pool(0, name == "sum"), (source,), (source.shape[0], 1, 1), self._here())
+        if len(over) != 1 or over[0] >= rank - len(source.shape):
+            raise NetworkError(f"{self._here()} takes a {name} over more than time, which no packed file can say there")
+        return self._value(Summed(name == "mean"), (source,), source.shape, self._here())
+
+    def _only(self, sources: list[Value], name: str) -> Value:
+        if any(value is not sources[0] for value in sources):
+            raise NetworkError(f"{self._here()} joins different values ({name}), which no packed file can say")
+        return sources[0]
+
+    def _is_known(self, value: Any) -> bool:
+        return isinstance(value, Tensor) and self.of(value) is not None
+
+    def _here(self) -> str:
+        return self._path[-1] if self._path else "the code around the module"
+
+
+def _bound(args: Any, kwargs: Any) -> tuple[Any, Any, Any, bool]:
+    """Size, stride, padding and ceil_mode as avg_pool2d is given them."""
+    names = ("input", "kernel_size", "stride", "padding", "ceil_mode")
+    found = dict(zip(names, args, strict=False)) | kwargs
+    return found["kernel_size"], found.get("stride"), found.get("padding", 0), found.get("ceil_mode", False)
+
+
+def _halved(source: Value, made: Pool) -> tuple[int, ...]:
+    channels, *sides = source.shape
+    return (channels, *(side // made.size if made.size else 1 for side in sides))
+
+
+def _kind(module: nn.Module) -> str:
+    return type(module).__name__.removeprefix("Parametrized")
