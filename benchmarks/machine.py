@@ -6,11 +6,11 @@ import contextlib
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from tnacli.machine import processor
 from tnacli.snn.native import native
 from tnacli.training.device import fast_bf16
 from tnacli.version import __version__
@@ -22,7 +22,7 @@ def machine(device: str) -> dict[str, Any]:
     """Plain values: processor, cores, threads, what its arithmetic can, memory, GPU, versions."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     facts: dict[str, Any] = {
-        "processor": _processor(), "cores": cores, "threads": torch.get_num_threads(),
+        "processor": processor() or platform.machine(), "cores": cores, "threads": torch.get_num_threads(),
         "capability": torch.backends.cpu.get_cpu_capability(), "memory_gb": _memory_gb(), "system": platform.system(),
         "fast_bf16": fast_bf16(torch.device(device)), "kernels": native().reason,
         "versions": {"python": platform.python_version(), "tnacli": __version__},
@@ -34,14 +34,6 @@ def machine(device: str) -> dict[str, Any]:
         with contextlib.suppress(PackageNotFoundError):
             facts["versions"][package] = version(package)
     return facts
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _memory_gb() -> float | None:

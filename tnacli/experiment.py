@@ -21,6 +21,7 @@ from tnacli.data.samples import Dataset, Samples
 from tnacli.deploy.from_checkpoint import Exported, export_checkpoint
 from tnacli.errors import DataError, FileFormatError, RunBusyError, Stopped, StorageError, TnaError
 from tnacli.evaluation.samples import require_fitting
+from tnacli.machine import commit, processor
 from tnacli.objectives.objective import Objective
 from tnacli.quant.weights import load_latent_state
 from tnacli.recipe.identity import Run
@@ -247,7 +248,13 @@ class Experiment:
             size=dataset.size,
             mean=dataset.mean,
             std=dataset.std,
-            versions=Versions(tnacli=__version__, torch=torch.__version__, python=platform.python_version()),
+            versions=Versions(
+                tnacli=__version__,
+                torch=torch.__version__,
+                python=platform.python_version(),
+                commit=commit(),
+                processor=processor(),
+            ),
             kernels=path,
             seed=run.seed,
         )

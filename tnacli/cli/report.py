@@ -20,6 +20,7 @@ _SUFFIXES = {".md": "md", ".csv": "csv", ".tex": "latex", ".json": "json"}
 
 
 def report(
+    context: typer.Context,
     recipes: Annotated[
         list[str] | None,
         typer.Argument(
@@ -43,6 +44,14 @@ def report(
     overlays: options.With = None,
     overrides: options.Set = None,
     out: options.Out = Path("runs"),
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            "--ledger",
+            metavar="PATH",
+            help="Read results from a ledger, or a folder of ledgers (*.jsonl), in place of run folders.",
+        ),
+    ] = None,
     data_root: options.DataRoot = None,
     format: Annotated[
         str,
@@ -85,6 +94,8 @@ def report(
       tna report --figure 2 --save fig2.png
 
       tna report quickstart --save quickstart.html
+
+      tna report claims_cifar10 --ledger docs/results
     """
     from tnacli.errors import UsageError
     from tnacli.report.cells import is_failed_start
@@ -106,6 +117,8 @@ def report(
     recipes = [reference for reference in recipes or () if reference not in failed]
     if failed and not recipes:
         raise UsageError("no training began in any of these folders; `tna train` with the recipe begins it")
+    if ledger is not None:
+        out = _unpacked(context, ledger, out)
     groups = _groups(recipes, table, figure, section, overlays or [], overrides or [], run or [], seed or [], out,
                      data_root)  # fmt: skip
     shown = tables_of(groups, figure)
@@ -118,6 +131,20 @@ def report(
         output.say(hint)
     if check:
         output.say(checked(all_cells(groups), shown.judged))
+
+
+def _unpacked(context: typer.Context, ledger: Path, out: Path) -> Path:
+    """A folder, while the command runs, of the runs of a ledger."""
+    import tempfile
+
+    from tnacli.errors import UsageError
+    from tnacli.runs.ledger import read, unpack
+
+    if out != Path("runs"):
+        raise UsageError("--ledger and --out both say where results are; give one")
+    folder = Path(context.with_resource(tempfile.TemporaryDirectory(prefix="tna-ledger-")))
+    unpack(read(ledger), folder)
+    return folder
 
 
 def _groups(

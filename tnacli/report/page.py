@@ -140,7 +140,7 @@ def _runs(cells: Sequence[Cell]) -> str:
             begun = folder.begun
             known = ("", "", "") if begun is None else (
                 begun.identity, f"{begun.data.name} ({begun.data.source})",
-                ", ".join(f"{name} {number}" for name, number in begun.versions),
+                ", ".join(f"{name} {number}" for name, number in begun.versions if number is not None),
             )  # fmt: skip
             values = [cell.name, seed, folder.status, *known, folder.path]
             lines.append("<tr>" + "".join(f"<td>{escape(str(value))}</td>" for value in values) + "</tr>")

@@ -26,11 +26,13 @@ class Stored(BaseModel):
 
 
 class Versions(Stored):
-    """The programs that computed a run."""
+    """What computed a run: programs, the commit of tnacli if it was a checkout, the processor's name."""
 
     tnacli: str
     torch: str
     python: str
+    commit: str | None = None
+    processor: str | None = None
 
 
 class RunMetadata(Stored):

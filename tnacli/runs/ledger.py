@@ -1,0 +1,159 @@
+"""A ledger: finished runs as lines of JSON that can be kept in a repository, apart from folders and checkpoints.
+
+Each line has all that reports read: the settings, the result and the curves by epoch. What is written back as run folders
+(`unpack`) is reported like any other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from tnacli.errors import DataError, FileFormatError, StorageError
+from tnacli.recipe.identity import Run
+from tnacli.recipe.schema import Settings
+from tnacli.runs.metadata import BegunRun, RunMetadata, Stored, first_complaint
+from tnacli.runs.result import RunResult
+from tnacli.runs.store import RunFolder
+from tnacli.storage import write_atomically
+
+DIGITS = 5
+"""Significant digits of the values of a curve."""
+
+_LEFT_OUT = ("firing_rate", "shares", "samples_per_second")
+"""What an epoch's metrics say of every layer, and how fast it was; the result has the rates of the last epoch."""
+
+
+class Entry(Stored):
+    """A line of a ledger. `curves` has a list for each value of the metrics (`train_parts.matching`), an item an epoch."""
+
+    settings: Settings
+    result: RunResult
+    curves: dict[str, tuple[float | str | None, ...]]
+
+    @property
+    def run(self) -> Run:
+        """The run, whose identity is that of today, whatever it was when it was trained."""
+        r = self.result
+        return Run(r.recipe, r.run, r.seed, self.settings, r.altered, r.initial)
+
+    @property
+    def key(self) -> tuple[str, str, Literal["fp32", "bf16"]]:
+        """What two lines for the same result share: what was computed, from which data, in which precision."""
+        return self.run.identity, self.result.data.fingerprint, self.result.precision
+
+
+def entry_of(folder: RunFolder) -> Entry:
+    """The line of a finished run. Raises DataError for another, and for a folder that cannot be read."""
+    begun, result = folder.require_begun(), folder.result
+    if result is None:
+        raise DataError(f"{folder.path}: this run is not finished; the same `tna train` goes on with it")
+    data = result.data.model_copy(update={"files": None})
+    return Entry(
+        settings=begun.settings,
+        result=result.model_copy(update={"data": data}),
+        curves=_columns([{k: v for k, v in row.items() if k not in _LEFT_OUT} for row in folder.metrics()]),
+    )
+
+
+def read(path: Path) -> tuple[Entry, ...]:
+    """The lines of a ledger, or of all ledgers (*.jsonl) of a folder.
+
+    Raises DataError if there is none, FileFormatError for a line that is no finished run, and for one that is there twice.
+    """
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    if not files:
+        raise DataError(f"{path}: no ledger (*.jsonl) in this folder; `tna runs record` writes one")
+    found: dict[tuple[str, ...], str] = {}
+    entries = []
+    for file in files:
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{file}: cannot be read: {error}") from None
+        for number, line in enumerate(lines, 1):
+            place = f"{file}:{number}"
+            try:
+                entry = Entry.model_validate_json(line)
+            except ValidationError as error:
+                raise FileFormatError(f"{place}: no line of a ledger: {first_complaint(error)}") from None
+            if entry.key in found:
+                raise FileFormatError(f"{place}: the same run as {found[entry.key]}; delete one of the two")
+            found[entry.key] = place
+            entries.append(entry)
+    return tuple(entries)
+
+
+def record(folders: Iterable[RunFolder], ledger: Path) -> tuple[int, int]:
+    """Add finished runs to a ledger, in order of recipe, run and seed; how many are new, and how many were there.
+
+    A run that the ledger has keeps its line. Nothing is written if a folder cannot be recorded.
+    """
+    entries = {entry.key: entry for entry in (read(ledger) if ledger.exists() else ())}
+    before, given = len(entries), 0
+    for folder in folders:
+        entry = entry_of(folder)
+        entries.setdefault(entry.key, entry)
+        given += 1
+    new = len(entries) - before
+    if new:
+        lines = sorted(entries.values(), key=lambda one: (one.result.recipe, one.result.run, one.result.seed, one.key))
+        text = "".join(json.dumps(one.model_dump(mode="json"), separators=(",", ":")) + "\n" for one in lines)
+        try:
+            ledger.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{ledger.parent}: cannot be made: {error.strerror}") from None
+        write_atomically(ledger, text.encode())
+    return new, given - new
+
+
+def unpack(entries: Iterable[Entry], out: Path) -> None:
+    """Write entries as the run folders that they come from, without checkpoints."""
+    for entry in entries:
+        folder = RunFolder(out / entry.result.recipe / entry.run.folder_name)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        result = entry.result.model_copy(update={"identity": entry.run.identity})
+        shared = {name: getattr(result, name) for name in RunMetadata.model_fields}
+        folder.begin(BegunRun(**shared, settings=entry.settings), 0)
+        for row in _rows(entry.curves):
+            folder.append_metrics({**row, "firing_rate": {}, "shares": {}})
+        folder.finish(result)
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:
+    """Rows as columns; values of an inner mapping get its key and a dot before theirs."""
+    flat = [dict(_flat(row)) for row in rows]
+    names = dict.fromkeys(name for row in flat for name in row)
+    return {name: tuple(_rounded(row.get(name)) for row in flat) for name in names}
+
+
+def _flat(row: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{inner}", one) for inner, one in value.items())
+        else:
+            yield name, value
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def _rows(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """The rows of `_columns`. An epoch that was not evaluated has inner mappings without values."""
+    count = len(next(iter(columns.values()), ()))
+    rows: list[dict[str, Any]] = [{} for _ in range(count)]
+    for name, values in columns.items():
+        outer, _, inner = name.partition(".")
+        for row, value in zip(rows, values, strict=True):
+            if not inner:
+                row[outer] = int(value) if outer == "epoch" else value
+            elif value is not None:
+                row.setdefault(outer, {})[inner] = value
+            else:
+                row.setdefault(outer, {})
+    return rows
