@@ -25,7 +25,7 @@ class Part(BaseModel):
 
 
 Kind = Literal[
-    "UsageError", "RecipeError", "DataError", "DeviceError", "ToleranceError", "DivergedError", "FileFormatError",
+    "UsageError", "RecipeError", "NetworkError", "DataError", "DeviceError", "ToleranceError", "DivergedError", "FileFormatError",
     "StorageError", "RunBusyError", "Stopped", "Interrupted", "Bug",
 ]  # fmt: skip
 
