@@ -5,5 +5,4 @@ html_title = "tnacli"
 html_theme = "furo"
 extensions = ["myst_parser"]
 myst_heading_anchors = 3
-exclude_patterns = ["results"]
 html_show_sourcelink = False

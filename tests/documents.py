@@ -5,6 +5,9 @@ may differ from machine to machine (times, rates, sizes, accuracies, the word th
 comparison, and `...` stands for any number of lines. A block that the tests do not run says so, and why, in a comment before
 it: <!-- not run: why -->
 
+Between <!-- made by: COMMAND --> and <!-- end --> a page has what the command prints to stdout in the checkout, to the letter: tables
+of measured results, from the ledgers in docs/results/.
+
     python -m tests.documents [PAGE ...]    writes what has changed into the pages, all of them by default
 """
 
@@ -28,6 +31,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 QUICKSTART = "tna train quickstart"
 
 _BLOCK = re.compile(r"(?:^<!-- not run: (?P<why>.+?) -->\n)?^```console\n(?P<text>.*?)^```$", flags=re.M | re.S)
+_MADE = re.compile(r"^<!-- made by: (?P<command>tna .+?) -->\n(?P<text>.*?)^<!-- end -->$", flags=re.M | re.S)
 _VARYING = (
     (re.compile(r"(-seed\d+)-[0-9a-f]{10}\b"), r"\1"),  # a run that began from a checkpoint is known by its bytes
     (re.compile(r"[+-]?\d[\d,]*\.\d+(e[+-]\d+)?"), "#"),
@@ -63,6 +67,19 @@ class Block:
 def blocks(page: str) -> list[Block]:
     """The console blocks of a page."""
     return [Block(b.start("text"), b.end("text"), b["text"], b["why"]) for b in _BLOCK.finditer(page)]
+
+
+def made(page: str) -> list[tuple[str, str]]:
+    """The commands that make parts of a page, each with its part."""
+    return [(found["command"], found["text"]) for found in _MADE.finditer(page)]
+
+
+def printed_here(command: str) -> str:
+    """What `command` prints to stdout, run in the checkout."""
+    output = io.StringIO()
+    with contextlib.chdir(ROOT), contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(output):
+        _call(shlex.split(command))
+    return output.getvalue()
 
 
 class World:
@@ -166,7 +183,8 @@ def rewritten(page: str, world: World) -> str:
                 short = SHORT.get(command.split()[1])
                 parts.append(f"$ {command}\n{_text(shown, world.run(command), short)}")
             done = block.end
-    return "".join([*parts, page[done:]])
+    whole = "".join([*parts, page[done:]])
+    return _MADE.sub(lambda f: f"<!-- made by: {f['command']} -->\n{printed_here(f['command'])}<!-- end -->", whole)
 
 
 def _text(shown: list[str], printed: str, short: tuple[int, int] | None) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.conftest import Tna
 from tests.cli.conftest import tna as tna
-from tests.documents import PAGES, ROOT, World, blocks, run_quickstart, same
+from tests.documents import PAGES, ROOT, World, blocks, made, printed_here, run_quickstart, same
 from tests.reference import EXITS, PAGE, reference
 from tnacli.experiment import Outcome
 
@@ -123,6 +123,15 @@ def test_console_blocks_show_what_the_commands_print(
             assert same(shown, printed), (
                 f"{page.name} is stale; `python -m tests.documents` writes it\n$ {command}\n{printed}"
             )
+
+
+MADE = [(page.name, command, text) for page in PAGES for command, text in made(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize(("page", "command", "text"), MADE, ids=[f"{page}: {command}" for page, command, _ in MADE])
+def test_measured_results_are_those_of_the_ledger(page: str, command: str, text: str) -> None:
+    assert "--ledger docs/results" in command
+    assert printed_here(command) == text, f"{page} is stale; `python -m tests.documents docs/{page}` writes it"
 
 
 def test_console_blocks_that_are_not_run_are_few_and_say_why() -> None:

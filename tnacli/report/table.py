@@ -90,6 +90,8 @@ def text(value: Value, column: Column) -> str:
 
 def _number(value: float, column: Column) -> str:
     written = f"{value:{'+' if column.signed else ''}.{column.decimals}f}"
+    if not column.signed and value > 0 and float(written) == 0:
+        return f"< {10.0**-column.decimals:.{column.decimals}f}"  # such as p
     # A rounded-away difference has no sign.
     return written.replace("-", "").replace("+", "") if float(written) == 0 else written
 

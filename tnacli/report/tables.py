@@ -42,7 +42,7 @@ def accuracy_table(cells: Sequence[Cell], *, number: int | None = None, title: s
     """
     columns = (
         Column("data", "data set"), Column("run", "network"), Column("weights", "weights"), Column("alpha", "α", number=True),
-        *_OURS, _NOTES,
+        *_OURS, Column("validation", "validation %", number=True), _NOTES,
     )  # fmt: skip
     names = NAMES.get(number or 0, {})
     if names:
@@ -54,7 +54,7 @@ def accuracy_table(cells: Sequence[Cell], *, number: int | None = None, title: s
     rows = [
         (
             DATASETS[cell.settings.data.name].title, names.get(cell.name, cell.name), cell.weights, shown_alpha(cell.alpha),
-            *_ours(cell), "; ".join(cell.marks),
+            *_ours(cell), _validation(cell), "; ".join(cell.marks),
         )
         for cell in cells
     ]  # fmt: skip
@@ -98,6 +98,12 @@ def _ours(cell: Cell) -> tuple[Value, ...]:
         within = Shown(None, "not judged")
     tolerance = None if cell.paper is None else cell.tolerance
     return cell.paper, cell.accuracy, *shown_seeds(cell), cell.difference, within, tolerance
+
+
+def _validation(cell: Cell) -> Spread | None:
+    """The base's accuracy on held-out samples; None without any, and where the seeds have no mean."""
+    values = [result.validation["base"] for result in cell.results.values() if "base" in result.validation]
+    return spread(values) if values and not cell.mixed else None
 
 
 def _unjudged(cell: Cell) -> bool:

@@ -1,0 +1,100 @@
+"""A ledger gives back the runs that it was written from, each once, and refuses what is none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Tna
+from tests.cli.conftest import recipe as recipe
+from tests.cli.conftest import tna as tna
+from tests.documents import ROOT
+from tnacli.errors import DataError, FileFormatError
+from tnacli.experiment import Outcome
+from tnacli.recipe.identity import Run
+from tnacli.recipe.load import load, plan
+from tnacli.runs.ledger import DIGITS, entry_of, read, record, unpack
+from tnacli.runs.store import RunFolder
+
+KEPT = ROOT / "docs" / "results"
+
+
+def test_a_report_from_a_ledger_is_that_from_the_folders(tna: Tna, recipe: Path, tmp_path: Path) -> None:
+    """Tables, effects and curves; but for the digits that a ledger keeps of a curve."""
+    out, ledger = tmp_path / "runs", tmp_path / "kept" / "ledger.jsonl"
+    assert tna("train", recipe, "--out", out).code == 0
+    folders = [RunFolder(path.parent) for path in sorted(out.rglob("result.json"))]
+    assert record(folders, ledger) == (2, 0)
+    for arguments in ((recipe, "--json"), (recipe, "--format", "csv")):
+        from_folders = tna("report", *arguments, "--out", out)
+        from_ledger = tna("report", *arguments, "--ledger", ledger.parent)
+        assert (from_ledger.code, from_ledger.out) == (from_folders.code, from_folders.out)
+    unpack(read(ledger), tmp_path / "again")
+    for folder in folders:
+        again = RunFolder(tmp_path / "again" / folder.path.relative_to(out))
+        assert again.status == "finished"
+        assert again.begun is not None and folder.begun is not None
+        assert again.begun.settings == folder.begun.settings
+        for ours, theirs in zip(again.metrics(), folder.metrics(), strict=True):
+            assert ours["epoch"] == theirs["epoch"]
+            assert ours["train_parts"] == pytest.approx(theirs["train_parts"], rel=10.0 ** (1 - DIGITS))
+            assert ours["accuracy"] == pytest.approx(theirs["accuracy"], rel=10.0 ** (1 - DIGITS))
+
+
+def test_what_it_has_already_keeps_its_line(trained: Outcome, tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.jsonl"
+    assert record([trained.folder], ledger) == (1, 0)
+    before = ledger.read_bytes()
+    assert record([trained.folder, trained.folder], ledger) == (0, 2)
+    assert ledger.read_bytes() == before
+    (entry,) = read(ledger)
+    assert entry.run.identity == trained.run.identity
+    assert entry.result.versions.processor is not None
+    assert str(tmp_path) not in ledger.read_text(), "no path of this machine"
+
+
+def test_a_run_that_is_not_finished_is_no_line(trained: Outcome, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_bytes((trained.folder.path / "run.json").read_bytes())
+    with pytest.raises(DataError, match="is not finished"):
+        record([trained.folder, RunFolder(tmp_path)], tmp_path / "ledger.jsonl")
+    assert not (tmp_path / "ledger.jsonl").exists()
+
+
+def test_what_is_no_ledger_is_refused(
+    trained: Outcome, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    line = json.dumps(entry_of(trained.folder).model_dump(mode="json"))
+    for text, why in [
+        ("{}\n", r"1: no line of a ledger: settings: Field required"),
+        (f"{line}\n{line[:-9]}\n", r"2: no line of a ledger"),
+        (f"{line}\n{line}\n", r"2: the same run as .*:1; delete one"),
+        (f"{line.replace('fp32', 'fp8')}\n", r"1: no line of a ledger"),
+    ]:
+        (tmp_path / "ledger.jsonl").write_text(text)
+        with pytest.raises(FileFormatError, match=why):
+            read(tmp_path / "ledger.jsonl")
+    with pytest.raises(DataError, match="no ledger"):
+        read(tmp_path_factory.mktemp("empty"))
+    with pytest.raises(DataError, match="cannot be read"):
+        read(tmp_path / "none.jsonl")
+
+
+@pytest.mark.skipif(not KEPT.exists(), reason="only in a checkout")
+def test_the_ledger_of_this_project_holds() -> None:
+    """Every line is of a shipped recipe as it is today, says what computed it, and was trained to its end."""
+    entries = read(KEPT)
+    assert entries
+    known = {run.identity for name in {e.result.recipe for e in entries} for run in _all_runs(name)}
+    for entry in entries:
+        assert entry.run.identity in known, (entry.result.recipe, entry.result.run, entry.result.seed)
+        assert entry.result.versions.commit and entry.result.versions.processor
+        assert entry.result.epochs == entry.settings.train.epochs
+        assert entry.curves["epoch"][-1] == entry.result.epochs
+
+
+def _all_runs(name: str) -> list[Run]:
+    scales = {"alpha_cifar10": ["laptop", "tuning"], "table2_cifar10": ["laptop"]}
+    planned = plan(load(name, overlays=scales.get(name, [])), seeds=range(200) if name == "table2_cifar10" else ())
+    return [one for run in planned for one in (run, run.teacher) if one is not None]
