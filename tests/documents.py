@@ -5,8 +5,8 @@ may differ from machine to machine (times, rates, sizes, accuracies, the word th
 comparison, and `...` stands for any number of lines. A block that the tests do not run says so, and why, in a comment before
 it: <!-- not run: why -->
 
-Between <!-- made by: COMMAND --> and <!-- end --> a page has what the command prints to stdout in the checkout, to the letter: tables
-of measured results, from the ledgers in docs/results/.
+Between <!-- made by: COMMAND --> and <!-- end --> a page has what the command prints to stdout in the checkout, to the letter:
+tables of measured results, from the ledgers in docs/results/.
 
     python -m tests.documents [PAGE ...]    writes what has changed into the pages, all of them by default
 """

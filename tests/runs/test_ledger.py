@@ -35,7 +35,8 @@ def test_a_report_from_a_ledger_is_that_from_the_folders(tna: Tna, recipe: Path,
     for folder in folders:
         again = RunFolder(tmp_path / "again" / folder.path.relative_to(out))
         assert again.status == "finished"
-        assert again.begun is not None and folder.begun is not None
+        assert again.begun is not None
+        assert folder.begun is not None
         assert again.begun.settings == folder.begun.settings
         for ours, theirs in zip(again.metrics(), folder.metrics(), strict=True):
             assert ours["epoch"] == theirs["epoch"]
@@ -89,7 +90,8 @@ def test_the_ledger_of_this_project_holds() -> None:
     known = {run.identity for name in {e.result.recipe for e in entries} for run in _all_runs(name)}
     for entry in entries:
         assert entry.run.identity in known, (entry.result.recipe, entry.result.run, entry.result.seed)
-        assert entry.result.versions.commit and entry.result.versions.processor
+        assert entry.result.versions.commit
+        assert entry.result.versions.processor
         assert entry.result.epochs == entry.settings.train.epochs
         assert entry.curves["epoch"][-1] == entry.result.epochs
 

@@ -13,7 +13,8 @@ from tnacli.cli.console import Output
 
 def record(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="FOLDER", help="Run folders, or folders of run folders; those not finished are left out.")
+        list[Path],
+        typer.Argument(metavar="FOLDER", help="Run folders, or folders of run folders; unfinished runs are left out."),
     ],
     ledger: Annotated[
         Path, typer.Option("--ledger", metavar="FILE", help="The ledger (.jsonl), which is made if it is not there.")
@@ -36,10 +37,14 @@ def record(
     output = Output(as_json, quiet)
     found = []
     for folder in folders:
-        inside = [folder] if (folder / "run.json").exists() else sorted({path.parent for path in folder.rglob("result.json")})
+        inside = (
+            [folder]
+            if (folder / "run.json").exists()
+            else sorted({path.parent for path in folder.rglob("result.json")})
+        )
         finished = [RunFolder(path) for path in inside if RunFolder(path).status == "finished"]
         if not finished:
-            raise UsageError(f"{folder}: no finished run here; `tna train` makes run folders, below `runs` if nothing else is said")
+            raise UsageError(f"{folder}: no finished run here; `tna train` makes run folders, below --out")
         found += finished
     new, known = add(found, ledger)
     output.say(f"{ledger}: {new} new, {known} there already")

@@ -142,3 +142,12 @@ class Report(Document):
     changed_data: list[ChangedData] = Field(
         description="results whose data files are no longer those that they were learned from"
     )
+
+
+class Recorded(Document):
+    """tna runs record --json"""
+
+    command: Literal["runs record"] = "runs record"
+    ledger: Path
+    new: Count = Field(description="runs that the ledger did not have")
+    known: Count = Field(description="runs that it had, whose lines it keeps")
