@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -67,7 +67,7 @@ def show_results(
         row: list[object] = [
             name,
             WEIGHTS[group[0].result.compressed],
-            ", ".join(str(o.run.seed) for o in group),
+            seeds_text(o.run.seed for o in group),
             "" if apart else spread([o.result.accuracy["base"] for o in group]),
         ]
         if with_paper:
@@ -90,7 +90,7 @@ def show_results(
         settings = ones[0].run.settings
         known = {
             "run": name, "weights": WEIGHTS[settings.compression.mode if settings.compression else None],
-            "seeds": ", ".join(str(one.run.seed) for one in ones), "test accuracy %": "diverged", "note": notes[name],
+            "seeds": seeds_text(one.run.seed for one in ones), "test accuracy %": "diverged", "note": notes[name],
         }  # fmt: skip
         rows.append([known.get(column, "") for column in columns])
     runs_shown = [*(o.run for o in outcomes), *(one.run for one in trained.diverged)]
@@ -133,3 +133,14 @@ def _record(outcome: Outcome, exported: Exported | None) -> TrainedRun:
 def _common_folder(outcomes: Sequence[Outcome]) -> Path:
     folders = {outcome.folder.path.parent for outcome in outcomes}
     return folders.pop() if len(folders) == 1 else next(iter(folders)).parent
+
+
+def seeds_text(seeds: Iterable[int]) -> str:
+    """Seeds in their order, more than three in a row as "0 to 23"."""
+    rows: list[list[int]] = []
+    for seed in seeds:
+        if rows and seed == rows[-1][-1] + 1:
+            rows[-1].append(seed)
+        else:
+            rows.append([seed])
+    return ", ".join(f"{row[0]} to {row[-1]}" if len(row) > 3 else ", ".join(map(str, row)) for row in rows)
