@@ -23,6 +23,7 @@ _IMPORTS = {
     "seeds": "",
     "places": "",
     "pixels": "",
+    "machine": "",
     "storage": "errors",
     "recipe": "errors places",
     "snn": "errors places recipe",
@@ -38,7 +39,7 @@ _IMPORTS = {
     "deploy": "data errors evaluation packed pixels quant snn storage training version",
     "importing": "deploy errors packed snn version",
     "__init__": "deploy importing objectives quant version",
-    "experiment": "build data deploy errors evaluation objectives quant recipe runs snn training version",
+    "experiment": "build data deploy errors evaluation machine objectives quant recipe runs snn training version",
     "cli": "data deploy errors evaluation experiment packed places quant recipe report runs snn storage training version",
     "__main__": "cli",
 }
