@@ -71,7 +71,7 @@ def build(source: CSource, folder: Path, *flags: str, program: str) -> Path:
     Raises FileFormatError with the compiler's words if it does not compile.
     """
     write(source, folder)
-    (folder / "harness.c").write_text(harness(source.prefix), encoding="ascii")
+    (folder / "harness.c").write_text(harness(source), encoding="ascii")
     executable = folder / "run"
     _call(
         [
@@ -93,16 +93,26 @@ def write(source: CSource, folder: Path) -> None:
     (folder / f"{source.prefix}.c").write_text(source.source, encoding="ascii")
 
 
-def run(executable: Path, inputs: NDArray[np.float32] | NDArray[np.uint8], classes: int) -> NDArray[np.float32]:
-    """Logits [N, classes] of inputs [N, ...]: float32, or uint8 pixels. Raises FileFormatError if the program fails."""
+def run(
+    executable: Path, inputs: NDArray[np.float32] | NDArray[np.uint8], classes: int, *, unit: float | None = None
+) -> NDArray[np.float32]:
+    """Logits [N, classes] of inputs [N, ...]: float32, or uint8 pixels; whole numbers come back as floats, times their `unit`.
+
+    Raises FileFormatError if the program fails.
+    """
     with tempfile.TemporaryDirectory() as folder:
         fed, given = Path(folder, "inputs"), Path(folder, "logits")
         fed.write_bytes(np.ascontiguousarray(inputs).tobytes())
         _call([str(executable), str(fed), str(given), *(["pixels"] if inputs.dtype == np.uint8 else [])])
-        return np.frombuffer(given.read_bytes(), np.float32).reshape(-1, classes)
+        written = given.read_bytes()
+        if unit is None:
+            return np.frombuffer(written, np.float32).reshape(-1, classes)
+        return (np.frombuffer(written, np.int32).reshape(-1, classes) * unit).astype(np.float32)
 
 
-def logits(source: CSource, inputs: NDArray[np.float32], classes: int, *, program: str) -> NDArray[np.float32]:
+def logits(
+    source: CSource, inputs: NDArray[np.float32] | NDArray[np.uint8], classes: int, *, program: str
+) -> NDArray[np.float32]:
     """Logits [N, classes] of `inputs` [N, ...]: compile and run in one go, in a folder that is gone afterwards.
 
     Raises UsageError, after the first sample, if all of them would take more than `PATIENCE_SECONDS`.
@@ -110,14 +120,14 @@ def logits(source: CSource, inputs: NDArray[np.float32], classes: int, *, progra
     with tempfile.TemporaryDirectory() as folder:
         executable = build(source, Path(folder), "-O2", program=program)
         started = time.perf_counter()
-        first = run(executable, inputs[:1], classes)
+        first = run(executable, inputs[:1], classes, unit=source.unit)
         each = time.perf_counter() - started
         if each * len(inputs) > PATIENCE_SECONDS:
             raise UsageError(
                 f"checking the C export takes about {each:.2g} s a sample, too long for {len(inputs)} samples; ask for fewer "
                 f"with --samples {max(1, int(PATIENCE_SECONDS / each))}"
             )
-        return np.concatenate([first, run(executable, inputs[1:], classes)])
+        return np.concatenate([first, run(executable, inputs[1:], classes, unit=source.unit)])
 
 
 def footprint(source: CSource, *, program: str) -> Footprint | None:
