@@ -14,11 +14,11 @@ import torch
 
 from tests.cli.conftest import Tna
 from tests.deploy.conftest import KINDS, Quickstart
-from tests.deploy.whole_numbers import whole_logits
 from tests.packed.networks import make_inputs, make_network, make_packed
 from tnacli.deploy import c_build, formats
 from tnacli.deploy.c import c_source
 from tnacli.deploy.c_integers import integers
+from tnacli.deploy.whole_numbers import whole_run
 from tnacli.errors import DataError, UsageError
 
 COMPILER = c_build.compiler()
@@ -38,11 +38,12 @@ def test_logits_are_those_of_the_same_whole_numbers(kind: dict[str, Any], events
     inputs = np.random.default_rng(0).integers(0, 6 if events else 256, shape, np.uint8)
     source = c_source(packed, integer=True)
     assert source.unit is not None
-    expected, largest = whole_logits(packed, inputs)
+    run = whole_run(packed, inputs)
+    expected = run.logits
     found = c_build.logits(source, inputs, expected.shape[1], program=CC)
     assert np.unique(expected, axis=0).shape[0] > 4
     np.testing.assert_array_equal(found, (expected * source.unit).astype(np.float32))
-    assert largest < 1 << 31
+    assert run.largest < 1 << 31
 
 
 def test_numbers_near_the_bound_of_32_bits_stay_within(tmp_path: Path) -> None:
@@ -54,8 +55,7 @@ def test_numbers_near_the_bound_of_32_bits_stay_within(tmp_path: Path) -> None:
     packed = make_packed(network)
     inputs = np.full((2, *packed.steps.input.out), 255, np.uint8)
     inputs[1] = 0
-    _, largest = whole_logits(packed, inputs)
-    assert 1 << 27 < largest < 1 << 31
+    assert 1 << 27 < whole_run(packed, inputs).largest < 1 << 31
 
 
 def test_constants_are_the_networks_own_but_for_their_rounding(quickstart: Quickstart) -> None:
@@ -123,7 +123,7 @@ def test_it_compiles_without_complaint_and_overflows_nowhere(
     source = c_source(quickstart.packed, integer=True)
     program = c_build.build(source, tmp_path, *flags, program=CC)
     found = c_build.run(program, quickstart.pixels[:60].numpy(), 10, unit=source.unit)
-    expected, _ = whole_logits(quickstart.packed, quickstart.pixels[:60].numpy())
+    expected = whole_run(quickstart.packed, quickstart.pixels[:60].numpy()).logits
     assert source.unit is not None
     np.testing.assert_array_equal(found, (expected * source.unit).astype(np.float32))
 
@@ -132,7 +132,7 @@ def test_it_compiles_without_complaint_and_overflows_nowhere(
 def test_the_command_says_what_differs_and_refuses_more_than_is_allowed(
     tna: Tna, quickstart: Quickstart, tmp_path: Path
 ) -> None:
-    whole, _ = whole_logits(quickstart.packed, quickstart.pixels.numpy())
+    whole = whole_run(quickstart.packed, quickstart.pixels.numpy()).logits
     differing = int((whole.argmax(1) != quickstart.expected.argmax(1).numpy()).sum())
     export = ("export", quickstart.checkpoint, "--format", "c", "--integer", "-o", tmp_path / "net")
     done = tna(*export, "--max-different", 20, "--json")

@@ -66,6 +66,15 @@ def export(
             show_default=False,
         ),
     ] = None,
+    vectors: Annotated[
+        int,
+        typer.Option(
+            "--vectors",
+            min=0,
+            help="Of c: write the first N test samples too, with spikes, logits and classes, as C, .npz and .json.",
+            show_default=False,
+        ),
+    ] = 0,
     data_root: options.DataRoot = None,
     trust_build: options.TrustBuild = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
@@ -102,17 +111,21 @@ def export(
         raise UsageError(f"--encoding is one of {', '.join(ENCODINGS)}, not {encoding!r}")
     if integer and form != "c":
         raise UsageError(f"--integer applies to --format c, not {form}")
+    if vectors and (form != "c" or samples == 0):
+        raise UsageError(
+            "--vectors applies to --format c, verified on test samples: not to other forms and --samples 0"
+        )
     if max_different is not None and form == "packed":
         raise UsageError("--max-different has no effect on packed files, whose predictions all have to be equal")
     meant = form if to is None else _ENDINGS.get(to.suffix.lower(), form)
     if meant != form:
         raise UsageError(f"{to} is a name of --format {meant}, and this writes --format {form}; give one that fits")
     destination = _destination(to, form)
-    _refuse_existing(destination, form, force)
+    _refuse_existing(destination, form, force, vectors=bool(vectors))
     if form in FORMATS:
         deployed = deploy_checkpoint(
             checkpoint, destination, form, samples=samples, data_root=data_root, trusted=trust_build,
-            wishes=Wishes(None if max_different is None else max_different / 100, integer),
+            wishes=Wishes(None if max_different is None else max_different / 100, integer, vectors),
         )  # fmt: skip
         if as_json:
             from tnacli.cli.documents.files import OtherExport
@@ -149,12 +162,12 @@ def _destination(to: Path | None, form: str) -> Path:
     return to
 
 
-def _refuse_existing(destination: Path, form: str, force: bool) -> None:
+def _refuse_existing(destination: Path, form: str, force: bool, *, vectors: bool) -> None:
     from tnacli.deploy.formats import destinations
     from tnacli.errors import UsageError
     from tnacli.storage import require_replaceable
 
-    there = [path for path in destinations(form, destination) if path.exists()]
+    there = [path for path in destinations(form, destination, vectors=vectors) if path.exists()]
     for path in there:
         require_replaceable(path)
     if there and not force:

@@ -19,6 +19,7 @@ from tnacli.deploy.c_tables import literal, tables
 from tnacli.errors import UsageError
 from tnacli.packed.document import Document
 from tnacli.packed.network import PackedNetwork
+from tnacli.packed.spec import Origin
 from tnacli.packed.steps import Steps
 from tnacli.version import __version__
 
@@ -153,6 +154,7 @@ def _header(about: Document, steps: Steps, prefix: str, *, ram_bytes: int, unit:
     is_image = facts.kind == "images"
     frames = "" if is_image else f"{about.timesteps} frames x "
     filled = {
+        "ORIGIN": origin_text(about.origin),
         "UNIT": "" if unit is None else f"{unit:.9g}",
         "INPUT": f"{frames}{facts.channels} channels x {facts.size[0]} rows x {facts.size[1]} columns",
         "INPUTS": prod(steps.input.out) * steps.input.frames,
@@ -167,6 +169,16 @@ def _header(about: Document, steps: Steps, prefix: str, *, ram_bytes: int, unit:
     for name, value in filled.items():
         text = text.replace(f"@{name}@", str(value))
     return text
+
+
+def origin_text(origin: Origin) -> str:
+    """Where a network came from, in ASCII that a C comment can hold."""
+    parts = [f"data {origin.data_set}", f"recipe {origin.recipe}", f"run {origin.run}", f"seed {origin.seed}"]
+    parts += [f"identity {origin.identity}"]
+    if origin.accuracy is not None:
+        parts.append(f"{origin.accuracy:.2f} % of its test samples right")
+    text = ", ".join(parts).encode("ascii", "backslashreplace").decode()
+    return re.sub(r"[^ -~]", "?", text).replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?")
 
 
 def _text(label: str) -> str:

@@ -73,18 +73,13 @@ def build(source: CSource, folder: Path, *flags: str, program: str) -> Path:
     write(source, folder)
     (folder / "harness.c").write_text(harness(source), encoding="ascii")
     executable = folder / "run"
-    _call(
-        [
-            *_words(program),
-            *STRICT,
-            *flags,
-            "-o",
-            str(executable),
-            str(folder / f"{source.prefix}.c"),
-            str(folder / "harness.c"),
-        ]
-    )
+    compile_files([folder / f"{source.prefix}.c", folder / "harness.c"], executable, *flags, program=program)
     return executable
+
+
+def compile_files(files: Sequence[Path], executable: Path, *flags: str, program: str) -> None:
+    """Compile C `files` into one program. Raises FileFormatError with the compiler's words if they do not compile."""
+    _call([*_words(program), *STRICT, *flags, "-o", str(executable), *map(str, files)])
 
 
 def write(source: CSource, folder: Path) -> None:

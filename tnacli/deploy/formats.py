@@ -21,6 +21,7 @@ from tnacli.deploy import c_build
 from tnacli.deploy.c import c_source
 from tnacli.deploy.nir import nir_graph, nir_logits, nir_read, nir_write
 from tnacli.deploy.onnx import onnx_bytes, onnx_logits
+from tnacli.deploy.vectors import VECTOR_ENDINGS, vector_files
 from tnacli.errors import DataError, FileFormatError, ToleranceError, UsageError
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.network import PackedNetwork
@@ -55,10 +56,11 @@ class Deployed:
 @dataclass(frozen=True)
 class Wishes:
     """What a form may be asked for: `max_different`, the largest share of predictions that may differ (None: `TOLERATED`, or
-    `TOLERATED_INTEGER`), and `integer`, C of whole numbers alone."""
+    `TOLERATED_INTEGER`), `integer`, C of whole numbers alone, and `vectors`, so many samples written with C to test with."""
 
     max_different: float | None = None
     integer: bool = False
+    vectors: int = 0
 
     def allows(self, differing: int, samples: int) -> bool:
         """Whether so many of the predictions may differ."""
@@ -102,6 +104,10 @@ def deploy(
         raise UsageError(f"--format is packed, {', '.join(FORMATS)}, not {form!r}")
     if wishes.integer and form != "c":
         raise UsageError(f"--integer is a kind of --format c, not of {form}")
+    if wishes.vectors > (len(inputs) if form == "c" else 0):
+        raise UsageError(
+            f"--vectors {wishes.vectors} needs --format c and as many samples to verify it on; here are {len(inputs)}"
+        )
     written = FORMATS[form](packed, destination, bool(len(inputs)), wishes)
     agreeing, largest = _compare(packed, written.logits, inputs, expected)
     differing = len(inputs) - agreeing
@@ -116,13 +122,17 @@ def deploy(
             f"the network as {form} predicts {differing} of {len(inputs)} samples otherwise than the checkpoint when run by "
             f"{written.ran_on} (logits differ by up to {largest:.3g}); nothing was written; please report this"
         )
-    paths = [destination.with_name(destination.name + ending) for ending in written.files]
-    for path, data in zip(paths, written.files.values(), strict=True):
+    files = written.files
+    if wishes.vectors:
+        fed = as_bytes(packed.about.input, inputs[: wishes.vectors]).numpy()
+        files = files | vector_files(packed, fed, destination.name, integer=wishes.integer)
+    paths = [destination.with_name(destination.name + ending) for ending in files]
+    for path, data in zip(paths, files.values(), strict=True):
         write_atomically(path, data)
     return Deployed(
         form=form,
         paths=tuple(paths),
-        size_bytes=sum(map(len, written.files.values())),
+        size_bytes=sum(map(len, files.values())),
         weights=0,
         samples=len(inputs),
         agreeing=agreeing,
@@ -150,11 +160,12 @@ def as_bytes(spec: InputSpec, inputs: Tensor) -> Tensor:
     return found.to(torch.uint8)
 
 
-def destinations(form: str, destination: Path) -> list[Path]:
+def destinations(form: str, destination: Path, *, vectors: bool = False) -> list[Path]:
     """The files that `deploy` would write."""
     if form != "c":
         return [destination]
-    return [destination.with_name(destination.name + ending) for ending in (".h", ".c")]
+    endings = (".h", ".c", *(VECTOR_ENDINGS if vectors else ()))
+    return [destination.with_name(destination.name + ending) for ending in endings]
 
 
 def _compare(

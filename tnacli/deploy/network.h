@@ -1,5 +1,6 @@
 /* A spiking network with ternary weights. Written by tnacli @VERSION@.
  *
+ * From: @ORIGIN@
  * Input: @INPUT@, the last index running fastest.
 @FLOATS@
  * Compile with -std=c99 or -ffp-contract=off: fused multiplications and additions would round otherwise than the
