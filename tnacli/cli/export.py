@@ -75,6 +75,14 @@ def export(
             show_default=False,
         ),
     ] = 0,
+    target_cc: Annotated[
+        str | None,
+        typer.Option(
+            "--target-cc",
+            help='Of c: say flash, RAM and stack as compiled by this, say "arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb".',
+            show_default=False,
+        ),
+    ] = None,
     data_root: options.DataRoot = None,
     trust_build: options.TrustBuild = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
@@ -115,6 +123,8 @@ def export(
         raise UsageError(
             "--vectors applies to --format c, verified on test samples: not to other forms and --samples 0"
         )
+    if target_cc is not None and form != "c":
+        raise UsageError(f"--target-cc applies to --format c, not {form}")
     if max_different is not None and form == "packed":
         raise UsageError("--max-different has no effect on packed files, whose predictions all have to be equal")
     meant = form if to is None else _ENDINGS.get(to.suffix.lower(), form)
@@ -125,7 +135,7 @@ def export(
     if form in FORMATS:
         deployed = deploy_checkpoint(
             checkpoint, destination, form, samples=samples, data_root=data_root, trusted=trust_build,
-            wishes=Wishes(None if max_different is None else max_different / 100, integer, vectors),
+            wishes=Wishes(None if max_different is None else max_different / 100, integer, vectors, target_cc),
         )  # fmt: skip
         if as_json:
             from tnacli.cli.documents.files import OtherExport
@@ -188,7 +198,7 @@ def _show(output: Output, deployed: Deployed, integer: bool) -> None:
     files = ", ".join(map(str, deployed.paths))
     output.line(f"{files}: {size_text(deployed.size_bytes)}; verified: {compared}")
     meaning = {
-        "flash": "code and constants, compiled for this machine", "tables": "constants alone", "ram": "static buffers",
+        "flash": f"code and constants, compiled by {deployed.compiled_by}", "tables": "constants alone", "ram": "static buffers",
         "stack": "stack of all functions together",
     }  # fmt: skip
     sizes = deployed.memory_bytes

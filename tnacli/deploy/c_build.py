@@ -23,12 +23,13 @@ STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
 PATIENCE_SECONDS = 300.0
 """How long the samples of a verification may run."""
 
+_REPORT = "\nPlease report this, with the compiler's version."
 _SECONDS = 4 * PATIENCE_SECONDS  # for one call of the compiler or of the program, stuck ones included
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of the compiled network on this machine: `flash_bytes` code and constants, `static_bytes` buffers.
+    """Bytes of the compiled network on the compiler's machine: `flash_bytes` code and constants, `static_bytes` buffers.
 
     `stack_bytes` adds the frames of all of its functions, more than any chain of their calls can use (what they call of the
     compiler's own library comes on top); None if the compiler does not say.
@@ -126,27 +127,54 @@ def logits(
 
 
 def footprint(source: CSource, *, program: str) -> Footprint | None:
-    """What the network alone takes when compiled for size on this machine; None without the tool `size`."""
-    tool = shutil.which("size")
+    """What the network alone takes when compiled by `program`, for size unless it names an optimisation; None without `size`."""
+    tool = _size_tool(program)
     if tool is None:
         return None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write(source, folder)
         compiled = folder / "network.o"
-        lean = ("-Os", "-fno-pie", "-fno-asynchronous-unwind-tables", "-fstack-usage")
-        flags: Sequence[str] = lean
+        words = _words(program)
+        lean = ["-std=c99", "-fno-pie", "-fno-asynchronous-unwind-tables"]
+        lean += [] if any(word.startswith("-O") for word in words) else ["-Os"]
+        last = ["-c", "-o", str(compiled), str(folder / f"{source.prefix}.c")]
         try:
-            _call([*_words(program), *STRICT, *flags, "-c", "-o", str(compiled), str(folder / f"{source.prefix}.c")])
+            _call([*words, *lean, "-fstack-usage", *last])
         except FileFormatError:  # an older clang has no -fstack-usage
-            _call(
-                [*_words(program), *STRICT, *lean[:-1], "-c", "-o", str(compiled), str(folder / f"{source.prefix}.c")]
-            )
+            _call([*words, *lean, *last])
         text, data, bss = map(int, _call([tool, str(compiled)]).splitlines()[1].split()[:3])
         frames = [
             int(n) for file in folder.glob("*.su") for n in re.findall(r"\t(\d+)\t", file.read_text(errors="replace"))
         ]
         return Footprint(text + data, data + bss, sum(frames) if frames else None)
+
+
+def target_footprint(source: CSource, program: str) -> Footprint:
+    """`footprint` by the compiler of another machine, which the user has named.
+
+    Raises UsageError if it cannot be run, does not compile the network, or has no tool `size`.
+    """
+    if not _found(program):
+        raise UsageError(f"--target-cc {program!r}: there is no such program here")
+    try:
+        found = footprint(source, program=program)
+    except FileFormatError as error:
+        raise UsageError(
+            f"--target-cc {program!r}: {str(error).removesuffix(_REPORT)}; are its arguments right?"
+        ) from None
+    if found is None:
+        raise UsageError(f"--target-cc {program!r}: it has no tool `size` (binutils) to measure with")
+    return found
+
+
+def _size_tool(program: str) -> str | None:
+    """The `size` that reads what the compiler `program` writes: its own, or else this machine's."""
+    try:
+        own = _call([*_words(program), "-print-prog-name=size"]).strip()
+    except (FileFormatError, UsageError):
+        own = ""
+    return shutil.which(own) if own else shutil.which("size")
 
 
 def _call(command: list[str]) -> str:
@@ -161,7 +189,6 @@ def _call(command: list[str]) -> str:
     if done.returncode:
         said = "\n".join((done.stderr or done.stdout).splitlines()[:20])
         raise FileFormatError(
-            f"the exported C network failed in `{Path(command[0]).name}` (exit {done.returncode}):\n{said}\n"
-            f"Please report this, with the compiler's version."
+            f"the exported C network failed in `{Path(command[0]).name}` (exit {done.returncode}):\n{said}{_REPORT}"
         )
     return done.stdout

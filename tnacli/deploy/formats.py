@@ -39,7 +39,7 @@ class Deployed:
     """A network that has been written in another form, and what was verified before.
 
     Of `samples` predictions `agreeing` were those of the packed network, logits within `largest_difference`. `memory_bytes`
-    has what the form can say of it: C its "flash", "ram" (static) and "stack".
+    has what the form can say of it: C its "flash", "ram" (static) and "stack", when compiled by `compiled_by`.
     """
 
     form: str
@@ -51,16 +51,22 @@ class Deployed:
     largest_difference: float
     ran_on: str | None
     memory_bytes: dict[str, int]
+    compiled_by: str | None = None
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a form may be asked for: `max_different`, the largest share of predictions that may differ (None: `TOLERATED`, or
-    `TOLERATED_INTEGER`), `integer`, C of whole numbers alone, and `vectors`, so many samples written with C to test with."""
+    """What a form may be asked for.
+
+    `max_different`: the largest share of predictions that may differ, None for `TOLERATED` or `TOLERATED_INTEGER`. Of C:
+    `integer`, whole numbers alone; `vectors`, how many samples to write for tests; `target_cc`, the compiler of the machine that
+    memory is measured for, None for this one's.
+    """
 
     max_different: float | None = None
     integer: bool = False
     vectors: int = 0
+    target_cc: str | None = None
 
     def allows(self, differing: int, samples: int) -> bool:
         """Whether so many of the predictions may differ."""
@@ -81,6 +87,7 @@ class _Written:
     logits: Callable[[Tensor], Tensor]
     ran_on: str
     sizes: dict[str, int]
+    compiled_by: str | None = None
 
 
 def deploy(
@@ -104,6 +111,8 @@ def deploy(
         raise UsageError(f"--format is packed, {', '.join(FORMATS)}, not {form!r}")
     if wishes.integer and form != "c":
         raise UsageError(f"--integer is a kind of --format c, not of {form}")
+    if wishes.target_cc is not None and form != "c":
+        raise UsageError(f"--target-cc compiles --format c, not {form}")
     if wishes.vectors > (len(inputs) if form == "c" else 0):
         raise UsageError(
             f"--vectors {wishes.vectors} needs --format c and as many samples to verify it on; here are {len(inputs)}"
@@ -139,6 +148,7 @@ def deploy(
         largest_difference=largest,
         ran_on=written.ran_on if len(inputs) else None,
         memory_bytes=written.sizes,
+        compiled_by=written.compiled_by,
     )
 
 
@@ -211,7 +221,12 @@ def _c(packed: PackedNetwork, destination: Path, running: bool, wishes: Wishes) 
             "or name one in CC). `--samples 0` writes it unverified."
         )
     sizes = {"tables": source.table_bytes, "ram": source.ram_bytes}
-    compiled = None if program is None else c_build.footprint(source, program=program)
+    measured_by = wishes.target_cc or program
+    compiled = None
+    if wishes.target_cc is not None:
+        compiled = c_build.target_footprint(source, wishes.target_cc)
+    elif program is not None:
+        compiled = c_build.footprint(source, program=program)
     if compiled is not None:
         sizes |= {"flash": compiled.flash_bytes} | (
             {} if compiled.stack_bytes is None else {"stack": compiled.stack_bytes}
@@ -224,7 +239,8 @@ def _c(packed: PackedNetwork, destination: Path, running: bool, wishes: Wishes) 
         return torch.from_numpy(np.array(found))
 
     files = {".h": source.header.encode("ascii"), ".c": source.source.encode("ascii")}
-    return _Written(files, logits, f"a program compiled by {c_build.shown(program or 'cc')}", sizes)
+    by = None if compiled is None or measured_by is None else c_build.shown(measured_by)
+    return _Written(files, logits, f"a program compiled by {c_build.shown(program or 'cc')}", sizes, by)
 
 
 FORMATS: dict[str, Callable[[PackedNetwork, Path, bool, Wishes], _Written]] = {"nir": _nir, "onnx": _onnx, "c": _c}

@@ -76,7 +76,8 @@ def _convolved(x: Whole, weights: NDArray[Any], stride: int) -> Whole:
     half = weights.shape[-1] // 2
     padded = np.pad(x, ((0, 0), (0, 0), (half, half), (half, half)))
     windows = sliding_window_view(padded, weights.shape[2:], (2, 3))[:, :, ::stride, ::stride]
-    return np.einsum("nchwij,ocij->nohw", windows, weights.astype(np.int64), optimize=True)
+    sums: Whole = np.einsum("nchwij,ocij->nohw", windows, weights.astype(np.int64), optimize=True)
+    return sums
 
 
 def _pooled(spikes: Whole, pool: int) -> Whole:
@@ -84,4 +85,5 @@ def _pooled(spikes: Whole, pool: int) -> Whole:
         return spikes
     n, channels, height, width = spikes.shape
     cut = spikes[:, :, : height // pool * pool, : width // pool * pool]
-    return cut.reshape(n, channels, height // pool, pool, width // pool, pool).sum((3, 5))
+    counts: Whole = cut.reshape(n, channels, height // pool, pool, width // pool, pool).sum((3, 5))
+    return counts

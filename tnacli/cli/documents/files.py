@@ -149,6 +149,9 @@ class OtherExport(Document):
     largest_difference: float = Field(description="between logits of the packed network and of what was written")
     ran_on: str | None = Field(description="what ran it; null where nothing was run")
     memory_bytes: dict[str, Count] = Field(description="of C: flash, tables, ram (static) and stack, as far as known")
+    compiled_by: str | None = Field(
+        description="of C: the compiler whose flash and stack these are; null where it is unknown"
+    )
 
 
 Export = Annotated[PackedExport | OtherExport, Field(discriminator="format")]
