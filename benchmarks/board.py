@@ -89,10 +89,10 @@ def compiler_version() -> str:
     return _call([GCC, "-dumpfullversion"]).strip()
 
 
-def emulate(source: CSource, board: Board, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], int, int]:
+def emulate(source: CSource, board: Board, pixels: NDArray[np.uint8]) -> tuple[NDArray[Any], int, int]:
     """Logits [N, classes] of `pixels` [N, C, H, W], instructions a sample, and bytes of flash of the whole image.
 
-    `source` has the prefix "net".
+    `source` has the prefix "net". Logits are float32, or int32 of a network of whole numbers.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -103,17 +103,18 @@ def emulate(source: CSource, board: Board, pixels: NDArray[np.uint8]) -> tuple[N
         program = _linked(folder, "program", board, "--specs=rdimon.specs")
         emulator = [QEMU, "-M", board.machine, "-nographic", "-semihosting", "-icount", "shift=0"]
         printed = _call([*emulator, "-kernel", str(program)]).split()
-        logits = np.array([int(word, 16) for word in printed[:-1]], np.uint32).view(np.float32)
+        logits = np.array([int(word, 16) for word in printed[:-1]], np.uint32)
         image = _linked(folder, "image", board, "-DIMAGE", "--specs=nosys.specs")
         text, data = map(int, _call([f"{GCC[:-3]}size", str(image)]).splitlines()[1].split()[:2])
-        return logits.reshape(len(pixels), -1), int(printed[-1]) * _TICK // len(pixels), text + data
+        kind = np.float32 if source.unit is None else np.int32
+        return logits.view(kind).reshape(len(pixels), -1), int(printed[-1]) * _TICK // len(pixels), text + data
 
 
 def _linked(folder: Path, name: str, board: Board, *flags: str) -> Path:
     """The network with count.c; -DIMAGE leaves the counting and printing out, and with it all that they need."""
     files = [str(folder / "net.c"), *(str(_FILES / file) for file in ("count.c", "start.c"))]
     to = folder / name
-    common = ["-std=c99", "-mthumb", "-DNET_CALL=net_classify", f"-I{folder}", "-ffunction-sections", "-fdata-sections"]
+    common = ["-std=c99", "-mthumb", f"-I{folder}", "-ffunction-sections", "-fdata-sections"]
     linking = ["-nostartfiles", "-T", str(_FILES / "link.ld"), "-Wl,--gc-sections"]
     _call([GCC, *common, *board.flags, *flags, *files, *linking, "-o", str(to)])
     return to
@@ -162,19 +163,19 @@ NETWORKS: dict[str, Callable[[], tuple[PackedNetwork, NDArray[np.uint8]]]] = {
 }
 
 
-def measure(network: str, board: str) -> Outcome:
-    """`network` of NETWORKS on `board` of BOARDS, all samples."""
+def measure(network: str, board: str, *, integer: bool = False) -> Outcome:
+    """`network` of NETWORKS on `board` of BOARDS, all samples; with `integer` in whole numbers."""
     packed, pixels = NETWORKS[network]()
     engine = PackedSNN(packed)
     expected = engine(engine.normalise(torch.from_numpy(pixels))).argmax(1).numpy()
-    source = c_source(packed, "net")
+    source = c_source(packed, "net", integer=integer)
     logits, instructions, flash_bytes = emulate(source, BOARDS[board], pixels)
     agreeing = int((logits.argmax(1) == expected).sum())
     return Outcome(network, board, instructions, flash_bytes, source.ram_bytes, len(pixels), agreeing)
 
 
 def recorded() -> dict[str, dict[str, Any]]:
-    """docs/boards.json: by the name of what was measured, the compiler's version and the outcomes."""
+    """docs/boards.json: by the name of what was measured, the compiler's version, the outcomes, and whether in whole numbers."""
     file = DOCS / "boards.json"
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
 
@@ -211,6 +212,7 @@ def main() -> None:
     )
     parser.add_argument("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--board", nargs="+", choices=BOARDS, default=list(BOARDS))
+    parser.add_argument("--integer", action="store_true", help="what --format c --integer writes")
     parser.add_argument("--record", metavar="NAME", help="keep the results under this name in docs/boards.json")
     arguments = parser.parse_args()
     reason = missing()
@@ -219,11 +221,12 @@ def main() -> None:
     outcomes = []
     for network in arguments.network:
         for board in arguments.board:
-            outcomes.append(measure(network, board))
+            outcomes.append(measure(network, board, integer=arguments.integer))
             print(outcomes[-1], flush=True)
     if arguments.record:
         records = recorded()
-        records[arguments.record] = {"compiler": compiler_version(), "outcomes": [asdict(o) for o in outcomes]}
+        kept = [asdict(outcome) for outcome in outcomes]
+        records[arguments.record] = {"compiler": compiler_version(), "integer": arguments.integer, "outcomes": kept}
         (DOCS / "boards.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
         about = DOCS / "boards.md"
         about.write_text(page(about.read_text(encoding="utf-8"), records), encoding="utf-8")

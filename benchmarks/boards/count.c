@@ -13,13 +13,13 @@
 
 #define TIMER ((volatile uint32_t *)0x40000000) /* control, value, reload, interrupt */
 
-static float logits[NET_CLASSES];
+static NET_LOGIT logits[NET_CLASSES];
 
 int main(void)
 {
 #ifdef IMAGE /* what a product would hold besides the network: nothing */
     static uint8_t pixels[NET_INPUTS];
-    return NET_CALL(pixels, logits);
+    return net_classify(pixels, logits);
 #else
     uint32_t bits, before, ticks = 0;
     int n, k;
@@ -28,7 +28,7 @@ int main(void)
     TIMER[0] = 1;
     for (n = 0; n < SAMPLES; n++) {
         before = TIMER[1];
-        NET_CALL(samples + (long)n * NET_INPUTS, logits);
+        net_classify(samples + (long)n * NET_INPUTS, logits);
         ticks += before - TIMER[1];
         for (k = 0; k < NET_CLASSES; k++) {
             memcpy(&bits, &logits[k], 4);

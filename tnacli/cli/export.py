@@ -53,6 +53,36 @@ def export(
             "--samples", min=0, help="Compare predictions on this many test samples (default: all); 0: weights alone."
         ),
     ] = None,
+    integer: Annotated[
+        bool, typer.Option("--integer", help="C that computes in whole numbers alone: smaller, and near the network.")
+    ] = False,
+    max_different: Annotated[
+        float | None,
+        typer.Option(
+            "--max-different",
+            min=0,
+            max=100,
+            help="Write nothing if more predictions differ, in % (default: 1, and 2 with --integer; one always may).",
+            show_default=False,
+        ),
+    ] = None,
+    vectors: Annotated[
+        int,
+        typer.Option(
+            "--vectors",
+            min=0,
+            help="Of c: write the first N test samples too, with spikes, logits and classes, as C, .npz and .json.",
+            show_default=False,
+        ),
+    ] = 0,
+    target_cc: Annotated[
+        str | None,
+        typer.Option(
+            "--target-cc",
+            help='Of c: say flash, RAM and stack as compiled by this, say "arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb".',
+            show_default=False,
+        ),
+    ] = None,
     data_root: options.DataRoot = None,
     trust_build: options.TrustBuild = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
@@ -69,12 +99,15 @@ def export(
 
       tna export last.pt --format c -o firmware/digits
 
+      tna export last.pt --format c --integer --max-different 1.5 -o firmware/digits
+
       tna export last.pt --format onnx -o digits.onnx --json
     """
     from tnacli.cli.loading import load_torch
     from tnacli.errors import UsageError
 
     load_torch()
+    from tnacli.deploy.formats import Wishes
     from tnacli.deploy.from_checkpoint import ENCODINGS, FORMATS, deploy_checkpoint, export_checkpoint
 
     output = Output(as_json, quiet)
@@ -84,22 +117,33 @@ def export(
         raise UsageError(f"--encoding applies to packed files; --format {form} stores weights in its own way")
     if encoding is not None and encoding not in ENCODINGS:
         raise UsageError(f"--encoding is one of {', '.join(ENCODINGS)}, not {encoding!r}")
+    if integer and form != "c":
+        raise UsageError(f"--integer applies to --format c, not {form}")
+    if vectors and (form != "c" or samples == 0):
+        raise UsageError(
+            "--vectors applies to --format c, verified on test samples: not to other forms and --samples 0"
+        )
+    if target_cc is not None and form != "c":
+        raise UsageError(f"--target-cc applies to --format c, not {form}")
+    if max_different is not None and form == "packed":
+        raise UsageError("--max-different has no effect on packed files, whose predictions all have to be equal")
     meant = form if to is None else _ENDINGS.get(to.suffix.lower(), form)
     if meant != form:
         raise UsageError(f"{to} is a name of --format {meant}, and this writes --format {form}; give one that fits")
     destination = _destination(to, form)
-    _refuse_existing(destination, form, force)
+    _refuse_existing(destination, form, force, vectors=bool(vectors))
     if form in FORMATS:
         deployed = deploy_checkpoint(
-            checkpoint, destination, form, samples=samples, data_root=data_root, trusted=trust_build
-        )
+            checkpoint, destination, form, samples=samples, data_root=data_root, trusted=trust_build,
+            wishes=Wishes(None if max_different is None else max_different / 100, integer, vectors, target_cc),
+        )  # fmt: skip
         if as_json:
             from tnacli.cli.documents.files import OtherExport
 
             values = dataclasses.asdict(deployed)
-            output.document(OtherExport(checkpoint=checkpoint, format=values.pop("form"), **values))
+            output.document(OtherExport(checkpoint=checkpoint, format=values.pop("form"), integer=integer, **values))
         else:
-            _show(output, deployed)
+            _show(output, deployed, integer)
         return
     encoding = encoding or "2bit"
     done = export_checkpoint(
@@ -128,27 +172,33 @@ def _destination(to: Path | None, form: str) -> Path:
     return to
 
 
-def _refuse_existing(destination: Path, form: str, force: bool) -> None:
+def _refuse_existing(destination: Path, form: str, force: bool, *, vectors: bool) -> None:
     from tnacli.deploy.formats import destinations
     from tnacli.errors import UsageError
     from tnacli.storage import require_replaceable
 
-    there = [path for path in destinations(form, destination) if path.exists()]
+    there = [path for path in destinations(form, destination, vectors=vectors) if path.exists()]
     for path in there:
         require_replaceable(path)
     if there and not force:
         raise UsageError(f"{there[0]} is there already; choose another name with -o, or replace it with --force")
 
 
-def _show(output: Output, deployed: Deployed) -> None:
+def _show(output: Output, deployed: Deployed, integer: bool) -> None:
     compared = f"{deployed.weights:,} weights equal"
     if deployed.samples:
-        equal = "equal" if deployed.agreeing == deployed.samples else "equal (the others are a matter of rounding)"
+        equal, differing = "equal", deployed.samples - deployed.agreeing
+        if differing:
+            equal += (
+                f", {differing / deployed.samples:.2%} different"
+                if integer
+                else " (the others are a matter of rounding)"
+            )
         compared += f", {deployed.agreeing} of {deployed.samples} predictions {equal} when run by {deployed.ran_on}"
     files = ", ".join(map(str, deployed.paths))
     output.line(f"{files}: {size_text(deployed.size_bytes)}; verified: {compared}")
     meaning = {
-        "flash": "code and constants, compiled for this machine", "tables": "constants alone", "ram": "static buffers",
+        "flash": f"code and constants, compiled by {deployed.compiled_by}", "tables": "constants alone", "ram": "static buffers",
         "stack": "stack of all functions together",
     }  # fmt: skip
     sizes = deployed.memory_bytes

@@ -23,12 +23,13 @@ STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
 PATIENCE_SECONDS = 300.0
 """How long the samples of a verification may run."""
 
+_REPORT = "\nPlease report this, with the compiler's version."
 _SECONDS = 4 * PATIENCE_SECONDS  # for one call of the compiler or of the program, stuck ones included
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of the compiled network on this machine: `flash_bytes` code and constants, `static_bytes` buffers.
+    """Bytes of the compiled network on the compiler's machine: `flash_bytes` code and constants, `static_bytes` buffers.
 
     `stack_bytes` adds the frames of all of its functions, more than any chain of their calls can use (what they call of the
     compiler's own library comes on top); None if the compiler does not say.
@@ -71,20 +72,15 @@ def build(source: CSource, folder: Path, *flags: str, program: str) -> Path:
     Raises FileFormatError with the compiler's words if it does not compile.
     """
     write(source, folder)
-    (folder / "harness.c").write_text(harness(source.prefix), encoding="ascii")
+    (folder / "harness.c").write_text(harness(source), encoding="ascii")
     executable = folder / "run"
-    _call(
-        [
-            *_words(program),
-            *STRICT,
-            *flags,
-            "-o",
-            str(executable),
-            str(folder / f"{source.prefix}.c"),
-            str(folder / "harness.c"),
-        ]
-    )
+    compile_files([folder / f"{source.prefix}.c", folder / "harness.c"], executable, *flags, program=program)
     return executable
+
+
+def compile_files(files: Sequence[Path], executable: Path, *flags: str, program: str) -> None:
+    """Compile C `files` into one program. Raises FileFormatError with the compiler's words if they do not compile."""
+    _call([*_words(program), *STRICT, *flags, "-o", str(executable), *map(str, files)])
 
 
 def write(source: CSource, folder: Path) -> None:
@@ -93,16 +89,26 @@ def write(source: CSource, folder: Path) -> None:
     (folder / f"{source.prefix}.c").write_text(source.source, encoding="ascii")
 
 
-def run(executable: Path, inputs: NDArray[np.float32] | NDArray[np.uint8], classes: int) -> NDArray[np.float32]:
-    """Logits [N, classes] of inputs [N, ...]: float32, or uint8 pixels. Raises FileFormatError if the program fails."""
+def run(
+    executable: Path, inputs: NDArray[np.float32] | NDArray[np.uint8], classes: int, *, unit: float | None = None
+) -> NDArray[np.float32]:
+    """Logits [N, classes] of inputs [N, ...]: float32, or uint8 pixels; whole numbers come back as floats, times their `unit`.
+
+    Raises FileFormatError if the program fails.
+    """
     with tempfile.TemporaryDirectory() as folder:
         fed, given = Path(folder, "inputs"), Path(folder, "logits")
         fed.write_bytes(np.ascontiguousarray(inputs).tobytes())
         _call([str(executable), str(fed), str(given), *(["pixels"] if inputs.dtype == np.uint8 else [])])
-        return np.frombuffer(given.read_bytes(), np.float32).reshape(-1, classes)
+        written = given.read_bytes()
+        if unit is None:
+            return np.frombuffer(written, np.float32).reshape(-1, classes)
+        return (np.frombuffer(written, np.int32).reshape(-1, classes) * unit).astype(np.float32)
 
 
-def logits(source: CSource, inputs: NDArray[np.float32], classes: int, *, program: str) -> NDArray[np.float32]:
+def logits(
+    source: CSource, inputs: NDArray[np.float32] | NDArray[np.uint8], classes: int, *, program: str
+) -> NDArray[np.float32]:
     """Logits [N, classes] of `inputs` [N, ...]: compile and run in one go, in a folder that is gone afterwards.
 
     Raises UsageError, after the first sample, if all of them would take more than `PATIENCE_SECONDS`.
@@ -110,38 +116,65 @@ def logits(source: CSource, inputs: NDArray[np.float32], classes: int, *, progra
     with tempfile.TemporaryDirectory() as folder:
         executable = build(source, Path(folder), "-O2", program=program)
         started = time.perf_counter()
-        first = run(executable, inputs[:1], classes)
+        first = run(executable, inputs[:1], classes, unit=source.unit)
         each = time.perf_counter() - started
         if each * len(inputs) > PATIENCE_SECONDS:
             raise UsageError(
                 f"checking the C export takes about {each:.2g} s a sample, too long for {len(inputs)} samples; ask for fewer "
                 f"with --samples {max(1, int(PATIENCE_SECONDS / each))}"
             )
-        return np.concatenate([first, run(executable, inputs[1:], classes)])
+        return np.concatenate([first, run(executable, inputs[1:], classes, unit=source.unit)])
 
 
 def footprint(source: CSource, *, program: str) -> Footprint | None:
-    """What the network alone takes when compiled for size on this machine; None without the tool `size`."""
-    tool = shutil.which("size")
+    """What the network alone takes when compiled by `program`, for size unless it names an optimisation; None without `size`."""
+    tool = _size_tool(program)
     if tool is None:
         return None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write(source, folder)
         compiled = folder / "network.o"
-        lean = ("-Os", "-fno-pie", "-fno-asynchronous-unwind-tables", "-fstack-usage")
-        flags: Sequence[str] = lean
+        words = _words(program)
+        lean = ["-std=c99", "-fno-pie", "-fno-asynchronous-unwind-tables"]
+        lean += [] if any(word.startswith("-O") for word in words) else ["-Os"]
+        last = ["-c", "-o", str(compiled), str(folder / f"{source.prefix}.c")]
         try:
-            _call([*_words(program), *STRICT, *flags, "-c", "-o", str(compiled), str(folder / f"{source.prefix}.c")])
+            _call([*words, *lean, "-fstack-usage", *last])
         except FileFormatError:  # an older clang has no -fstack-usage
-            _call(
-                [*_words(program), *STRICT, *lean[:-1], "-c", "-o", str(compiled), str(folder / f"{source.prefix}.c")]
-            )
+            _call([*words, *lean, *last])
         text, data, bss = map(int, _call([tool, str(compiled)]).splitlines()[1].split()[:3])
         frames = [
             int(n) for file in folder.glob("*.su") for n in re.findall(r"\t(\d+)\t", file.read_text(errors="replace"))
         ]
         return Footprint(text + data, data + bss, sum(frames) if frames else None)
+
+
+def target_footprint(source: CSource, program: str) -> Footprint:
+    """`footprint` by the compiler of another machine, which the user has named.
+
+    Raises UsageError if it cannot be run, does not compile the network, or has no tool `size`.
+    """
+    if not _found(program):
+        raise UsageError(f"--target-cc {program!r}: there is no such program here")
+    try:
+        found = footprint(source, program=program)
+    except FileFormatError as error:
+        raise UsageError(
+            f"--target-cc {program!r}: {str(error).removesuffix(_REPORT)}; are its arguments right?"
+        ) from None
+    if found is None:
+        raise UsageError(f"--target-cc {program!r}: it has no tool `size` (binutils) to measure with")
+    return found
+
+
+def _size_tool(program: str) -> str | None:
+    """The `size` that reads what the compiler `program` writes: its own, or else this machine's."""
+    try:
+        own = _call([*_words(program), "-print-prog-name=size"]).strip()
+    except (FileFormatError, UsageError):
+        own = ""
+    return shutil.which(own) if own else shutil.which("size")
 
 
 def _call(command: list[str]) -> str:
@@ -156,7 +189,6 @@ def _call(command: list[str]) -> str:
     if done.returncode:
         said = "\n".join((done.stderr or done.stdout).splitlines()[:20])
         raise FileFormatError(
-            f"the exported C network failed in `{Path(command[0]).name}` (exit {done.returncode}):\n{said}\n"
-            f"Please report this, with the compiler's version."
+            f"the exported C network failed in `{Path(command[0]).name}` (exit {done.returncode}):\n{said}{_REPORT}"
         )
     return done.stdout

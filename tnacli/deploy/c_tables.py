@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tnacli.deploy.c_integers import Integers
 from tnacli.deploy.c_memory import LANES, Memory, Work, count_bits, plan
 from tnacli.errors import UsageError
 from tnacli.packed.codec import ENCODINGS, pack
@@ -15,18 +17,18 @@ from tnacli.packed.steps import Current, Input
 
 _WEIGHTS = """typedef struct {
     const uint8_t *codes; /* two bits a weight, the lowest first: the weight + 1 */
-    const float *scale, *shift;
+    const number *scale, *shift;
     int32_t in, out, height, width, kernel, stride, row_bytes; /* height and width of its input */
     int32_t rows, pitch; /* of the window on its input */
     int32_t bits; /* that a spike count in its input takes */
     int32_t reach; /* so many counts can be added in a lane */
     int32_t most; /* weights that are not 0 in one output channel */
-    int32_t input, window, places, list, sums; /* words of memory */
+    int32_t input, window, places, list, sums; /* words of memory */@DOWN@
 } weights;
 typedef struct {
     const weights *convolution; /* that the spikes go through; 0: none */
     int32_t input, bits; /* the words of memory with the spikes that come besides; -1: none come */
-    float share; /* of a spike of theirs */
+    number share; /* the current of a spike of theirs */
 } skip;
 typedef struct {
     weights own;
@@ -34,6 +36,7 @@ typedef struct {
     skip shortcut;
 } layer;
 """
+_DOWN = "\n    int32_t down; /* bits that scale and shift have besides */"
 _WEIGHTS_BYTES = 3 * 8 + 18 * 4 - 4
 _LAYER_BYTES = _WEIGHTS_BYTES + 5 * 4 + 8 + 3 * 4
 
@@ -48,7 +51,7 @@ class Tables:
 
     def array(self, name: str, kind: str, values: NDArray[np.generic], width: int) -> None:
         """Add the constant array `name` of C's type `kind`, `width` numbers a line."""
-        numbers = [literal(v) if kind == "float" else str(v) for v in values.flat]
+        numbers = [literal(v) if values.dtype.kind == "f" else str(v) for v in values.flat]
         columns = ",\n".join(", ".join(numbers[i : i + width]) for i in range(0, len(numbers), width))
         self.lines.append(f"static const {kind} {name}[{values.size}] {self.prefix}_TABLE = {{\n{columns}\n}};")
         self.size_bytes += values.nbytes
@@ -60,39 +63,43 @@ def literal(value: float | np.generic) -> str:
     return (text if any(mark in text for mark in ".e") else text + ".0") + "f"
 
 
-def tables(network: PackedNetwork, prefix: str) -> tuple[Tables, Memory]:
-    """The constants of `network`, each array marked `prefix`_TABLE, and the plan of its memory.
+def tables(network: PackedNetwork, prefix: str, whole: Integers | None = None) -> tuple[Tables, Memory]:
+    """The constants of `network`, in whole numbers where they are given, each array marked `prefix`_TABLE; and its memory's plan.
 
     Raises UsageError where a sum would not fit 32 bits, or a factor is too small to be kept exactly.
     """
     memory, steps, found = plan(network), network.steps, Tables(prefix)
     rows = []
     for layer in steps.layers:
-        own, shortcut, skip = layer.currents[0], layer.shortcut, "{0, -1, 0, 0.0f}"
-        entry = _entry(found, own, network.weights[own.name], memory)
+        own, shortcut, skip = layer.currents[0], layer.shortcut, "{0, -1, 0, 0}"
+        entry = _entry(found, own, network.weights[own.name], memory, whole)
         if shortcut is not None:
             pointer = "0"
             if shortcut.spec is not None:
-                convolution = _entry(found, shortcut, network.weights[shortcut.name], memory)
+                convolution = _entry(found, shortcut, network.weights[shortcut.name], memory, whole)
                 found.lines.append(f"static const weights {_c_name(shortcut.name)} = {convolution};")
                 found.size_bytes += _WEIGHTS_BYTES
                 pointer = f"&{_c_name(shortcut.name)}"
             counts_to = shortcut.source.counts_to
             place = f"{memory.outputs[shortcut.source.name]}, {count_bits(counts_to)}"
-            skip = f"{{{pointer}, {place}, {literal(1 / counts_to)}}}"
+            share = literal(1 / counts_to) if whole is None else whole.shares.get(shortcut.name, 0)
+            skip = f"{{{pointer}, {place}, {share}}}"
         places = [getattr(memory, part)[layer.name] for part in ("outputs", "output_words", "currents")]
         numbers = [layer.pool, count_bits(layer.counts_to), *places]
         rows.append(f"    {{{entry}, {', '.join(map(str, numbers))}, {skip}}},")
         found.size_bytes += _LAYER_BYTES
-    for name, values in (("readout_weights", network.readout_weight), ("readout_bias", network.readout_bias)):
-        found.array(name, "float", values, 8)
+    found.array(
+        "readout_weights", "outer_weight", network.readout_weight if whole is None else whole.readout_weights, 8
+    )
+    found.array("readout_bias", "number", network.readout_bias if whole is None else whole.readout_bias, 8)
     found.lines += ["static const layer layers[LAYERS] = {", *rows, "};"]
     source, (classes, features) = steps.readout.source, network.readout_weight.shape
     window = [1, 1, count_bits(source.counts_to), 0, 0, memory.outputs[source.name]]
     numbers = [features, classes, 1, 1, 1, 1, 0, *window, *_work(memory.works["readout"])]
+    numbers += [] if whole is None else [0]
     found.lines.append(f"static const weights readout = {{0, 0, 0, {', '.join(map(str, numbers))}}};")
     found.size_bytes += _WEIGHTS_BYTES
-    found.lines.insert(0, _WEIGHTS)
+    found.lines.insert(0, _WEIGHTS.replace("@DOWN@", "" if whole is None else _DOWN))
     return found, memory
 
 
@@ -104,7 +111,7 @@ def _c_name(name: str) -> str:
     return f"of_{name.replace('.', '_')}"
 
 
-def _entry(found: Tables, current: Current, weights: PackedWeights, memory: Memory) -> str:
+def _entry(found: Tables, current: Current, weights: PackedWeights, memory: Memory, whole: Integers | None) -> str:
     """The struct of the weights of `current`, whose arrays are added to `found`."""
     spec, name, codes, row_bytes = weights.spec, _c_name(current.name), "0", 0
     source, counts_to = current.source, current.source.counts_to
@@ -113,17 +120,28 @@ def _entry(found: Tables, current: Current, weights: PackedWeights, memory: Memo
             f"layer {current.name} has {spec.fan_in} inputs: their sum does not fit the C export's 32 bits"
         )
     if spec.encoding == "fp32":
-        found.array("first_weights", "float", weights.stored, 8)
+        found.array("first_weights", "outer_weight", weights.stored if whole is None else whole.first_weights, 8)
     else:
         rows = pack(weights.ternary().reshape(spec.weight[0], -1), ENCODINGS["ternary2"])
         codes, row_bytes = f"codes_{name}", rows.shape[1]
         found.array(codes, "uint8_t", rows, 24)
-    found.array(f"scale_{name}", "float", _shared(current.name, weights.scale, counts_to), 8)
-    found.array(f"shift_{name}", "float", weights.shift, 8)
+    scale: NDArray[Any]
+    shift: NDArray[Any]
+    if whole is None:
+        scale, shift, down = _shared(current.name, weights.scale, counts_to), weights.shift, []
+    else:
+        made = whole.factors[current.name]
+        scale, shift, down = made.scale, made.shift, [made.down]
+    found.array(f"scale_{name}", "number", scale, 8)
+    found.array(f"shift_{name}", "number", shift, 8)
     window = memory.windows[current.name]
     numbers = [window.inputs, spec.weight[0], window.height, window.width, window.kernel, window.stride, row_bytes]
     numbers += [window.rows, window.pitch, count_bits(counts_to), _reach(counts_to), window.most]
-    numbers += [0 if isinstance(source, Input) else memory.outputs[source.name], *_work(memory.works[current.name])]
+    numbers += [
+        0 if isinstance(source, Input) else memory.outputs[source.name],
+        *_work(memory.works[current.name]),
+        *down,
+    ]
     return f"{{{codes}, scale_{name}, shift_{name}, {', '.join(map(str, numbers))}}}"
 
 

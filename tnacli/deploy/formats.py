@@ -2,7 +2,8 @@
 
 A form is written from the packed network, turned back into something that runs, and run on real samples. The first layer's
 and the readout's sums are rounded in another order there than here, which may tip a neuron that is a rounding error away
-from its threshold; so a few predictions in many may differ, and how many do is said. More than that is refused.
+from its threshold; so a few predictions in many may differ, and how many do is said. More than that is refused. C of whole
+numbers is near the network on purpose, and compared in the same way.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from tnacli.deploy import c_build
 from tnacli.deploy.c import c_source
 from tnacli.deploy.nir import nir_graph, nir_logits, nir_read, nir_write
 from tnacli.deploy.onnx import onnx_bytes, onnx_logits
-from tnacli.errors import FileFormatError, UsageError
+from tnacli.deploy.vectors import VECTOR_ENDINGS, vector_files
+from tnacli.errors import DataError, FileFormatError, ToleranceError, UsageError
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.network import PackedNetwork
+from tnacli.packed.spec import InputSpec
 from tnacli.storage import write_atomically
 
-TOLERATED = 0.01
-"""The largest share of predictions that may differ; one sample always may."""
+TOLERATED, TOLERATED_INTEGER = 0.01, 0.02
+"""The largest share of predictions that may differ where nothing else is asked for; one sample always may then."""
 
 _AT_ONCE = 64
 
@@ -36,7 +39,7 @@ class Deployed:
     """A network that has been written in another form, and what was verified before.
 
     Of `samples` predictions `agreeing` were those of the packed network, logits within `largest_difference`. `memory_bytes`
-    has what the form can say of it: C its "flash", "ram" (static) and "stack".
+    has what the form can say of it: C its "flash", "ram" (static) and "stack", when compiled by `compiled_by`.
     """
 
     form: str
@@ -48,6 +51,32 @@ class Deployed:
     largest_difference: float
     ran_on: str | None
     memory_bytes: dict[str, int]
+    compiled_by: str | None = None
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a form may be asked for.
+
+    `max_different`: the largest share of predictions that may differ, None for `TOLERATED` or `TOLERATED_INTEGER`. Of C:
+    `integer`, whole numbers alone; `vectors`, how many samples to write for tests; `target_cc`, the compiler of the machine that
+    memory is measured for, None for this one's.
+    """
+
+    max_different: float | None = None
+    integer: bool = False
+    vectors: int = 0
+    target_cc: str | None = None
+
+    def allows(self, differing: int, samples: int) -> bool:
+        """Whether so many of the predictions may differ."""
+        if self.max_different is not None:
+            return differing <= self.max_different * samples
+        return differing <= max(1, (TOLERATED_INTEGER if self.integer else TOLERATED) * samples)
+
+
+WITHOUT = Wishes()
+"""Nothing besides."""
 
 
 @dataclass(frozen=True)
@@ -58,49 +87,95 @@ class _Written:
     logits: Callable[[Tensor], Tensor]
     ran_on: str
     sizes: dict[str, int]
+    compiled_by: str | None = None
 
 
 def deploy(
-    packed: PackedNetwork, form: str, destination: Path, inputs: Tensor, *, expected: Tensor | None = None
+    packed: PackedNetwork,
+    form: str,
+    destination: Path,
+    inputs: Tensor,
+    *,
+    expected: Tensor | None = None,
+    wishes: Wishes = WITHOUT,
 ) -> Deployed:
     """Write `packed` in `form` to `destination` if it predicts `inputs` (normalised, float32 [N, ...], N may be 0) alike.
 
     `expected` are the packed network's logits of them, [N, classes], where they are known already.
 
-    Raises UsageError for an unknown form or a missing package or compiler, FileFormatError if more than `TOLERATED` of the
-    predictions differ, StorageError if it cannot be written.
+    Raises UsageError for an unknown form, a wish that it cannot fulfil or a missing package or compiler, ToleranceError if more
+    predictions differ than `wishes` allow (FileFormatError where no bound was set and they should not), StorageError if it
+    cannot be written.
     """
     if form not in FORMATS:
         raise UsageError(f"--format is packed, {', '.join(FORMATS)}, not {form!r}")
-    written = FORMATS[form](packed, destination, bool(len(inputs)))
+    if wishes.integer and form != "c":
+        raise UsageError(f"--integer is a kind of --format c, not of {form}")
+    if wishes.target_cc is not None and form != "c":
+        raise UsageError(f"--target-cc compiles --format c, not {form}")
+    if wishes.vectors > (len(inputs) if form == "c" else 0):
+        raise UsageError(
+            f"--vectors {wishes.vectors} needs --format c and as many samples to verify it on; here are {len(inputs)}"
+        )
+    written = FORMATS[form](packed, destination, bool(len(inputs)), wishes)
     agreeing, largest = _compare(packed, written.logits, inputs, expected)
     differing = len(inputs) - agreeing
-    if differing > max(1, TOLERATED * len(inputs)):
+    if not wishes.allows(differing, len(inputs)):
+        if wishes.integer or wishes.max_different is not None:
+            allowed = TOLERATED_INTEGER if wishes.max_different is None else wishes.max_different
+            raise ToleranceError(
+                f"the network as {form} predicts {differing} of {len(inputs)} samples ({differing / len(inputs):.2%}) otherwise "
+                f"than the checkpoint, and {allowed:.2%} may differ; nothing was written; --max-different allows more"
+            )
         raise FileFormatError(
             f"the network as {form} predicts {differing} of {len(inputs)} samples otherwise than the checkpoint when run by "
             f"{written.ran_on} (logits differ by up to {largest:.3g}); nothing was written; please report this"
         )
-    paths = [destination.with_name(destination.name + ending) for ending in written.files]
-    for path, data in zip(paths, written.files.values(), strict=True):
+    files = written.files
+    if wishes.vectors:
+        fed = as_bytes(packed.about.input, inputs[: wishes.vectors]).numpy()
+        files = files | vector_files(packed, fed, destination.name, integer=wishes.integer)
+    paths = [destination.with_name(destination.name + ending) for ending in files]
+    for path, data in zip(paths, files.values(), strict=True):
         write_atomically(path, data)
     return Deployed(
         form=form,
         paths=tuple(paths),
-        size_bytes=sum(map(len, written.files.values())),
+        size_bytes=sum(map(len, files.values())),
         weights=0,
         samples=len(inputs),
         agreeing=agreeing,
         largest_difference=largest,
         ran_on=written.ran_on if len(inputs) else None,
         memory_bytes=written.sizes,
+        compiled_by=written.compiled_by,
     )
 
 
-def destinations(form: str, destination: Path) -> list[Path]:
+def as_bytes(spec: InputSpec, inputs: Tensor) -> Tensor:
+    """The pixels, or numbers of events, uint8, that normalised `inputs` [N, ...] were made of.
+
+    Raises DataError if they were made of something else.
+    """
+    if spec.kind == "events":
+        raw = inputs
+    else:
+        mean, std = (torch.tensor(values)[:, None, None] for values in (spec.mean or (0.0,), spec.std or (1.0,)))
+        raw = (inputs * std + mean) * 255
+    found = raw.round().clamp(0, 255)
+    if float((found - raw).abs().max()) > 0.1:
+        raise DataError(
+            "the samples to verify --integer with are not bytes, which is all that it takes; use --samples 0"
+        )
+    return found.to(torch.uint8)
+
+
+def destinations(form: str, destination: Path, *, vectors: bool = False) -> list[Path]:
     """The files that `deploy` would write."""
     if form != "c":
         return [destination]
-    return [destination.with_name(destination.name + ending) for ending in (".h", ".c")]
+    endings = (".h", ".c", *(VECTOR_ENDINGS if vectors else ()))
+    return [destination.with_name(destination.name + ending) for ending in endings]
 
 
 def _compare(
@@ -120,7 +195,7 @@ def _compare(
     return agreeing, float((given - expected).abs().max())
 
 
-def _nir(packed: PackedNetwork, destination: Path, running: bool) -> _Written:
+def _nir(packed: PackedNetwork, destination: Path, running: bool, wishes: Wishes) -> _Written:
     with tempfile.TemporaryDirectory() as folder:
         aside = Path(folder, "network.nir")
         nir_write(aside, nir_graph(packed))
@@ -133,20 +208,25 @@ def _nir(packed: PackedNetwork, destination: Path, running: bool) -> _Written:
     return _Written({"": data}, logits, "Euler steps over the file's nodes", {})
 
 
-def _onnx(packed: PackedNetwork, destination: Path, running: bool) -> _Written:
+def _onnx(packed: PackedNetwork, destination: Path, running: bool, wishes: Wishes) -> _Written:
     data = onnx_bytes(packed)
     return _Written({"": data}, lambda inputs: torch.from_numpy(onnx_logits(data, inputs.numpy())), "ONNX Runtime", {})
 
 
-def _c(packed: PackedNetwork, destination: Path, running: bool) -> _Written:
-    source, program = c_source(packed, destination.name), c_build.compiler()
+def _c(packed: PackedNetwork, destination: Path, running: bool, wishes: Wishes) -> _Written:
+    source, program = c_source(packed, destination.name, integer=wishes.integer), c_build.compiler()
     if program is None and running:
         raise UsageError(
             "the C export is compiled and run before it is written, and there is no C compiler here (Debian: apt install gcc; "
             "or name one in CC). `--samples 0` writes it unverified."
         )
     sizes = {"tables": source.table_bytes, "ram": source.ram_bytes}
-    compiled = None if program is None else c_build.footprint(source, program=program)
+    measured_by = wishes.target_cc or program
+    compiled = None
+    if wishes.target_cc is not None:
+        compiled = c_build.target_footprint(source, wishes.target_cc)
+    elif program is not None:
+        compiled = c_build.footprint(source, program=program)
     if compiled is not None:
         sizes |= {"flash": compiled.flash_bytes} | (
             {} if compiled.stack_bytes is None else {"stack": compiled.stack_bytes}
@@ -154,12 +234,14 @@ def _c(packed: PackedNetwork, destination: Path, running: bool) -> _Written:
 
     def logits(inputs: Tensor) -> Tensor:
         assert program is not None
-        found = c_build.logits(source, inputs.numpy(), len(packed.about.labels), program=program)
+        fed = as_bytes(packed.about.input, inputs) if wishes.integer else inputs
+        found = c_build.logits(source, fed.numpy(), len(packed.about.labels), program=program)
         return torch.from_numpy(np.array(found))
 
     files = {".h": source.header.encode("ascii"), ".c": source.source.encode("ascii")}
-    return _Written(files, logits, f"a program compiled by {c_build.shown(program or 'cc')}", sizes)
+    by = None if compiled is None or measured_by is None else c_build.shown(measured_by)
+    return _Written(files, logits, f"a program compiled by {c_build.shown(program or 'cc')}", sizes, by)
 
 
-FORMATS: dict[str, Callable[[PackedNetwork, Path, bool], _Written]] = {"nir": _nir, "onnx": _onnx, "c": _c}
+FORMATS: dict[str, Callable[[PackedNetwork, Path, bool, Wishes], _Written]] = {"nir": _nir, "onnx": _onnx, "c": _c}
 """The forms by what `tna export --format` calls them."""

@@ -10,7 +10,7 @@ import torch
 
 from tnacli.data.batches import Batches
 from tnacli.data.samples import Dataset
-from tnacli.deploy.formats import FORMATS, Deployed, deploy
+from tnacli.deploy.formats import FORMATS, WITHOUT, Deployed, Wishes, deploy
 from tnacli.evaluation.accuracy import measure
 from tnacli.evaluation.samples import evaluation_batches, same_samples
 from tnacli.packed.network import PackedNetwork
@@ -86,17 +86,17 @@ def deploy_checkpoint(
     data_root: str | None = None,
     dataset: Dataset | None = None,
     trusted: str | None = None,
+    wishes: Wishes = WITHOUT,
 ) -> Deployed:
     """Write the checkpoint `source` as "nir", "onnx" or "c" (`FORMATS`), verified on test samples before it is there.
 
     The checkpoint is packed in memory and verified as `export_checkpoint` does; the other form is then run on the same
-    samples and its predictions compared. With `samples` 0 nothing is run. Raises what `export_checkpoint` raises, and
-    UsageError if a package or compiler that the form needs is missing.
+    samples and its predictions compared. With `samples` 0 nothing is run. Raises what `export_checkpoint` and `deploy` raise.
     """
     ready = _prepare(source, "2bit", samples=samples, data_root=data_root, dataset=dataset, trusted=trusted)
     verified = verify(ready.network, ready.packed, ready.inputs, ready.logits)
     # The checkpoint's logits stand for the packed network's: the line above has compared them.
-    deployed = deploy(ready.packed, form, destination, ready.inputs, expected=ready.logits)
+    deployed = deploy(ready.packed, form, destination, ready.inputs, expected=ready.logits, wishes=wishes)
     return dataclasses.replace(deployed, weights=verified.weights)
 
 

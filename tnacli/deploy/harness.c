@@ -1,10 +1,13 @@
-/* Feeds the float inputs of the file argv[1] to the network, one sample after the other; logits go to the file argv[2].
- * With a third argument the inputs are bytes. */
+/* Feeds the inputs of the file argv[1] to the network, one sample after the other; logits go to the file argv[2].
+ * With a third argument the inputs are bytes, else floats. */
 #include <stdio.h>
 
-#include "@FILE@.h"
+#include "@PREFIX@.h"
 
-static float input[@PREFIX_UPPER@_INPUTS], logits[@PREFIX_UPPER@_CLASSES];
+@FLOATS@
+static float input[@PREFIX_UPPER@_INPUTS];
+@END@
+static @NUMBER@ logits[@PREFIX_UPPER@_CLASSES];
 static unsigned char bytes[@PREFIX_UPPER@_INPUTS];
 
 int main(int count, char **names)
@@ -22,12 +25,14 @@ int main(int count, char **names)
             }
         }
     }
+@FLOATS@
     while (fread(input, sizeof input, 1, in) == 1) {
         @PREFIX@_run(input, logits);
         if (fwrite(logits, sizeof logits, 1, out) != 1) {
             return 3;
         }
     }
+@END@
     closed = fclose(out);
     return fclose(in) || closed;
 }

@@ -1,35 +1,14 @@
-/* The part of an exported network that is the same for all; @PREFIX@ and the tables above it are filled in by c.py.
+/* The part of an exported network that is the same for all; @PREFIX@ and what is above it are filled in by c.py.
  *
  * A layer is worked off by rows of its output, pooled; the rows of its input that they see lie unpacked in a window, which
  * moves down with them. For one row of one channel the weights that are not 0 are decoded once, to the places in the
  * window that they read, and added up for four timesteps at a time: a word holds the spike counts of four timesteps, a
  * lane of eight bits each. Between layers a count takes as many bits as it needs. Fully connected layers are convolutions
- * of 1x1 over a map of 1x1.
- *
- * Every product and sum is assigned to a variable of its own, so that it is rounded to float alone, as
- * docs/packed-format.md asks; GCC needs -std=c99 or -ffp-contract=off for that. What is left out adds zero. */
-#if defined(__clang__)
-#pragma STDC FP_CONTRACT OFF
-#endif
-
+ * of 1x1 over a map of 1x1. What is left out adds zero. */
 #define LANES(t) (8 * ((t) & 3)) /* where timestep t lies in word t / 4 */
 #define MIDDLE 0x80808080u /* lanes from which as much can be taken as added to them */
 
 static int32_t at_most(int32_t value, int32_t ceiling) { return value > ceiling ? ceiling : value; }
-
-/* The input as the caller gave it: floats, or else bytes. */
-typedef struct {
-    const float *floats;
-    const uint8_t *bytes;
-} given;
-
-static float input_value(const given *input, int32_t place)
-{
-    if (input->floats) {
-        return input->floats[place];
-    }
-    return BYTE_VALUE(input->bytes[place], place);
-}
 
 /* The counts of value `place` of the packed spikes, all timesteps. */
 static void unpack(const uint8_t *packed, int32_t bits, int32_t place, word *to)
@@ -72,7 +51,7 @@ static void slide(const weights *l, word *memory, const given *input, int32_t y,
             window[i] = window[i + down * apart * words];
         }
         for (; i < l->rows * apart * words; i++) {
-            window[i].lanes = 0; /* which is 0.0f as well */
+            window[i].lanes = 0; /* whatever number it is */
         }
         for (i = kept; i < l->rows; i++) {
             const int32_t from = y * down - half + i;
@@ -198,14 +177,10 @@ static void add_up(const weights *l, word *memory, int32_t o, int32_t pool, int3
 /* The currents of the neuron whose sums these are; they are added to those that are there already where `besides` is set. */
 static void drive(const weights *l, int32_t o, const word *sums, word *current, int besides)
 {
-    const float scale = @PREFIX_UPPER@_FLOAT(l->scale + o), shift = @PREFIX_UPPER@_FLOAT(l->shift + o);
+    const factors made = factors_of(l, o);
     int32_t t;
     for (t = 0; t < T; t++) {
-        float driven = shift;
-        if (sums[t].sum) {
-            const float scaled = (float)sums[t].sum * scale;
-            driven = scaled + shift;
-        }
+        number driven = current_of(&made, sums[t].sum);
         if (besides) {
             driven = current[t].value + driven;
         }
@@ -213,30 +188,27 @@ static void drive(const weights *l, int32_t o, const word *sums, word *current, 
     }
 }
 
-/* The currents of one neuron of the first layer: float weights times the input, summed in float. */
+/* The currents of one neuron of the first layer. */
 static void encode(const weights *l, const word *memory, int32_t o, int32_t r, int32_t x, word *current)
 {
     const int32_t side = l->kernel * l->kernel, apart = l->stride * l->pitch;
-    const float scale = @PREFIX_UPPER@_FLOAT(l->scale + o), shift = @PREFIX_UPPER@_FLOAT(l->shift + o);
+    const factors made = factors_of(l, o);
     int32_t t, c, n;
     for (t = 0; t < FRAMES; t++) {
         const word *from = memory + l->window + (t * l->in * l->rows + r * l->stride) * apart + x;
-        const float *weight = first_weights + o * l->in * side;
-        float sum = 0.0f;
+        const outer_weight *weight = first_weights + o * l->in * side;
+        number sum = 0;
         for (c = l->in; c; c--, from += l->rows * apart) {
             const word *place = memory + l->places;
             for (n = side; n; n--, weight++, place++) {
                 const word *w = from + place->sum;
                 if (w->lanes) {
-                    const float product = w->value * @PREFIX_UPPER@_FLOAT(weight);
+                    const number product = w->value * weight_at(weight);
                     sum = sum + product;
                 }
             }
         }
-        {
-            const float scaled = sum * scale;
-            current[t].value = scaled + shift;
-        }
+        current[t].value = first_current_of(&made, sum);
     }
     for (t = FRAMES; t < T; t++) { /* an image is the same current at every timestep */
         current[t] = current[0];
@@ -247,7 +219,7 @@ static void encode(const weights *l, const word *memory, int32_t o, int32_t r, i
 static void fire(const word *current, word *cell)
 {
     const word *const end = current + T;
-    float potential = (current++)->value;
+    number potential = (current++)->value;
     uint32_t lane = 1;
     for (;;) {
         if (potential >= THRESHOLD) {
@@ -257,7 +229,7 @@ static void fire(const word *current, word *cell)
             }
             potential = current->value; /* from 0 */
         } else {
-            const float kept = DECAY * potential;
+            const number kept = LEAKED(potential);
             if (current == end) {
                 return;
             }
@@ -284,7 +256,7 @@ static void add_shortcut(const skip *s, word *memory, int32_t o, int32_t neuron,
     }
     unpack((const uint8_t *)(memory + s->input), s->bits, place, counts);
     for (t = 0; t < T; t++) {
-        const float spikes = (float)(counts[t / 4].lanes >> LANES(t) & 255) * s->share;
+        const number spikes = (number)(counts[t / 4].lanes >> LANES(t) & 255) * s->share;
         current[t].value = current[t].value + spikes;
     }
 }
@@ -362,31 +334,31 @@ static void spiking(const layer *l, word *memory, const given *input)
     }
 }
 
-static void read_out(word *memory, float *logits)
+static void read_out(word *memory, number *logits)
 {
     const word *counts = memory + readout.window;
     word *current = memory + readout.sums;
     int32_t k, f, t;
     slide(&readout, memory, 0, 0, 1);
     for (k = 0; k < readout.out; k++) {
-        const float *weights_of_class = readout_weights + k * readout.in;
-        float potential = 0.0f, total = 0.0f;
+        const outer_weight *weights_of_class = readout_weights + k * readout.in;
+        number potential = 0, total = 0;
         for (t = 0; t < T; t++) {
-            current[t].value = 0.0f;
+            current[t].value = 0;
         }
         for (f = 0; f < readout.in; f++) {
             for (t = 0; t < T; t++) {
                 const uint32_t count = counts[f * WORDS + t / 4].lanes >> LANES(t) & 255;
                 if (count) {
-                    const float share = (float)count * READOUT_SHARE;
-                    const float product = share * @PREFIX_UPPER@_FLOAT(weights_of_class + f);
+                    const number share = READOUT_SHARE(count);
+                    const number product = share * weight_at(weights_of_class + f);
                     current[t].value = current[t].value + product;
                 }
             }
         }
         for (t = 0; t < T; t++) {
-            const float driven = current[t].value + @PREFIX_UPPER@_FLOAT(readout_bias + k);
-            const float kept = READOUT_LEAK * potential;
+            const number driven = current[t].value + number_at(readout_bias + k);
+            const number kept = READOUT_LEAKED(potential);
             potential = kept + driven;
             total = total + potential;
         }
@@ -394,7 +366,7 @@ static void read_out(word *memory, float *logits)
     }
 }
 
-static int largest(const float *logits)
+static int largest(const number *logits)
 {
     int best = 0, k;
     for (k = 1; k < @PREFIX_UPPER@_CLASSES; k++) {
@@ -405,7 +377,7 @@ static int largest(const float *logits)
     return best;
 }
 
-static int classified(@PREFIX@_memory *memory, const given *input, float *logits)
+static int classified(@PREFIX@_memory *memory, const given *input, number *logits)
 {
     int32_t n;
     for (n = 0; n < LAYERS; n++) {
@@ -415,22 +387,14 @@ static int classified(@PREFIX@_memory *memory, const given *input, float *logits
     return largest(logits);
 }
 
-int @PREFIX@_run_in(@PREFIX@_memory *memory, const float *input, float *logits)
+int @PREFIX@_classify_in(@PREFIX@_memory *memory, const uint8_t *input, number *logits)
 {
-    const given floats = {input, 0};
-    return classified(memory, &floats, logits);
-}
-
-int @PREFIX@_classify_in(@PREFIX@_memory *memory, const uint8_t *input, float *logits)
-{
-    const given bytes = {0, input};
+    const given bytes = GIVEN_BYTES(input);
     return classified(memory, &bytes, logits);
 }
 
 #ifndef @PREFIX_UPPER@_CALLERS_MEMORY
 static @PREFIX@_memory own_memory;
 
-int @PREFIX@_run(const float *input, float *logits) { return @PREFIX@_run_in(&own_memory, input, logits); }
-
-int @PREFIX@_classify(const uint8_t *input, float *logits) { return @PREFIX@_classify_in(&own_memory, input, logits); }
+int @PREFIX@_classify(const uint8_t *input, number *logits) { return @PREFIX@_classify_in(&own_memory, input, logits); }
 #endif

@@ -144,10 +144,14 @@ class OtherExport(Document):
     size_bytes: Count = Field(description="bytes of the files")
     weights: Count = Field(description="hidden weights compared one by one")
     samples: Count = Field(description="test samples whose predictions were compared")
+    integer: bool = Field(description="whether it is C of whole numbers alone")
     agreeing: Count = Field(description="of them, those with the prediction of the packed network")
     largest_difference: float = Field(description="between logits of the packed network and of what was written")
     ran_on: str | None = Field(description="what ran it; null where nothing was run")
     memory_bytes: dict[str, Count] = Field(description="of C: flash, tables, ram (static) and stack, as far as known")
+    compiled_by: str | None = Field(
+        description="of C: the compiler whose flash and stack these are; null where it is unknown"
+    )
 
 
 Export = Annotated[PackedExport | OtherExport, Field(discriminator="format")]
