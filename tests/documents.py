@@ -33,6 +33,7 @@ QUICKSTART = "tna train quickstart"
 _BLOCK = re.compile(r"(?:^<!-- not run: (?P<why>.+?) -->\n)?^```console\n(?P<text>.*?)^```$", flags=re.M | re.S)
 _MADE = re.compile(r"^<!-- made by: (?P<command>tna .+?) -->\n(?P<text>.*?)^<!-- end -->$", flags=re.M | re.S)
 _VARYING = (
+    (re.compile(r"\b\d{4}-\d\d-\d\d \d\d:\d\d\b"), "# date"),
     (re.compile(r"(-seed\d+)-[0-9a-f]{10}\b"), r"\1"),  # a run that began from a checkpoint is known by its bytes
     (re.compile(r"[+-]?\d[\d,]*\.\d+(e[+-]\d+)?"), "#"),
     (re.compile(r"\b\d+/\d+/\d+\b"), "#/#/#"),

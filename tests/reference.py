@@ -26,6 +26,8 @@ EXITS: dict[str, tuple[int, ...]] = {
     "doctor": (0, 2, 5),
     "data": (0, 2),
     "data prepare": (0, 2, 4, 8, 75, 130),
+    "runs": (0, 2),
+    "runs record": (0, 2, 4, 8),
 }
 """What each command may exit with, beside 1 for a bug. tests/test_docs.py brings about those that need no signal."""
 
@@ -43,6 +45,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "doctor": ("tna doctor",),
     "data": ("tna data",),
     "data prepare": ("tna data prepare digits",),
+    "runs": ("tna runs",),
+    "runs record": ("tna runs record runs/quickstart --ledger results.jsonl",),
 }
 """Examples of each command, run in this order in one folder."""
 

@@ -210,6 +210,8 @@ MISTAKES: dict[tuple[str, int], str] = {
     ("data", 2): "nothing",
     ("data prepare", 2): "nothing",
     ("data prepare", 4): "cifar10 --data-root {empty}",
+    ("runs", 2): "--out {empty}",
+    ("runs record", 2): "{empty} --ledger {empty}.jsonl",
 }
 ELSEWHERE = {
     *((command, 75) for command in EXITS),  # tests/training/test_signals.py
@@ -217,6 +219,7 @@ ELSEWHERE = {
     ("report", 6),  # tests/cli/test_report.py
     *((command, 4) for command in ("ternarize", "export")),  # checkpoints of data that is gone: tests/data
     ("data prepare", 8),
+    *(("runs record", code) for code in (4, 8)),  # tests/cli/test_runs.py
 }
 
 

@@ -26,6 +26,7 @@ from tnacli.cli.export import export
 from tnacli.cli.inspect import inspect
 from tnacli.cli.recipes import recipes
 from tnacli.cli.report import report
+from tnacli.cli.runs import app as runs_app
 from tnacli.cli.streams import Explained, encodable, open_closed
 from tnacli.cli.ternarize import ternarize
 from tnacli.cli.train import train
@@ -53,6 +54,7 @@ app.command("compare-kd")(compare_kd)
 app.command("recipes")(recipes)
 app.command("doctor")(doctor)
 app.add_typer(data_app, name="data")
+app.add_typer(runs_app, name="runs")
 
 
 def _version(wanted: bool) -> None:

@@ -144,6 +144,28 @@ class Report(Document):
     )
 
 
+class RunOnDisk(Part):
+    recipe: str
+    run: str
+    seed: Count | None = Field(description="null of a damaged folder")
+    status: Literal["finished", "interrupted", "new", "damaged"]
+    accuracy: float | None = Field(description="of the base on the test set, in %; null of a run that is not finished")
+    size_bytes: Count = Field(description="of all files of the folder")
+    written: str = Field(description="when a file of it was last written: local time, to the minute")
+    altered: tuple[str, ...] = Field(
+        description="overlays, overrides and what else makes it another run than the recipe's"
+    )
+    initial: str | None = Field(description="digest of the checkpoint whose weights it starts from")
+    folder: Path
+
+
+class Runs(Document):
+    """tna runs --json"""
+
+    command: Literal["runs"] = "runs"
+    runs: list[RunOnDisk]
+
+
 class Recorded(Document):
     """tna runs record --json"""
 

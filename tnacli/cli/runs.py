@@ -1,0 +1,79 @@
+"""`tna runs`: which runs are on disk, and finished ones as lines of a ledger."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import typer
+
+from tnacli.cli import options
+from tnacli.cli.console import Output, size_text
+from tnacli.cli.record import record
+
+app = typer.Typer(invoke_without_command=True, no_args_is_help=False)
+app.command("record")(record)
+
+
+@app.callback()
+def runs(
+    context: typer.Context,
+    out: options.Out = Path("runs"),
+    as_json: options.Json = False,
+) -> None:
+    """List the runs on disk, below --out: how far each is, what it came to, how much room it takes, when it was last written.
+
+    Examples:
+
+      tna runs
+
+      tna runs record runs/quickstart --ledger results.jsonl
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from tnacli.cli.documents.lists import RunOnDisk, Runs
+    from tnacli.errors import FileFormatError, UsageError
+    from tnacli.runs.store import RunFolder
+
+    output = Output(as_json)
+    if not out.is_dir():
+        raise UsageError(f"{out}: no such folder; runs lie below `runs` where `tna train` was run, or below its --out")
+    found = []
+    for path in sorted(path.parent for path in out.glob("*/*/run.json")):
+        folder = RunFolder(path)
+        begun, status, result = folder.begun, folder.status, None
+        try:
+            result = folder.result
+        except FileFormatError:
+            begun = None
+        files = [file.stat() for file in path.iterdir() if file.is_file()]
+        found.append(
+            RunOnDisk(
+                recipe=path.parent.name if begun is None else begun.recipe,
+                run=path.name if begun is None else begun.run,
+                seed=None if begun is None else begun.seed,
+                status="damaged" if begun is None else status,
+                accuracy=None if result is None else result.accuracy["base"],
+                size_bytes=sum(file.st_size for file in files),
+                written=datetime.datetime.fromtimestamp(max(file.st_mtime for file in files)).isoformat(" ", "minutes"),
+                altered=() if begun is None else begun.altered,
+                initial=None if begun is None else begun.initial,
+                folder=path,
+            )
+        )
+    if as_json:
+        output.document(Runs(runs=found))
+        return
+    output.table(
+        f"runs below {out}",
+        ["recipe", "run", "seed", "status", "test accuracy %", "size", "written", "note"],
+        [
+            [
+                one.recipe, one.run, one.seed, one.status, None if one.accuracy is None else f"{one.accuracy:.2f}",
+                size_text(one.size_bytes), one.written,
+                "; ".join([*one.altered, *(["from the weights of a checkpoint"] if one.initial else [])]),
+            ]
+            for one in found
+        ],
+        right=("seed", "test accuracy %", "size"),
+    )  # fmt: skip
