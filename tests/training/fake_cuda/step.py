@@ -23,12 +23,14 @@ from torch.utils._pytree import tree_leaves
 
 from tnacli.build import build_network, build_objective
 from tnacli.data.batches import Batches
+from tnacli.data.learned_from import LearnedFrom
 from tnacli.data.samples import Dataset, Samples
 from tnacli.recipe.compression_section import Ternary
 from tnacli.recipe.data_section import Augmentation, Data
 from tnacli.recipe.model_section import Model
 from tnacli.recipe.objective_section import Distill, Solo, Twin
 from tnacli.recipe.schema import Runtime, Settings, Train
+from tnacli.runs.metadata import BegunRun, Versions
 from tnacli.training.execution import prepare
 from tnacli.training.loop import Splits, Trainer
 from tnacli.training.stop import StopRequest
@@ -140,8 +142,14 @@ def trainer(
     splits = Splits(
         Batches(sets.train, sets, 256, CUDA, training=True), Batches(sets.test, sets, 256, CUDA, training=False)
     )
+    begun = BegunRun(
+        recipe="fake", run="step", identity="0" * 10, altered=(), initial=None, kind=sets.kind, classes=sets.classes,
+        data=LearnedFrom(name="cifar100", source="generated", fingerprint="x", samples={}, digests={}, files=None),
+        channels=sets.channels, size=sets.size, mean=sets.mean, std=sets.std, kernels="compiled", seed=0, settings=settings,
+        versions=Versions(tnacli="x", torch=torch.__version__, python="x"),
+    )  # fmt: skip
     return Trainer(
-        trained, settings, splits, seed=0, about={}, device=CUDA, precision=precision,
+        trained, begun, splits, device=CUDA, precision=precision,  # type: ignore[arg-type]
         save=lambda checkpoint: "x", emit=lambda event: None, stop=StopRequest(),
     )  # fmt: skip
 
