@@ -87,6 +87,14 @@ def test_constants_are_the_networks_own_but_for_their_rounding(quickstart: Quick
     assert (made.decay.numerator, made.decay.bits) == (1, 1)
 
 
+def test_currents_are_rounded_to_the_nearest_number(quickstart: Quickstart) -> None:
+    made, weights = integers(quickstart.packed), quickstart.packed.weights["conv2"]
+    factors, sums = made.factors["conv2"], np.arange(-40, 41)[:, None]
+    found = (sums * factors.scale.astype(np.int64) + factors.shift) >> factors.down
+    exact = (sums / 4 * weights.scale.astype(np.float64) + weights.shift) * (1 << made.potential_bits)
+    assert np.abs(found - exact).max() < 0.55
+
+
 def test_no_line_has_a_float(quickstart: Quickstart) -> None:
     whole, floats = (c_source(quickstart.packed, integer=integer) for integer in (True, False))
     comments = re.compile(r"/\*.*?\*/", re.DOTALL)
