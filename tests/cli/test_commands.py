@@ -141,7 +141,7 @@ def test_a_recipe_may_ask_for_packed_files(tna: Tna, recipe: Path, tmp_path: Pat
         (["evaluate", "x", "--delta", "0.1"], 2, "--ternary"),
         (["inspect", "missing"], 8, "missing: no such file; give a checkpoint"),
         (["export", "missing.pt"], 8, "no such file"),
-        (["export", "missing.pt", "-o", "y.onnx"], 2, "y.onnx is a name of --format onnx"),
+        (["export", "missing.pt", "-o", "y.onnx", "--format", "packed"], 2, "y.onnx is a name of --format onnx"),
         (["export", "missing.pt", "-o", "y.h", "--format", "nir"], 2, "y.h is a name of --format c, and this writes"),
         (["export", "missing.pt", "-o", ".", "--force"], 8, ".: could not be written: it is not a regular file"),
         (["ternarize", "missing.pt", "--delta", "0"], 2, "--delta must be above 0, not 0"),

@@ -17,6 +17,15 @@ from tnacli.packed.file import read_packed, write_packed
 NEEDS = {"nir": "nir", "onnx": "onnxruntime", "c": None}
 
 
+@pytest.mark.parametrize(("name", "files"), [("net.c", ["net.c", "net.h"]), ("net.safetensors", ["net.safetensors"])])
+def test_the_name_chooses_the_format(
+    tna: Tna, quickstart: Quickstart, tmp_path: Path, name: str, files: list[str]
+) -> None:
+    done = tna("export", quickstart.checkpoint, "-o", tmp_path / name, "--samples", 0)
+    assert done.code == 0, done.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == files
+
+
 @pytest.mark.parametrize("form", NEEDS)
 def test_every_form_is_verified_on_every_digit(tna: Tna, quickstart: Quickstart, tmp_path: Path, form: str) -> None:
     needed = NEEDS[form]

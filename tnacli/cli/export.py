@@ -31,13 +31,15 @@ def export(
         ),
     ] = None,
     form: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--format",
-            help="packed: tnacli's own file. nir, onnx, c: for other programs and devices.",
+            help="packed: tnacli's own file. nir, onnx, c: for other programs and devices "
+            "(default: what the name of -o ends in says, else packed).",
             autocompletion=completion.words(*_NAMES),
+            show_default=False,
         ),
-    ] = "packed",
+    ] = None,
     encoding: Annotated[
         str | None,
         typer.Option(
@@ -111,6 +113,8 @@ def export(
     from tnacli.deploy.from_checkpoint import ENCODINGS, FORMATS, deploy_checkpoint, export_checkpoint
 
     output = Output(as_json, quiet)
+    meant = None if to is None else _ENDINGS.get(to.suffix.lower())
+    form = form or meant or "packed"
     if form not in _NAMES:
         raise UsageError(f"--format is one of {', '.join(_NAMES)}, not {form!r}")
     if encoding is not None and form != "packed":
@@ -127,8 +131,7 @@ def export(
         raise UsageError(f"--target-cc applies to --format c, not {form}")
     if max_different is not None and form == "packed":
         raise UsageError("--max-different has no effect on packed files, whose predictions all have to be equal")
-    meant = form if to is None else _ENDINGS.get(to.suffix.lower(), form)
-    if meant != form:
+    if meant not in (None, form):
         raise UsageError(f"{to} is a name of --format {meant}, and this writes --format {form}; give one that fits")
     destination = _destination(to, form)
     _refuse_existing(destination, form, force, vectors=bool(vectors))
