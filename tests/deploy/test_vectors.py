@@ -42,7 +42,8 @@ def test_the_command_writes_what_the_network_computes(
     names = ["net.h", "net.c", "net_vectors.c", "net_vectors.npz", "net_vectors.json"]
     assert [Path(path).name for path in done.json["paths"]] == names
     assert tna(*export, *options).code == 2  # they are there
-    found = np.load(tmp_path / "net_vectors.npz")
+    with np.load(tmp_path / "net_vectors.npz") as arrays:
+        found = dict(arrays)
     assert np.array_equal(found["inputs"], quickstart.pixels[:5].numpy())
     assert found["spikes_conv1"].shape == (5, 4, 16, 8, 8)
     assert found["spikes_fc1"].shape == (5, 4, 64)
