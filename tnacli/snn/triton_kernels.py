@@ -182,7 +182,10 @@ def _sums(
     total = tl.zeros((R, K, B), tl.float32)
     product = tl.zeros((R, K, B), tl.float32)
     product2 = tl.zeros((R, K, B), tl.float32)
-    for tile in range(each):
+    tile = 0
+    while (
+        tile < each
+    ):  # a `for` over a number that is no constant fails in the interpreter of Triton 3.6 with NumPy 2.4
         first = (tl.program_id(0) * each + tile) * R
         at, there = _pixels(first, N, H, W, rows, columns, C, P, R, K, B)
         to, whole = _pooled(first, N, H, W, rows, columns, C, P, R, B)
@@ -207,6 +210,7 @@ def _sums(
         total += every
         if REPEATED:
             product += every * _normalised(x, table, at, there, C, B)
+        tile += 1
     c = _channels(C, B)
     row = parts + tl.program_id(0).to(tl.int64) * 3 * C
     tl.store(row + c, tl.sum(tl.sum(total, 1), 0), mask=c < C)
