@@ -12,7 +12,7 @@ import torch
 
 from tnacli.machine import processor
 from tnacli.snn.native import native
-from tnacli.training.device import fast_bf16
+from tnacli.training.precision import fast_bf16
 from tnacli.version import __version__
 
 PACKAGES = ("torch", "numpy", "spikingjelly", "snntorch", "sinabs", "norse", "onnx", "onnxruntime")
@@ -24,7 +24,7 @@ def machine(device: str) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "processor": processor() or platform.machine(), "cores": cores, "threads": torch.get_num_threads(),
         "capability": torch.backends.cpu.get_cpu_capability(), "memory_gb": _memory_gb(), "system": platform.system(),
-        "fast_bf16": fast_bf16(torch.device(device)), "kernels": native().reason,
+        "fast_bf16": fast_bf16(torch.device(device))[0], "kernels": native().reason,
         "versions": {"python": platform.python_version(), "tnacli": __version__},
     }  # fmt: skip
     if device.startswith("cuda"):

@@ -31,9 +31,9 @@ from tnacli.recipe.objective_section import Twin
 from tnacli.recipe.schema import Settings
 from tnacli.runs.metadata import BegunRun, Versions
 from tnacli.snn.network import SpikingNetwork
-from tnacli.training.device import autocast
 from tnacli.training.execution import compile_regions
 from tnacli.training.loop import Splits, Trainer
+from tnacli.training.precision import autocast
 from tnacli.training.stop import StopRequest
 from tnacli.version import __version__
 
@@ -151,7 +151,7 @@ def _step(module: nn.Module, images: Tensor, labels: Tensor, work: Work, *, fuse
     adam = torch.optim.Adam(module.parameters(), lr=0.01, fused=fused or None)
 
     def step() -> None:
-        with autocast(torch.device(work.device), work.precision):
+        with autocast(torch.device(work.device), "bf16" if work.precision == "bf16" else "fp32"):
             loss = F.cross_entropy(module(images), labels)
         adam.zero_grad()
         torch.autograd.backward(loss)

@@ -32,11 +32,12 @@ from tnacli.runs.store import RunFolder
 from tnacli.snn.native import switched_off
 from tnacli.training.branches import stem_of, wanted_epochs
 from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network, save_checkpoint
-from tnacli.training.device import peak_beyond_mb, resolve_device, resolve_precision, settled_memory_mb
+from tnacli.training.device import peak_beyond_mb, resolve_device, settled_memory_mb
 from tnacli.training.distributed import Ranks, ranks, require_shares
 from tnacli.training.events import Branched, EpochDone, Event, Warned
 from tnacli.training.execution import compile_regions, kernels, prepare, threads
 from tnacli.training.loop import Splits, Trainer
+from tnacli.training.precision import resolve_precision
 from tnacli.training.run_data import RunData
 from tnacli.training.stop import StopRequest
 from tnacli.version import __version__
@@ -372,12 +373,12 @@ def _precision(settings: Settings, device: torch.device, begun: Checkpoint | Non
     does not have it.
     """
     wanted = settings.train.precision
-    found = resolve_precision(wanted, device)
+    found, why = resolve_precision(wanted, device)
     before = None if begun is None else begun.metadata.precision
     if before is None or before == found:
-        return found, f"train.precision: auto is {found} here" if wanted == "auto" else None
+        return found, None if why is None else f"train.precision: auto is {found} here: {why}"
     resolve_precision(before, device)
-    return before, f"in {before}, as it began; train.precision: auto would be {found} here"
+    return before, f"in {before}, as it began; train.precision: auto would be {found} here: {why}"
 
 
 def _start_from(objective: Objective, initial: Checkpoint) -> None:

@@ -42,7 +42,7 @@ def test_what_was_trained_is_what_is_read(trained: Outcome) -> None:
     [
         ({"accuracy": {"sibling1": 90.0}}, "accuracy: has no base"),
         ({"seed": "0"}, "seed: Input should be a valid integer"),
-        ({"precision": "fp8"}, "precision: Input should be 'fp32' or 'bf16'"),
+        ({"precision": "fp8"}, "precision: Input should be 'fp32', 'tf32', 'bf16' or 'fp16'"),
         ({"mean": [0.5, 0.5]}, "its mean and standard deviation do not fit its channels"),
         ({"flavour": "sweet"}, "flavour: Extra inputs are not permitted"),
     ],

@@ -129,7 +129,8 @@ def _extras() -> Iterator[Finding]:
 def _devices() -> Iterator[Finding]:
     import torch
 
-    from tnacli.training.device import resolve_device, resolve_precision
+    from tnacli.training.device import resolve_device
+    from tnacli.training.precision import resolve_precision
 
     names = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     if torch.backends.mps.is_available():
@@ -137,7 +138,8 @@ def _devices() -> Iterator[Finding]:
     for name in names:
         device = resolve_device(name)
         title = f"{torch.cuda.get_device_name(device)}, " if device.type == "cuda" else ""
-        yield Finding(f"device {name}", "ok", f"{title}precision auto means {resolve_precision('auto', device)}")
+        chosen, why = resolve_precision("auto", device)
+        yield Finding(f"device {name}", "ok", f"{title}precision auto means {chosen}: {why}")
     if torch.version.cuda and not torch.cuda.is_available():
         fix = "check `nvidia-smi` and the driver's version; without an NVIDIA GPU all is well"
         yield Finding("device cuda", "warning", "torch is built for CUDA, and finds no GPU", fix)

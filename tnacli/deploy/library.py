@@ -20,6 +20,7 @@ from tnacli.packed.network import PackedNetwork
 from tnacli.packed.spec import InputSpec
 from tnacli.pixels import as_input
 from tnacli.quant.weights import compression_mode
+from tnacli.snn.arithmetic import exact
 from tnacli.storage import is_archive
 from tnacli.training.checkpoint import load_checkpoint, restore_network
 
@@ -51,7 +52,7 @@ class Model:
         """
         given = torch.from_numpy(np.ascontiguousarray(samples)) if isinstance(samples, np.ndarray) else samples
         inputs = self._inputs(given, normalised)
-        with torch.inference_mode():
+        with torch.inference_mode(), exact():
             parts = [self.run(part) for part in inputs.split(_AT_ONCE)]
         return torch.cat(parts).clone() if parts else torch.empty(0, len(self.labels))
 

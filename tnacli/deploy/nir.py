@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from tnacli.errors import UsageError
 from tnacli.packed.network import PackedNetwork, PackedWeights
 from tnacli.packed.steps import Current, Input, LIFLayer
+from tnacli.snn.arithmetic import exact
 
 DT = 1e-4
 """Seconds of a timestep: what NIR's consumers take where nothing else is said."""
@@ -90,6 +91,7 @@ def nir_read(path: Path) -> Any:
 
 
 @torch.inference_mode()
+@exact()
 def nir_logits(graph: Any, inputs: Tensor, timesteps: int, dt: float = DT) -> Tensor:
     """Logits [N, classes] of a graph of NIR nodes, stepped by Euler's method: what a consumer of the file computes.
 

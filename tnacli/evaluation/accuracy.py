@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tnacli.data.batches import Batch
+from tnacli.snn.arithmetic import exact
 from tnacli.snn.network import Network
 
 
@@ -29,8 +30,9 @@ class Evaluation:
 
 
 @torch.inference_mode()
+@exact()
 def measure(predict: Callable[[Tensor], Tensor], batches: Iterable[Batch]) -> Evaluation:
-    """Accuracy and loss of `predict`, which maps inputs to logits [N, classes], over all of `batches`."""
+    """Accuracy and loss of `predict`, which maps inputs to logits [N, classes], over all of `batches`, in exact fp32."""
     hits = hits5 = samples = 0
     loss = 0.0
     for batch in batches:

@@ -32,6 +32,7 @@ from tnacli.evaluation.own_activity import own_activity, pairs
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.network import PackedNetwork
 from tnacli.packed.steps import Current, LIFLayer
+from tnacli.snn.arithmetic import exact
 from tnacli.snn.network import Network, SpikingNetwork
 
 
@@ -105,6 +106,7 @@ class _Layer:
 
 
 @torch.inference_mode()
+@exact()
 def measure_activity(
     network: Network | PackedNetwork, batches: Iterable[Batch], prices: Prices | None = None
 ) -> Activity:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from tnacli.data.batches import Batch
 from tnacli.errors import UsageError
 from tnacli.evaluation.energy import SATURATED, Activity, LayerActivity, Prices
+from tnacli.snn.arithmetic import exact
 from tnacli.snn.network import Network
 
 
@@ -69,6 +70,7 @@ class _Row:
 
 
 @torch.inference_mode()
+@exact()
 def own_activity(network: Network, batches: Iterable[Batch], prices: Prices) -> Activity:
     """Spikes, operations and energy of `network` on all samples of `batches`, by module in the order of `named_modules`.
 

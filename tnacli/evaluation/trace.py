@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from tnacli.packed.network import PackedNetwork
 from tnacli.packed.steps import Current, Input, LIFLayer
+from tnacli.snn.arithmetic import exact
 from tnacli.snn.lif import LIF, lif_steps
 from tnacli.snn.network import Network
 
@@ -25,6 +26,7 @@ class Trace:
 
 
 @torch.inference_mode()
+@exact()
 def trace(network: Network | PackedNetwork, sample: Tensor) -> list[Trace]:
     """The layers of spiking neurons, first to last, for one normalised image [C, H, W] or event frames [T, C, H, W]."""
     if isinstance(network, Network):

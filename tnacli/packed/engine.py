@@ -29,6 +29,7 @@ from tnacli.packed.network import PackedNetwork
 from tnacli.packed.steps import Current, Input, LIFLayer
 from tnacli.packed.sums import Sums, hidden_sums
 from tnacli.pixels import as_input
+from tnacli.snn.arithmetic import exact
 from tnacli.snn.lif import lif_steps
 
 Observer = Callable[[str, Tensor], None]
@@ -125,6 +126,7 @@ class PackedSNN:
         return as_input(inputs, spec.mean, spec.std, spec.kind)
 
     @torch.inference_mode()
+    @exact()
     def __call__(self, inputs: Tensor, observe: Observer | None = None) -> Tensor:
         """Logits [N, classes] of normalised images [N, C, H, W] or event frames [N, T, C, H, W], float32.
 

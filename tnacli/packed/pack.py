@@ -21,6 +21,7 @@ from tnacli.packed.file import from_bytes, to_bytes
 from tnacli.packed.network import Floats, PackedNetwork
 from tnacli.packed.spec import ConvolutionSpec, InputSpec, LayerSpec, NeuronSpec, Origin, ReadoutSpec, ShortcutSpec
 from tnacli.quant.weights import compressed_layers, quantiser_of
+from tnacli.snn.arithmetic import exact
 from tnacli.snn.lif import LIF
 from tnacli.snn.network import Network, SpikingLayer, SpikingNetwork, Weights
 from tnacli.snn.own import OverTime, TimeFirst
@@ -176,6 +177,7 @@ class Verification:
 
 
 @torch.no_grad()
+@exact()
 def verify(
     network: SpikingNetwork, packed: PackedNetwork, samples: Tensor, expected: Tensor | None = None
 ) -> Verification:

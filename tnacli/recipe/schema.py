@@ -54,10 +54,10 @@ class Train(Section):
     batch_size: Positive = Field(256, description="samples a step")
     learning_rate: float = Field(0.01, gt=0, description="Adam's initial learning rate")
     schedule: Schedule = Field(Schedule(), description="how the learning rate falls")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
         "fp32",
-        description="arithmetic of training; bf16: autocast; auto: bf16 where the hardware is good at it, so that results "
-        "differ between machines",
+        description="arithmetic of training, evaluation is fp32 always; fp32: IEEE; tf32: products on CUDA; bf16, fp16: "
+        "autocast, fp16 with scaled losses; auto: bf16 where the hardware is good at it, so that results differ between machines",
     )
     cross_entropy: Annotated[Logits, Later()] = Field(
         "summed",
@@ -198,8 +198,8 @@ class Recipe(Section):
         undecided = [name for name, run in self.runs.items() if run.train.precision == "auto"]
         if undecided and self.reproduces != Reproduces():
             text = (
-                "is auto, which is another arithmetic on another machine, and this recipe says what it reproduces; name fp32 "
-                "or bf16"
+                "is auto, which is another arithmetic on another machine, and this recipe says what it reproduces; name one, "
+                "such as fp32"
             )
             refuse([Misfit(text, (f"runs.{name}.train.precision",)) for name in undecided])
         artificial = [name for name, run in self.runs.items() if run.compression is not None and not run.model.spiking]

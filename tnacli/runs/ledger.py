@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
 from tnacli.errors import DataError, FileFormatError, StorageError
 from tnacli.recipe.identity import Run
 from tnacli.recipe.schema import Settings
-from tnacli.runs.metadata import BegunRun, RunMetadata, Stored, first_complaint
+from tnacli.runs.metadata import BegunRun, Precision, RunMetadata, Stored, first_complaint
 from tnacli.runs.result import RunResult
 from tnacli.runs.store import RunFolder
 from tnacli.storage import write_atomically
@@ -42,7 +42,7 @@ class Entry(Stored):
         return Run(r.recipe, r.run, r.seed, self.settings, r.altered, r.initial)
 
     @property
-    def key(self) -> tuple[str, str, Literal["fp32", "bf16"]]:
+    def key(self) -> tuple[str, str, Precision]:
         """What two lines for the same result share: what was computed, from which data, in which precision."""
         return self.run.identity, self.result.data.fingerprint, self.result.precision
 

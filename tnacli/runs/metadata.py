@@ -15,7 +15,7 @@ from tnacli.recipe.schema import Settings
 
 Count = Annotated[int, Field(ge=0)]
 _Side = Annotated[int, Field(ge=1, le=1 << 14)]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Kernels = Literal["compiled", "plain", "mixed"]
 
 

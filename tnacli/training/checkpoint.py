@@ -38,7 +38,8 @@ class Checkpoint:
     """The metadata, and `tensors` by slash-separated names, on the CPU.
 
     `networks/NAME/...` are weights and batch norm statistics, `best/...` the weights of the best epoch so far if the
-    run selects one, `adam/NAME/...` the optimiser's moments by parameter.
+    run selects one, `adam/NAME/...` the optimiser's moments by parameter,
+    `scaler/...` what fp16 scales its losses by.
     """
 
     metadata: CheckpointMetadata

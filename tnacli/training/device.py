@@ -1,11 +1,10 @@
-"""Which device computes, and in which precision."""
+"""Which device computes, and the memory of it and of this process."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import gc
-import os
 import resource
 import sys
 from pathlib import Path
@@ -13,7 +12,6 @@ from pathlib import Path
 import torch
 
 from tnacli.errors import DeviceError
-from tnacli.runs.metadata import Precision
 
 
 def resolve_device(wanted: str) -> torch.device:
@@ -32,46 +30,6 @@ def resolve_device(wanted: str) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("device mps is not there: it needs an Apple GPU. Use --device cpu or auto.")
     return device
-
-
-def fast_bf16(device: torch.device) -> bool:
-    """Whether `device` has bf16 arithmetic that is faster than fp32: CUDA from Ampere on, CPUs with AVX512-BF16 or AMX.
-
-    The environment's TNA_FAST_BF16=0 or 1 says so in its place.
-    """
-    if (said := os.environ.get("TNA_FAST_BF16")) in ("0", "1"):
-        return said == "1"
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu":
-        try:
-            return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _cpu_flag("avx512_bf16", "amx_bf16", "bf16")
-        except (AttributeError, RuntimeError):
-            return False
-    return False
-
-
-def _cpu_flag(*names: str) -> bool:
-    """Whether the processor lists one of these features; False where the system does not tell."""
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="ascii", errors="replace") as info:
-        for line in info:
-            if line.startswith(("flags", "Features")):
-                return not set(names).isdisjoint(line.split())
-    return False
-
-
-def resolve_precision(wanted: str, device: torch.device) -> Precision:
-    """ "fp32" or "bf16"; `auto` is bf16 where the hardware is good at it. Raises DeviceError if the device has none."""
-    if wanted == "auto":
-        return "bf16" if fast_bf16(device) else "fp32"
-    if wanted == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        raise DeviceError(f"{torch.cuda.get_device_name(device)} has no bf16; use precision fp32 or auto.")
-    return "bf16" if wanted == "bf16" else "fp32"
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context in which forward passes of training run."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def peak_memory_mb(device: torch.device) -> float:

@@ -34,13 +34,14 @@ from tnacli.snn.network import Network, SpikingLayer
 from tnacli.training.batch_norm import synchronise_batch_norm
 from tnacli.training.checkpoint import Checkpoint
 from tnacli.training.dead_layers import dead_layers, in_words
-from tnacli.training.device import autocast, peak_memory_mb
+from tnacli.training.device import peak_memory_mb
 from tnacli.training.distributed import Ranks, dropout_by_sample, lost_processes_explained, wrapped
 from tnacli.training.events import Compressed, EpochDone, Event, Finished, Progress, Saved, Started, Warned
+from tnacli.training.precision import arithmetic, autocast, loss_scaler
 from tnacli.training.schedule import compression_epoch, compression_epochs, learning_rate
 from tnacli.training.stop import StopRequest
 from tnacli.training.sums import EpochSums
-from tnacli.training.trained import follow, kept_tensors, refill, trained_parameters
+from tnacli.training.trained import follow, kept_scale, kept_tensors, load_scale, refill, trained_parameters
 
 PROGRESS_SECONDS = 0.25
 
@@ -112,6 +113,7 @@ class Trainer:
             lr=settings.train.learning_rate,
             fused=device.type in ("cpu", "cuda"),
         )
+        self._scaler = loss_scaler(device, precision)
         self._state = _State()
         self._best: dict[str, Tensor] = {}
         self._dead: dict[str, str] = {}
@@ -131,7 +133,7 @@ class Trainer:
     def run(self) -> Finished:
         """Train to the end. Raises Stopped after saving when asked to stop, DivergedError when nothing can be learned."""
         with lost_processes_explained(self._ranks):
-            with self._stop.deferred():
+            with self._stop.deferred(), arithmetic(self.precision):
                 self._train()
             self._wrapped = self.objective  # what adds gradients up has done its work
             # All that remains is on disk: a signal may now end the process at once.
@@ -203,8 +205,9 @@ class Trainer:
             losses: Losses = self._wrapped(batch.inputs, batch.labels, share, progress)
         self._adam.zero_grad(set_to_none=True)
         # The gradients of several processes are averaged, and their losses add up.
-        (losses.total if self._ranks.alone else losses.total * self._ranks.world).backward()
-        self._adam.step()
+        self._scaler.scale(losses.total if self._ranks.alone else losses.total * self._ranks.world).backward()
+        self._scaler.step(self._adam)
+        self._scaler.update()
         if state.step == 0:
             state.learning_rate = self._adam.param_groups[0]["lr"]
         return losses
@@ -315,7 +318,7 @@ class Trainer:
             compressed=self._state.compressed,
             precision=self.precision,
         )
-        return Checkpoint(metadata, kept_tensors(self.objective, self._adam, self._best))
+        return Checkpoint(metadata, kept_tensors(self.objective, self._adam, self._best) | kept_scale(self._scaler))
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from `checkpoint`, which must be of a run with the same settings and seed."""
@@ -331,6 +334,7 @@ class Trainer:
             compress(self.base, self.settings.compression, done)
         follow(self._adam, trained_parameters(self.objective))
         refill(self.objective, self._adam, checkpoint)
+        load_scale(self._scaler, checkpoint)
         self._best = {key: value.to(self.device) for key, value in checkpoint.under("best").items()}
 
     def _save_checkpoint(self) -> str:

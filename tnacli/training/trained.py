@@ -12,6 +12,7 @@ from tnacli.quant.weights import latent_parameters, latent_state, load_latent_st
 from tnacli.training.checkpoint import Checkpoint
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+_SCALE = {"scale": "scale", "growth_tracker": "_growth_tracker"}
 
 
 def trained_parameters(objective: Objective) -> dict[str, nn.Parameter]:
@@ -53,6 +54,21 @@ def refill(objective: Objective, adam: torch.optim.Adam, checkpoint: Checkpoint)
                 for key, value in kept.items()
                 if value is not None
             }
+
+
+def kept_scale(scaler: torch.amp.GradScaler) -> dict[str, Tensor]:
+    """What a loss in fp16 is scaled by, and the steps since that last changed; nothing in other precisions."""
+    state = scaler.state_dict()
+    return {f"scaler/{key}": torch.tensor(state[name], dtype=torch.float64) for key, name in _SCALE.items() if state}
+
+
+def load_scale(scaler: torch.amp.GradScaler, checkpoint: Checkpoint) -> None:
+    """The opposite of `kept_scale`. Raises KeyError where a scaler is to go on that the checkpoint does not have."""
+    if not scaler.is_enabled():
+        return
+    state, kept = scaler.state_dict(), checkpoint.under("scaler")
+    state["scale"], state["_growth_tracker"] = float(kept["scale"]), int(kept["growth_tracker"])
+    scaler.load_state_dict(state)
 
 
 def _like(value: Tensor, parameter: Tensor) -> Tensor:
