@@ -44,7 +44,7 @@ class Launch(NamedTuple):
     @property
     def tile(self) -> tuple[int, int, int]:
         """R, K and B of the kernels, some thousand neurons in all: fewer where each takes more registers."""
-        most = 1024 if self.T <= 8 and not self.two else 512
+        most = (1024 if self.T <= 8 and not self.two else 512) if self.T <= 16 else 256
         pixels = triton.next_power_of_2(self.P * self.P)
         channels = min(64, triton.next_power_of_2(self.C), max(8, most // pixels))
         return max(1, most // (pixels * channels)), pixels, channels
