@@ -74,7 +74,10 @@ needs_bash = pytest.mark.skipif(BASH is None, reason="asks bash itself")
         (["train", "quickstart", "--with", ""], [entry.name for entry in list_overlays()]),
         (["train", "quickstart", "--run", ""], ["baseline", "tna", "t_snn", "tna_t_snn"]),
         (["report", "quickstart", "--run", "t"], ["tna", "t_snn", "tna_t_snn"]),
-        (["train", "quickstart", "--set", "train.pre"], [f"train.precision={p}" for p in ("auto", "fp32", "tf32", "bf16", "fp16")]),
+        (
+            ["train", "quickstart", "--set", "train.pre"],
+            [f"train.precision={p}" for p in ("auto", "fp32", "tf32", "bf16", "fp16")],
+        ),
         (["train", "quickstart", "--set", "train.epo"], ["train.epochs=", "train.epochs=250"]),
         # bash takes KEY=VALUE for three words and replaces the last.
         (["train", "quickstart", "--set", "train.precision", "="], ["auto", "fp32", "tf32", "bf16", "fp16"]),
