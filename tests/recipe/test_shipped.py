@@ -23,7 +23,14 @@ def runs_of_smoke(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     return Experiment(tmp_path_factory.mktemp("smoke"))
 
 
-LONG = ("alpha_cifar10", "claims_cifar10", "networks_cifar100", "open_points_cifar10", "siblings_cifar100")
+LONG = (
+    "alpha_cifar10",
+    "claims_cifar10",
+    "networks_cifar100",
+    "open_points_cifar10",
+    "readings_cifar10",
+    "siblings_cifar100",
+)
 """Recipes of many runs, or deep ones: they take longer than all others together, and .ci/run tries them."""
 
 
