@@ -43,6 +43,12 @@ def real_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def real_cifar10(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with the real CIFAR-10 in class folders."""
+    return _real(["cifar10"], ["cifar10"], tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
 def real_cifar100(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with the real CIFAR-100 in class folders."""
     return _real(["cifar100"], ["cifar100"], tmp_path_factory)

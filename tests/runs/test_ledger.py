@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.cli.conftest import tna as tna
 from tests.documents import ROOT
 from tnacli.errors import DataError, FileFormatError
 from tnacli.experiment import Outcome
+from tnacli.packed.file import read_packed
 from tnacli.recipe.identity import Run
 from tnacli.recipe.load import load, plan
 from tnacli.runs.ledger import DIGITS, entry_of, read, record, unpack
@@ -87,7 +89,11 @@ def test_the_ledger_of_this_project_holds() -> None:
     """Every line is of a shipped recipe as it is today, says what computed it, and was trained to its end."""
     entries = read(KEPT)
     assert entries
-    known = {run.identity for name in {e.result.recipe for e in entries} for run in _all_runs(name)}
+    seeds: dict[tuple[str, tuple[str, ...]], set[int]] = {}
+    for entry in entries:
+        if entry.result.run != "teacher":
+            seeds.setdefault((entry.result.recipe, entry.result.altered), set()).add(entry.result.seed)
+    known = {run.identity for (name, altered), of in seeds.items() for run in _all_runs(name, altered, sorted(of))}
     for entry in entries:
         assert entry.run.identity in known, (entry.result.recipe, entry.result.run, entry.result.seed)
         assert entry.result.versions.commit
@@ -96,7 +102,23 @@ def test_the_ledger_of_this_project_holds() -> None:
         assert entry.curves["epoch"][-1] == entry.result.epochs
 
 
-def _all_runs(name: str) -> list[Run]:
-    scales = {"alpha_cifar10": ["laptop", "tuning"], "table2_cifar10": ["laptop"]}
-    planned = plan(load(name, overlays=scales.get(name, [])), seeds=range(200) if name == "table2_cifar10" else ())
+def _all_runs(name: str, altered: Sequence[str], seeds: Sequence[int]) -> list[Run]:
+    """All that `tna train` trains of a recipe, under "with OVERLAY" and "set KEY=VALUE", teachers included."""
+    said = [text.split(" ", 1) for text in altered]
+    overlays, overrides = ([what for how, what in said if how == wanted] for wanted in ("with", "set"))
+    planned = plan(load(name, overlays=overlays, overrides=overrides), seeds=seeds)
     return [one for run in planned for one in (run, run.teacher) if one is not None]
+
+
+@pytest.mark.skipif(not KEPT.exists(), reason="only in a checkout")
+def test_the_kept_packed_files_are_of_the_ledger() -> None:
+    """Each is small, names its run, and states the accuracy that the ledger has of it."""
+    results = {(e.result.recipe, e.result.run, e.result.seed): e.result for e in read(KEPT)}
+    files = sorted((KEPT / "packed").glob("*.tna"))
+    assert files
+    for file in files:
+        assert file.stat().st_size < 200_000
+        origin = read_packed(file).about.origin
+        result = results[origin.recipe, origin.run, origin.seed]
+        assert file.name == f"{origin.recipe}-{origin.run}-seed{origin.seed}.tna"
+        assert (origin.altered, origin.accuracy) == (result.altered, result.accuracy["base"])
