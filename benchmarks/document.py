@@ -81,10 +81,12 @@ def training(results: Results) -> str:
         if size not in sizes:
             sizes.append(size)
     sizes.sort(key=lambda size: (size[2] != "fp32", -size[0]))
-    return "\n\n".join(_steps(results, *size) for size in sizes)
+    return "\n\n".join(_steps(results, size) for size in sizes)
 
 
-def _steps(results: Results, width: float, batch: int, precision: str, device: str) -> str:
+def _steps(results: Results, size: tuple[Any, ...]) -> str:
+    """The table of one width, batch, precision and device."""
+    width, batch, precision, device = size
     key = {"width": width, "batch": batch, "precision": precision, "device": device}
     title = f"Width {width:g}, batch {batch}, {precision}, {device}:\n\n"
     records = [*results.find("training", **key), *results.find("co-training", **key)]
@@ -94,16 +96,16 @@ def _steps(results: Results, width: float, batch: int, precision: str, device: s
     limit = results.one("training", name=LIMIT, **key)
     # Its turns beside the limit, or else its best: no two pairs meet the same machine.
     ours = (limit or min(measured(records), key=lambda record: float(record["ours"]["min_ms"])))["ours"]
-    rows = [_row(results, "tnacli", ours, 1.0, limit, key)]
+    rows = [_row(results, "tnacli", ours, ratio=1.0, limit=limit, key=key)]
     for record in records:
         if "ratio" in record:
-            rows.append(_row(results, record["name"], record["theirs"], record["ratio"], limit, key))
+            rows.append(_row(results, record["name"], record["theirs"], ratio=record["ratio"], limit=limit, key=key))
         else:
             rows.append([record["name"], _reason(record), "", "", "", ""])
     return title + table(["", "min ms", "median ms", "time x tnacli", "share of the limit", "memory MB"], rows)
 
 
-def _row(results: Results, name: str, times: Record, ratio: float, limit: Record | None, key: Record) -> list[str]:
+def _row(results: Results, name: str, times: Record, *, ratio: float, limit: Record | None, key: Record) -> list[str]:
     memory = results.one("memory", task="training", name=name, **key)
     # Two networks have twice the limit's work.
     of_limit = "" if limit is None else f"{100 * limit['ratio'] / ratio * (2 if name == 'tnacli, TNA' else 1):.0f} %"

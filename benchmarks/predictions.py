@@ -18,6 +18,7 @@ from torch import Tensor
 from benchmarks.layerwise import Layerwise
 from benchmarks.peers import PEERS
 from tnacli.deploy.from_checkpoint import checkpoint_batches, export_checkpoint
+from tnacli.evaluation.samples import Selection
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import read_packed
 from tnacli.snn.network import SpikingNetwork
@@ -32,7 +33,7 @@ def main() -> None:
     checkpoint = load_checkpoint(asked.checkpoint)
     network = restore_network(checkpoint, source=str(asked.checkpoint)).eval()
     assert isinstance(network, SpikingNetwork)
-    batches = checkpoint_batches(checkpoint, samples=asked.samples)
+    batches = checkpoint_batches(checkpoint, Selection(samples=asked.samples))
     ways: dict[str, Callable[[Tensor], Tensor]] = {
         "tnacli, checkpoint": network,
         "tnacli, packed": _packed(asked.checkpoint),

@@ -35,7 +35,7 @@ def _ratio(dense: Callable[[], object], lists: Callable[[], object], rounds: int
     return median(_seconds(dense) / _seconds(lists) for _ in range(rounds))
 
 
-def _ratios(channels: int, out: int, side: int, share: float, samples: int, rounds: int) -> tuple[float, float]:
+def _ratios(channels: int, out: int, side: int, *, share: float, samples: int, rounds: int) -> tuple[float, float]:
     """Of the forward pass and of the gradient of the weights."""
     x = (torch.rand(samples, channels, side, side) < share).float().contiguous(memory_format=torch.channels_last)
     conv = nn.Conv2d(channels, out, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
@@ -72,7 +72,10 @@ def main() -> None:
         row = []
         for channels, out, side in _LAYERS.values():
             narrow = int(channels * arguments.width), int(out * arguments.width)
-            row += [f"{r:.2f}" for r in _ratios(*narrow, side, share, arguments.samples, arguments.rounds)]
+            row += [
+                f"{r:.2f}"
+                for r in _ratios(*narrow, side, share=share, samples=arguments.samples, rounds=arguments.rounds)
+            ]
         table.add_row(f"{share:g}", *row)
     Console(width=None if Console().is_terminal else 160).print(table)
 

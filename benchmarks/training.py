@@ -31,7 +31,8 @@ from tnacli.recipe.objective_section import Twin
 from tnacli.recipe.schema import Settings
 from tnacli.runs.metadata import BegunRun, Versions
 from tnacli.snn.network import SpikingNetwork
-from tnacli.training.execution import compile_regions
+from tnacli.training.distributed import Ranks
+from tnacli.training.execution import Execution, compile_regions
 from tnacli.training.loop import Splits, Trainer
 from tnacli.training.precision import autocast
 from tnacli.training.stop import StopRequest
@@ -61,10 +62,10 @@ def trainer(work: Work, settings: Settings) -> Trainer:
     """The training loop of a run with these settings, before its first step."""
     objective = build_objective(settings, channels=IMAGE[0], size=IMAGE[1:], classes=CLASSES, seed=0)
     data = batches(work)
+    execution = Execution(torch.device(work.device), "bf16" if work.precision == "bf16" else "fp32", Ranks())
     made = Trainer(
-        objective, _begun(settings), Splits(data, data), device=torch.device(work.device),
-        precision="bf16" if work.precision == "bf16" else "fp32", save=lambda checkpoint: "", emit=lambda event: None,
-        stop=StopRequest(),
+        objective, _begun(settings), Splits(data, data), execution=execution, save=lambda checkpoint: "",
+        emit=lambda event: None, stop=StopRequest(),
     )  # fmt: skip
     made.objective.train()
     return made
@@ -110,7 +111,7 @@ def _with_regions(made: Trainer) -> None:
 
     wanted = made.settings.runtime.model_copy(update={"compile": "on"})
     settings = made.settings.model_copy(update={"runtime": wanted})
-    regions, reason = compile_regions(made.objective, settings, made.device, made.splits.train, failed)
+    regions, reason = compile_regions(made.objective, settings, made.device, made.splits.train, tell=failed)
     if regions is None:
         raise SkippedError(reason)
 

@@ -45,7 +45,7 @@ class Worker:
 
     def build(self, slot: str, task: str, name: str, work: Work) -> None:
         """Make a contender of `task` ("training" or "evaluation") and let it take one turn, which may compile things."""
-        self._ask("build", slot, task, name, work)
+        self._ask("build", slot, (task, name), work)
 
     def seconds(self, slot: str) -> float:
         """The time of one turn."""
@@ -118,8 +118,8 @@ def _made(task: str, name: str, work: Work) -> Step:
     return contenders[name](work)
 
 
-def _build(steps: Steps, slot: str, task: str, name: str, work: Work) -> None:
-    step = _made(task, name, work)
+def _build(steps: Steps, slot: str, contender: tuple[str, str], work: Work) -> None:
+    step = _made(*contender, work)
     step()
     steps[slot] = (step, work)
 

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tests.documents import ROOT
+from tests.pages import missing, pointers
 
 PAGE = ROOT / "docs" / "lif.md"
 FIRES = re.compile(r">=\s*(?:_tensor\()?[\w.]*threshold|GreaterOrEqual", re.I)
@@ -15,16 +16,12 @@ pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="only in a checkout")
 
 
 def named() -> list[tuple[str, str]]:
-    """The files that the page names, each with the name after its `:`, or nothing."""
-    return re.findall(r"`([\w/]+\.(?:py|c|h))(?::(\w+))?`", PAGE.read_text("utf-8"))
+    return pointers(PAGE.read_text("utf-8"))
 
 
 def test_what_the_page_names_is_there() -> None:
     assert len(named()) > 30
-    for file, name in named():
-        path = ROOT / file if file.startswith("tests/") else ROOT / "tnacli" / file
-        assert path.exists(), file
-        assert not name or re.search(rf"(?:def|class|\w) \*?{name}\b[(:]", path.read_text("utf-8")), (file, name)
+    assert [gone for file, name in named() if (gone := missing(file, name))] == []
 
 
 def test_every_file_in_which_neurons_fire_is_listed() -> None:

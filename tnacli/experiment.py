@@ -35,7 +35,7 @@ from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_netw
 from tnacli.training.device import peak_beyond_mb, resolve_device, settled_memory_mb
 from tnacli.training.distributed import Ranks, ranks, require_shares
 from tnacli.training.events import Branched, EpochDone, Event, Warned
-from tnacli.training.execution import compile_regions, kernels, prepare, threads
+from tnacli.training.execution import Execution, compile_regions, kernels, prepare, threads
 from tnacli.training.loop import Splits, Trainer
 from tnacli.training.precision import resolve_precision
 from tnacli.training.run_data import RunData
@@ -261,10 +261,8 @@ class Experiment:
         )
         begun = BegunRun(**dict(metadata), settings=settings)
         splits = _splits(dataset, run, device, self._ranks)
-        trainer = Trainer(
-            objective, begun, splits, device=device, precision=precision, save=save, emit=emit, stop=self._stop,
-            ranks=self._ranks,
-        )  # fmt: skip
+        execution = Execution(device, precision, self._ranks)
+        trainer = Trainer(objective, begun, splits, execution=execution, save=save, emit=emit, stop=self._stop)
         if resumed is not None:
             if resumed.metadata.data.fingerprint != dataset.fingerprint:
                 raise DataError(
@@ -275,7 +273,7 @@ class Experiment:
             trainer.restore(resumed)
         self._ranks.told(lambda: folder.begin(begun, 0 if resumed is None else resumed.metadata.state.epoch))
         regions, compiled = compile_regions(
-            objective, settings, device, splits.train, lambda message: emit(Warned(message))
+            objective, settings, device, splits.train, tell=lambda message: emit(Warned(message))
         )
         with threads(objective, settings, device) as reason:
             notes = (f"{dataset.name} from {_SOURCES[dataset.source]}", kept, reason, compiled,

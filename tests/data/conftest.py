@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -130,11 +130,11 @@ def write_cifar10dvs(write_aedat2: Callable[..., Path]) -> Callable[..., Path]:
 
 @pytest.fixture
 def write_nmnist() -> Callable[..., Path]:
-    """Write one N-MNIST recording: 5 bytes an event, x, y, then polarity and 23 bits of time."""
+    """Write the events (x, y, t in µs, p) of an N-MNIST recording: 5 bytes each, x, y, then polarity and 23 bits of time."""
 
-    def write(path: Path, x: Sequence[int], y: Sequence[int], t: Sequence[int], p: Sequence[int]) -> Path:
+    def write(path: Path, events: Iterable[tuple[int, int, int, int]]) -> Path:
         rows = np.array(
-            [[a, b, d << 7 | c >> 16, c >> 8 & 255, c & 255] for a, b, c, d in zip(x, y, t, p, strict=True)],
+            [[x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255] for x, y, t, p in events],
             np.uint8,
         )
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -226,10 +226,12 @@ def test_few_events_outside_are_left_out_counted_and_said(
 ) -> None:
     for split in ("train", "test"):
         for digit in range(10):
-            x = [digit] * 2000
+            columns = [digit] * 2000
             if split == "train" and digit in (3, 7):
-                x[5 : digit // 3 + 5] = [40] * (digit // 3)
-            write_nmnist(tmp_path / "nmnist" / split / str(digit) / "a.bin", x, [0] * 2000, range(2000), [1] * 2000)
+                columns[5 : digit // 3 + 5] = [40] * (digit // 3)
+            write_nmnist(
+                tmp_path / "nmnist" / split / str(digit) / "a.bin", [(x, 0, t, 1) for t, x in enumerate(columns)]
+            )
     data = Data(name="nmnist", root=str(tmp_path))
     expected = (
         "nmnist train: 3 events outside the camera's 34x34 pixels are left out, in 2 of 10 recordings; most, 2, in "

@@ -23,7 +23,7 @@ def in_time_order(rows: list[tuple[int, int, int, int]]) -> list[list[int]]:
 
 
 def test_nmnist(tmp_path: Path, write_nmnist: Write) -> None:
-    path = write_nmnist(tmp_path / "a.bin", [3, 33, 0], [4, 0, 33], [7, 100_000, 300_000], [0, 1, 1])
+    path = write_nmnist(tmp_path / "a.bin", [(3, 4, 7, 0), (33, 0, 100_000, 1), (0, 33, 300_000, 1)])
     events, sensor, _ = read_recording(str(path), (34, 34))
     assert columns(events) == [[3, 33, 0], [4, 0, 33], [7, 100_000, 300_000], [0, 1, 1]]
     assert sensor == (34, 34)
@@ -120,9 +120,9 @@ def test_damaged_recordings_are_named(tmp_path: Path, write_aedat2: Write, write
         (tmp_path / name).write_bytes(bytes_)
         assert expected in message(tmp_path / name)
 
-    outside = write_nmnist(tmp_path / "outside.bin", [34], [0], [1], [1])
+    outside = write_nmnist(tmp_path / "outside.bin", [(34, 0, 1, 1)])
     assert "1 of 1 events are outside the camera's 34x34 pixels" in message(outside, (34, 34))
-    unknown = write_nmnist(tmp_path / "unknown.bin", [30], [20], [1], [1])
+    unknown = write_nmnist(tmp_path / "unknown.bin", [(30, 20, 1, 1)])
     assert "data.sensor: [height, width] (this recording needs at least [21, 31])" in message(unknown, None)
 
     np.savez(tmp_path / "short.npz", x=np.zeros(2, int), y=np.zeros(2, int), t=np.zeros(2, int))

@@ -43,7 +43,7 @@ def rates_by_hand(network: SpikingNetwork) -> dict[str, Tensor]:
     for name, layer in network.spiking.items():
         layer.compiled = False
 
-        def hook(module: object, given: object, out: Tensor, name: str = name, pool: int = layer.pool) -> None:
+        def hook(module: object, given: object, out: Tensor, *, name: str = name, pool: int = layer.pool) -> None:
             mean = out.mean(0)
             rates[name] = F.avg_pool2d(mean, pool) if pool > 1 else mean
 

@@ -9,7 +9,7 @@ import pytest
 from tests.report.conftest import Finish
 from tnacli.errors import DataError, UsageError
 from tnacli.recipe.load import Loaded, load, plan
-from tnacli.report.cells import cell_of_folder, cells_of, is_run_folder, recipes_for
+from tnacli.report.cells import PaperPart, cell_of_folder, cells_of, is_run_folder, recipes_for
 from tnacli.report.published import kd_differences, table3
 from tnacli.report.table import rows_by_key
 from tnacli.report.tables import NAMES, accuracy_table, alpha_text, table3_report, twin_table
@@ -177,21 +177,24 @@ def test_a_run_folder_is_read_alone(out: Path, finish: Finish) -> None:
 
 
 def test_recipes_are_found_by_what_they_reproduce() -> None:
-    assert [one.recipe.name for one in recipes_for((), table=1)] == [
+    assert [one.recipe.name for one in recipes_for((), PaperPart(table=1))] == [
         "table1_cifar10", "table1_cifar100", "table1_fashion_mnist", "table1_cifar10dvs",
     ]  # fmt: skip
-    assert [one.recipe.name for one in recipes_for((), figure="3")] == ["fig3a_cifar100_kd_alpha", "fig3b_cifar100_kd"]
-    assert [one.recipe.name for one in recipes_for((), figure="3b")] == ["fig3b_cifar100_kd"]
+    assert [one.recipe.name for one in recipes_for((), PaperPart(figure="3"))] == [
+        "fig3a_cifar100_kd_alpha",
+        "fig3b_cifar100_kd",
+    ]
+    assert [one.recipe.name for one in recipes_for((), PaperPart(figure="3b"))] == ["fig3b_cifar100_kd"]
     with pytest.raises(
         UsageError, match=r"no shipped recipe reproduces figure 9 of the paper; --figure takes 2, 3a, 3b"
     ):
-        recipes_for((), figure="9")
+        recipes_for((), PaperPart(figure="9"))
     with pytest.raises(UsageError, match="does not say"):
-        recipes_for(("table1_cifar10",), table=2)
+        recipes_for(("table1_cifar10",), PaperPart(table=2))
 
 
 def test_table_2_has_the_papers_rows(out: Path) -> None:
-    cells = [cell for one in recipes_for((), table=2) for cell in cells_of(one, out)]
+    cells = [cell for one in recipes_for((), PaperPart(table=2)) for cell in cells_of(one, out)]
     rows = accuracy_table(cells, number=2).rows
     assert [row[1] for row in rows[:5]] == ["FP-SNN", "B-SNN", "T-SNN", "TNA FP-SNN", "TNA T-SNN"]
     assert len(rows) == 20
@@ -204,7 +207,9 @@ def test_table_3_sets_ours_beside_the_papers_own_rows(out: Path, finish: Finish)
     loaded = load("table2_cifar100", overrides=["seeds=[4]"])
     for run in plan(loaded):
         finish(run, 70.0)
-    cells = [cell for one in recipes_for((), table=2, overrides=["seeds=[4]"]) for cell in cells_of(one, out)]
+    cells = [
+        cell for one in recipes_for((), PaperPart(table=2), overrides=["seeds=[4]"]) for cell in cells_of(one, out)
+    ]
     table = table3_report(cells)
     keys = [column.key for column in table.columns]
     ours = [dict(zip(keys, row, strict=True)) for row in table.rows if row[keys.index("ours")] is not None]
@@ -220,7 +225,7 @@ def test_published_rows_say_where_they_are_from() -> None:
     assert all("not the paper's" not in row.source for row in rows)
     assert {row.ours for row in rows if row.method.startswith("TNA")} == {"tna", "tna_t_snn"}
     # Table 3's rows of the authors are those of Table 2, but for one.
-    accuracy = {(d.recipe.runs["tna"].data.name, name): value for d in recipes_for((), table=2)
+    accuracy = {(d.recipe.runs["tna"].data.name, name): value for d in recipes_for((), PaperPart(table=2))
                 for name, value in d.recipe.reproduces.accuracy.items()}  # fmt: skip
     differ = {
         (row.data, row.ours): row.accuracy for row in rows if row.ours and accuracy[row.data, row.ours] != row.accuracy
@@ -258,7 +263,7 @@ def test_alpha_as_the_paper_writes_it(alpha: float, text: str) -> None:
 
 
 def test_reading_changes_nothing(out: Path) -> None:
-    for one in recipes_for((), table=1):
+    for one in recipes_for((), PaperPart(table=1)):
         cells_of(one, out)
     assert not out.exists()
     assert RunFolder(out / "x").result is None

@@ -42,7 +42,7 @@ def reference(branches: list[Branch], layer: Layer) -> Tensor:
 
 
 def compare(
-    shape: tuple[int, ...], layer: Layer, norms: tuple[bool, ...], dtype: torch.dtype = FP32, seed: int = 0
+    shape: tuple[int, ...], layer: Layer, norms: tuple[bool, ...], dtype: torch.dtype = FP32, *, seed: int = 0
 ) -> None:
     """Spikes, gradients and running statistics of the operator and the reference, for branches of `shape` [rows, C, ...]."""
     torch.manual_seed(seed)

@@ -36,7 +36,7 @@ def region(current: Tensor, timesteps: int, neuron: Neuron) -> Tensor:
 
 def evaluated(current: Tensor, timesteps: int, neuron: Neuron) -> Tensor:
     ones = torch.ones(current.shape[2])
-    return scaled_lif(current, ones, torch.zeros_like(ones), neuron, timesteps)
+    return scaled_lif(current, ones, torch.zeros_like(ones), neuron=neuron, timesteps=timesteps)
 
 
 def evaluated_plainly(current: Tensor, timesteps: int, neuron: Neuron) -> Tensor:

@@ -22,7 +22,7 @@ from tnacli.recipe.objective_section import Solo, Twin
 from tnacli.recipe.schema import Settings
 from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network
 from tnacli.training.events import Compressed, EpochDone, Event
-from tnacli.training.fine_tune import compression_run
+from tnacli.training.fine_tune import compression_from_options, compression_run
 
 STEPS = 4  # an epoch
 FORWARD, BACKWARD = Gradual(over=2), Gradual(order="backward", over=2)
@@ -128,7 +128,7 @@ def test_a_partly_compressed_checkpoint_is_what_it_is(out: Path, tmp_path: Path)
     with pytest.raises(UsageError, match="full-precision weights: fc1"):
         export_checkpoint(path, tmp_path / "packed.safetensors")
     with pytest.raises(UsageError, match="has ternary weights already"):
-        compression_run(checkpoint, source=str(path))
+        compression_run(checkpoint, Ternary(start=0), source=str(path))
 
 
 def test_only_an_epoch_with_all_layers_compressed_can_be_the_best(out: Path) -> None:
@@ -166,7 +166,8 @@ def test_a_checkpoint_is_fine_tuned_each_way(
     options: dict[str, str], expected: Compression, trained_full: Outcome, out: Path
 ) -> None:
     checkpoint = load_checkpoint(trained_full.checkpoint)
-    run = compression_run(checkpoint, source="x", epochs=3, **options)  # type: ignore[arg-type]
+    compression = compression_from_options(**options)  # type: ignore[arg-type]
+    run = compression_run(checkpoint, compression, source="x", epochs=3)
     assert run.settings.compression == expected
     outcome = Experiment(out, initial={checkpoint.digest: checkpoint}).execute(run)
     assert outcome.result.compressed == expected.mode
@@ -183,15 +184,16 @@ def test_a_new_twin_is_matched_with_the_papers_alpha(data: str, alpha: float, tr
     def of(settings: Settings) -> Checkpoint:
         return replace(checkpoint, metadata=checkpoint.metadata.model_copy(update={"settings": settings}))
 
-    run = compression_run(of(other), source="x", twin=True)
+    run = compression_run(of(other), Ternary(start=0), source="x", twin=True)
     assert isinstance(run.settings.objective, Twin)
     assert run.settings.objective.alpha == alpha
     table = load(f"table1_{data}").recipe.runs["tna"].objective
     assert isinstance(table, Twin)
     assert table.alpha == alpha
     with pytest.raises(UsageError, match=r"no alpha for digits: .*--alpha"):
-        compression_run(of(settings), source="x", twin=True)
-    assert compression_run(of(settings), source="x", twin=True, alpha=0.25).settings.objective == Twin(alpha=0.25)
+        compression_run(of(settings), Ternary(start=0), source="x", twin=True)
+    matched = compression_run(of(settings), Ternary(start=0), source="x", twin=True, alpha=0.25)
+    assert matched.settings.objective == Twin(alpha=0.25)
 
 
 @pytest.mark.parametrize(
@@ -207,5 +209,6 @@ def test_a_new_twin_is_matched_with_the_papers_alpha(data: str, alpha: float, tr
 )
 def test_what_does_not_fit_is_refused(options: dict[str, str], message: str, trained_full: Outcome) -> None:
     checkpoint = load_checkpoint(trained_full.checkpoint)
+    epochs = options.pop("epochs", None)
     with pytest.raises(UsageError, match=message):
-        compression_run(checkpoint, source="x", **options)  # type: ignore[arg-type]
+        compression_run(checkpoint, compression_from_options(**options), source="x", epochs=epochs)  # type: ignore[arg-type]

@@ -245,7 +245,7 @@ def test_no_epochs_at_all_is_compression_alone(out: Path, trained_full: Outcome)
     from tnacli.training.fine_tune import compression_run
 
     checkpoint = load_checkpoint(trained_full.checkpoint)
-    run = compression_run(checkpoint, source="x", epochs=0, delta=0.05)
+    run = compression_run(checkpoint, Ternary(start=0, delta=0.05), source="x", epochs=0)
     outcome = Experiment(out, initial={checkpoint.digest: checkpoint}).execute(run)
     compressed = restore_network(load_checkpoint(outcome.checkpoint))
     latent = restore_network(checkpoint).hidden["fc1"].synapse.weight

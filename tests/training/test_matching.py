@@ -10,6 +10,7 @@ from tests.conftest import TINY
 from tests.training.test_loop import StopAfter, run_of, same, tensors
 from tnacli.errors import Stopped
 from tnacli.experiment import Experiment
+from tnacli.recipe.compression_section import Ternary
 from tnacli.recipe.objective_section import Twin
 from tnacli.training.checkpoint import load_checkpoint
 from tnacli.training.fine_tune import compression_run
@@ -39,7 +40,7 @@ def test_until_its_start_the_base_is_trained_as_if_alone(out: Path) -> None:
 
 def test_fine_tuning_matches_from_its_first_step_on(out: Path) -> None:
     checkpoint = load_checkpoint(Experiment(out).execute(run_of(READ)).checkpoint)
-    run = compression_run(checkpoint, source="x", epochs=1, delta=0.05)
+    run = compression_run(checkpoint, Ternary(start=0, delta=0.05), source="x", epochs=1)
     objective = run.settings.objective
     assert isinstance(objective, Twin)
     assert (objective.start, objective.ramp, objective.logits) == (0, 0, "per_timestep")

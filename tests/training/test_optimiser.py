@@ -198,7 +198,7 @@ def test_fine_tuning_begins_with_a_new_optimiser(out: Path) -> None:
     """Weights are handed on, Adam's moments are not: they belong to another run."""
     full = Experiment(out).execute(run_of(settings()))
     checkpoint = load_checkpoint(full.checkpoint)
-    tuned = compression_run(checkpoint, source="x", epochs=1, delta=0.05)
+    tuned = compression_run(checkpoint, Ternary(start=0, delta=0.05), source="x", epochs=1)
     with watched() as steps:
         Experiment(out, initial={checkpoint.digest: checkpoint}).execute(tuned)
     assert all(not state for state in steps[0].states)

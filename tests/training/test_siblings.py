@@ -103,7 +103,7 @@ def test_maps_between_features_are_in_the_checkpoint_and_nowhere_else(tmp_path: 
 def test_fine_tuning_goes_on_with_siblings_and_maps(tmp_path: Path) -> None:
     before = Experiment(tmp_path).execute(run_of(MIXED.model_copy(update={"compression": None})))
     checkpoint = load_checkpoint(before.checkpoint)
-    run = compression_run(checkpoint, source="x", epochs=1, delta=0.05, learning_rate=1e-30)
+    run = compression_run(checkpoint, Ternary(start=0, delta=0.05), source="x", epochs=1, learning_rate=1e-30)
     after = load_checkpoint(
         Experiment(tmp_path, initial={checkpoint.digest: checkpoint}).execute(run).checkpoint
     ).tensors
@@ -115,7 +115,7 @@ def test_fine_tuning_goes_on_with_siblings_and_maps(tmp_path: Path) -> None:
 
 def test_an_artificial_network_can_be_used_and_fine_tuned(ann: Outcome, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(ann.checkpoint)
-    run = compression_run(checkpoint, source="x", epochs=1, threshold="mean")
+    run = compression_run(checkpoint, Ternary(start=0, threshold="mean"), source="x", epochs=1)
     assert not run.settings.model.spiking
     tuned = Experiment(tmp_path, initial={checkpoint.digest: checkpoint}).execute(run)
     model = load_model(tuned.checkpoint)

@@ -39,7 +39,7 @@ def prices_asked_for(
     )
 
 
-def draw(plot: Path, activity: Activity, network: Network | PackedNetwork, batches: Batches, title: str) -> None:
+def draw(plot: Path, activity: Activity, *, network: Network | PackedNetwork, batches: Batches, title: str) -> None:
     from tnacli.evaluation.activity_plot import draw_activity
     from tnacli.evaluation.trace import threshold_of, trace
     from tnacli.storage import write_atomically

@@ -125,15 +125,19 @@ def evaluate(
     if ternary and not any(checkpoints):
         raise UsageError("a packed file is ternary or binary already; --ternary applies to checkpoints")
     load_torch()
+    from tnacli.evaluation.samples import Selection
+
+    selection = Selection(split, samples, data_root)
     records: list[Evaluate] = []
     for file, of_training in zip(files, checkpoints, strict=True):
         started = time.perf_counter()
         if of_training:
             measured = measure_checkpoint(
-                file, ternary, delta, split, samples, network, data_root, device, batch_size, trust_build
-            )
+                file, selection, ternary=ternary, delta=delta, name=network, device=device, batch_size=batch_size,
+                trusted=trust_build,
+            )  # fmt: skip
         else:
-            measured = measure_packed(output, file, ternary, delta, split, samples, data_root, batch_size)
+            measured = measure_packed(output, file, selection, ternary=ternary, delta=delta, batch_size=batch_size)
         activities = None
         if prices is not None:
             from tnacli.evaluation.activity import measure_activity
@@ -141,8 +145,9 @@ def evaluate(
             activities = measure_activity(measured.network, measured.batches.epoch(0), prices)
             if plot is not None:
                 title = f"{file.name}, {measured.about.data}"
-                draw(plot, activities, measured.network, measured.batches, title)
-        records.append(_record(measured, split, time.perf_counter() - started, min_accuracy, activities))
+                draw(plot, activities, network=measured.network, batches=measured.batches, title=title)
+        seconds = time.perf_counter() - started
+        records.append(_record(measured, split, seconds=seconds, min_accuracy=min_accuracy, activities=activities))
         if ternary and not measured.compressed:
             output.say(f"{file} has ternary weights already; --ternary changes nothing there")
         if as_json:
@@ -167,7 +172,7 @@ def evaluate(
 
 
 def _record(
-    measured: Measured, split: str, seconds: float, min_accuracy: float | None, activities: Activity | None
+    measured: Measured, split: str, *, seconds: float, min_accuracy: float | None, activities: Activity | None
 ) -> Evaluate:
     from tnacli.cli.documents.files import Evaluate
 

@@ -13,6 +13,7 @@ from tnacli.cli.documents.files import MeasuredFile
 if TYPE_CHECKING:
     from tnacli.data.batches import Batches
     from tnacli.evaluation.accuracy import Evaluation
+    from tnacli.evaluation.samples import Selection
     from tnacli.packed.document import Document
     from tnacli.packed.network import PackedNetwork
     from tnacli.recipe.data_section import Data
@@ -34,8 +35,8 @@ class Measured:
 
 
 def measure_checkpoint(
-    file: Path, ternary: bool, delta: float | None, split: str, samples: int | None, name: str, data_root: str | None,
-    device: str, batch_size: int, trusted: str | None,
+    file: Path, selection: Selection, *, ternary: bool, delta: float | None, name: str, device: str, batch_size: int,
+    trusted: str | None,
 ) -> Measured:  # fmt: skip
     """A network of a checkpoint on its data, with `ternary` compressed first if it is not. Raises UsageError for options that
     it has no use for, FileFormatError and DataError for a file or data that cannot be read."""
@@ -61,10 +62,8 @@ def measure_checkpoint(
         given = Ternary() if delta is None else Ternary(delta=delta)
         compress(restored, given, refuse_silent=True)
     target = resolve_device(device)
-    batches = checkpoint_batches(
-        checkpoint, split=split, samples=samples, data_root=data_root, batch_size=batch_size, device=target
-    )
-    same, note = same_data(checkpoint, batches, split=split, samples=samples, data_root=data_root)
+    batches = checkpoint_batches(checkpoint, selection, batch_size=batch_size, device=target)
+    same, note = same_data(checkpoint, batches, selection)
     metadata = checkpoint.metadata
     about = MeasuredFile(
         file=file, kind="checkpoint", network=name, weights=compression_mode(restored) or "fp32", data=metadata.data.name,
@@ -76,19 +75,12 @@ def measure_checkpoint(
 
 
 def measure_packed(
-    output: Output,
-    file: Path,
-    ternary: bool,
-    delta: float | None,
-    split: str,
-    samples: int | None,
-    data_root: str | None,
-    batch_size: int,
+    output: Output, file: Path, selection: Selection, *, ternary: bool, delta: float | None, batch_size: int
 ) -> Measured:
     """The same of a packed file; firing rates are those of the whole numbers that its engine counts."""
     from tnacli.errors import UsageError
     from tnacli.evaluation.accuracy import SpikeCounts, measure
-    from tnacli.evaluation.samples import evaluation_batches
+    from tnacli.evaluation.samples import TrainedOn, evaluation_batches
     from tnacli.packed.engine import PackedSNN
     from tnacli.packed.file import read_packed
 
@@ -99,11 +91,10 @@ def measure_packed(
         raise UsageError(f"{file} has binary weights; --ternary applies to full-precision or ternary ones")
     if delta is not None:
         raise UsageError(f"{file} has ternary weights already; --delta applies to full-precision checkpoints")
-    batches = evaluation_batches(
-        _data(file, about), about.timesteps, classes=about.labels,
-        channels=about.input.channels, mean=about.input.mean, std=about.input.std, split=split, samples=samples,
-        data_root=data_root, batch_size=batch_size,
-    )  # fmt: skip
+    trained_on = TrainedOn(
+        _data(file, about), about.timesteps, about.labels, about.input.channels, about.input.mean, about.input.std
+    )
+    batches = evaluation_batches(trained_on, selection, batch_size=batch_size)
     engine = PackedSNN(packed)
     for layer, reason in engine.fallbacks.items():
         output.say(f"{layer} runs in fp32: {reason}")

@@ -14,6 +14,7 @@ from tnacli.cli.console import Output
 
 if TYPE_CHECKING:
     from tnacli.cli.documents.lists import Report
+    from tnacli.report.cells import PaperPart
     from tnacli.report.contents import Group, Tables
 
 _SUFFIXES = {".md": "md", ".csv": "csv", ".tex": "latex", ".json": "json"}
@@ -98,7 +99,7 @@ def report(
       tna report claims_cifar10 --ledger docs/results
     """
     from tnacli.errors import UsageError
-    from tnacli.report.cells import is_failed_start
+    from tnacli.report.cells import PaperPart, is_failed_start
     from tnacli.report.check import check as checked
     from tnacli.report.contents import all_cells, tables_of
     from tnacli.report.table import FORMATS
@@ -119,8 +120,10 @@ def report(
         raise UsageError("no training began in any of these folders; `tna train` with the recipe begins it")
     if ledger is not None:
         out = _unpacked(context, ledger, out)
-    groups = _groups(recipes, table, figure, section, overlays or [], overrides or [], run or [], seed or [], out,
-                     data_root)  # fmt: skip
+    groups = _groups(
+        recipes, PaperPart(table, figure, section), overlays=overlays or [], overrides=overrides or [], runs=run or [],
+        seeds=seed or [], out=out, data_root=data_root,
+    )  # fmt: skip
     shown = tables_of(groups, figure)
     if save is not None:
         _save(save, groups, shown, figure)
@@ -148,19 +151,19 @@ def _unpacked(context: typer.Context, ledger: Path, out: Path) -> Path:
 
 
 def _groups(
-    references: Sequence[str], table: int | None, figure: str | None, section: str | None, overlays: Sequence[str],
-    overrides: Sequence[str], runs: Sequence[str], seeds: Sequence[int], out: Path, data_root: str | None,
+    references: Sequence[str], part: PaperPart, *, overlays: Sequence[str], overrides: Sequence[str], runs: Sequence[str],
+    seeds: Sequence[int], out: Path, data_root: str | None,
 ) -> list[Group]:  # fmt: skip
     from tnacli.cli.common import with_data
     from tnacli.errors import UsageError
-    from tnacli.report.cells import cell_of_folder, cells_of, is_run_folder, recipes_for
+    from tnacli.report.cells import PaperPart, cell_of_folder, cells_of, is_run_folder, recipes_for
     from tnacli.report.changed import compared
     from tnacli.report.contents import Group
     from tnacli.report.effects import effects_of
 
     folders = [Path(reference) for reference in references if is_run_folder(reference)]
     named = [reference for reference in references if not is_run_folder(reference)]
-    if folders and any((table, figure, section, overlays, overrides, runs, seeds)):
+    if folders and any((part != PaperPart(), overlays, overrides, runs, seeds)):
         raise UsageError(
             f"{folders[0]} is one run with settings of its own; options that choose runs belong to recipes"
         )
@@ -171,19 +174,11 @@ def _groups(
         groups.append(Group(f"{cell.recipe}: {cell.name}, seed {cell.seeds[0]}", "", [cell]))
     if folders and not named:
         return groups
-    numbers = [table]
-    if not named and table is None and figure is None and section is None:
-        numbers = [1, 2]
+    numbers = [1, 2] if not named and part == PaperPart() else [part.table]
     for number in numbers:
         # Table 3 is other people's; ours in it come from the runs of Table 2.
-        loaded = recipes_for(
-            named,
-            table=2 if number == 3 else number,
-            figure=figure,
-            section=section,
-            overlays=overlays,
-            overrides=overrides,
-        )
+        wanted = dataclasses.replace(part, table=2 if number == 3 else number)
+        loaded = recipes_for(named, wanted, overlays=overlays, overrides=overrides)
         for one in loaded:
             placed = {name: with_data(settings, data_root) for name, settings in one.recipe.runs.items()}
             one = dataclasses.replace(one, recipe=one.recipe.model_copy(update={"runs": placed}))

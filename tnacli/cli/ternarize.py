@@ -119,14 +119,15 @@ def ternarize(
     from tnacli.cli.running import Start, train_all
     from tnacli.snn.own import require_trust
     from tnacli.training.checkpoint import load_checkpoint
-    from tnacli.training.fine_tune import compression_run
+    from tnacli.training.fine_tune import compression_from_options, compression_run
 
     output = Output(as_json, quiet, verbose)
     loaded = load_checkpoint(checkpoint)
     model = require_trust(loaded.settings.model, trust_build, str(checkpoint))
+    compression = compression_from_options(mode, delta=delta, threshold=threshold, share=share, gradual=gradual)
     run = compression_run(
-        loaded, source=str(checkpoint), mode=mode, delta=delta, threshold=threshold, share=share, gradual=gradual,
-        epochs=epochs, twin=twin, alpha=alpha, learning_rate=learning_rate, seed=seed,
+        loaded, compression, source=str(checkpoint), epochs=epochs, twin=twin, alpha=alpha, learning_rate=learning_rate,
+        seed=seed,
     )  # fmt: skip
     run = dataclasses.replace(run, settings=run.settings.model_copy(update={"model": model}))
     runs = with_place([run], device=device, data_root=data_root)

@@ -27,7 +27,7 @@ FIRST_DVS_TEST = 900
 """CIFAR10-DVS numbers its recordings 0 to 999 in each class; those from here on are the test set."""
 
 
-def event_source(data: Data, place: Place, timesteps: int, cache: Path | None, on_progress: OnProgress) -> Source:
+def event_source(data: Data, place: Place, timesteps: int, *, cache: Path | None, on_progress: OnProgress) -> Source:
     """The recordings at `place` as uint8 frames [n, timesteps, 2, *size], made when asked for, and cached.
 
     N-MNIST and CIFAR10-DVS count as "official" if all their recordings are there, else as "folder", with a

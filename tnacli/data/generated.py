@@ -21,7 +21,7 @@ _COUNTS = 6.0  # expected events in the brightest block of a frame
 
 
 def generated(
-    name: str, size: tuple[int, int], timesteps: int, train_samples: int | None, test_samples: int | None
+    name: str, size: tuple[int, int], timesteps: int, *, train_samples: int | None, test_samples: int | None
 ) -> Source:
     """Samples in the shape of the known data set `name`, at `size`; event frames for event sets.
 

@@ -30,7 +30,7 @@ FASHION_CLASSES = (
 
 
 def image_folders(
-    name: str, place: Path, size: tuple[int, int] | None, cache: Path | None, on_progress: OnProgress
+    name: str, place: Path, size: tuple[int, int] | None, *, cache: Path | None, on_progress: OnProgress
 ) -> Source:
     """The images in `place`/{train,test}/<class>/, resized to `size`, decoded when asked for, and cached.
 
@@ -49,7 +49,7 @@ def image_folders(
     if name == "fashion_mnist":
         classes, listings = _official_order(found)
     if facts.channels is None:
-        channels, its_size = _survey(name, listings, size, cache, on_progress)
+        channels, its_size = _survey(name, listings, size, cache=cache, on_progress=on_progress)
     else:
         channels, its_size = facts.channels, facts.size or (1, 1)
     target = size or its_size
@@ -80,6 +80,7 @@ def _survey(
     name: str,
     listings: dict[str, Listing],
     size: tuple[int, int] | None,
+    *,
     cache: Path | None,
     on_progress: OnProgress,
 ) -> tuple[int, tuple[int, int]]:

@@ -95,7 +95,7 @@ def open_source(data: Data, timesteps: int, cache: Path | None, on_progress: OnP
     size = data.size or facts.size
     if data.format == "generated":
         assert size is not None  # the schema lets only known sets be generated
-        return generated(data.name, size, timesteps, data.train_samples, data.test_samples)
+        return generated(data.name, size, timesteps, train_samples=data.train_samples, test_samples=data.test_samples)
     if data.name == "digits":
         assert size is not None
         return images.digits(size)
@@ -104,11 +104,11 @@ def open_source(data: Data, timesteps: int, cache: Path | None, on_progress: OnP
     if place is None:
         raise missing(data.name, search)
     if facts.is_events:
-        return event_source(data, place, timesteps, cache, on_progress)
+        return event_source(data, place, timesteps, cache=cache, on_progress=on_progress)
     if place.layout == "torchvision":
         assert size is not None
         return images.official(data.name, place.path, size)
-    return image_folders(data.name, place.path, data.size, cache, on_progress)
+    return image_folders(data.name, place.path, data.size, cache=cache, on_progress=on_progress)
 
 
 def resolved(data: Data) -> Augmentation:

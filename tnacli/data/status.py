@@ -61,7 +61,7 @@ def status(name: str, root: str | None = None) -> Status:
         if place.layout == "torchvision":
             return replace(there, found="official", train=facts.train, test=facts.test)
         if facts.is_events:
-            source = event_source(Data(name=name, root=root), place, 1, None, no_progress)
+            source = event_source(Data(name=name, root=root), place, 1, cache=None, on_progress=no_progress)
             counts = {split: len(labels) for split, labels in source.labels.items()}
             return replace(there, found=source.origin, train=counts["train"], test=counts["test"])
         splits = class_folders(place.path, IMAGE_SUFFIXES).splits

@@ -88,12 +88,12 @@ def plan(network: PackedNetwork) -> Memory:
                 continue
             window = windows[current.name] = _window(current, network.weights[current.name], layer.pool)
             if isinstance(current.source, Input):  # frames of floats, whose sums are kept nowhere
-                blocks += _blocks(current.name, number, window, steps.input.frames, 0)
+                blocks += _blocks(current.name, number, window, words_per_value=steps.input.frames, sums=0)
             else:
                 sums = layer.pool * columns * words_per_value * LANES
-                blocks += _blocks(current.name, number, window, words_per_value, sums)
+                blocks += _blocks(current.name, number, window, words_per_value=words_per_value, sums=sums)
     windows["readout"] = Window(prod(steps.readout.source.out), 1, 1, 1, 1, 1, 1, 0)
-    blocks += _blocks("readout", len(steps.layers), windows["readout"], words_per_value, timesteps)
+    blocks += _blocks("readout", len(steps.layers), windows["readout"], words_per_value=words_per_value, sums=timesteps)
     at, words = _places(blocks)
     works = {name: Work(*(at[name, part] for part in ("window", "places", "list", "sums"))) for name in windows}
     outputs, currents = ({layer.name: at[layer.name, part] for layer in steps.layers} for part in ("output", "current"))
@@ -112,7 +112,7 @@ def _window(current: Current, weights: PackedWeights, pool: int) -> Window:
     return Window(inputs, height, width, kernel, spec.stride, rows, pitch, most)
 
 
-def _blocks(name: str, step: int, window: Window, words_per_value: int, sums: int) -> list[_Block]:
+def _blocks(name: str, step: int, window: Window, *, words_per_value: int, sums: int) -> list[_Block]:
     sizes = {
         "window": window.inputs * window.rows * window.stride * window.pitch * words_per_value,
         "places": window.kernel**2 + LANES - 1,

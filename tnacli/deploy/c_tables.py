@@ -72,11 +72,13 @@ def tables(network: PackedNetwork, prefix: str, whole: Integers | None = None) -
     rows = []
     for layer in steps.layers:
         own, shortcut, skip = layer.currents[0], layer.shortcut, "{0, -1, 0, 0}"
-        entry = _entry(found, own, network.weights[own.name], memory, whole)
+        entry = _entry(found, own, weights=network.weights[own.name], memory=memory, whole=whole)
         if shortcut is not None:
             pointer = "0"
             if shortcut.spec is not None:
-                convolution = _entry(found, shortcut, network.weights[shortcut.name], memory, whole)
+                convolution = _entry(
+                    found, shortcut, weights=network.weights[shortcut.name], memory=memory, whole=whole
+                )
                 found.lines.append(f"static const weights {_c_name(shortcut.name)} = {convolution};")
                 found.size_bytes += _WEIGHTS_BYTES
                 pointer = f"&{_c_name(shortcut.name)}"
@@ -111,7 +113,7 @@ def _c_name(name: str) -> str:
     return f"of_{name.replace('.', '_')}"
 
 
-def _entry(found: Tables, current: Current, weights: PackedWeights, memory: Memory, whole: Integers | None) -> str:
+def _entry(found: Tables, current: Current, *, weights: PackedWeights, memory: Memory, whole: Integers | None) -> str:
     """The struct of the weights of `current`, whose arrays are added to `found`."""
     spec, name, codes, row_bytes = weights.spec, _c_name(current.name), "0", 0
     source, counts_to = current.source, current.source.counts_to

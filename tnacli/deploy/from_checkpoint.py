@@ -12,7 +12,7 @@ from tnacli.data.batches import Batches
 from tnacli.data.samples import Dataset
 from tnacli.deploy.formats import FORMATS, WITHOUT, Deployed, Wishes, deploy
 from tnacli.evaluation.accuracy import measure
-from tnacli.evaluation.samples import evaluation_batches, same_samples
+from tnacli.evaluation.samples import WHOLE_TEST_SET, Selection, TrainedOn, evaluation_batches, same_samples
 from tnacli.packed.network import PackedNetwork
 from tnacli.packed.pack import exportable, pack_network, verify, write_verified
 from tnacli.packed.spec import InputSpec, Origin
@@ -128,7 +128,8 @@ def _prepare(
     if samples == 0:
         frames = [] if metadata.kind == "images" else [network.timesteps]
         return _Ready(network, packed, torch.empty(0, *frames, metadata.channels, *metadata.size))
-    batches = checkpoint_batches(checkpoint, dataset=dataset, data_root=data_root, samples=samples)
+    selection = Selection("test", samples, data_root)
+    batches = checkpoint_batches(checkpoint, selection, dataset=dataset)
     inputs: list[torch.Tensor] = []
     logits: list[torch.Tensor] = []
 
@@ -140,7 +141,7 @@ def _prepare(
     network.eval()
     with torch.no_grad():
         accuracy = measure(predict, batches.epoch(0)).accuracy
-    if samples is None and (dataset is not None or same_data(checkpoint, batches, data_root=data_root)[0]):
+    if samples is None and (dataset is not None or same_data(checkpoint, batches, selection)[0]):
         # The accuracy that a file states is that of all test samples of the run, or none.
         origin = packed.about.origin.model_copy(update={"accuracy": accuracy})
         packed = dataclasses.replace(packed, about=packed.about.model_copy(update={"origin": origin}))
@@ -178,35 +179,25 @@ def _packed(checkpoint: Checkpoint, network: SpikingNetwork, encoding: str, sour
 
 def checkpoint_batches(
     checkpoint: Checkpoint,
+    selection: Selection = WHOLE_TEST_SET,
     *,
-    split: str = "test",
-    samples: int | None = None,
-    data_root: str | None = None,
     dataset: Dataset | None = None,
     batch_size: int = 64,
     device: torch.device | str = "cpu",
 ) -> Batches:
     """`evaluation_batches` of the data that a checkpoint was trained on."""
     metadata, settings = checkpoint.metadata, checkpoint.settings
-    return evaluation_batches(
-        settings.data, settings.model.timesteps, classes=metadata.classes, channels=metadata.channels,
-        mean=metadata.mean, std=metadata.std, split=split, samples=samples, data_root=data_root, dataset=dataset,
-        batch_size=batch_size, device=device,
-    )  # fmt: skip
+    trained_on = TrainedOn(
+        settings.data, settings.model.timesteps, metadata.classes, metadata.channels, metadata.mean, metadata.std
+    )
+    return evaluation_batches(trained_on, selection, dataset=dataset, batch_size=batch_size, device=device)
 
 
-def same_data(
-    checkpoint: Checkpoint,
-    seen: Batches,
-    *,
-    split: str = "test",
-    samples: int | None = None,
-    data_root: str | None = None,
-) -> tuple[bool | None, str]:
-    """`same_samples` of batches that `checkpoint_batches` has given with the same arguments."""
-    data = checkpoint.settings.data
-    if data_root is not None:
-        data = data.model_copy(update={"root": data_root})
+def same_data(checkpoint: Checkpoint, seen: Batches, selection: Selection = WHOLE_TEST_SET) -> tuple[bool | None, str]:
+    """`same_samples` of batches that `checkpoint_batches` has given for the same selection."""
+    data, split = checkpoint.settings.data, selection.split
+    if selection.data_root is not None:
+        data = data.model_copy(update={"root": selection.data_root})
     # Without a limit a split is whole, but for the training samples among which those held out are then counted.
-    whole = samples is None and not (split == "train" and data.validation_samples)
+    whole = selection.samples is None and not (split == "train" and data.validation_samples)
     return same_samples(checkpoint.metadata.data, data, seen.samples, split if whole else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -17,45 +18,62 @@ from tnacli.errors import DataError
 from tnacli.recipe.data_section import Data
 
 
+@dataclass(frozen=True)
+class TrainedOn:
+    """What a network was trained on: the data, frames a recording, classes in the order of its logits, channels, and the
+    statistics that pixels were normalised with."""
+
+    data: Data
+    timesteps: int
+    classes: Sequence[str]
+    channels: int
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The samples to evaluate on: all of `split`, or so many, balanced over classes; `data_root` says where the data lies now."""
+
+    split: str = "test"
+    samples: int | None = None
+    data_root: str | None = None
+
+
+WHOLE_TEST_SET = Selection()
+
+
 def evaluation_batches(
-    data: Data,
-    timesteps: int,
+    trained_on: TrainedOn,
+    selection: Selection,
     *,
-    classes: Sequence[str],
-    channels: int,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    split: str = "test",
-    samples: int | None = None,
-    data_root: str | None = None,
     dataset: Dataset | None = None,
     batch_size: int = 64,
     device: torch.device | str = "cpu",
 ) -> Batches:
-    """The samples of `split`, unaugmented, normalised by the statistics that the network was trained with.
+    """The selected samples, unaugmented, normalised by the statistics that the network was trained with.
 
-    `data` and `timesteps` are what it was trained on; `data_root` says where the data lies now, `samples` asks for fewer,
-    balanced over classes. `dataset` saves loading it. Raises DataError if it is missing, has other classes or channels, or
-    fewer samples than asked for.
+    `dataset` saves loading it. Raises DataError if it is missing, has other classes or channels, or fewer samples than asked
+    for.
     """
+    data, split, samples = trained_on.data, selection.split, selection.samples
     if dataset is None:
         update: dict[str, object] = {}
-        if data_root is not None and data.name != "digits":
-            update["root"] = data_root
+        if selection.data_root is not None and data.name != "digits":
+            update["root"] = selection.data_root
         if samples is not None and split == "test":
             _require(samples, data.test_samples, split)
             update["test_samples"] = samples  # no others are read
-        dataset = load(data.model_copy(update=update), timesteps, splits=(split,))
+        dataset = load(data.model_copy(update=update), trained_on.timesteps, splits=(split,))
     chosen = getattr(dataset, split)
     if chosen is None:
         raise DataError("no validation samples were held out when this was trained; use --split test or train")
-    require_fitting(dataset, classes, channels)
+    require_fitting(dataset, trained_on.classes, trained_on.channels)
     if samples is not None and samples != len(chosen):
         _require(samples, len(chosen), split)
         chosen = chosen.take(balanced(chosen.labels, samples, data.name, split))
-    fitting = dataclasses.replace(
-        dataset, mean=None if mean is None else tuple(mean), std=None if std is None else tuple(std)
-    )
+    mean, std = (None if values is None else tuple(values) for values in (trained_on.mean, trained_on.std))
+    fitting = dataclasses.replace(dataset, mean=mean, std=std)
     return Batches(chosen, fitting, batch_size, device, training=False)
 
 

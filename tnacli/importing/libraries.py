@@ -126,7 +126,9 @@ THEIRS: dict[tuple[str, str], Callable[[Any], Part]] = {
     ("IAFSqueeze", "sinabs"): _sinabs,
     ("ExpLeak", "sinabs"): _sinabs,
     ("ExpLeakSqueeze", "sinabs"): _sinabs,
-    ("SumPool2d", "sinabs"): lambda module: pool(module.kernel_size, module.stride, 0, module.ceil_mode, summed=True),
+    ("SumPool2d", "sinabs"): lambda module: pool(
+        module.kernel_size, stride=module.stride, padding=0, ceil_mode=module.ceil_mode, summed=True
+    ),
     ("LIFCell", "norse"): _norse,
     ("LIFBoxCell", "norse"): _norse,
     ("LIBoxCell", "norse"): _norse_leaky,

@@ -65,7 +65,7 @@ def _norm(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Affine:
 def _avg_pool(module: nn.AvgPool2d) -> Pool:
     if module.divisor_override is not None:
         raise NetworkError("average pooling with another divisor")
-    return pool(module.kernel_size, module.stride, module.padding, module.ceil_mode)
+    return pool(module.kernel_size, stride=module.stride, padding=module.padding, ceil_mode=module.ceil_mode)
 
 
 def _ours(module: LIF) -> Neurons:

@@ -71,10 +71,10 @@ class Same:
 Part = Weighted | Affine | Neurons | Leaky | Pool | LeakyReadout | Same
 
 
-def pool(size: Any, stride: Any, padding: Any, ceil: bool, summed: bool = False) -> Pool:
+def pool(size: Any, *, stride: Any, padding: Any, ceil_mode: bool, summed: bool = False) -> Pool:
     """Pooling with these settings, each a number or a pair. Raises NetworkError if a packed file has none such."""
     (size, also), stride, padding = _pair(size), _pair(size if stride in (None, ()) else stride), _pair(padding)
-    if size != also or stride != (size, size) or padding != (0, 0) or ceil or size not in (1, 2, 4, 8):
+    if size != also or stride != (size, size) or padding != (0, 0) or ceil_mode or size not in (1, 2, 4, 8):
         raise NetworkError(
             f"pooling of {size}x{also} with stride {stride[0]}; packed files have squares of 2, 4 or 8 side by side, unpadded"
         )

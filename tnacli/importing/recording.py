@@ -157,9 +157,9 @@ class Recorder(TorchFunctionMode):
         else:
             kept = [results[part.output if isinstance(part, Leaky) and len(results) > 1 else 0]]
         for tensor in kept:
-            self._keep(tensor, self._counted(part, source, where, given, tensor))
+            self._keep(tensor, self._counted(part, source, where, given=given, out=tensor))
 
-    def _counted(self, part: Part, source: Value, where: str, given: Tensor, out: Tensor) -> Value:
+    def _counted(self, part: Part, source: Value, where: str, *, given: Tensor, out: Tensor) -> Value:
         if isinstance(part, Same):
             return source
         if isinstance(part, LeakyReadout):
@@ -196,11 +196,11 @@ class Recorder(TorchFunctionMode):
         results = [one for one in pytree.tree_leaves(out) if isinstance(one, Tensor)]
         if not sources or not results or name in _ASKS:
             return
-        value = self._between(name, args, kwargs, given, sources)
+        value = self._between(name, args, kwargs, given=given, sources=sources)
         for tensor in results:
             self._keep(tensor, value)
 
-    def _between(self, name: str, args: Any, kwargs: Any, given: list[Tensor], sources: list[Value]) -> Value:
+    def _between(self, name: str, args: Any, kwargs: Any, *, given: list[Tensor], sources: list[Value]) -> Value:
         if name in _REARRANGES:
             return self._only(sources, name)
         if name in _ADDS:
@@ -213,7 +213,7 @@ class Recorder(TorchFunctionMode):
         if name in ("sum", "mean"):
             return self._reduced(name, args, kwargs, sources[0])
         if name == "avg_pool2d":
-            made = self._pooling(lambda: pool(*_bound(args, kwargs)))
+            made = self._pooling(lambda: pool(**_bound(args, kwargs)))
             return self._value(made, (sources[0],), _halved(sources[0], made), self._here())
         if name == "adaptive_avg_pool2d":
             made = self._pooling(lambda: whole(kwargs.get("output_size", args[-1])))
@@ -261,11 +261,14 @@ class Recorder(TorchFunctionMode):
         return self._path[-1] if self._path else "the code around the module"
 
 
-def _bound(args: Any, kwargs: Any) -> tuple[Any, Any, Any, bool]:
-    """Size, stride, padding and ceil_mode as avg_pool2d is given them."""
+def _bound(args: Any, kwargs: Any) -> dict[str, Any]:
+    """Size, stride, padding and ceil_mode as avg_pool2d is given them, for `pool`."""
     names = ("input", "kernel_size", "stride", "padding", "ceil_mode")
     found = dict(zip(names, args, strict=False)) | kwargs
-    return found["kernel_size"], found.get("stride"), found.get("padding", 0), found.get("ceil_mode", False)
+    return {
+        "size": found["kernel_size"], "stride": found.get("stride"), "padding": found.get("padding", 0),
+        "ceil_mode": found.get("ceil_mode", False),
+    }  # fmt: skip
 
 
 def _halved(source: Value, made: Pool) -> tuple[int, ...]:

@@ -11,6 +11,8 @@ from pathlib import Path
 from tnacli.errors import RecipeError
 from tnacli.recipe.yaml_strict import read_yaml
 
+_LISTED = "`tna recipes` lists all"
+
 
 @dataclass(frozen=True)
 class RecipeEntry:
@@ -43,20 +45,20 @@ def find_recipe(reference: str | Path) -> Path:
 
     Raises RecipeError, with the closest names and the places that were searched, if there is none.
     """
-    return _find(Path(reference), str(reference), "recipe", shipped_folder(), "`tna recipes` lists all")
+    return _find(Path(reference), str(reference), what="recipe", folder=shipped_folder(), advice=_LISTED)
 
 
 def find_overlay(reference: str | Path) -> Path:
     """The same for an overlay, as given to `--with`; shipped ones are in the folder `overlays`."""
     folder = shipped_folder() / "overlays"
     return _find(
-        Path(reference), str(reference), "overlay", folder, "`tna recipes` lists all; or give the path of a file"
+        Path(reference), str(reference), what="overlay", folder=folder, advice=f"{_LISTED}; or give the path of a file"
     )
 
 
 def find_extended(reference: str, by: Path) -> Path:
     """The recipe that the file `by` extends: a path seen from its folder, or the name of a shipped one."""
-    return _find(by.parent / reference, reference, "recipe", shipped_folder(), "`tna recipes` lists all")
+    return _find(by.parent / reference, reference, what="recipe", folder=shipped_folder(), advice=_LISTED)
 
 
 def shown(path: Path) -> str:
@@ -65,7 +67,7 @@ def shown(path: Path) -> str:
     return os.path.relpath(absolute, here) if absolute.startswith(here.rstrip(os.sep) + os.sep) else str(path)
 
 
-def _find(path: Path, reference: str, what: str, folder: Path, advice: str) -> Path:
+def _find(path: Path, reference: str, *, what: str, folder: Path, advice: str) -> Path:
     if os.path.exists(path) and not os.path.isdir(path):  # a pipe, `<(...)` of a shell, will do
         _refuse_network(path, what)
         return path

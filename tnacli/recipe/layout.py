@@ -187,13 +187,13 @@ def _layers(part: Part, before: Sequence[LayerShape], shape: tuple[int, ...], co
         yield LayerShape(f"fc{number}", "fc", (count, prod(shape)), (count,))
         return
     if part.kind == "conv":
-        yield _conv(number, shape, count, part.kernel, part.stride)
+        yield _conv(number, shape, count, kernel=part.kernel, stride=part.stride)
         return
     source = before[-1].name
     for block in range(part.blocks):
         stride = part.stride if block == 0 else 1
-        first = _conv(number, shape, count, part.kernel, stride)
-        second = _conv(number + 1, first.out, count, part.kernel)
+        first = _conv(number, shape, count, kernel=part.kernel, stride=stride)
+        second = _conv(number + 1, first.out, count, kernel=part.kernel)
         shortcut = Shortcut(source)
         if shape != second.out:
             shortcut = Shortcut(source, (count, shape[0], 1, 1), stride)
@@ -202,7 +202,7 @@ def _layers(part: Part, before: Sequence[LayerShape], shape: tuple[int, ...], co
         number, shape, source = number + 2, second.out, second.name
 
 
-def _conv(number: int, shape: tuple[int, ...], count: int, kernel: int, stride: int = 1) -> LayerShape:
+def _conv(number: int, shape: tuple[int, ...], count: int, *, kernel: int, stride: int = 1) -> LayerShape:
     weight, out = (count, shape[0], kernel, kernel), (count, *strided(shape[1:], stride))
     return LayerShape(f"conv{number}", "conv", weight, out, stride=stride)
 

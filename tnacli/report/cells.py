@@ -12,6 +12,7 @@ from tnacli.recipe.find import find_recipe, list_recipes, shipped_folder
 from tnacli.recipe.identity import Run
 from tnacli.recipe.load import Loaded, load, plan
 from tnacli.recipe.objective_section import Distill, Solo, Twin
+from tnacli.recipe.reproduces_section import Reproduces
 from tnacli.recipe.schema import Settings
 from tnacli.report.alike import disagreement
 from tnacli.report.marks import marks
@@ -176,18 +177,41 @@ def cell_of_folder(path: Path) -> Cell:
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class PaperPart:
+    """A table, a figure ("3" is 3a and 3b) or a section of the paper; all of it where nothing is said."""
+
+    table: int | None = None
+    figure: str | None = None
+    section: str | None = None
+
+    def __str__(self) -> str:
+        return (
+            f"Table {self.table}"
+            if self.table
+            else f"Figure {self.figure}"
+            if self.figure
+            else f"section {self.section}"
+        )
+
+    def is_reproduced_by(self, reproduces: Reproduces) -> bool:
+        return (
+            (self.table is None or self.table in reproduces.tables)
+            and (self.figure is None or any(f == self.figure or f[:-1] == self.figure for f in reproduces.figures))
+            and (self.section is None or self.section in reproduces.sections)
+        )
+
+
 def recipes_for(
     references: Sequence[str],
+    part: PaperPart,
     *,
-    table: int | None = None,
-    figure: str | None = None,
-    section: str | None = None,
     overlays: Sequence[str] = (),
     overrides: Sequence[str] = (),
 ) -> tuple[Loaded, ...]:
-    """The recipes that answer to a table, figure or section of the paper, from `references` or all that are shipped.
+    """The recipes that answer to a part of the paper, from `references` or all that are shipped.
 
-    Figure "3" stands for "3a" and "3b". Raises UsageError where none answers, or one that was named does not.
+    Raises UsageError where none answers, or one that was named does not.
     """
     chosen = [find_recipe(reference) for reference in references] or [entry.path for entry in list_recipes()]
     loaded, plain = [], []
@@ -195,34 +219,24 @@ def recipes_for(
         # Which table it answers to is known without overrides, and only those that do must be able to take them.
         one = load(path)
         plain.append(one.recipe.reproduces)
-        if _answers(one, table, figure, section):
+        if part.is_reproduced_by(one.recipe.reproduces):
             loaded.append(load(path, overlays=overlays, overrides=overrides) if overlays or overrides else one)
         elif references:
-            what = f"Table {table}" if table else f"Figure {figure}" if figure else f"section {section}"
-            raise UsageError(f"{one.recipe.name} does not say that it reproduces {what}; leave one of the two out, or add it "
+            raise UsageError(f"{one.recipe.name} does not say that it reproduces {part}; leave one of the two out, or add it "
                              f"to `reproduces` of the recipe")  # fmt: skip
     if not loaded:
         asked, known = (
-            ("--table", sorted({str(n) for r in plain for n in r.tables})) if table
-            else ("--figure", sorted({f for r in plain for f in r.figures})) if figure is not None
+            ("--table", sorted({str(n) for r in plain for n in r.tables})) if part.table
+            else ("--figure", sorted({f for r in plain for f in r.figures})) if part.figure is not None
             else ("--section", sorted({s for r in plain for s in r.sections}))
         )  # fmt: skip
-        number = table or figure or section
+        number = part.table or part.figure or part.section
         raise UsageError(f"no shipped recipe reproduces {asked.removeprefix('--')} {number} of the paper; {asked} takes "
                          f"{', '.join(known)}")  # fmt: skip
     order = {name: number for number, name in enumerate(DATA_ORDER)}
     if not references:
         loaded.sort(key=lambda one: order.get(next(iter(one.recipe.runs.values())).data.name, len(order)))
     return tuple(loaded)
-
-
-def _answers(loaded: Loaded, table: int | None, figure: str | None, section: str | None) -> bool:
-    reproduces = loaded.recipe.reproduces
-    return (
-        (table is None or table in reproduces.tables)
-        and (figure is None or any(f == figure or f[:-1] == figure for f in reproduces.figures))
-        and (section is None or section in reproduces.sections)
-    )
 
 
 def method(settings: Settings) -> str:

@@ -81,7 +81,7 @@ def _draw(panels: Sequence[tuple[str, str, Sequence[Curve]]], format: str, title
         axes = figure.subplots(rows, columns, squeeze=False).flatten()
         handles: dict[str, Any] = {}
         for axis, (name, key, found) in zip(axes, panels, strict=False):
-            _panel(axis, name, key, found, handles)
+            _panel(axis, name, key, found, handles=handles)
         for axis in axes[len(panels) :]:
             axis.axis("off")
         if heading:
@@ -105,7 +105,7 @@ def _marks(panels: Sequence[tuple[str, str, Sequence[Curve]]]) -> str:
     return "; ".join([*marks, *(["some runs are unfinished"] if unfinished else [])])
 
 
-def _panel(axis: Any, name: str, key: str, found: Sequence[Curve], handles: dict[str, Any]) -> None:
+def _panel(axis: Any, name: str, key: str, found: Sequence[Curve], *, handles: dict[str, Any]) -> None:
     axis.set_title(name, loc="left", fontsize=9)
     axis.set_xlabel("epoch")
     axis.xaxis.get_major_locator().set_params(integer=True)

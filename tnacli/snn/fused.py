@@ -69,13 +69,13 @@ def lif_pool(current: Tensor, constants: Constants, samples: int) -> Tensor:
     return spikes
 
 
-def scaled_lif(current: Tensor, scale: Tensor, shift: Tensor, neuron: Neuron, timesteps: int) -> Tensor:
+def scaled_lif(current: Tensor, scale: Tensor, shift: Tensor, *, neuron: Neuron, timesteps: int) -> Tensor:
     """Spikes [T, N, ...] of `current * scale + shift`, `current` [T or 1, N, C, ...], without a gradient."""
     x = _by_rows(current.flatten(0, 1))
     constants = Constants(neuron, timesteps, 1, 0.0)
     samples = current.shape[1]
     facts, spikes = _facts(x, constants, samples), _empty_spikes(x, constants, samples)
-    _forward(facts, x, scale.contiguous(), shift.contiguous(), spikes, None)
+    _forward(facts, x, scale=scale.contiguous(), shift=shift.contiguous(), spikes=spikes, codes=None)
     return spikes
 
 
@@ -86,7 +86,7 @@ class _LIFPool(torch.autograd.Function):
         facts, spikes = _facts(x, constants, samples), _empty_spikes(x, constants, samples)
         codes = _empty_codes(facts) if ctx.needs_input_grad[0] else None
         scale, shift = torch.ones(facts.C), torch.zeros(facts.C)
-        _forward(facts, x, scale, shift, spikes, codes)
+        _forward(facts, x, scale=scale, shift=shift, spikes=spikes, codes=codes)
         ctx.facts, ctx.shape, ctx.dtype = facts, x.shape, x.dtype
         ctx.save_for_backward(codes)
         return spikes
@@ -116,7 +116,7 @@ class _NormLIFPool(torch.autograd.Function):
         facts = _facts(x, constants, samples)
         spikes = _empty_spikes(x, constants, samples)
         codes = _empty_codes(facts) if any(ctx.needs_input_grad) else None
-        _forward(facts, x, scale, shift, spikes, codes)
+        _forward(facts, x, scale=scale, shift=shift, spikes=spikes, codes=codes)
         mean, var = mean64.float(), var64.float()
         ctx.facts, ctx.spent = facts, False
         ctx.save_for_backward(x, codes, mean, invstd64.float(), scale)
@@ -142,7 +142,9 @@ class _NormLIFPool(torch.autograd.Function):
         return grad, product.float(), total.float(), None, None
 
 
-def _forward(facts: LayerFacts, x: Tensor, scale: Tensor, shift: Tensor, spikes: Tensor, codes: Tensor | None) -> None:
+def _forward(
+    facts: LayerFacts, x: Tensor, *, scale: Tensor, shift: Tensor, spikes: Tensor, codes: Tensor | None
+) -> None:
     check(
         _library().lif_forward(
             ctypes.byref(facts), address(x), address(scale), address(shift), address(spikes), address(codes),

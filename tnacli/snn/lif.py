@@ -132,9 +132,9 @@ class LIF(nn.Module):
         if scale is not None and shift is not None:
             if not torch.is_grad_enabled():
                 if why_not(current, self.neuron) is None:
-                    return scaled_lif(current, scale, shift, self.neuron, self.timesteps)
+                    return scaled_lif(current, scale, shift, neuron=self.neuron, timesteps=self.timesteps)
                 if triton_lif.why_not(current, Layer(self.neuron, self.timesteps, current.shape[1])) is None:
-                    return triton_lif.scaled_lif(current, scale, shift, self.neuron, self.timesteps)
+                    return triton_lif.scaled_lif(current, scale, shift, neuron=self.neuron, timesteps=self.timesteps)
             places = (-1,) + (1,) * (current.dim() - 3)
             current = current * scale.view(places) + shift.view(places)
         run = lif_fused if self.neuron.detach_reset else lif_reference

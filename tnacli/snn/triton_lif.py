@@ -88,7 +88,7 @@ def lif_pool(branches: Sequence[Branch], layer: Layer) -> Tensor:
     return spikes.view(layer.timesteps, layer.samples, *spikes.shape[1:])
 
 
-def scaled_lif(current: Tensor, scale: Tensor, shift: Tensor, neuron: Neuron, timesteps: int) -> Tensor:
+def scaled_lif(current: Tensor, scale: Tensor, shift: Tensor, *, neuron: Neuron, timesteps: int) -> Tensor:
     """Spikes [T, N, ...] of `current * scale + shift`, `current` [T or 1, N, C, ...], without a gradient."""
     from tnacli.snn.triton_kernels import lif_forward
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 
@@ -12,17 +13,27 @@ from tnacli.errors import RecipeError
 from tnacli.objectives.objective import Objective
 from tnacli.recipe import costs
 from tnacli.recipe.schema import Settings
-from tnacli.runs.metadata import Kernels
+from tnacli.runs.metadata import Kernels, Precision
 from tnacli.snn.lif import LIF
 from tnacli.snn.native import native
 from tnacli.snn.network import SpikingLayer, SpikingNetwork
 from tnacli.snn.regions import Regions, why_not_here
 from tnacli.snn.triton_lif import why_not_here as why_no_operator
 from tnacli.training.device import keep_freed_memory, return_freed_memory
+from tnacli.training.distributed import Ranks
 
 # Multiply-accumulates of a step's forward pass below which threads wait for each other longer than they work: a step of a
 # few milliseconds. The quickstart has 22 million, CIFARNet at a quarter of its width and batch 64 has 25,000 million.
 _ONE_THREAD_BELOW = 200e6
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What the steps of a run are carried out by: a device, its arithmetic, and the processes that share the work."""
+
+    device: torch.device
+    precision: Precision
+    ranks: Ranks
 
 
 def prepare(objective: Objective, settings: Settings) -> None:
@@ -97,6 +108,7 @@ def compile_regions(
     settings: Settings,
     device: torch.device,
     batches: Batches,
+    *,
     tell: Callable[[str], None] = lambda message: None,
 ) -> tuple[Regions | None, str | None]:
     """Have layers pass through compiled regions if `runtime.compile` is on: what they pass through, and what is to be said.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pydantic import ValidationError
 
@@ -21,22 +22,40 @@ COMPRESSION_POINT = 0.6
 """Where the paper compresses: epoch 150 of 250."""
 
 
-def compression_run(
-    checkpoint: Checkpoint,
-    *,
-    source: str,
+def compression_from_options(
     mode: str = "ternary",
+    *,
     delta: float | None = None,
     threshold: str | None = None,
     share: float | None = None,
     gradual: str | None = None,
+) -> Ternary | Binary:
+    """Compression at once, `gradual` in an order or of all layers together. Raises UsageError for what does not go together."""
+    if mode not in ("ternary", "binary"):
+        raise UsageError(f"--mode is ternary or binary, not {mode!r}")
+    asked = {"delta": delta, "threshold": threshold, "share": share}
+    given: dict[str, object] = {name: value for name, value in asked.items() if value is not None}
+    if mode == "binary" and given:
+        raise UsageError(f"--{next(iter(given))} applies to ternary weights; binary ones are the sign")
+    kind = Ternary if mode == "ternary" else Binary
+    with _refused():
+        if gradual is not None:
+            given["gradual"] = Gradual.model_validate({"order": gradual})
+        return kind.model_validate({**given, "start": 0})
+
+
+def compression_run(
+    checkpoint: Checkpoint,
+    compression: Ternary | Binary,
+    *,
+    source: str,
     epochs: int | None = None,
     twin: bool | None = None,
     alpha: float | None = None,
     learning_rate: float | None = None,
     seed: int | None = None,
 ) -> Run:
-    """The run that starts from the weights of `checkpoint`, compresses its base at once and trains `epochs` more.
+    """The run that starts from the weights of `checkpoint`, compresses its base as `compression` says and trains `epochs` more.
 
     Left out, `epochs` and `learning_rate` replay the paper's phase after compression: two epochs for every three before,
     the rate as the checkpoint's own schedule has it at 60 % of its epochs, falling as often as it would have. A twin keeps
@@ -48,18 +67,8 @@ def compression_run(
     if metadata.compressed or metadata.state.partly:
         assert before.compression is not None
         raise UsageError(f"{source} has {before.compression.mode} weights already; give a full-precision checkpoint")
-    if mode not in ("ternary", "binary"):
-        raise UsageError(f"--mode is ternary or binary, not {mode!r}")
-    asked = {"delta": delta, "threshold": threshold, "share": share}
-    given: dict[str, object] = {name: value for name, value in asked.items() if value is not None}
-    if mode == "binary" and given:
-        raise UsageError(f"--{next(iter(given))} applies to ternary weights; binary ones are the sign")
     trained = before.train.epochs
-    try:
-        if gradual is not None:
-            given["gradual"] = Gradual.model_validate({"order": gradual})
-        kind = Ternary if mode == "ternary" else Binary
-        compression = kind.model_validate({**given, "start": 0})
+    with _refused():
         train = _schedule(before.train, round(trained * 2 / 3) if epochs is None else epochs, learning_rate)
         settings = Settings(
             data=before.data,
@@ -69,12 +78,16 @@ def compression_run(
             train=train,
             runtime=before.runtime,
         )
+    name, seed = f"{metadata.run}-{compression.mode}", metadata.seed if seed is None else seed
+    return Run(metadata.recipe, name, seed, settings, metadata.altered, initial=checkpoint.digest)
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    try:
+        yield
     except ValidationError as error:
         raise UsageError(f"this does not make a run: {'; '.join(_reasons(error))}") from None
-    return Run(
-        metadata.recipe, f"{metadata.run}-{mode}", metadata.seed if seed is None else seed, settings, metadata.altered,
-        initial=checkpoint.digest,
-    )  # fmt: skip
 
 
 def _reasons(error: ValidationError) -> Iterator[str]:

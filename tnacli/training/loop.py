@@ -28,15 +28,16 @@ from tnacli.quant.weights import (
     weight_shares,
 )
 from tnacli.recipe.model_section import Model
-from tnacli.runs.metadata import BegunRun, CheckpointMetadata, Precision, TrainingState
+from tnacli.runs.metadata import BegunRun, CheckpointMetadata, TrainingState
 from tnacli.seeds import derive
 from tnacli.snn.network import Network, SpikingLayer
 from tnacli.training.batch_norm import synchronise_batch_norm
 from tnacli.training.checkpoint import Checkpoint
 from tnacli.training.dead_layers import dead_layers, in_words
 from tnacli.training.device import peak_memory_mb
-from tnacli.training.distributed import Ranks, dropout_by_sample, lost_processes_explained, wrapped
+from tnacli.training.distributed import dropout_by_sample, lost_processes_explained, wrapped
 from tnacli.training.events import Compressed, EpochDone, Event, Finished, Progress, Saved, Started, Warned
+from tnacli.training.execution import Execution
 from tnacli.training.precision import arithmetic, autocast, loss_scaler
 from tnacli.training.schedule import compression_epoch, compression_epochs, learning_rate
 from tnacli.training.stop import StopRequest
@@ -79,7 +80,7 @@ class Trainer:
     """Trains the networks of one objective from a fresh start or a checkpoint to the end, or until asked to stop.
 
     `begun` is the run with its settings and data; it is stored in every checkpoint. `save` makes a checkpoint durable and
-    returns where. Everything that happens is reported to `emit`. With several `ranks`, each process has a
+    returns where. Everything that happens is reported to `emit`. With several processes, each has a
     trainer, whose batches are its share; all reach the same weights, and only the first one's `save` is called.
     """
 
@@ -89,19 +90,18 @@ class Trainer:
         begun: BegunRun,
         splits: Splits,
         *,
-        device: torch.device,
-        precision: Precision,
+        execution: Execution,
         save: Callable[[Checkpoint], str],
         emit: Callable[[Event], None],
         stop: StopRequest,
-        ranks: Ranks | None = None,
     ) -> None:
-        self.begun, self.splits, self.device, self.precision = begun, splits, device, precision
+        self.begun, self.splits = begun, splits
+        self.device, self.precision, self._ranks = execution.device, execution.precision, execution.ranks
         self.settings = settings = begun.settings
         self.seed = begun.seed
-        self._save, self._emit, self._stop, self._ranks = save, emit, stop, ranks or Ranks()
+        self._save, self._emit, self._stop = save, emit, stop
         # Channels-last convolutions and pooling are faster on CPUs and CUDA alike; weights keep their values.
-        self.objective = objective.to(device).to(memory_format=torch.channels_last)
+        self.objective = objective.to(self.device).to(memory_format=torch.channels_last)
         self._expect: Callable[[int], None] = lambda samples: None
         if not self._ranks.alone:
             if settings.runtime.sync_batch_norm:
@@ -111,16 +111,16 @@ class Trainer:
         self._adam = torch.optim.Adam(
             trained_parameters(self.objective).values(),
             lr=settings.train.learning_rate,
-            fused=device.type in ("cpu", "cuda"),
+            fused=self.device.type in ("cpu", "cuda"),
         )
-        self._scaler = loss_scaler(device, precision)
+        self._scaler = loss_scaler(self.device, self.precision)
         self._state = _State()
         self._best: dict[str, Tensor] = {}
         self._dead: dict[str, str] = {}
         self._wrapped: nn.Module = self.objective
         self._dropping = {
             name: layer for name, layer in objective.networks.named_modules()
-            if isinstance(layer, SpikingLayer) and device.type == "cuda"
+            if isinstance(layer, SpikingLayer) and self.device.type == "cuda"
         }  # fmt: skip
         self.notes: tuple[str, ...] = ()  # on how the run is executed, for whoever watches
 

@@ -31,7 +31,8 @@ from tnacli.recipe.model_section import Model
 from tnacli.recipe.objective_section import Distill, Solo, Twin
 from tnacli.recipe.schema import Runtime, Settings, Train
 from tnacli.runs.metadata import BegunRun, Versions
-from tnacli.training.execution import prepare
+from tnacli.training.distributed import Ranks
+from tnacli.training.execution import Execution, prepare
 from tnacli.training.loop import Splits, Trainer
 from tnacli.training.stop import StopRequest
 
@@ -149,7 +150,7 @@ def trainer(
         versions=Versions(tnacli="x", torch=torch.__version__, python="x"),
     )  # fmt: skip
     return Trainer(
-        trained, begun, splits, device=CUDA, precision=precision,  # type: ignore[arg-type]
+        trained, begun, splits, execution=Execution(CUDA, precision, Ranks()),  # type: ignore[arg-type]
         save=lambda checkpoint: "x", emit=lambda event: None, stop=StopRequest(),
     )  # fmt: skip
 
