@@ -26,7 +26,7 @@ _IMPORTS = {
     "machine": "",
     "storage": "errors",
     "recipe": "errors places",
-    "snn": "errors places recipe",
+    "snn": "errors machine places recipe",
     "data": "errors pixels places recipe seeds storage version",
     "objectives": "errors recipe snn",
     "quant": "errors recipe snn",

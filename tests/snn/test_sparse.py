@@ -195,3 +195,41 @@ def test_a_layer_trains_over_lists_and_keeps_small_what_they_need() -> None:
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
     for one, two in zip(grads["lists"], grads["kept small"], strict=True):
         assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize(
+    ("capability", "family", "expected"),
+    [
+        ("AVX2", ("AuthenticAMD", 25), Bounds(0.5, 0.8)),
+        ("AVX512", ("AuthenticAMD", 25), Bounds(0.5, 0.6)),
+        ("AVX512", ("AuthenticAMD", 26), Bounds(0.25, 0.4)),
+        ("AVX512", ("GenuineIntel", 6), Bounds(0.25, 0.4)),
+        ("AVX512", None, Bounds(0.25, 0.4)),
+    ],
+)
+def test_processors_that_nobody_measured_are_given_cautious_bounds(
+    capability: str, family: tuple[str, int] | None, expected: Bounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(sparse, "processor_family", lambda: family)
+    assert sparse.bounds.__wrapped__() == expected
+
+
+def test_evaluation_goes_over_lists_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model(layout="8C3-64C3-10FC", timesteps=4)
+    shape = layer_shapes(model.layout, width=1, channels=3, size=(8, 8), classes=5)[1]
+    layer = SpikingLayer(shape, model).to(memory_format=torch.channels_last).eval()
+    x, taken = spikes(4 * 2, 8, 8, 8, share=0.1), list[Tensor | None]()
+
+    def noted(x: Tensor, synapse: nn.Conv2d) -> Tensor | None:
+        taken.append(sparse_convolution(x, synapse))
+        return taken[-1]
+
+    monkeypatch.setattr("tnacli.snn.network.sparse_convolution", noted)
+    with torch.inference_mode():
+        summed = layer.summed(x)
+        assert taken[0] is summed
+        torch.testing.assert_close(summed, F.conv2d(x, layer.synapse.weight, padding=1))
+        layer.compiled = False
+        assert torch.equal(layer.summed(x), F.conv2d(x, layer.synapse.weight, padding=1))
+    assert len(taken) == 1

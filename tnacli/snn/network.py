@@ -71,16 +71,21 @@ class Weights(nn.Module):
     def driven(self, x: Tensor) -> Tensor:
         """What the synapse makes of x while training."""
         with kept_small(x) if self.keeps_small else contextlib.nullcontext():
-            driven: Tensor | None = None
-            if self.compiled and isinstance(self.synapse, nn.Conv2d):
-                driven = sparse_convolution(x, self.synapse)
+            driven = self._over_lists(x)
             return self.synapse(self._met(x)) if driven is None else driven
 
     def summed(self, x: Tensor) -> Tensor:
         """The weighted sums of x, without a bias."""
-        if isinstance(self.synapse, nn.Conv2d):
-            return F.conv2d(self._met(x), self.synapse.weight, stride=self.synapse.stride, padding=self.synapse.padding)
-        return F.linear(x, self.synapse.weight)
+        if not isinstance(self.synapse, nn.Conv2d):
+            return F.linear(x, self.synapse.weight)
+        summed = self._over_lists(x)
+        if summed is not None:
+            return summed
+        return F.conv2d(self._met(x), self.synapse.weight, stride=self.synapse.stride, padding=self.synapse.padding)
+
+    def _over_lists(self, x: Tensor) -> Tensor | None:
+        """The convolution of x, over lists of what is not zero; None where it is none, or a dense one is as fast."""
+        return sparse_convolution(x, self.synapse) if self.compiled and isinstance(self.synapse, nn.Conv2d) else None
 
     def _met(self, x: Tensor) -> Tensor:
         """The places of inputs [rows, C, H, W] that the synapse is to see."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from tnacli.machine import processor_family
 from tnacli.snn.native import Native, address, check, compiled
 
 _OUT = 64  # outputs summed together in sparse.c; fewer cost as much
@@ -59,10 +60,17 @@ def sparse_kernels() -> Native:
     return kernels
 
 
+_AVX512 = {("AuthenticAMD", 25): Bounds(0.5, 0.6)}
+"""Measured of processors with AVX-512, by vendor and family (benchmarks/sparse.py): Zen 4 adds 512 bits in two halves."""
+
+
 @cache
 def bounds() -> Bounds:
-    """For this processor: dense sums are twice as fast where vectors are twice as long."""
-    return Bounds(0.25, 0.4) if torch.backends.cpu.get_cpu_capability() == "AVX512" else Bounds(0.5, 0.8)
+    """For this processor: dense sums are twice as fast where vectors are twice as long and added at once."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return Bounds(0.5, 0.8)
+    family = processor_family()
+    return _AVX512.get(family, Bounds(0.25, 0.4)) if family else Bounds(0.25, 0.4)
 
 
 def sparse_convolution(x: Tensor, synapse: nn.Conv2d) -> Tensor | None:
