@@ -26,6 +26,7 @@ def runs_of_smoke(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 LONG = (
     "alpha_cifar10",
     "claims_cifar10",
+    "claims_cifar100",
     "networks_cifar100",
     "open_points_cifar10",
     "readings_cifar10",
