@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,9 @@ def _examples(name: str, shown: dict[str, Any]) -> Iterator[str]:
     yield "```console"
     for command in EXAMPLES[name]:
         yield f"$ {command}"
-        known = next((below for text in shown for said, below in shown[text].commands if said == command), [])
+        known: Sequence[str] = next(
+            (below for text in shown for said, below in shown[text].commands if said == command), []
+        )
         yield from known
     yield "```\n"
 

@@ -31,7 +31,7 @@ def rows() -> dict[str, str]:
 
 def turned_round() -> str:
     """The second table: a row a file of the package, with the parts of the paper it serves."""
-    serves = defaultdict(list)
+    serves: defaultdict[str, list[str]] = defaultdict(list)
     for part, row in rows().items():
         for file, _ in pointers(row):
             if not file.endswith(".yaml") and part not in serves[file]:

@@ -12,14 +12,14 @@ from tnacli.experiment import Outcome
 if not (Path(__file__).parents[2] / "benchmarks").is_dir():
     pytest.skip("only in a checkout", allow_module_level=True)
 
-from benchmarks import predictions
+from benchmarks import peers, predictions
 from benchmarks.layerwise import Layerwise
 
 
 def test_checkpoint_packed_file_and_plain_pytorch_agree(
     trained: Outcome, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(predictions, "PEERS", {"plain": predictions.PEERS["plain PyTorch loop"]})
+    monkeypatch.setattr(predictions, "PEERS", {"plain": peers.PEERS["plain PyTorch loop"]})
     monkeypatch.setattr(sys, "argv", ["predictions", str(trained.checkpoint)])
     predictions.main()
     assert _same_predictions(capsys.readouterr().out) == ["60 of 60"] * 3

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -137,7 +138,12 @@ def test_no_file_is_opened_where_none_has_changed(tna: Tna, folder: Path, monkey
     train(tna)
     loaded: list[object] = []
     load = run_data.load
-    monkeypatch.setattr(run_data, "load", lambda *given, **named: loaded.append(given) or load(*given, **named))
+
+    def watched(*given: Any, **named: Any) -> Any:
+        loaded.append(given)
+        return load(*given, **named)
+
+    monkeypatch.setattr(run_data, "load", watched)
     assert [run["trained"] for run in train(tna)] == [False, False]
     assert loaded == []
     touch_all(folder / "imgs")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 
 import pytest
@@ -22,7 +23,7 @@ PIECES = {"table2_cifar10": 10, "fig3a_cifar100_kd_alpha": 3, "fig3b_cifar100_kd
 
 
 @cache
-def plans(recipe: str) -> tuple[list[Run], list[Run]]:
+def plans(recipe: str) -> tuple[Sequence[Run], Sequence[Run]]:
     """The runs of a recipe, as two machines plan them each by itself."""
     return plan(load(recipe)), plan(load(recipe))
 

@@ -79,7 +79,7 @@ AUGMENTED = {
 
 
 @pytest.mark.parametrize("kind", ["images", "events"])
-def test_going_on_at_any_step_gives_the_same_batches(kind: str) -> None:
+def test_going_on_at_any_step_gives_the_same_batches(kind: Literal["images", "events"]) -> None:
     data = dataset(23, kind, AUGMENTED[kind])
     whole = list(batches(data, 5, seed=3).epoch(2))
     for step in range(len(whole) + 1):
@@ -90,7 +90,7 @@ def test_going_on_at_any_step_gives_the_same_batches(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["images", "events"])
 @pytest.mark.parametrize("world", [2, 3])
 @pytest.mark.parametrize("count", [24, 25, 31])
-def test_processes_share_each_batch(kind: str, world: int, count: int) -> None:
+def test_processes_share_each_batch(kind: Literal["images", "events"], world: int, count: int) -> None:
     """Put together again, the shares are the batches of one process, but for how the smallest rest is
     merged.
     """
@@ -146,7 +146,7 @@ def test_events_stay_counts() -> None:
 
 
 @pytest.mark.parametrize("kind", ["images", "events"])
-def test_evaluation_is_never_augmented(kind: str) -> None:
+def test_evaluation_is_never_augmented(kind: Literal["images", "events"]) -> None:
     data = dataset(6, kind, AUGMENTED[kind])
     plain = dataset(6, kind)
     assert same(list(batches(data, 4, False).epoch()), list(batches(plain, 4, False).epoch()))
@@ -183,7 +183,7 @@ def test_too_few_samples_to_train_on() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("kind", ["images", "events"])
-def test_batches_on_the_gpu(kind: str) -> None:
+def test_batches_on_the_gpu(kind: Literal["images", "events"]) -> None:
     data = dataset(23, kind, AUGMENTED[kind])
     there = list(Batches(data.train, data, 5, "cuda", training=True, seed=3).epoch(1))
     here = list(batches(data, 5, seed=3).epoch(1))

@@ -135,7 +135,7 @@ def test_own_recordings(tmp_path: Path) -> None:
                     "t": np.arange(50),
                     "p": rng.integers(0, 2, 50),
                 }
-                np.savez(folder / f"{number}.npz", **parts)
+                np.savez(folder / f"{number}.npz", x=parts["x"], y=parts["y"], t=parts["t"], p=parts["p"])
     data = Data(name="event_folder", root=str(tmp_path / "mine"))
     with pytest.raises(DataError, match=r"0\.npz: .*data\.sensor: \[height, width\]"):
         load(data, 3)

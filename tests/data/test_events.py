@@ -1,5 +1,7 @@
 """What is made of a recording's raw columns: order, clock, polarities, and events outside the camera."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -39,7 +41,7 @@ def test_a_clock_that_begins_again_is_refused_and_the_event_named() -> None:
 
 @pytest.mark.parametrize("kind", [np.uint32, np.int32, ">u4"])
 @pytest.mark.parametrize("end", [1 << 31, 1 << 32])
-def test_a_clock_of_32_bits_is_continued_past_its_end(kind: str, end: int) -> None:
+def test_a_clock_of_32_bits_is_continued_past_its_end(kind: Any, end: int) -> None:
     """Also where packets overlap at the end, and where the clock passes it twice."""
     true = np.array([-70_000, -40, 10, -20, 30, 3 << 29, 6 << 29, (1 << 32) - 5, (1 << 32) + 10, (1 << 32) + 2]) + end
     clock: NDArray[np.uint32] = true.astype(np.uint64).astype(np.uint32)

@@ -127,14 +127,16 @@ def test_damaged_recordings_are_named(tmp_path: Path, write_aedat2: Write, write
 
     np.savez(tmp_path / "short.npz", x=np.zeros(2, int), y=np.zeros(2, int), t=np.zeros(2, int))
     assert "has no array p" in message(tmp_path / "short.npz")
-    for name, arrays, expected in [
+    wrong: list[tuple[str, dict[str, list[float]], str]] = [
         ("uneven", {"x": [0, 0], "y": [0, 0], "t": [0, 0], "p": [0]}, "same length"),
         ("broken", {"x": [0.5], "y": [0], "t": [0], "p": [0]}, "x must be whole numbers"),
         ("nan", {"x": [0], "y": [0], "t": [np.nan], "p": [0]}, "t must be whole numbers"),
         ("polarity", {"x": [0], "y": [0], "t": [0], "p": [2]}, "polarities must be"),
         ("negative", {"x": [-1], "y": [0], "t": [0], "p": [0]}, "outside the camera's"),
-    ]:
-        np.savez(tmp_path / f"{name}.npz", **{key: np.array(value) for key, value in arrays.items()})
+    ]
+    for name, arrays, expected in wrong:
+        parts = {key: np.array(value) for key, value in arrays.items()}
+        np.savez(tmp_path / f"{name}.npz", x=parts["x"], y=parts["y"], t=parts["t"], p=parts["p"])
         assert expected in message(tmp_path / f"{name}.npz")
     np.save(tmp_path / "plain.npy", np.zeros((3, 4)))
     assert "structured array" in message(tmp_path / "plain.npy")

@@ -29,11 +29,11 @@ def plain(node: Any) -> nn.Module:
     match node:
         case nir.Conv2d():
             out, inside, *kernel = node.weight.shape
-            return weighted(nn.Conv2d(inside, out, kernel, padding=tuple(map(int, node.padding))), node)
+            return weighted(nn.Conv2d(inside, out, kernel, padding=(int(node.padding[0]), int(node.padding[1]))), node)
         case nir.Affine():
             return weighted(nn.Linear(*reversed(node.weight.shape)), node)
         case nir.AvgPool2d():
-            return nn.AvgPool2d(tuple(map(int, node.kernel_size)))
+            return nn.AvgPool2d((int(node.kernel_size[0]), int(node.kernel_size[1])))
         case nir.Flatten():
             return nn.Flatten(1)
     raise AssertionError(f"no module for {type(node).__name__}")

@@ -27,8 +27,7 @@ def test_flash_and_stack_are_those_of_the_target(tna: Tna, quickstart: Quickstar
     said = done.json["memory_bytes"]
     assert done.json["compiled_by"] == TARGET
     assert done.json["agreeing"] == 3
-    compile_it = [*TARGET.split(), "-std=c99", "-Os", "-c", "-o", tmp_path / "net.o", tmp_path / "net.c"]
-    subprocess.run(compile_it, check=True)
+    subprocess.run([*TARGET.split(), "-std=c99", "-Os", "-c", "-o", tmp_path / "net.o", tmp_path / "net.c"], check=True)
     sizes = subprocess.run(["arm-none-eabi-size", tmp_path / "net.o"], capture_output=True, text=True, check=True)
     text, data, _ = map(int, sizes.stdout.splitlines()[1].split()[:3])
     assert said["flash"] == text + data

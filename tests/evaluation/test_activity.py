@@ -105,9 +105,9 @@ def test_operations_are_those_counted_one_by_one(settings: dict[str, Any], event
             assert 6 * counted == pytest.approx(own + met_by_shortcut(network, inputs, name, nonzero))
         assert rows[name].macs == 0
     first, readout = activity.layers[0], activity.layers[-1]
-    weight = next(iter(network.spiking.values())).synapse.weight.detach().numpy()
+    first_weight = next(iter(network.spiking.values())).synapse.weight.detach().numpy()
     stride = network.shapes[0].stride
-    once = met_one_by_one(np.ones((1, *network.input_shape)), weight, False, stride)
+    once = met_one_by_one(np.ones((1, *network.input_shape)), first_weight, False, stride)
     assert first.macs == once * (network.timesteps if events else 1)
     assert (first.ann_macs, first.additions) == (once, 0)
     assert readout.macs == network.timesteps * network.readout.weight.numel()
@@ -158,6 +158,7 @@ def test_energy_is_operations_times_prices() -> None:
 def full_precision(layout: str) -> SpikingNetwork:
     """A network whose weights are all but none zero, and whose first layer spikes now and then."""
     network = build_network(Model(layout=layout, timesteps=3), channels=2, size=(8, 7), classes=5, seed=0)
+    assert isinstance(network, SpikingNetwork)
     with torch.no_grad():
         for layer in network.spiking.values():
             assert layer.norm is not None

@@ -74,7 +74,7 @@ def spikingjelly(**settings: Any) -> tuple[nn.Module, Forward]:
               nn.AvgPool2d: layer.AvgPool2d, nn.Flatten: layer.Flatten}  # fmt: skip
     for part in net:
         part.__class__ = theirs.get(type(part), type(part))
-        part._step_mode = "s"
+        part._step_mode = "s"  # type: ignore[assignment]
     functional.set_step_mode(net, "m")
 
     def forward(images: Tensor) -> Tensor:
@@ -315,13 +315,14 @@ def test_a_network_that_does_what_cannot_be_seen_is_found_by_its_logits() -> Non
 def test_arguments_that_make_no_sense_are_refused() -> None:
     net, forward = snntorch()
     tnacli.ternarize(net)
-    for how, message in (
+    wrong: tuple[tuple[dict[str, Any], str], ...] = (
         ({"sample": X[0]}, "float32 images .* 2x8x8"),
         ({"sample": X.double()}, "it is torch.float64"),
         ({"sample": X, "encoding": "int8"}, "encoding='int8'"),
         ({"sample": X, "labels": "ab"}, "2 names for 5 logits"),
         ({"sample": X, "mean": (0.5,)}, "mean and std belong together"),
         ({"sample": X, "forward": lambda images: torch.stack([net(images), net(images)])}, "not logits"),
-    ):
+    )
+    for how, message in wrong:
         with pytest.raises(UsageError, match=message):
             tnacli.from_module(net, **{"forward": forward, **how})

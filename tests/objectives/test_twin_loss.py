@@ -23,7 +23,7 @@ BASE, OTHER = torch.randn(2, 2, 3, 4, generator=torch.Generator().manual_seed(0)
 )
 def test_it_is_the_last_term_of_the_objective(how: dict[str, Any], gradient: Any) -> None:
     """Loss and gradients of cross-entropies and `twin_loss` are those of training with a twin."""
-    wanted = "siblings" if gradient == "twin" else gradient
+    wanted: Any = "siblings" if gradient == "twin" else gradient
     ours = objective(Twin(alpha=0.1, gradient=wanted, **how)).train()
     base, twin = ours.networks["base"], ours.networks["sibling1"]
     parameters = list(ours.parameters())

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ def test_a_full_width_cifarnet_is_small(
     about["input"] |= {"channels": 3, "size": (32, 32), "mean": (0.5,) * 3, "std": (0.5,) * 3}
     about["layers"] = tuple(about["layers"])
     document = Document.model_validate(about)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, spec in document.steps().weights.items():
         fp32, constants = spec.encoding == "fp32", np.ones(spec.weight[0], dtype=np.float32)
         stored = np.full(spec.stored, 0 if fp32 else zeros, dtype=np.float32 if fp32 else np.uint8)

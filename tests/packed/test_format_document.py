@@ -116,7 +116,7 @@ def test_every_key_is_documented() -> None:
     for prefix, model in prefixed.items():
         missing = {prefix + key for key in model.model_fields if key not in nested} - documented
         assert not missing
-    whole = [LayerSpec, ShortcutSpec, ConvolutionSpec, Origin]
+    whole: list[type[BaseModel]] = [LayerSpec, ShortcutSpec, ConvolutionSpec, Origin]
     assert {*(key for model in whole for key in model.model_fields), "sha256"} <= documented
 
 

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import os
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def test_packed_weights_are_the_networks(mode: str, encoding: str) -> None:
 def test_a_full_precision_network_is_refused_with_the_command_that_helps() -> None:
     network = build_network(Model(layout="4C3-6C3-8FC"), channels=2, size=(9, 8), classes=5, seed=0)
     with pytest.raises(UsageError, match=r"full-precision weights: conv2, fc1\..*`tna ternarize runs/x/last.pt`"):
-        pack(network)
+        pack(cast(SpikingNetwork, network))
 
 
 def test_one_full_precision_layer_is_enough_to_refuse() -> None:
@@ -60,7 +61,7 @@ def test_one_full_precision_layer_is_enough_to_refuse() -> None:
 def test_a_network_without_hidden_layers_is_refused() -> None:
     network = build_network(Model(layout="4C3", dropout=0), channels=2, size=(9, 8), classes=5, seed=0)
     with pytest.raises(UsageError, match="no hidden layer"):
-        pack(network)
+        pack(cast(SpikingNetwork, network))
 
 
 def test_infinite_values_are_refused(network: SpikingNetwork) -> None:

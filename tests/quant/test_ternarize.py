@@ -281,7 +281,7 @@ def test_autocast_computes_with_the_very_same_ternary_weights(way: dict[str, Any
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_a_compiled_module_is_one_graph_and_learns_the_same(way: dict[str, Any]) -> None:
     ours, plain = tnacli.ternarize(module(), **way), tnacli.ternarize(module(), **way)
-    compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")
+    compiled: Any = torch.compile(ours, fullgraph=True, backend="aot_eager")
     for one, run in ((ours, compiled), (plain, plain)):
         sgd = torch.optim.SGD(one.parameters(), lr=0.1)
         for _ in range(2):
@@ -292,7 +292,7 @@ def test_a_compiled_module_is_one_graph_and_learns_the_same(way: dict[str, Any])
 
 def test_a_module_compiled_before_computes_with_ternary_weights_after() -> None:
     ours = module().eval()
-    compiled = torch.compile(ours, backend="aot_eager")
+    compiled: Any = torch.compile(ours, backend="aot_eager")
     before = compiled(X)
     tnacli.ternarize(ours)
     torch.testing.assert_close(compiled(X), ours(X))
@@ -362,4 +362,4 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     for name, value in ours.state_dict().items():
         assert torch.equal(first[name], second[name])
-        torch.testing.assert_close(first[name], value, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(first[name], value, msg=name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 import torch
 
@@ -22,7 +24,8 @@ from tnacli.snn.network import SpikingNetwork
 
 
 def network() -> SpikingNetwork:
-    return build_network(Model(layout="4C3-AP2-6C3-AP2-8FC", timesteps=3), channels=3, size=(8, 8), classes=5, seed=0)
+    model = Model(layout="4C3-AP2-6C3-AP2-8FC", timesteps=3)
+    return cast(SpikingNetwork, build_network(model, channels=3, size=(8, 8), classes=5, seed=0))
 
 
 WAYS = [Ternary(delta=0.05), Ternary(threshold="mean"), Ternary(threshold="learned", share=0.5), Binary()]

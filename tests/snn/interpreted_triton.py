@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -49,7 +50,7 @@ def compare(
     memory = torch.channels_last if len(shape) == 4 else torch.contiguous_format
     inputs = [torch.randn(shape).to(dtype).contiguous(memory_format=memory).requires_grad_() for _ in norms]
     made = [norm_of(shape[1], flat=len(shape) == 2) if normed else None for normed in norms]
-    found: list[tuple[Tensor, list[Tensor], list[Tensor]]] = []
+    found: list[tuple[Tensor, Sequence[Tensor], list[Tensor]]] = []
     outward: Tensor | None = None
     for compute in (lif_pool, reference):
         own = copy.deepcopy(made)
@@ -57,21 +58,21 @@ def compare(
         outward = torch.randn(spikes.shape).to(dtype) if outward is None else outward
         parameters = [p for norm in own if norm is not None for p in norm.parameters()]
         grads = torch.autograd.grad(spikes, [*inputs, *parameters], outward)
-        found.append((spikes, list(grads), [b for norm in own if norm is not None for b in norm.buffers()]))
-    (spikes, grads, buffers), (spikes2, grads2, buffers2) = found
+        found.append((spikes, grads, [b for norm in own if norm is not None for b in norm.buffers()]))
+    (spikes, ours, buffers), (spikes2, grads2, buffers2) = found
     # A potential within rounding of the threshold may fall on its other side. The seeds here have none.
     assert torch.equal(spikes, spikes2)
     assert spikes.is_contiguous() or spikes.flatten(0, 1).is_contiguous(memory_format=memory)
     if spikes.numel() > 50:
         assert 0.02 < float(spikes.detach().float().mean()) < 0.98
-    for one, two in zip(grads[: len(norms)], grads2, strict=False):
+    for one, two in zip(ours[: len(norms)], grads2, strict=False):
         if not any(norms) and dtype != BF16:
             assert torch.equal(one, two)
         else:
             # A unit in the last place; of bf16 two halves, as the interpreter cuts off where a GPU rounds.
             unit = {FP32: 2e-6, BF16: 2**-7, FP16: 2**-10}[dtype]
             torch.testing.assert_close(one, two, rtol=unit, atol=max(unit, 5e-6) * float(two.abs().max()))
-    for one, two in zip(grads[len(norms) :], grads2[len(norms) :], strict=True):
+    for one, two in zip(ours[len(norms) :], grads2[len(norms) :], strict=True):
         torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5 * float(two.abs().max()))
     for one, two in zip(buffers, buffers2, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
@@ -203,9 +204,9 @@ def test_a_network_takes_the_operator(layout: str, dtype: torch.dtype, norm: str
         found.append((logits, torch.autograd.grad(logits.square().sum(), list(one.parameters()))))
     (logits, grads), (logits2, grads2) = found
     torch.testing.assert_close(logits, logits2, rtol=1e-5, atol=1e-5)
-    for one, two in zip(grads, grads2, strict=True):
+    for grad, other in zip(grads, grads2, strict=True):
         scale = 1e-4 if dtype == FP32 else 2e-2
-        torch.testing.assert_close(one, two, rtol=scale, atol=scale * float(two.abs().max()))
+        torch.testing.assert_close(grad, other, rtol=scale, atol=scale * float(other.abs().max()))
 
 
 def test_whoever_listens_to_a_layer_hears_spikes_before_dropout() -> None:

@@ -166,7 +166,7 @@ def test_bf16_has_the_same_edges(repeated: bool) -> None:
 def test_the_reference_is_the_equation_step_by_step() -> None:
     """What every other path is compared with, at the edges of this file."""
     current = torch.tensor([0.5, 0.75, 0.75, 0.625, 0.0]).view(5, 1)
-    potential, spikes = 0.0, []
+    potential, spikes = 0.0, list[float]()
     for drive in current.flatten().tolist():
         potential = 0.5 * potential * (1 - (spikes[-1] if spikes else 0)) + drive
         spikes.append(int(potential >= 1.0))

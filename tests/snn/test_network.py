@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 import torch
 from torch import nn
@@ -19,7 +21,8 @@ SMALL = Model(layout="4C3-AP2-6C3-AP2-8FC", timesteps=4)
 
 
 def small(**changes: object) -> SpikingNetwork:
-    return build_network(SMALL.model_copy(update=changes), channels=3, size=(8, 8), classes=5, seed=0)
+    model = SMALL.model_copy(update=changes)
+    return cast(SpikingNetwork, build_network(model, channels=3, size=(8, 8), classes=5, seed=0))
 
 
 # Counted by hand: convolutions 3x3 without bias, batch norm two a channel, readout with bias.
@@ -163,13 +166,13 @@ def test_residual_blocks_add_currents_before_the_neurons(compiled: bool) -> None
     blocks = [_Block(5, 5, 1, model.neuron), _Block(5, 7, 2, model.neuron)]
     ours = [[network.spiking[name] for name in names] for names in (("conv2", "conv3"), ("conv4", "conv5"))]
     for block, (one, two) in zip(blocks, ours, strict=True):
-        pairs = [(block.first, one), (block.second, two)]
+        pairs: list[tuple[Any, Any]] = [(block.first, one), (block.second, two)]
         if two.shortcut is not None:
             pairs.append((block.shortcut, two.shortcut))
-        for theirs, weights in pairs:
+        for module, weights in pairs:
             assert weights.norm is not None
-            theirs[0].load_state_dict(weights.synapse.state_dict())
-            theirs[1].load_state_dict(weights.norm.state_dict())
+            module[0].load_state_dict(weights.synapse.state_dict())
+            module[1].load_state_dict(weights.norm.state_dict())
     images = torch.randn(6, 3, 9, 8)
     x = network.spiking["conv1"](images.unsqueeze(0))
     for block in blocks:
@@ -182,8 +185,8 @@ def test_residual_blocks_add_currents_before_the_neurons(compiled: bool) -> None
         logits.square().sum(), [p for pair in ours for layer in pair for p in layer.parameters()]
     )
     assert len(found) == len(theirs)
-    for one, two in zip(found, theirs, strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4 * float(two.abs().max()))
+    for grad, other in zip(found, theirs, strict=True):
+        torch.testing.assert_close(grad, other, rtol=1e-3, atol=1e-4 * float(other.abs().max()))
     for block, pair in zip(blocks, ours, strict=True):
         norm = pair[1].norm
         assert norm is not None

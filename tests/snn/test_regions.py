@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,7 +27,7 @@ def _own_regions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def uncompiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Regions stay the plain functions that they are made from; a list of those."""
     made: list[object] = []
 

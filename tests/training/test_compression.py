@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -64,7 +65,7 @@ def test_resumed_equals_uninterrupted(way: str, whole: tuple[Outcome, list[Event
 
 
 def test_each_layer_is_compressed_when_it_should_be(way: str, whole: tuple[Outcome, list[Event]]) -> None:
-    compression = WAYS[way]
+    compression: Any = WAYS[way]
     outcome, events = whole
     found = [(event.epoch, tuple(event.shares)) for event in events if isinstance(event, Compressed)]
     start = int(compression.start)

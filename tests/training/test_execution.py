@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -184,7 +185,8 @@ def trained(out: Path, compile: str) -> tuple[list[float], list[Event], Outcome]
 def test_a_compiled_run_is_the_plain_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if why_not := why_not_here(CPU):
         pytest.skip(why_not)
-    monkeypatch.setattr(regions_module, "_COMPILED", compiled := {})
+    compiled: dict[Any, Any] = {}
+    monkeypatch.setattr(regions_module, "_COMPILED", compiled)
     expected, _, plain = trained(tmp_path / "plain", "off")
     losses, events, outcome = trained(tmp_path / "compiled", "on")
     assert losses == pytest.approx(expected, rel=1e-4)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -158,7 +159,7 @@ def test_tf32_is_refused_on_the_cpu_before_anything_is_read(out: Path) -> None:
 
 
 def settings_of_products() -> list[str]:
-    backends = torch.backends
+    backends: Any = torch.backends
     places = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
     return [place.fp32_precision for place in places]
 

@@ -78,7 +78,7 @@ def test_a_disk_that_fills_keeps_the_last_good_checkpoint(small_disk: Path, trai
     check_it_goes_on(out, trained)
 
 
-FAILING = {"fsync": os.fsync, "replace": os.replace}
+FAILING: dict[str, Callable[..., None]] = {"fsync": os.fsync, "replace": os.replace}
 
 
 @pytest.mark.parametrize("function", FAILING)
@@ -88,7 +88,7 @@ def test_any_write_may_fail(
 ) -> None:
     """The n-th sync or rename of a run fails, as on a full or broken disk: run.json, metrics, checkpoints, the result."""
     left = [call]
-    real: Callable[..., None] = FAILING[function]
+    real = FAILING[function]
 
     def failing(*arguments: object) -> None:
         left[0] -= 1

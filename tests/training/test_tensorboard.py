@@ -23,7 +23,7 @@ from tnacli.training.stop import StopRequest
 accumulator = pytest.importorskip(
     "tensorboard.backend.event_processing.event_accumulator", reason="needs the extra tensorboard"
 )
-Points = dict[str, list[tuple[int, float]]]
+Points = dict[str, list[tuple[int, Any]]]
 
 
 def points(folder: Path) -> Points:

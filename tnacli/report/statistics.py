@@ -79,7 +79,7 @@ def interval(differences: Sequence[float]) -> Interval | None:
     """The 95 % confidence interval (Student's t) of the mean of `differences`; None with fewer than two of them."""
     if len(differences) < 2:
         return None
-    from scipy.special import stdtrit  # type: ignore[import-untyped]  # of scipy, which comes with scikit-learn
+    from scipy.special import stdtrit  # of scipy, which comes with scikit-learn
 
     half = float(stdtrit(len(differences) - 1, 1 - SIGNIFICANCE / 2)) * stdev(differences) / math.sqrt(len(differences))
     mean = fmean(differences)

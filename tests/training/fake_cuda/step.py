@@ -13,7 +13,7 @@ import os
 import sys
 import traceback
 import weakref
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -116,10 +116,10 @@ def data(samples: int, events: bool) -> Dataset:
         if events
         else Augmentation(crop_padding=4, flip=0.5)
     )
-    facts = (None, None) if events else ((0.5,) * 3, (0.2,) * 3)
+    mean, std = (None, None) if events else ((0.5,) * 3, (0.2,) * 3)
     classes = tuple(map(str, range(100)))
-    kind = "events" if events else "images"
-    return Dataset("cifar100", kind, classes, split, None, split, *facts, augmentation, "generated", "x")
+    kind: Literal["images", "events"] = "events" if events else "images"
+    return Dataset("cifar100", kind, classes, split, None, split, mean, std, augmentation, "generated", "x")
 
 
 def trainer(
@@ -229,7 +229,7 @@ def planted() -> str:
     from tnacli.data import batches
 
     right = batches.as_input
-    batches.as_input = lambda x, mean, std, kind: x.to(torch.float32) - torch.zeros(3, 1, 1)
+    batches.as_input = lambda x, mean, std, kind: x.to(torch.float32) - torch.zeros(3, 1, 1)  # type: ignore[assignment]
     try:
         step("solo")
     except RuntimeError as error:
@@ -259,7 +259,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     nn.Module._apply = applied  # type: ignore[method-assign]
     torch.cuda.mem_get_info = lambda device=None: (78 * 2**30, 80 * 2**30)
-    FakeTensorMode.avoid_device_init = True
+    FakeTensorMode.avoid_device_init = True  # type: ignore[method-assign, assignment]
     found = {}
     for name, run in CASES.items():
         try:
