@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmarks.layerwise import Layerwise
 from benchmarks.peers import PEERS
 from tnacli.deploy.from_checkpoint import checkpoint_batches, export_checkpoint
-from tnacli.evaluation.samples import Selection
+from tnacli.evaluation.data import Selection
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import read_packed
 from tnacli.snn.network import SpikingNetwork

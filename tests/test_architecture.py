@@ -112,7 +112,7 @@ def test_files_stay_small() -> None:
     assert long == {}
 
 
-@pytest.mark.parametrize("name", ["loop", "distributed", "sums"])
+@pytest.mark.parametrize("name", ["loop", "distributed", "epoch_sums"])
 def test_the_loop_knows_nothing_of_what_is_minimised(name: str) -> None:
     """Not what the parts of a loss are called, how they are reduced or weighed, or which kinds of objective there are."""
     tree = ast.parse((PACKAGE / "training" / f"{name}.py").read_text())

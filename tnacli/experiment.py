@@ -20,7 +20,7 @@ from tnacli.data.learned_from import LearnedFrom
 from tnacli.data.samples import Dataset, Samples
 from tnacli.deploy.from_checkpoint import Exported, export_checkpoint
 from tnacli.errors import DataError, FileFormatError, RunBusyError, Stopped, StorageError, TnaError
-from tnacli.evaluation.samples import require_fitting
+from tnacli.evaluation.data import require_fitting
 from tnacli.machine import commit, processor
 from tnacli.objectives.objective import Objective
 from tnacli.quant.weights import load_latent_state
@@ -100,7 +100,7 @@ class Experiment:
         """
         self.require_same_data([run], fresh=fresh)
         with contextlib.ExitStack() as held:
-            folder, result = self._ranks.told(lambda: self._found(run, held, fresh))
+            folder, result = self._ranks.broadcast(lambda: self._found(run, held, fresh))
             if result is not None:
                 return Outcome(run, folder, result, trained=False)
             try:
@@ -112,7 +112,7 @@ class Experiment:
 
     def finished(self, run: Run) -> bool:
         """Whether the result of `run` is there already."""
-        return self._ranks.told(lambda: RunFolder.of(self.out, run).status == "finished")
+        return self._ranks.broadcast(lambda: RunFolder.of(self.out, run).status == "finished")
 
     def _found(self, run: Run, held: contextlib.ExitStack, fresh: bool) -> tuple[RunFolder, RunResult | None]:
         """The folder of a run with its result if it is finished; of one to be trained it is locked until `held` is closed."""
@@ -155,7 +155,9 @@ class Experiment:
                 elif not there:
                     absent[one.settings.data.name] = None
         if other:
-            raise DataError(self._ranks.told(lambda: _explained([(run, self._folder(run), how) for run, how in other])))
+            raise DataError(
+                self._ranks.broadcast(lambda: _explained([(run, self._folder(run), how) for run, how in other]))
+            )
         return tuple(
             f"the data set {name} is not there now: finished runs are taken without comparing their data"
             for name in absent
@@ -178,12 +180,12 @@ class Experiment:
 
     def _compared(self, run: Run) -> tuple[bool, str]:
         """Whether the data of `run` is there, and how it is other than what was learned from, if anything was."""
-        then = self._ranks.told(lambda: self._folder(run).learned_from)
+        then = self._ranks.broadcast(lambda: self._folder(run).learned_from)
         if then is None:
             return True, ""
         now = self._data.compare(run, then)
         if now.there and not now.changed and self.finished(run):
-            self._ranks.told(lambda: self._folder(run).found_same(now.files))
+            self._ranks.broadcast(lambda: self._folder(run).found_same(now.files))
         return now.there, now.changed
 
     def _folder(self, run: Run) -> RunFolder:
@@ -195,7 +197,7 @@ class Experiment:
             return None
         # A teacher is shared by many runs; asking for them afresh does not train it again, but on other data.
         taught = self.execute(run.teacher, fresh=fresh and self.differs(run.teacher))
-        return self._ranks.told(lambda: load_checkpoint(taught.checkpoint))
+        return self._ranks.broadcast(lambda: load_checkpoint(taught.checkpoint))
 
     def _train(self, run: Run, folder: RunFolder, fresh: bool) -> RunResult:
         settings = run.settings
@@ -232,7 +234,7 @@ class Experiment:
                 folder.keep(state.epoch)
             return str(folder.last)
 
-        resumed = self._ranks.told(lambda: self._newest(run, folder) or self._branched(run, folder, dataset))
+        resumed = self._ranks.broadcast(lambda: self._newest(run, folder) or self._branched(run, folder, dataset))
         precision, kept = _precision(settings, device, resumed)
         path, slow = kernels(objective, device, None if resumed is None else resumed.metadata.kernels)
         learned_from = self._data.learned_from(run)
@@ -271,7 +273,7 @@ class Experiment:
                     f"or train again with --fresh."
                 )
             trainer.restore(resumed)
-        self._ranks.told(lambda: folder.begin(begun, 0 if resumed is None else resumed.metadata.state.epoch))
+        self._ranks.broadcast(lambda: folder.begin(begun, 0 if resumed is None else resumed.metadata.state.epoch))
         regions, compiled = compile_regions(
             objective, settings, device, splits.train, tell=lambda message: emit(Warned(message))
         )
@@ -292,7 +294,7 @@ class Experiment:
             peak_beyond_start_mb=peak_mb,
             compiled_regions=regions is not None and not regions.failure,
         )
-        self._ranks.told(lambda: folder.finish(result))
+        self._ranks.broadcast(lambda: folder.finish(result))
         return result
 
     def _slow_path(self, run: Run, slow: str | None) -> str | None:
@@ -313,7 +315,7 @@ class Experiment:
             with outcome.folder.locked():
                 return export_checkpoint(outcome.checkpoint, packed, dataset=dataset, trusted=trusted)
 
-        return self._ranks.told(write)
+        return self._ranks.broadcast(write)
 
     def dataset(self, run: Run) -> Dataset:
         """The data of a run, from memory if an earlier run had the same."""

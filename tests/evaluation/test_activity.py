@@ -49,18 +49,18 @@ def spikes_of(network: SpikingNetwork, inputs: Tensor) -> dict[str, Tensor]:
 
 def inputs_of(network: SpikingNetwork, inputs: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Name, weight and inputs [T * N, ...] of every hidden layer."""
-    behind = behind_pooling(network, inputs)
-    for before, (name, following) in zip(behind, list(network.spiking.items())[1:], strict=False):
-        yield name, following.synapse.weight.detach(), behind[before]
+    after = after_pooling(network, inputs)
+    for before, (name, following) in zip(after, list(network.spiking.items())[1:], strict=False):
+        yield name, following.synapse.weight.detach(), after[before]
 
 
-def behind_pooling(network: SpikingNetwork, inputs: Tensor) -> dict[str, Tensor]:
+def after_pooling(network: SpikingNetwork, inputs: Tensor) -> dict[str, Tensor]:
     """What leaves every layer, [T * N, ...]."""
-    spikes, behind = spikes_of(network, inputs), {}
+    spikes, after = spikes_of(network, inputs), {}
     for name, layer in network.spiking.items():
         x = spikes[name].flatten(0, 1)
-        behind[name] = nn.functional.avg_pool2d(x, layer.pool) if layer.pool > 1 else x
-    return behind
+        after[name] = nn.functional.avg_pool2d(x, layer.pool) if layer.pool > 1 else x
+    return after
 
 
 def met_by_shortcut(network: SpikingNetwork, inputs: Tensor, name: str, nonzero: bool) -> int:
@@ -68,7 +68,7 @@ def met_by_shortcut(network: SpikingNetwork, inputs: Tensor, name: str, nonzero:
     layer = network.spiking[name]
     if layer.source is None:
         return 0
-    x = behind_pooling(network, inputs)[layer.source].numpy()
+    x = after_pooling(network, inputs)[layer.source].numpy()
     if layer.shortcut is None:
         return int((x != 0).sum())
     weight = layer.shortcut.synapse.weight.detach().numpy()

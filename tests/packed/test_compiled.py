@@ -1,4 +1,4 @@
-"""The compiled parts of the engine against PyTorch, bit for bit: neurons behind sums, neurons alone, pooling."""
+"""The compiled parts of the engine against PyTorch, bit for bit: neurons after sums, neurons alone, pooling."""
 
 from __future__ import annotations
 

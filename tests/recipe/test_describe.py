@@ -11,12 +11,12 @@ import pytest
 
 from tnacli.recipe.data_section import Data
 from tnacli.recipe.describe import json_schema, resolved
+from tnacli.recipe.fields import FILE, SETTINGS, setting_keys
 from tnacli.recipe.find import shipped_folder
 from tnacli.recipe.load import Loaded
 from tnacli.recipe.model_section import Model, Neuron
 from tnacli.recipe.node import plain
 from tnacli.recipe.objective_section import Twin
-from tnacli.recipe.places import FILE, SETTINGS, setting_keys
 from tnacli.recipe.schema import Recipe, Runtime, Schedule, Settings, Train
 from tnacli.recipe.yaml_strict import read_yaml
 

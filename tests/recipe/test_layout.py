@@ -18,7 +18,7 @@ def test_residual_blocks_add_what_enters_them() -> None:
     assert shortcuts == {
         "conv3": Shortcut("conv1"),
         "conv5": Shortcut("conv3"),
-        "conv7": Shortcut("conv5", (12, 8, 1, 1), 2),  # behind the pooling of conv5: 8x8 to 4x4
+        "conv7": Shortcut("conv5", (12, 8, 1, 1), 2),  # after the pooling of conv5: 8x8 to 4x4
         "conv9": Shortcut("conv7"),
     }
     assert (found["conv5"].pool, found["conv5"].pooled) == (2, (8, 8, 8))
@@ -57,7 +57,7 @@ def test_named_layouts_fit_images(name: str, side: int) -> None:
     ("layout", "what"),
     [
         ("R8-4FC", "R8 in layout .* comes first; residual blocks add spikes"),
-        ("4FC-R8", "R8 .* comes behind a fully connected layer"),
+        ("4FC-R8", "R8 .* comes after a fully connected layer"),
         ("4C3-AP2-AP2", "AP2 .* must directly follow a convolution or residual blocks"),
         ("GAP-4C3", "GAP .* must directly follow"),
         ("4C3/3", "cannot read '4C3/3'"),

@@ -15,7 +15,7 @@ from tnacli.errors import RecipeError, UsageError
 from tnacli.recipe.compression_section import Binary, Ternary
 from tnacli.recipe.find import list_overlays, list_recipes
 from tnacli.recipe.load import Loaded, load, plan
-from tnacli.recipe.node import Origin
+from tnacli.recipe.node import Location
 from tnacli.recipe.objective_section import Distill, Solo, Twin
 from tnacli.recipe.schema import Settings, as_json
 
@@ -62,11 +62,11 @@ runs:
     epochs, width = ("train.epochs=16", "runs.a.train.epochs=17"), ("model.width=0.5", "model.width=0.25")
     assert overridden.altered == ("with one", *(f"set {text}" for text in (*epochs, *width)))
     assert overridden.origins["a"] == {
-        "train.epochs": Origin("--set"),
-        "train.batch_size": Origin("base.yaml", 1),
-        "model.timesteps": Origin("base.yaml", 2),
-        "model.width": Origin("--set"),
-        "data.train_samples": Origin("one.yaml", 2),
+        "train.epochs": Location("--set"),
+        "train.batch_size": Location("base.yaml", 1),
+        "model.timesteps": Location("base.yaml", 2),
+        "model.width": Location("--set"),
+        "data.train_samples": Location("one.yaml", 2),
     }
 
 
@@ -145,7 +145,7 @@ def test_overlays_and_overrides_act_on_the_runs_that_have_the_setting(load_text:
         assert runs["binary"].compression == Binary(start=1)
         assert runs["twin"].objective == Twin(alpha=2)
         assert runs["distill"].objective == Distill(alpha=2, cross_entropy=False)
-    assert overlaid.origins["binary"]["compression.start"] == Origin("o.yaml", 1)
+    assert overlaid.origins["binary"]["compression.start"] == Location("o.yaml", 1)
     assert load_text("runs: {a: }\n", overlays=("o.yaml",), o=overlay).recipe.runs["a"] == Settings()
 
 

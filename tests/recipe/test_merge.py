@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tnacli.recipe.merge import fit, merge, strangers
-from tnacli.recipe.node import Node, Origin, leaves, plain
+from tnacli.recipe.merge import fit, keys_of_no_kind, merge
+from tnacli.recipe.node import Location, Node, leaves, plain
 
 KEYS = st.sampled_from("abcd")
 TREES = st.dictionaries(
@@ -20,8 +20,8 @@ TREES = st.dictionaries(
 def node(value: Any, file: str = "file", key: str = "") -> Node:
     if isinstance(value, dict):
         inner = {name: node(child, file, f"{key}.{name}".strip(".")) for name, child in value.items()}
-        return Node(inner, Origin(file, 1), key)
-    return Node(value, Origin(file, 1), key)
+        return Node(inner, Location(file, 1), key)
+    return Node(value, Location(file, 1), key)
 
 
 def merged(*layers: Any) -> Any:
@@ -61,8 +61,8 @@ def replaced(key: str, upper: dict[str, Any]) -> bool:
 
 
 def test_lists_are_replaced() -> None:
-    lower = Node({"a": Node([node(1), node(2)], Origin("f"), "a")}, Origin("f"))
-    upper = Node({"a": Node([node(3)], Origin("f"), "a")}, Origin("f"))
+    lower = Node({"a": Node([node(1), node(2)], Location("f"), "a")}, Location("f"))
+    upper = Node({"a": Node([node(3)], Location("f"), "a")}, Location("f"))
     assert plain(merge(lower, upper)) == {"a": [3]}
 
 
@@ -118,4 +118,4 @@ def test_what_does_not_say_the_kind_fits_itself_to_it(
 
 def test_keys_of_no_kind_are_found() -> None:
     layer = node({"compression": {"strat": 1, "delta": 1}, "objective": {"kind": "twin", "x": 1}})
-    assert [problem.key for problem in strangers(layer)] == ["compression.strat"]
+    assert [problem.key for problem in keys_of_no_kind(layer)] == ["compression.strat"]

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from tnacli.errors import RecipeError
 from tnacli.recipe.datasets import DATASETS
+from tnacli.recipe.fields import COMMON, FILE, SETTINGS, setting_keys
 from tnacli.recipe.load import load
 from tnacli.recipe.model_section import Model, Neuron
 from tnacli.recipe.objective_section import Twin
 from tnacli.recipe.patterns import NAME, PATTERNS
-from tnacli.recipe.places import COMMON, FILE, SETTINGS, setting_keys
 from tnacli.recipe.schema import Train
 
 CASES: list[dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "wrong.yaml").read_text("utf-8"))

@@ -195,7 +195,7 @@ def test_a_network_takes_the_operator(layout: str, dtype: torch.dtype, norm: str
     for one in (ours, plain):
         taken: list[str] = []
         for layer in one.spiking.values():
-            layer.behind.register_forward_hook(
+            layer.output.register_forward_hook(
                 lambda m, i, out, to=taken: to.append(out.grad_fn.next_functions[0][0].name())
             )
         with torch.autocast("cpu", dtype, enabled=dtype != FP32):
@@ -216,7 +216,7 @@ def test_whoever_listens_to_a_layer_hears_spikes_before_dropout() -> None:
     x = torch.rand(3, 4, 24)
     fused = layer(x)
     heard: list[Tensor] = []
-    layer.behind.register_forward_hook(lambda module, given, out: heard.append(out))
+    layer.output.register_forward_hook(lambda module, given, out: heard.append(out))
     assert torch.equal(layer(x), fused)
     assert set(heard[0].unique().tolist()) == {0.0, 1.0}
     assert set(fused.unique().tolist()) == {0.0, 2.0}

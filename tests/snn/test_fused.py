@@ -163,7 +163,7 @@ def test_a_network_takes_the_kernels_under_autocast() -> None:
     network = SpikingNetwork(model, channels=3, size=(8, 8), classes=4).train().to(memory_format=torch.channels_last)
     seen: list[str] = []
     for layer in network.spiking.values():
-        layer.behind.register_forward_hook(
+        layer.output.register_forward_hook(
             lambda module, given, out: seen.append(f"{out.dtype} {type(out.grad_fn).__name__}")
         )
     with torch.autocast("cpu", torch.bfloat16):

@@ -56,7 +56,7 @@ def whole(way: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, 
 
 @pytest.mark.parametrize("steps", [1, 5, 9, 13])
 def test_resumed_equals_uninterrupted(way: str, whole: tuple[Outcome, list[Event]], steps: int, tmp_path: Path) -> None:
-    """Stops in every epoch: before, between and behind the compressions of two layers."""
+    """Stops in every epoch: before, between and after the compressions of two layers."""
     run = run_of(settings_of(way))
     with pytest.raises(Stopped):
         Experiment(tmp_path, stop=StopAfter(steps)).execute(run)

@@ -256,7 +256,7 @@ def test_the_losses_of_all_shares_add_up_to_the_batch(counts: list[int], reducti
 def test_without_torchrun_there_is_one_process() -> None:
     assert ranks() == Ranks(0, 1, 0)
     assert ranks().any(True, False) == (True, False)
-    assert ranks().told(lambda: 3) == ranks().in_turn(lambda: 3) == 3
+    assert ranks().broadcast(lambda: 3) == ranks().in_turn(lambda: 3) == 3
 
 
 def test_too_few_samples_for_so_many_processes() -> None:

@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(out: Path,
 
 @pytest.mark.parametrize("steps", [0, 3, 5, 9, 13])
 def test_resumed_equals_uninterrupted(out: Path, trained: Outcome, steps: int) -> None:
-    """Four steps an epoch, compression after eight: stops within, at the border of and behind every phase."""
+    """Four steps an epoch, compression after eight: stops within, at the border of and after every phase."""
     run = run_of(tiny_tna_t_snn())
     with pytest.raises(Stopped, match="The same command goes on"):
         Experiment(out, stop=StopAfter(steps)).execute(run)
@@ -114,7 +114,7 @@ class SignalInEvaluation(StopRequest):
 
 @pytest.mark.parametrize("batches", [0, 1, 4])
 def test_a_stop_within_an_evaluation_keeps_the_whole_epoch(out: Path, trained: Outcome, batches: int) -> None:
-    """Two batches an evaluation: 4 are those of two epochs, so the next one stands just behind compression."""
+    """Two batches an evaluation: 4 are those of two epochs, so the next one stands just after compression."""
     run = run_of(tiny_tna_t_snn())
     with pytest.raises(Stopped, match=r"SIGTERM received; saved .*step 4"):
         Experiment(out, stop=SignalInEvaluation(batches)).execute(run)

@@ -126,7 +126,7 @@ def test_the_logged_rate_is_read_from_the_optimiser(out: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("stop", [0, 2, 3, 5])
 def test_a_resumed_run_logs_the_rates_of_an_uninterrupted_one(out: Path, stop: int) -> None:
-    """Also where it stopped behind the last step of an epoch, and the new optimiser has taken none in it."""
+    """Also where it stopped after the last step of an epoch, and the new optimiser has taken none in it."""
     chosen = settings(every="12.5%")
     with pytest.raises(Stopped):
         Experiment(out, stop=StopAfter(stop)).execute(run_of(chosen))

@@ -1,4 +1,4 @@
-"""Runs as TensorBoard logs: what TensorBoard itself reads is what the run's own metrics say, also behind an interruption."""
+"""Runs as TensorBoard logs: what TensorBoard itself reads is what the run's own metrics say, also after an interruption."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_log_says_what_the_metrics_say_behind_an_interruption_too(tmp_path: Pa
     assert {"learning_rate", "train_parts/matching", "accuracy/base", "firing_rate/conv1", "shares/fc1/zero"} <= set(
         found
     )
-    assert [step for step, _ in found["shares/conv2/zero"]] == [3, 4]  # compressed behind the second epoch
+    assert [step for step, _ in found["shares/conv2/zero"]] == [3, 4]  # compressed after the second epoch
 
 
 def test_hyperparameters_are_logged(tmp_path: Path) -> None:

@@ -103,18 +103,18 @@ def _end_among_several(code: int) -> NoReturn:
 
 def _run() -> NoReturn:
     open_closed()
-    told, out = sys.stderr, sys.stdout
+    errors_to, out = sys.stderr, sys.stdout
     # While nothing needs saving; training installs its own handler.
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), partial(_end_at_once, told))
+            signal.signal(getattr(signal, name), partial(_end_at_once, errors_to))
     if "_TNA_COMPLETE" in os.environ:
         completion.join_assignment()
     if _rank() > 0:
         # Of several processes under torchrun one prints and draws; from the others only what ended them is heard.
         out = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
     shown = cast(TextIO, Explained(out, "stdout"))
-    watched = cast(TextIO, Explained(told if out is sys.stdout else out, "stderr"))
+    watched = cast(TextIO, Explained(errors_to if out is sys.stdout else out, "stderr"))
     try:
         with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(watched):
             try:
@@ -125,7 +125,7 @@ def _run() -> NoReturn:
             finally:
                 shown.flush()  # here, where a full disk can still be reported
     except TnaError as error:
-        _message(error, told)
+        _message(error, errors_to)
         sys.exit(error.exit_code)
     sys.exit(0)
 
@@ -135,13 +135,13 @@ def _rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def _end_at_once(told: TextIO, number: int, frame: FrameType | None) -> NoReturn:
+def _end_at_once(errors_to: TextIO, number: int, frame: FrameType | None) -> NoReturn:
     # A second one ends the process even where Python code cannot (within a long import of compiled code, say).
     signal.signal(number, signal.SIG_DFL)
     ended = (
         Interrupted("interrupted") if number == signal.SIGINT else Stopped(f"{signal.Signals(number).name} received")
     )
-    _message(ended, told)
+    _message(ended, errors_to)
     raise SystemExit(ended.exit_code) from ended  # an Exception could be caught on its way out
 
 

@@ -69,11 +69,11 @@ def data_sets(incomplete: str) -> Offers:
     """The data sets that can be prepared by name."""
     from tnacli.recipe.datasets import DATASETS
 
-    return [(name, facts.kind) for name, facts in DATASETS.items() if name.startswith(incomplete)]
+    return [(name, spec.kind) for name, spec in DATASETS.items() if name.startswith(incomplete)]
 
 
 def settings(incomplete: str) -> Offers:
-    """The keys of `--set` up to their `=`; behind it, and where one key is left, the values."""
+    """The keys of `--set` up to their `=`; after it, and where one key is left, the values."""
     begun = os.environ.get(_ASSIGNING, "")
     incomplete = begun + incomplete
     key, equals, _ = incomplete.partition("=")
@@ -106,7 +106,7 @@ def join_assignment() -> None:
 
 def _keys() -> dict[str, str]:
     """Every key that `--set` takes, sections left out, with what it means."""
-    from tnacli.recipe.places import setting_fields
+    from tnacli.recipe.fields import setting_fields
     from tnacli.recipe.schema import Recipe
 
     fields = setting_fields()
@@ -119,7 +119,7 @@ def _keys() -> dict[str, str]:
 def _values(key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """All the values that a key takes, if they can be listed; its default, if that is a plain value."""
     from tnacli.recipe.datasets import DATASETS
-    from tnacli.recipe.places import choices, setting_fields
+    from tnacli.recipe.fields import choices, setting_fields
     from tnacli.recipe.schema import Recipe
 
     fields = setting_fields().get(key) or (Recipe.model_fields[key],)

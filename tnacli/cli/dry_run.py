@@ -119,22 +119,20 @@ def sizes(settings: Settings) -> Sizes | None:
     Maps between features, which are few, are not counted. None where the input's shape is only known from the user's own
     files, or the network from the user's own code, which a plan does not run.
     """
-    facts = DATASETS[settings.data.name]
-    size = settings.data.size or facts.size
-    if facts.channels is None or facts.classes is None or size is None or settings.model.build is not None:
+    spec = DATASETS[settings.data.name]
+    size = settings.data.size or spec.size
+    if spec.channels is None or spec.classes is None or size is None or settings.model.build is not None:
         return None
     parameters = buffers = 0
     for model in models_of(settings.model, settings.objective).values():
-        shapes = layer_shapes(
-            model.layout, width=model.width, channels=facts.channels, size=size, classes=facts.classes
-        )
+        shapes = layer_shapes(model.layout, width=model.width, channels=spec.channels, size=size, classes=spec.classes)
         *hidden_weights, readout = _weights(shapes)
         hidden = sum(weight[0] for weight in hidden_weights)
         normed = settings.model.norm == "batch"
         parameters += sum(map(prod, hidden_weights)) + prod(readout) + readout[0] + hidden * (2 if normed else 1)
         buffers += 2 * hidden if normed else 0
     base = layer_shapes(
-        settings.model.layout, width=settings.model.width, channels=facts.channels, size=size, classes=facts.classes
+        settings.model.layout, width=settings.model.width, channels=spec.channels, size=size, classes=spec.classes
     )
     # Adam keeps two moments a parameter.
     checkpoint = 4 * (3 * parameters + buffers)

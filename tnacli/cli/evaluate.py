@@ -125,7 +125,7 @@ def evaluate(
     if ternary and not any(checkpoints):
         raise UsageError("a packed file is ternary or binary already; --ternary applies to checkpoints")
     load_torch()
-    from tnacli.evaluation.samples import Selection
+    from tnacli.evaluation.data import Selection
 
     selection = Selection(split, samples, data_root)
     records: list[Evaluate] = []

@@ -13,7 +13,7 @@ from tnacli.cli.documents.files import MeasuredFile
 if TYPE_CHECKING:
     from tnacli.data.batches import Batches
     from tnacli.evaluation.accuracy import Evaluation
-    from tnacli.evaluation.samples import Selection
+    from tnacli.evaluation.data import Selection
     from tnacli.packed.document import Document
     from tnacli.packed.network import PackedNetwork
     from tnacli.recipe.data_section import Data
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured on `batches`, with the facts of the file that a document lists.
+    """What was measured on `batches`, and what a document says of the file.
 
     `compressed` says that the network of a full-precision checkpoint was made ternary for it.
     """
@@ -80,7 +80,7 @@ def measure_packed(
     """The same of a packed file; firing rates are those of the whole numbers that its engine counts."""
     from tnacli.errors import UsageError
     from tnacli.evaluation.accuracy import SpikeCounts, measure
-    from tnacli.evaluation.samples import TrainedOn, evaluation_batches
+    from tnacli.evaluation.data import TrainedOn, evaluation_batches
     from tnacli.packed.engine import PackedSNN
     from tnacli.packed.file import read_packed
 

@@ -16,7 +16,7 @@ from tnacli.data.folders import Listing, class_folders, list_classes, readable
 from tnacli.data.frames import to_frames
 from tnacli.data.locate import DVS_CLASSES, Place
 from tnacli.data.recordings import DECODING, RECORDING_SUFFIXES, needs_tonic, read_recording
-from tnacli.data.samples import Origin
+from tnacli.data.samples import DataOrigin
 from tnacli.data.source import OnProgress, Source
 from tnacli.data.workers import for_each
 from tnacli.errors import DataError
@@ -34,23 +34,23 @@ def event_source(data: Data, place: Place, timesteps: int, *, cache: Path | None
     note. Raises DataError if data.format asks for official files and some are missing, or if a recording
     cannot be read.
     """
-    facts = DATASETS[data.name]
+    spec = DATASETS[data.name]
     if place.layout == "classes":
         classes, listings, notes = cifar10dvs_split(place.path)
     else:
         found = class_folders(place.path, RECORDING_SUFFIXES)
         classes, listings, notes = found.classes, found.splits, found.notes("recordings")
-    if facts.classes is not None and len(classes) != facts.classes:
-        raise DataError(f"{place.path} holds {len(classes)} classes, {facts.title} has {facts.classes}.")
-    origin: Origin = "folder"
+    if spec.classes is not None and len(classes) != spec.classes:
+        raise DataError(f"{place.path} holds {len(classes)} classes, {spec.title} has {spec.classes}.")
+    origin: DataOrigin = "folder"
     if place.layout == "classes" or data.name == "nmnist":
         origin, shortfall = _completeness(data, place.path, listings)
         notes += shortfall
-    sensor = data.sensor or (facts.sensor and (facts.sensor[1], facts.sensor[0]))
+    sensor = data.sensor or (spec.sensor and (spec.sensor[1], spec.sensor[0]))
     if sensor is None:
         # One camera made all recordings: what the first one says, or does not say, stands for all.
         sensor = read_recording(listings["train"].files[0].path, None).sensor
-    size = data.size or facts.size or sensor
+    size = data.size or spec.size or sensor
     if size[0] > sensor[0] or size[1] > sensor[1]:
         raise DataError(
             f"data.size {list(size)} is larger than the camera's {list(sensor)}: events can only be brought "
@@ -59,7 +59,7 @@ def event_source(data: Data, place: Place, timesteps: int, *, cache: Path | None
 
     def frames_of(path: str) -> tuple[Bytes, int]:
         events, _, outside = read_recording(path, sensor)
-        if facts.on_its_side and Path(path).suffix.lower() == ".aedat":
+        if spec.on_its_side and Path(path).suffix.lower() == ".aedat":
             events = events._replace(x=events.y, y=events.x)
         return to_frames(events, sensor=sensor, timesteps=timesteps, size=size, binning=data.binning), outside
 
@@ -142,20 +142,20 @@ def _number(file: SourceFile) -> int:
     return int(found[1])
 
 
-def _completeness(data: Data, place: Path, listings: dict[str, Listing]) -> tuple[Origin, tuple[str, ...]]:
+def _completeness(data: Data, place: Path, listings: dict[str, Listing]) -> tuple[DataOrigin, tuple[str, ...]]:
     """Whether all recordings are there, each class its share in CIFAR10-DVS."""
-    facts = DATASETS[data.name]
+    spec = DATASETS[data.name]
     there = {split: len(listing.files) for split, listing in listings.items()}
-    whole = {"train": facts.train, "test": facts.test}
+    whole = {"train": spec.train, "test": spec.test}
     shares = Counter(listings["train"].labels.tolist()).values()
     if there == whole and (data.name != "cifar10dvs" or set(shares) == {900}):
         return "official", ()
     shortfall = (
-        f"{place} holds {there['train']:,} training and {there['test']:,} test recordings; {facts.title} has "
-        f"{facts.train:,} and {facts.test:,}"
+        f"{place} holds {there['train']:,} training and {there['test']:,} test recordings; {spec.title} has "
+        f"{spec.train:,} and {spec.test:,}"
     )
     if data.format == "official":
-        raise DataError(f"{shortfall}. Use what is there with data.format: auto, or get the rest: {facts.how_to_get}.")
+        raise DataError(f"{shortfall}. Use what is there with data.format: auto, or get the rest: {spec.how_to_get}.")
     return "folder", (shortfall,)
 
 

@@ -64,7 +64,7 @@ def class_folders(place: Path, suffixes: frozenset[str]) -> ClassFolders:
 
     Classes are the names of their folders in Unicode's form NFC, so that one that macOS spells in another form is
     the same class in either split. Files whose suffix is not among `suffixes` and folders inside class folders are
-    passed over; what systems leave behind (LEFT_BEHIND, and hidden names) is not even mentioned. Raises DataError
+    passed over; what systems leave behind (SYSTEM_FILES, and hidden names) is not even mentioned. Raises DataError
     if both splits do not have the same classes, a class has no files, or a name is not UTF-8.
     """
     folders = split_folders(place)
@@ -145,21 +145,21 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
     """What `folder` holds, by name, without what systems leave behind in every folder."""
     try:
         with os.scandir(folder) as entries:
-            found = [entry for entry in entries if not _left_behind(entry.name)]
+            found = [entry for entry in entries if not _system_files(entry.name)]
     except OSError as error:
         raise DataError(f"{folder} cannot be looked into: {error.strerror or error}.") from error
     return sorted(found, key=lambda entry: entry.name)
 
 
-LEFT_BEHIND = frozenset(
+SYSTEM_FILES = frozenset(
     {"__macosx", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"}
     | {"@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "lost+found", "__pycache__"}
 )
 """What macOS, Windows, Linux, Python and the storage boxes of Synology and QNAP leave in folders, in lower case."""
 
 
-def _left_behind(name: str) -> bool:
-    return name.startswith(".") or name.lower() in LEFT_BEHIND
+def _system_files(name: str) -> bool:
+    return name.startswith(".") or name.lower() in SYSTEM_FILES
 
 
 def _some(names: list[str]) -> str:

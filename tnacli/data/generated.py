@@ -28,8 +28,8 @@ def generated(
     There are `train_samples` and `test_samples` of them, or 4 and 2 for each class. They depend on nothing
     but the arguments.
     """
-    facts = DATASETS[name]
-    classes, channels = facts.classes or 10, facts.channels or 3
+    spec = DATASETS[name]
+    classes, channels = spec.classes or 10, spec.channels or 3
     counts = {
         "train": train_samples or TRAIN_PER_CLASS * classes,
         "test": test_samples or TEST_PER_CLASS * classes,
@@ -40,10 +40,10 @@ def generated(
 
     def read(split: str, indices: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(derive(0, "generated", name, split))
-        shape = (counts[split], *((timesteps,) if facts.is_events else ()), channels, *size)
+        shape = (counts[split], *((timesteps,) if spec.is_events else ()), channels, *size)
         noise = torch.rand(shape, generator=generator)
         pattern = patterns[labels[split]]
-        if not facts.is_events:
+        if not spec.is_events:
             return ((_CONTRAST * pattern + (1 - _CONTRAST) * noise) * 255).round().to(torch.uint8)[indices]
         rate = _COUNTS * (_CONTRAST * pattern.unsqueeze(1) + (1 - _CONTRAST) * noise)
         return torch.poisson(rate, generator=generator).clamp(max=255).to(torch.uint8)[indices]

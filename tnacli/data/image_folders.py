@@ -38,20 +38,20 @@ def image_folders(
     One's own images have one channel if all of them are gray, else three. Raises DataError where the folders
     do not fit.
     """
-    facts = DATASETS[name]
+    spec = DATASETS[name]
     found = class_folders(place, images.IMAGE_SUFFIXES)
     classes, listings = found.classes, found.splits
-    if facts.classes is not None and len(classes) != facts.classes:
+    if spec.classes is not None and len(classes) != spec.classes:
         raise DataError(
-            f"{place} holds {len(classes)} classes, {facts.title} has {facts.classes}. Remove what does not "
+            f"{place} holds {len(classes)} classes, {spec.title} has {spec.classes}. Remove what does not "
             "belong to it, or use your own images with data.name: folder."
         )
     if name == "fashion_mnist":
         classes, listings = _official_order(found)
-    if facts.channels is None:
+    if spec.channels is None:
         channels, its_size = _survey(name, listings, size, cache=cache, on_progress=on_progress)
     else:
-        channels, its_size = facts.channels, facts.size or (1, 1)
+        channels, its_size = spec.channels, spec.size or (1, 1)
     target = size or its_size
 
     def read(split: str, indices: Tensor) -> Tensor:

@@ -51,12 +51,12 @@ def load(
         raise ValueError(f"splits must be some of {ALL_SPLITS}, not {tuple(splits)}")
     progress = on_progress or no_progress
     source = open_source(data, timesteps, cache or cache_folder(), progress)
-    facts = DATASETS[data.name]
+    spec = DATASETS[data.name]
     chosen = {split: _chosen(data, source, split) for split in ("train", "test")}
-    measuring = data.normalise == "measure" or (data.normalise == "auto" and facts.mean is None and not facts.is_events)
+    measuring = data.normalise == "measure" or (data.normalise == "auto" and spec.mean is None and not spec.is_events)
 
     loaded: dict[str, Samples] = {}
-    mean, std = (None, None) if data.normalise == "none" else (facts.mean, facts.std)
+    mean, std = (None, None) if data.normalise == "none" else (spec.mean, spec.std)
     if measuring or "train" in splits or "validation" in splits:
         whole = _read(source, "train", chosen["train"])
         train, validation = _hold_out(data, whole)
@@ -71,10 +71,10 @@ def load(
     loaded = {split: samples for split, samples in loaded.items() if split in splits}
     digests = {split: samples.digest() for split, samples in loaded.items()}
     for note in source.notes:
-        logger.info("%s: %s", facts.title, note)
+        logger.info("%s: %s", spec.title, note)
     return Dataset(
         name=data.name,
-        kind="events" if facts.is_events else "images",
+        kind="events" if spec.is_events else "images",
         classes=source.classes,
         train=loaded.get("train", nothing),
         validation=loaded.get("validation"),
@@ -91,8 +91,8 @@ def load(
 
 def open_source(data: Data, timesteps: int, cache: Path | None, on_progress: OnProgress) -> Source:
     """Find the data set, or fetch it, without decoding samples yet; raises DataError if it is missing."""
-    facts = DATASETS[data.name]
-    size = data.size or facts.size
+    spec = DATASETS[data.name]
+    size = data.size or spec.size
     if data.format == "generated":
         assert size is not None  # the schema lets only known sets be generated
         return generated(data.name, size, timesteps, train_samples=data.train_samples, test_samples=data.test_samples)
@@ -103,7 +103,7 @@ def open_source(data: Data, timesteps: int, cache: Path | None, on_progress: OnP
     place = search.place
     if place is None:
         raise missing(data.name, search)
-    if facts.is_events:
+    if spec.is_events:
         return event_source(data, place, timesteps, cache=cache, on_progress=on_progress)
     if place.layout == "torchvision":
         assert size is not None
@@ -113,12 +113,12 @@ def open_source(data: Data, timesteps: int, cache: Path | None, on_progress: OnP
 
 def resolved(data: Data) -> Augmentation:
     """The augmentation of `data`, blanks filled in with the data set's own; what does not apply is 0."""
-    facts, asked = DATASETS[data.name], data.augmentation
+    spec, asked = DATASETS[data.name], data.augmentation
     return Augmentation(
-        crop_padding=facts.crop_padding if asked.crop_padding is None else asked.crop_padding,
-        flip=facts.flip if asked.flip is None else asked.flip,
-        rotation=facts.rotation if asked.rotation is None else asked.rotation,
-        shear=facts.shear if asked.shear is None else asked.shear,
+        crop_padding=spec.crop_padding if asked.crop_padding is None else asked.crop_padding,
+        flip=spec.flip if asked.flip is None else asked.flip,
+        rotation=spec.rotation if asked.rotation is None else asked.rotation,
+        shear=spec.shear if asked.shear is None else asked.shear,
     )
 
 

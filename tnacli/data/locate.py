@@ -80,22 +80,22 @@ def missing_parts(name: str, place: Place, *, exactly: bool) -> tuple[str, ...]:
     parts = _PARTS.get(name, ()) if place.layout != "folders" else ()
     folder = files_folder(name, place)
     gone = tuple(str(folder / part) for part in parts if not (folder / part).exists())
-    facts = DATASETS[name]
-    if gone or not exactly or not facts.is_events:
+    spec = DATASETS[name]
+    if gone or not exactly or not spec.is_events:
         return gone
-    whole = (facts.train or 0) + (facts.test or 0)
+    whole = (spec.train or 0) + (spec.test or 0)
     there = sum(len(files) for path, _, files in os.walk(folder) if path != str(folder))
     return () if there >= whole else (f"{whole - there:,} of {whole:,} recordings",)
 
 
 def missing(name: str, search: Search) -> DataError:
     """The error for a missing data set: what, where it was looked for, how to get it, how large it is."""
-    facts = DATASETS[name]
-    lines = [f"{facts.title} was not found. Looked for:"]
+    spec = DATASETS[name]
+    lines = [f"{spec.title} was not found. Looked for:"]
     lines += [f"  {text}" for text in search.looked]
     lines.append(f"The folder of data sets is {search.root} ({search.root_origin}).")
-    lines.append(f"To get it: {facts.how_to_get}.")
-    if facts.download_mb:
+    lines.append(f"To get it: {spec.how_to_get}.")
+    if spec.download_mb:
         lines.append("To try the program without it: `tna train RECIPE --set data.format=generated`.")
     return DataError("\n".join(lines))
 

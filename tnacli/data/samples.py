@@ -1,4 +1,4 @@
-"""What the other rooms see of a data set: its samples in memory, and the facts that go with them."""
+"""What the other rooms see of a data set: its samples in memory, and what goes with them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tnacli.recipe.data_section import Augmentation
 
-Origin = Literal["official", "folder", "generated", "embedded"]
+DataOrigin = Literal["official", "folder", "generated", "embedded"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ class Dataset:
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     augmentation: Augmentation
-    source: Origin
+    source: DataOrigin
     fingerprint: str
     notes: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from tnacli.data.samples import Origin
+from tnacli.data.samples import DataOrigin
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done and how much there is (samples, or bytes of a
@@ -33,7 +33,7 @@ class Source:
     file that it cannot read.
     """
 
-    origin: Origin
+    origin: DataOrigin
     classes: tuple[str, ...]
     labels: Mapping[str, Tensor]
     read: Callable[[str, Tensor], Tensor]

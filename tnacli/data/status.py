@@ -42,10 +42,10 @@ def status(name: str, root: str | None = None) -> Status:
 
     Trouble with its files is told in `problem`, not raised.
     """
-    facts = DATASETS[name]
-    blank = Status(name, facts.title, None, None, None, None, None, (), facts.how_to_get)
+    spec = DATASETS[name]
+    blank = Status(name, spec.title, None, None, None, None, None, (), spec.how_to_get)
     if name == "digits":
-        return replace(blank, found="embedded", train=facts.train, test=facts.test)
+        return replace(blank, found="embedded", train=spec.train, test=spec.test)
     try:
         search = locate(name, "auto", root)
     except DataError as error:
@@ -59,8 +59,8 @@ def status(name: str, root: str | None = None) -> Status:
         if gone := missing_parts(name, place, exactly=False):
             return replace(there, problem=f"missing: {', '.join(gone)}")
         if place.layout == "torchvision":
-            return replace(there, found="official", train=facts.train, test=facts.test)
-        if facts.is_events:
+            return replace(there, found="official", train=spec.train, test=spec.test)
+        if spec.is_events:
             source = event_source(Data(name=name, root=root), place, 1, cache=None, on_progress=no_progress)
             counts = {split: len(labels) for split, labels in source.labels.items()}
             return replace(there, found=source.origin, train=counts["train"], test=counts["test"])

@@ -130,33 +130,33 @@ def _whole_numbers(whole: Integers, plane: int) -> list[str]:
 
 
 def _numbers(about: Document, steps: Steps) -> list[str]:
-    facts = about.input
+    spec = about.input
     lines = [
         f"#define DECAY {literal(about.neuron.decay)}",
         f"#define THRESHOLD {literal(about.neuron.threshold)}",
         f"#define READOUT_LEAK {literal(about.readout.leak)}",
         f"#define READOUT_ONE {literal(1 / steps.readout.source.counts_to)}",
     ]
-    if facts.kind == "events":
+    if spec.kind == "events":
         lines.append("#define BYTE_VALUE(byte, place) ((float)(byte))")
-    elif facts.mean is None or facts.std is None:
+    elif spec.mean is None or spec.std is None:
         lines.append("#define BYTE_VALUE(byte, place) ((float)(byte) / 255.0f)")
     else:
-        for name, values in (("mean", facts.mean), ("std", facts.std)):
+        for name, values in (("mean", spec.mean), ("std", spec.std)):
             lines.append(f"static const float {name}[{len(values)}] = {{{', '.join(map(literal, values))}}};")
         lines.append(_NORMALISED)
-        lines.append(f"#define BYTE_VALUE(byte, place) normalised(byte, (place) / {prod(facts.size)})")
+        lines.append(f"#define BYTE_VALUE(byte, place) normalised(byte, (place) / {prod(spec.size)})")
     return lines
 
 
 def _header(about: Document, steps: Steps, prefix: str, *, ram_bytes: int, unit: float | None) -> str:
-    facts = about.input
-    is_image = facts.kind == "images"
+    spec = about.input
+    is_image = spec.kind == "images"
     frames = "" if is_image else f"{about.timesteps} frames x "
     filled = {
         "ORIGIN": origin_text(about.origin),
         "UNIT": "" if unit is None else f"{unit:.9g}",
-        "INPUT": f"{frames}{facts.channels} channels x {facts.size[0]} rows x {facts.size[1]} columns",
+        "INPUT": f"{frames}{spec.channels} channels x {spec.size[0]} rows x {spec.size[1]} columns",
         "INPUTS": prod(steps.input.out) * steps.input.frames,
         "CLASSES": len(about.labels),
         "TIMESTEPS": about.timesteps,

@@ -12,7 +12,7 @@ from tnacli.data.batches import Batches
 from tnacli.data.samples import Dataset
 from tnacli.deploy.formats import FORMATS, WITHOUT, Deployed, Wishes, deploy
 from tnacli.evaluation.accuracy import measure
-from tnacli.evaluation.samples import WHOLE_TEST_SET, Selection, TrainedOn, evaluation_batches, same_samples
+from tnacli.evaluation.data import WHOLE_TEST_SET, Selection, TrainedOn, evaluation_batches, same_samples
 from tnacli.packed.network import PackedNetwork
 from tnacli.packed.pack import exportable, pack_network, verify, write_verified
 from tnacli.packed.spec import InputSpec, Origin

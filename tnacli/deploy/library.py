@@ -82,19 +82,19 @@ class Model:
         return deploy(self.packed, form, Path(path), inputs).paths
 
     def _inputs(self, samples: Tensor, normalised: bool) -> Tensor:
-        facts = self.input
-        expected = [*([] if facts.kind == "images" else [self.timesteps]), facts.channels, *facts.size]
+        spec = self.input
+        expected = [*([] if spec.kind == "images" else [self.timesteps]), spec.channels, *spec.size]
         if list(samples.shape[1:]) != expected:
             taken, given = ("x".join(map(str, shape)) for shape in (["N", *expected], samples.shape))
-            raise DataError(f"the network takes {facts.kind} of {taken}; these are {given or 'a single number'}")
-        if facts.kind == "events" or normalised:
+            raise DataError(f"the network takes {spec.kind} of {taken}; these are {given or 'a single number'}")
+        if spec.kind == "events" or normalised:
             return samples.to(torch.float32)
         if samples.dtype != torch.uint8:
             raise DataError(
                 f"images are uint8 pixels from 0 to 255, not {str(samples.dtype).removeprefix('torch.')}; convert them, or say "
                 f"normalised=True if the network's mean and std have been applied already"
             )
-        return as_input(samples, facts.mean, facts.std, facts.kind)
+        return as_input(samples, spec.mean, spec.std, spec.kind)
 
 
 def load_model(path: str | Path, *, trust_build: str | None = None) -> Model:
@@ -120,7 +120,7 @@ def packed_model(packed: PackedNetwork, sample: Tensor | None = None) -> Model:
 def _from_checkpoint(path: Path, trust_build: str | None) -> Model:
     checkpoint = load_checkpoint(path)
     metadata, network = checkpoint.metadata, restore_network(checkpoint, trusted=trust_build, source=str(path))
-    facts = InputSpec(
+    spec = InputSpec(
         kind=metadata.kind, channels=metadata.channels, size=metadata.size, mean=metadata.mean, std=metadata.std
     )
-    return Model(metadata.classes, facts, network.timesteps, compression_mode(network) or "fp32", network)
+    return Model(metadata.classes, spec, network.timesteps, compression_mode(network) or "fp32", network)

@@ -152,15 +152,15 @@ _Run = Callable[[Tensor, _Observer], None]
 def _of_network(network: SpikingNetwork) -> tuple[list[_Layer], _Run]:
     layers: list[_Layer] = []
     shapes: dict[str, tuple[int, ...]] = {"": network.input_shape}
-    for facts, (name, layer) in zip(network.shapes, network.spiking.items(), strict=False):
+    for shape, (name, layer) in zip(network.shapes, network.spiking.items(), strict=False):
         before = next(reversed(shapes))
-        ways = [_Way(before, layer.synapse.weight.detach().cpu(), shapes[before], facts.stride)]
-        if facts.shortcut is not None:
+        ways = [_Way(before, layer.synapse.weight.detach().cpu(), shapes[before], shape.stride)]
+        if shape.shortcut is not None:
             weight = None if layer.shortcut is None else layer.shortcut.synapse.weight.detach().cpu()
-            source = facts.shortcut.source
-            ways.append(_Way(source, weight, shapes[source], facts.shortcut.stride))
-        layers.append(_Layer(name, tuple(ways), facts.pool))
-        shapes[name] = facts.pooled
+            source = shape.shortcut.source
+            ways.append(_Way(source, weight, shapes[source], shape.shortcut.stride))
+        layers.append(_Layer(name, tuple(ways), shape.pool))
+        shapes[name] = shape.pooled
 
     def run(inputs: Tensor, observe: _Observer) -> None:
         def watch(name: str) -> Callable[[object, object, Tensor], None]:

@@ -69,7 +69,7 @@ class FeatureMatching(nn.Module):
 
 @contextlib.contextmanager
 def recorded_rates(networks: Mapping[str, nn.Module], wanted: Mapping[str, tuple[str, ...]]) -> Iterator[Rates]:
-    """While inside, the rates of each forward pass are put into what is given: mean spikes over time behind pooling.
+    """While inside, the rates of each forward pass are put into what is given: mean spikes over time after pooling.
 
     `wanted` are the layers of each sibling; the base's are all of theirs.
     """
@@ -83,7 +83,7 @@ def recorded_rates(networks: Mapping[str, nn.Module], wanted: Mapping[str, tuple
 
     of_base = {layer for layers in wanted.values() for layer in layers}
     hooks = [
-        _of_layout(network).spiking[layer].behind.register_forward_hook(record(name, layer))
+        _of_layout(network).spiking[layer].output.register_forward_hook(record(name, layer))
         for name, network in networks.items()
         for layer in wanted.get(name, of_base)
     ]

@@ -144,7 +144,7 @@ static void add_groups(int64_t places, const uint8_t *bits, const uint8_t *one, 
 /* Where the places of a block lie in a plane of indices: runs of neighbours, each `length` from `source`. */
 typedef struct { int64_t source, length; } Run;
 
-/* Planes [plane][group][N][H + 2 pad][W + 2 pad] of counts [N][H][W][C]; zeros around the images and behind the last
+/* Planes [plane][group][N][H + 2 pad][W + 2 pad] of counts [N][H][W][C]; zeros around the images and after the last
  * channel. */
 static void split_into_planes(const Shape *s, const uint8_t *counts, int64_t planes, int64_t groups, int64_t plane_size,
                               uint8_t *to, int64_t from_row, int64_t to_row) {

@@ -23,7 +23,7 @@ from tnacli.packed.spec import ConvolutionSpec, InputSpec, LayerSpec, NeuronSpec
 from tnacli.quant.weights import compressed_layers, quantiser_of
 from tnacli.snn.arithmetic import exact
 from tnacli.snn.lif import LIF
-from tnacli.snn.network import Network, SpikingLayer, SpikingNetwork, Weights
+from tnacli.snn.network import Network, SpikingLayer, SpikingNetwork, WeightedLayer
 from tnacli.snn.own import OverTime, TimeFirst
 from tnacli.snn.readout import Readout
 from tnacli.storage import write_atomically
@@ -136,7 +136,7 @@ def _layer_spec(name: str, layer: SpikingLayer, encoding: str) -> LayerSpec:
     return LayerSpec.model_validate(about)
 
 
-def _weights_spec(weights: Weights, encoding: str) -> dict[str, object]:
+def _weights_spec(weights: WeightedLayer, encoding: str) -> dict[str, object]:
     quantiser = quantiser_of(weights.synapse)
     return {
         "weight": tuple(weights.synapse.weight.shape),
@@ -146,7 +146,7 @@ def _weights_spec(weights: Weights, encoding: str) -> dict[str, object]:
     }
 
 
-def _arrays(name: str, weights: Weights, encoding: str) -> dict[str, NDArray[Any]]:
+def _arrays(name: str, weights: WeightedLayer, encoding: str) -> dict[str, NDArray[Any]]:
     """Weights as stored, scale and shift, by their names in the file."""
     weight = weights.synapse.weight
     stored = _floats(weight) if encoding == "fp32" else pack(_rows(weight), ENCODINGS[encoding])

@@ -1,7 +1,7 @@
 """Latent weights to ternary and binary ones, and the gradients back: what is put on a layer's `weight`.
 
 A ternary weight is -1 where w < -Delta, 0 where |w| <= Delta, +1 where w > Delta (Eq. 6), whatever Delta comes from. No
-scale is put on it: batch norm behind the layer carries one. Gradients reach the latent weight unchanged (section 4.2).
+scale is put on it: batch norm after the layer carries one. Gradients reach the latent weight unchanged (section 4.2).
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class LearnedTernaryWeight(Quantiser):
 
         dw_ternary / dlog(Delta) = -w / (2 Delta) where |w| <= 2 Delta, else 0
 
-    That is learned step size quantization (Esser et al. 2020) with the step 2 Delta, behind a batch norm that takes the
+    That is learned step size quantization (Esser et al. 2020) with the step 2 Delta, after a batch norm that takes the
     step back out. Its logarithm is learned, so that Delta stays above 0 and Adam, whose steps do not depend on the size of
     gradients, changes it by a share of itself (Jain et al. 2020, trained quantization thresholds).
     """

@@ -39,14 +39,14 @@ def canonical(settings: Settings) -> Settings:
 
 
 def _data(data: Data) -> Data:
-    facts, update = DATASETS[data.name], dict[str, Any]()
-    own = {name: None for name, value in data.augmentation if value and value == getattr(facts, name)}
+    spec, update = DATASETS[data.name], dict[str, Any]()
+    own = {name: None for name, value in data.augmentation if value and value == getattr(spec, name)}
     if own:
         update["augmentation"] = data.augmentation.model_copy(update=own)
-    if data.size == facts.size:
+    if data.size == spec.size:
         update["size"] = None
     # Statistics are measured where none are known, and event counts are never normalised.
-    if data.normalise == ("none" if facts.is_events else "measure") and facts.mean is None:
+    if data.normalise == ("none" if spec.is_events else "measure") and spec.mean is None:
         update["normalise"] = "auto"
     return data.model_copy(update=update)
 

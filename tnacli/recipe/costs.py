@@ -36,11 +36,11 @@ def multiply_accumulates(shapes: Sequence[LayerShape], timesteps: int) -> tuple[
 
 def costs(settings: Settings) -> Costs | None:
     """What a run of `settings` takes, its compression not counted; None where layers are only known from the user's files."""
-    data, facts = settings.data, DATASETS[settings.data.name]
-    size = data.size or facts.size
-    if facts.channels is None or facts.classes is None or size is None or settings.model.build is not None:
+    data, spec = settings.data, DATASETS[settings.data.name]
+    size = data.size or spec.size
+    if spec.channels is None or spec.classes is None or size is None or settings.model.build is not None:
         return None
-    channels, classes = facts.channels, facts.classes
+    channels, classes = spec.channels, spec.classes
 
     def shapes_of(model: Model) -> tuple[LayerShape, ...]:
         return layer_shapes(model.layout, width=model.width, channels=channels, size=size, classes=classes)
@@ -53,7 +53,7 @@ def costs(settings: Settings) -> Costs | None:
         flop += 2 * (2 * once + 3 * rest)
     if isinstance(settings.objective, Distill):
         flop += 2 * sum(multiply_accumulates(shapes_of(settings.model), _steps(settings.model)))  # the teacher: forward
-    samples = data.train_samples or facts.train
+    samples = data.train_samples or spec.train
     total = None if samples is None else flop * settings.train.epochs * (samples - data.validation_samples)
     kept = [_kept_bytes(shapes_of(model), model.timesteps, settings.train.batch_size) for model in models]
     fused = all(model.spiking and model.norm == "batch" and model.neuron.detach_reset for model in models)

@@ -77,15 +77,15 @@ class Data(Section):
         return self
 
     def _misfits(self) -> Iterator[Misfit]:
-        facts, augmentation = DATASETS[self.name], self.augmentation
-        for key in ("crop_padding", "flip") if facts.is_events else ("rotation", "shear"):
+        spec, augmentation = DATASETS[self.name], self.augmentation
+        for key in ("crop_padding", "flip") if spec.is_events else ("rotation", "shear"):
             if getattr(augmentation, key):
-                acts, holds = ("images", "events") if facts.is_events else ("events", "images")
+                acts, holds = ("images", "events") if spec.is_events else ("events", "images")
                 yield Misfit(
                     f"acts on {acts}, and {self.name} holds {holds}; leave it out, or set it to 0",
                     (f"augmentation.{key}", "name"),
                 )
-        if facts.is_events and self.normalise == "measure":
+        if spec.is_events and self.normalise == "measure":
             yield Misfit("does not apply to events, which are counted; leave it at auto", ("normalise", "name"))
         if self.name == "digits" and self.format != "generated":
             for key in ("root", "download", "format"):
@@ -96,7 +96,7 @@ class Data(Section):
                 yield Misfit(f"is {self.format}, and {self.name} reads class folders", ("format", "name"))
             if self.download:
                 yield Misfit(f"has no effect: {self.name} stands for files of one's own", ("download", "name"))
-        asked, classes = self.train_samples, facts.classes
+        asked, classes = self.train_samples, spec.classes
         if asked is not None and classes is not None and asked < classes and self.format != "generated":
             text = f"is {asked}, fewer than the {classes} classes of {self.name}; every class needs one"
             yield Misfit(text, ("train_samples", "name"))
@@ -105,9 +105,9 @@ class Data(Section):
                 yield Misfit("must be [height, width], both at least 1", (key,))
         if self.sensor is not None and self.name != "event_folder":
             yield Misfit(f"belongs to event_folder; the camera of {self.name} is known", ("sensor", "name"))
-        if self.binning != "count" and not facts.is_events:
+        if self.binning != "count" and not spec.is_events:
             yield Misfit(f"makes frames of event recordings, and {self.name} holds images", ("binning", "name"))
-        sensor = self.sensor or (facts.sensor and (facts.sensor[1], facts.sensor[0]))
+        sensor = self.sensor or (spec.sensor and (spec.sensor[1], spec.sensor[0]))
         if sensor and self.size and (self.size[0] > sensor[0] or self.size[1] > sensor[1]):
             yield Misfit(
                 f"may not be larger than the camera's {list(sensor)}: events can only be brought closer together",

@@ -12,7 +12,7 @@ OWN = ("folder", "event_folder")
 
 
 @dataclass(frozen=True)
-class DatasetFacts:
+class DatasetSpec:
     """One data set as the recipes name it.
 
     `channels` and `size` are None where they depend on the user's own files. `mean` and `std` are per channel, of pixels
@@ -49,8 +49,8 @@ _PAPER_MEAN = (0.4914, 0.4822, 0.4465)
 _PAPER_STD = (0.2470, 0.2435, 0.2616)
 _CLASS_FOLDERS = "or lay the images out as {train,test}/<class>/<image> folders"
 
-DATASETS: dict[str, DatasetFacts] = {
-    "digits": DatasetFacts(
+DATASETS: dict[str, DatasetSpec] = {
+    "digits": DatasetSpec(
         title="handwritten digits (scikit-learn, embedded)",
         kind="images",
         channels=1,
@@ -63,7 +63,7 @@ DATASETS: dict[str, DatasetFacts] = {
         crop_padding=1,
         how_to_get="nothing to do: it is part of scikit-learn",
     ),
-    "cifar10": DatasetFacts(
+    "cifar10": DatasetSpec(
         title="CIFAR-10",
         kind="images",
         channels=3,
@@ -79,7 +79,7 @@ DATASETS: dict[str, DatasetFacts] = {
         download_mb=163,
         how_to_get=f"`tna data prepare cifar10 --download` (163 MB), {_CLASS_FOLDERS}",
     ),
-    "cifar100": DatasetFacts(
+    "cifar100": DatasetSpec(
         title="CIFAR-100",
         kind="images",
         channels=3,
@@ -95,7 +95,7 @@ DATASETS: dict[str, DatasetFacts] = {
         download_mb=161,
         how_to_get=f"`tna data prepare cifar100 --download` (161 MB), {_CLASS_FOLDERS}",
     ),
-    "fashion_mnist": DatasetFacts(
+    "fashion_mnist": DatasetSpec(
         title="Fashion-MNIST",
         kind="images",
         channels=1,
@@ -111,14 +111,14 @@ DATASETS: dict[str, DatasetFacts] = {
         download_mb=30,
         how_to_get=f"`tna data prepare fashion_mnist --download` (30 MB), {_CLASS_FOLDERS}",
     ),
-    "folder": DatasetFacts(
+    "folder": DatasetSpec(
         title="images of one's own, {train,test}/<class>/<image>",
         kind="images",
         crop_padding=4,
         flip=0.5,
         how_to_get="lay the images out as {train,test}/<class>/<image> and name the folder with data.root",
     ),
-    "cifar10dvs": DatasetFacts(
+    "cifar10dvs": DatasetSpec(
         title="CIFAR10-DVS",
         kind="events",
         channels=2,
@@ -135,7 +135,7 @@ DATASETS: dict[str, DatasetFacts] = {
         how_to_get="`tna data prepare cifar10dvs --download` (7.7 GB), or unpack the ten class archives of "
         "doi:10.6084/m9.figshare.4724671 under CIFAR10DVS/",
     ),
-    "nmnist": DatasetFacts(
+    "nmnist": DatasetSpec(
         title="N-MNIST",
         kind="events",
         channels=2,
@@ -147,7 +147,7 @@ DATASETS: dict[str, DatasetFacts] = {
         download_mb=1_180,
         how_to_get="`tna data prepare nmnist --download` (1.2 GB), or unpack it as NMNIST/{Train,Test}/<digit>/*.bin",
     ),
-    "event_folder": DatasetFacts(
+    "event_folder": DatasetSpec(
         title="recordings of one's own, {train,test}/<class>/<recording>",
         kind="events",
         channels=2,

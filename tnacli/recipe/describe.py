@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from tnacli.recipe.node import Origin
+from tnacli.recipe.fields import SETTINGS
+from tnacli.recipe.node import Location
 from tnacli.recipe.patterns import NAME
-from tnacli.recipe.places import SETTINGS
 from tnacli.recipe.schema import Recipe, Settings
 
 
@@ -19,7 +19,7 @@ class Resolved(NamedTuple):
     origin: str
 
 
-def resolved(settings: Settings, origins: Mapping[str, Origin]) -> tuple[Resolved, ...]:
+def resolved(settings: Settings, origins: Mapping[str, Location]) -> tuple[Resolved, ...]:
     """Every setting of a run in the schema's order, with its origin; `origins` is the run's of `Loaded`."""
     values = _flat(settings.model_dump(mode="json"))
     return tuple(Resolved(key, value, str(origins.get(key, "default"))) for key, value in values)

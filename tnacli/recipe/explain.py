@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tnacli.recipe.fields import bounds, choices, field_at, section_at, unions, unknown_key
 from tnacli.recipe.misfit import Misfit, MisfitError
 from tnacli.recipe.node import Node, Problem, quoted, show, suggest
 from tnacli.recipe.patterns import PATTERNS
-from tnacli.recipe.places import bounds, choices, field_at, section_at, unions, unknown_key
 from tnacli.recipe.yaml_strict import scalar
 
 Loc = tuple[str | int, ...]

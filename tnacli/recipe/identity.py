@@ -15,7 +15,7 @@ from tnacli.recipe.datasets import OWN
 from tnacli.recipe.layout import notation
 from tnacli.recipe.objective_section import Distill, Solo
 from tnacli.recipe.schema import Settings
-from tnacli.recipe.section import told
+from tnacli.recipe.section import without_later_defaults
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Run:
     def _determinants(self) -> dict[str, Any]:
         computed = canonical(self.settings)
         dumped = computed.model_dump(mode="json", exclude={"runtime": True, "data": {"root", "download"}})
-        settings = told(computed, dumped)
+        settings = without_later_defaults(computed, dumped)
         settings["model"]["layout"] = notation(settings["model"]["layout"])
         if self.settings.model.build is not None:
             settings["model"]["build"] = self.settings.model.function

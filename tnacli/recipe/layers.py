@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tnacli.errors import RecipeError
+from tnacli.recipe.fields import COMMON, FILE, SETTINGS, unknown_key
 from tnacli.recipe.find import find_extended, find_overlay, shown
 from tnacli.recipe.located import anchored
-from tnacli.recipe.merge import merge, strangers
-from tnacli.recipe.node import Node, Origin, Problem, show, suggest
-from tnacli.recipe.places import COMMON, FILE, SETTINGS, unknown_key
+from tnacli.recipe.merge import keys_of_no_kind, merge
+from tnacli.recipe.node import Location, Node, Problem, show, suggest
 from tnacli.recipe.yaml_strict import read_value, read_yaml
 
 _OF_ONE_FILE = ("name", "description", "extends")
@@ -68,12 +68,12 @@ def read_overlay(reference: str, layer: int) -> tuple[Node, list[Problem]]:
     node, unknown = _only(node, (*COMMON, *SETTINGS), ignore=("runs",))
     entries = {key: child for key, child in node.entries.items() if key != "description"}
     node = anchored(replace(node, value=entries), path)
-    return node, [*problems, *unknown, *strangers(node)]
+    return node, [*problems, *unknown, *keys_of_no_kind(node)]
 
 
 def read_override(text: str, layer: int, runs: Sequence[str]) -> tuple[Override | None, list[Problem]]:
     """The override in `text`, `key=value`, of a recipe with these `runs`. The value may hold `=`."""
-    origin = Origin("--set")
+    origin = Location("--set")
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not key:
         return None, [Problem(origin, "", f"cannot read {text!r}; write KEY=VALUE, such as train.epochs=3")]
@@ -102,7 +102,7 @@ def read_override(text: str, layer: int, runs: Sequence[str]) -> tuple[Override 
     for depth in range(len(parts) - 1, -1, -1):
         above = ".".join([*(["runs", run] if run else []), *parts[:depth]])
         node = Node({parts[depth]: node}, origin, above, layer)
-    problems = list(strangers(node))
+    problems = list(keys_of_no_kind(node))
     return None if problems else Override(anchored(node, None), run), problems
 
 

@@ -10,7 +10,7 @@ the network itself is built from the same list of layers.
 
 A residual block is that of tdBN (Zheng et al. 2021) and TET (Deng et al. 2022): currents are added before the neurons. The
 neurons of the second convolution receive its current and that of the shortcut: the very spikes that enter the block, or,
-where the block changes their shape, a 1x1 convolution of them with its own batch norm. So every convolution behind the
+where the block changes their shape, a 1x1 convolution of them with its own batch norm. So every convolution after the
 first sees spikes.
 """
 
@@ -62,7 +62,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Shortcut:
-    """A second way into a layer's neurons, from the spikes behind the pooling of the earlier layer `source`.
+    """A second way into a layer's neurons, from the spikes after the pooling of the earlier layer `source`.
 
     The spikes themselves where `weight` is None, else what a convolution of `weight` (out, in, 1, 1) with `stride` makes
     of them.
@@ -78,7 +78,7 @@ class LayerShape:
     """One layer of neurons with its weights, and the pooling that follows it.
 
     `weight` is (out, in, kernel, kernel) for a convolution and (out, in) for a fully connected layer. `out` is the shape
-    of one sample at one timestep behind the neurons and before `pool`: (C, H, W) or (features,).
+    of one sample at one timestep after the neurons and before `pool`: (C, H, W) or (features,).
     """
 
     name: str
@@ -99,7 +99,7 @@ class LayerShape:
 
     @property
     def pooled(self) -> tuple[int, ...]:
-        """The shape behind the pooling, which drops a remainder as PyTorch's AvgPool2d does."""
+        """The shape after the pooling, which drops a remainder as PyTorch's AvgPool2d does."""
         return self.out if self.pool == 1 else (self.out[0], *(size // self.pool for size in self.out[1:]))
 
 
@@ -109,7 +109,7 @@ def notation(layout: str) -> str:
 
 
 def strided(size: tuple[int, ...], stride: int) -> tuple[int, ...]:
-    """Height and width behind a convolution with `stride` whose padding is half its kernel."""
+    """Height and width after a convolution with `stride` whose padding is half its kernel."""
     return tuple((side - 1) // stride + 1 for side in size)
 
 
@@ -131,7 +131,7 @@ def read_layout(layout: str) -> tuple[Part, ...]:
         if part.kind == "pool" and before not in ("conv", "residual"):
             raise ValueError(f"{text} in layout {layout!r} must directly follow a convolution or residual blocks")
         if part.kind in ("conv", "residual") and any(earlier.kind == "fc" for earlier in parts):
-            raise ValueError(f"{text} in layout {layout!r} comes behind a fully connected layer")
+            raise ValueError(f"{text} in layout {layout!r} comes after a fully connected layer")
         if part.kind == "residual" and not parts:
             raise ValueError(
                 f"{text} in layout {layout!r} comes first; residual blocks add spikes, so begin with a convolution"
@@ -181,7 +181,7 @@ def layer_shapes(
 
 
 def _layers(part: Part, before: Sequence[LayerShape], shape: tuple[int, ...], count: int) -> Iterator[LayerShape]:
-    """The layers of a part that is no pooling, of `count` maps or neurons, behind `before`, whose output is `shape`."""
+    """The layers of a part that is no pooling, of `count` maps or neurons, after `before`, whose output is `shape`."""
     number = 1 + sum(layer.kind == ("fc" if part.kind == "fc" else "conv") for layer in before)
     if part.kind == "fc":
         yield LayerShape(f"fc{number}", "fc", (count, prod(shape)), (count,))
@@ -208,7 +208,7 @@ def _conv(number: int, shape: tuple[int, ...], count: int, *, kernel: int, strid
 
 
 def _pool(part: Part, layout: str, out: tuple[int, ...], size: tuple[int, int]) -> int:
-    """The side of the squares that a pooling behind maps of `out` takes the mean over."""
+    """The side of the squares that a pooling after maps of `out` takes the mean over."""
     height, width = out[1:]
     if part.pool == 0:
         if height != width or height not in (1, *_POOLS):

@@ -15,12 +15,12 @@ from pydantic import ValidationError
 
 from tnacli.errors import UsageError
 from tnacli.recipe.explain import explain
+from tnacli.recipe.fields import COMMON, SETTINGS
 from tnacli.recipe.find import find_recipe, shown
 from tnacli.recipe.identity import Run
 from tnacli.recipe.layers import Override, read_file, read_overlay, read_override
 from tnacli.recipe.merge import fit, kindless_keys, kinds_with, merge
-from tnacli.recipe.node import Node, Origin, Problem, leaves, plain, refuse_all, suggest
-from tnacli.recipe.places import COMMON, SETTINGS
+from tnacli.recipe.node import Location, Node, Problem, leaves, plain, refuse_all, suggest
 from tnacli.recipe.schema import Recipe
 
 
@@ -35,7 +35,7 @@ class Loaded:
     recipe: Recipe
     path: Path
     altered: tuple[str, ...]
-    origins: dict[str, dict[str, Origin]]
+    origins: dict[str, dict[str, Location]]
 
 
 def load(reference: str | Path, *, overlays: Sequence[str] = (), overrides: Sequence[str] = ()) -> Loaded:
@@ -132,7 +132,7 @@ def _without_effect(layers: Sequence[Override], used: set[tuple[int, str, str]])
 
 def _recipe(file: Node, path: Path, layers: Sequence[Override], runs: dict[str, Node]) -> Node:
     """The whole recipe as the schema takes it."""
-    named = {"name": Node(path.stem, Origin(shown(path)), "name")}
+    named = {"name": Node(path.stem, Location(shown(path)), "name")}
     node = replace(file, value={**named, **_part(file, Recipe.model_fields).entries})
     for layer in layers:
         if layer.run is None:

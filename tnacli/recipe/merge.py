@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from tnacli.recipe.fields import unions, unknown_key
 from tnacli.recipe.node import Node, Problem
-from tnacli.recipe.places import unions, unknown_key
 from tnacli.recipe.schema import Settings
 
 
@@ -51,7 +51,7 @@ def kindless_keys(layer: Node) -> Iterator[tuple[str, str, Node]]:
             yield name, key, child
 
 
-def strangers(layer: Node) -> Iterator[Problem]:
+def keys_of_no_kind(layer: Node) -> Iterator[Problem]:
     """The keys in `layer`, set without saying the kind, that no kind has; `fit` drops them in silence."""
     for name, key, child in kindless_keys(layer):
         known = _keys_of_any_kind(name)

@@ -60,7 +60,7 @@ class Model(Section):
     width: float = Field(1.0, gt=0, le=16, description="multiplies the feature maps and neurons of every hidden layer")
     timesteps: int = Field(5, ge=1, le=1000, description="T, the simulation steps of a sample")
     neuron: Neuron = Field(Neuron(), description="the neuron of every hidden layer")
-    norm: Literal["batch", "none"] = Field("batch", description="open: batch norm behind every hidden layer's weights")
+    norm: Literal["batch", "none"] = Field("batch", description="open: batch norm after every hidden layer's weights")
     readout: Literal["leaky", "sum"] = Field(
         "leaky", description="open: whether output neurons leak like neurons that never spike, or only sum their input"
     )

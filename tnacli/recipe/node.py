@@ -13,7 +13,7 @@ Scalar = None | bool | int | float | str
 
 
 @dataclass(frozen=True)
-class Origin:
+class Location:
     """Where a value was written: a file as users know it, a line from 1, or `--set`, which has no lines."""
 
     file: str
@@ -33,7 +33,7 @@ class Node:
     """
 
     value: Scalar | dict[str, Node] | list[Node]
-    origin: Origin
+    origin: Location
     key: str = ""
     layer: int = 0
     broken: bool = False
@@ -64,7 +64,7 @@ class Node:
 class Problem:
     """One thing that is wrong, where, and what is allowed."""
 
-    origin: Origin
+    origin: Location
     key: str
     text: str
 

@@ -120,16 +120,16 @@ class Settings(Section):
         return self.model_copy(update={"compression": None, "train": train})
 
     def _misfits(self) -> Iterator[Misfit]:
-        facts, train, compression = DATASETS[self.data.name], self.train, self.compression
-        size, layout = self.data.size or facts.size, self.model.layout
+        spec, train, compression = DATASETS[self.data.name], self.train, self.compression
+        size, layout = self.data.size or spec.size, self.model.layout
         if size is not None and self.model.build is None:
             try:
-                layer_shapes(layout, width=self.model.width, channels=facts.channels or 1, size=size, classes=2)
+                layer_shapes(layout, width=self.model.width, channels=spec.channels or 1, size=size, classes=2)
             except ValueError as error:
                 yield Misfit(f"does not fit: {error}", ("model.layout", "data.size", "data.name"))
         if isinstance(self.objective, Twin):
             yield from twin_misfits(
-                self.model, self.objective, channels=facts.channels or 1, size=size, events=facts.is_events
+                self.model, self.objective, channels=spec.channels or 1, size=size, events=spec.is_events
             )
         if not isinstance(self.objective, Solo):
             yield from matching_misfits(self.model, self.objective, train.epochs)
@@ -159,7 +159,7 @@ class Settings(Section):
             )
         elif gradual is not None and start + in_epochs(gradual.over, train.epochs) >= train.epochs:
             yield Misfit(
-                f"is {gradual.over} behind compression.start {compression.start} and train.epochs is {train.epochs}, which "
+                f"is {gradual.over} after compression.start {compression.start} and train.epochs is {train.epochs}, which "
                 f"leaves no epoch to train after the last layer's compression; begin earlier, or spread it over fewer epochs",
                 ("compression.gradual.over", "compression.start", "train.epochs", "compression.gradual"),
             )

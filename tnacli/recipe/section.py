@@ -24,15 +24,15 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def told(value: Any, dumped: Any) -> Any:
+def without_later_defaults(value: Any, dumped: Any) -> Any:
     """`dumped`, the JSON values of the section `value`, without later fields that are at their default, at any depth."""
     if isinstance(value, tuple):
-        return [told(*pair) for pair in zip(value, dumped, strict=True)]
+        return [without_later_defaults(*pair) for pair in zip(value, dumped, strict=True)]
     if not isinstance(value, Section):
         return dumped
     fields = type(value).model_fields
     return {
-        name: told(getattr(value, name), inner)
+        name: without_later_defaults(getattr(value, name), inner)
         for name, inner in dumped.items()
         if getattr(value, name) != fields[name].default
         or not any(isinstance(mark, Later) for mark in fields[name].metadata)

@@ -21,7 +21,7 @@ def models_of(model: Model, objective: Solo | Twin | Distill) -> dict[str, Model
 def matched_layers(base: Sequence[LayerShape], sibling: Sequence[LayerShape], features: Features) -> tuple[str, ...]:
     """The names of the hidden layers to match, first to last.
 
-    A layer can be matched if both networks have one of its name and, for the rates of neurons, their maps behind pooling
+    A layer can be matched if both networks have one of its name and, for the rates of neurons, their maps after pooling
     are of the same size. Raises ValueError, in words fit for the user, if none can, or one of those asked for cannot.
     """
     ours, theirs = ({shape.name: shape for shape in shapes[:-1]} for shapes in (base, sibling))

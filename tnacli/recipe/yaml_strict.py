@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from tnacli.recipe.node import Node, Origin, Problem, Scalar, quoted
+from tnacli.recipe.node import Location, Node, Problem, Scalar, quoted
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 20
@@ -34,29 +34,29 @@ def read_yaml(path: Path, shown: str, layer: int = 0) -> tuple[Node, list[Proble
     An empty file is an empty mapping. A file that cannot be understood at all comes back as a broken node.
     """
 
-    def hopeless(text: str, line: int | None = None) -> tuple[Node, list[Problem]]:
-        origin = Origin(shown, line)
+    def unreadable(text: str, line: int | None = None) -> tuple[Node, list[Problem]]:
+        origin = Location(shown, line)
         return Node({}, origin, layer=layer, broken=True), [Problem(origin, "", text)]
 
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
-        return hopeless(f"cannot be read: {error.strerror or error}")
+        return unreadable(f"cannot be read: {error.strerror or error}")
     if len(content) > MAX_BYTES:
-        return hopeless(f"is larger than {MAX_BYTES >> 20} MiB; this is no recipe")
+        return unreadable(f"is larger than {MAX_BYTES >> 20} MiB; this is no recipe")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        return hopeless("is not UTF-8 text; save it as UTF-8", 1 + content.count(b"\n", 0, error.start))
+        return unreadable("is not UTF-8 text; save it as UTF-8", 1 + content.count(b"\n", 0, error.start))
     if "\t" in text:
         line = 1 + text.count("\n", 0, text.index("\t"))
-        return hopeless("a tab; use spaces, YAML gives tabs no meaning", line)
+        return unreadable("a tab; use spaces, YAML gives tabs no meaning", line)
     node, problems = _Reader(text, shown, layer).whole()
     if node.value is None and not node.broken:
         node = Node({}, node.origin, layer=layer)
     if not isinstance(node.value, dict):
-        return hopeless("must be a mapping, one `key: value` a line", node.origin.line)
+        return unreadable("must be a mapping, one `key: value` a line", node.origin.line)
     return node, problems
 
 
@@ -65,7 +65,7 @@ def read_value(text: str, place: str, key: str, layer: int = 0) -> tuple[Node, l
 
     Plain text is taken whole: `=`, `: ` and ` #` have no meaning in it.
     """
-    origin, text = Origin(place), text.strip()
+    origin, text = Location(place), text.strip()
     if text.startswith(_INDICATORS):
         return _Reader(text, place, layer, key, lines=False).whole()
     try:
@@ -216,8 +216,8 @@ class _Reader:
             return None
         return node.value
 
-    def _origin(self, line: int) -> Origin:
-        return Origin(self.file, line + 1 if self.lines else None)
+    def _origin(self, line: int) -> Location:
+        return Location(self.file, line + 1 if self.lines else None)
 
     def _problem(self, line: int, key: str, text: str) -> None:
         self.problems.append(Problem(self._origin(line), key, text))

@@ -4,7 +4,7 @@
         run.json        what is computed, and by which versions
         metrics.jsonl   one line an epoch
         last.pt         the newest checkpoint;  previous.pt  the one before it;  new.pt  one being written
-        epoch-N.pt      a checkpoint kept for runs that branch off behind epoch N (tnacli/training/branches.py)
+        epoch-N.pt      a checkpoint kept for runs that branch off after epoch N (tnacli/training/branches.py)
         last.damaged    a checkpoint that failed its checksum, kept for whoever wants to know why
         result.json     written last: the run is finished
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tnacli.recipe.model_section import Neuron
-from tnacli.snn.native import LayerFacts, address, check, native
+from tnacli.snn.native import LayerArguments, address, check, native
 
 _DTYPES = (torch.float32, torch.bfloat16)
 
@@ -74,8 +74,8 @@ def scaled_lif(current: Tensor, scale: Tensor, shift: Tensor, *, neuron: Neuron,
     x = _by_rows(current.flatten(0, 1))
     constants = Constants(neuron, timesteps, 1, 0.0)
     samples = current.shape[1]
-    facts, spikes = _facts(x, constants, samples), _empty_spikes(x, constants, samples)
-    _forward(facts, x, scale=scale.contiguous(), shift=shift.contiguous(), spikes=spikes, codes=None)
+    arguments, spikes = _layer_arguments(x, constants, samples), _empty_spikes(x, constants, samples)
+    _forward(arguments, x, scale=scale.contiguous(), shift=shift.contiguous(), spikes=spikes, codes=None)
     return spikes
 
 
@@ -83,11 +83,11 @@ class _LIFPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, current: Tensor, constants: Constants, samples: int) -> Tensor:
         x = _by_rows(current)
-        facts, spikes = _facts(x, constants, samples), _empty_spikes(x, constants, samples)
-        codes = _empty_codes(facts) if ctx.needs_input_grad[0] else None
-        scale, shift = torch.ones(facts.C), torch.zeros(facts.C)
-        _forward(facts, x, scale=scale, shift=shift, spikes=spikes, codes=codes)
-        ctx.facts, ctx.shape, ctx.dtype = facts, x.shape, x.dtype
+        arguments, spikes = _layer_arguments(x, constants, samples), _empty_spikes(x, constants, samples)
+        codes = _empty_codes(arguments) if ctx.needs_input_grad[0] else None
+        scale, shift = torch.ones(arguments.C), torch.zeros(arguments.C)
+        _forward(arguments, x, scale=scale, shift=shift, spikes=spikes, codes=codes)
+        ctx.arguments, ctx.shape, ctx.dtype = arguments, x.shape, x.dtype
         ctx.save_for_backward(codes)
         return spikes
 
@@ -95,7 +95,7 @@ class _LIFPool(torch.autograd.Function):
     def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None]:
         (codes,) = ctx.saved_tensors
         grad = torch.empty(ctx.shape, dtype=ctx.dtype, memory_format=_format(ctx.shape))
-        _backward(ctx.facts, _by_rows(grad_spikes.flatten(0, 1)), codes, grad=grad)
+        _backward(ctx.arguments, _by_rows(grad_spikes.flatten(0, 1)), codes, grad=grad)
         return grad, None, None
 
 
@@ -113,12 +113,12 @@ class _NormLIFPool(torch.autograd.Function):
         invstd64 = torch.rsqrt(var64 + constants.eps)
         scale64 = weight.detach().double() * invstd64
         scale, shift = scale64.float(), (bias.detach().double() - mean64 * scale64).float()
-        facts = _facts(x, constants, samples)
+        arguments = _layer_arguments(x, constants, samples)
         spikes = _empty_spikes(x, constants, samples)
-        codes = _empty_codes(facts) if any(ctx.needs_input_grad) else None
-        _forward(facts, x, scale=scale, shift=shift, spikes=spikes, codes=codes)
+        codes = _empty_codes(arguments) if any(ctx.needs_input_grad) else None
+        _forward(arguments, x, scale=scale, shift=shift, spikes=spikes, codes=codes)
         mean, var = mean64.float(), var64.float()
-        ctx.facts, ctx.spent = facts, False
+        ctx.arguments, ctx.spent = arguments, False
         ctx.save_for_backward(x, codes, mean, invstd64.float(), scale)
         ctx.mark_non_differentiable(mean, var)
         return spikes, mean, var
@@ -133,28 +133,28 @@ class _NormLIFPool(torch.autograd.Function):
         x, codes, mean, invstd, scale = ctx.saved_tensors
         rows, outward = x.numel() // x.shape[1], _by_rows(grad_spikes.flatten(0, 1))
         total, product = sums = torch.empty(2, x.shape[1], dtype=torch.float64)
-        _backward(ctx.facts, outward, codes, x, mean, invstd, sums=sums)
+        _backward(ctx.arguments, outward, codes, x, mean, invstd, sums=sums)
         if not ctx.needs_input_grad[0]:
             return None, product.float(), total.float(), None, None
         a, b = (total / rows).float(), (product / rows).float()
         grad = x.detach()
-        _backward(ctx.facts, outward, codes, None, mean, invstd, scale, a, b, grad=grad)
+        _backward(ctx.arguments, outward, codes, None, mean, invstd, scale, a, b, grad=grad)
         return grad, product.float(), total.float(), None, None
 
 
 def _forward(
-    facts: LayerFacts, x: Tensor, *, scale: Tensor, shift: Tensor, spikes: Tensor, codes: Tensor | None
+    arguments: LayerArguments, x: Tensor, *, scale: Tensor, shift: Tensor, spikes: Tensor, codes: Tensor | None
 ) -> None:
     check(
         _library().lif_forward(
-            ctypes.byref(facts), address(x), address(scale), address(shift), address(spikes), address(codes),
+            ctypes.byref(arguments), address(x), address(scale), address(shift), address(spikes), address(codes),
             torch.get_num_threads(),
         )
     )  # fmt: skip
 
 
 def _backward(
-    facts: LayerFacts,
+    arguments: LayerArguments,
     outward: Tensor,
     codes: Tensor,
     *normed: Tensor | None,
@@ -166,16 +166,16 @@ def _backward(
     total, product = (None, None) if sums is None else sums
     check(
         _library().lif_backward(
-            ctypes.byref(facts), address(outward), address(codes), *given, *[None] * (6 - len(given)), address(grad),
+            ctypes.byref(arguments), address(outward), address(codes), *given, *[None] * (6 - len(given)), address(grad),
             address(total), address(product), torch.get_num_threads(),
         )
     )  # fmt: skip
 
 
-def _empty_codes(facts: LayerFacts) -> Tensor:
+def _empty_codes(arguments: LayerArguments) -> Tensor:
     """Room for two bits a neuron and timestep, four timesteps a byte."""
-    planes = -(-facts.T // 4)
-    return torch.empty(planes * facts.N * facts.H * facts.W * facts.C, dtype=torch.uint8)
+    planes = -(-arguments.T // 4)
+    return torch.empty(planes * arguments.N * arguments.H * arguments.W * arguments.C, dtype=torch.uint8)
 
 
 def _library() -> ctypes.CDLL:
@@ -193,10 +193,10 @@ def _format(shape: torch.Size) -> torch.memory_format:
     return torch.channels_last if len(shape) == 4 else torch.contiguous_format
 
 
-def _facts(x: Tensor, constants: Constants, samples: int) -> LayerFacts:
+def _layer_arguments(x: Tensor, constants: Constants, samples: int) -> LayerArguments:
     height, width = x.shape[2:] if x.dim() == 4 else (1, 1)
     neuron = constants.neuron
-    return LayerFacts(
+    return LayerArguments(
         constants.timesteps, samples, height, width, x.shape[1], constants.pool,
         int(x.shape[0] == samples and constants.timesteps > 1), int(x.dtype == torch.bfloat16),
         neuron.decay, neuron.threshold, neuron.surrogate_window, neuron.surrogate_height,

@@ -101,7 +101,7 @@ static void add_sums(int64_t C, const float *restrict grad, const float *restric
     }
 }
 
-/* x becomes the gradient through batch norm, given the one behind it. */
+/* x becomes the gradient through batch norm, given the one after it. */
 static void norm_back(int64_t C, const float *restrict grad, const float *restrict mean, const float *restrict invstd,
                       const float *restrict scale, const float *restrict a, const float *restrict b, float *restrict x) {
     for (int64_t c = 0; c < C; c++) x[c] = scale[c] * (grad[c] - a[c] - b[c] * ((x[c] - mean[c]) * invstd[c]));

@@ -43,7 +43,7 @@ _FLAGS = (
 _COMPILE_SECONDS = 60
 
 
-class LayerFacts(ctypes.Structure):
+class LayerArguments(ctypes.Structure):
     """`Layer` of kernels.c: the shape before pooling and the neuron's constants."""
 
     _fields_ = [
@@ -167,14 +167,14 @@ def _private_folder() -> Path:
 
 def _require_own(path: Path) -> None:
     """Raise OSError unless `path` is there, no link, and nobody but this user and root can have written it, or can."""
-    facts = path.lstat()
-    if stat.S_ISLNK(facts.st_mode):
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
         raise PermissionError(f"{path} is a link")
     if not hasattr(os, "getuid"):
         return
-    if facts.st_uid not in (os.getuid(), 0):
+    if status.st_uid not in (os.getuid(), 0):
         raise PermissionError(f"{path} belongs to another user")
-    if facts.st_mode & 0o022:
+    if status.st_mode & 0o022:
         raise PermissionError(f"others can write to {path}")
 
 
@@ -203,8 +203,8 @@ def _processor() -> str:
 def _bind(library: ctypes.CDLL) -> None:
     pointer, count = ctypes.c_void_p, ctypes.c_int64
     library.channel_moments.argtypes = [pointer, count, count, count, pointer, pointer, count]
-    library.lif_forward.argtypes = [ctypes.POINTER(LayerFacts), *[pointer] * 5, count]
-    library.lif_backward.argtypes = [ctypes.POINTER(LayerFacts), *[pointer] * 11, count]
+    library.lif_forward.argtypes = [ctypes.POINTER(LayerArguments), *[pointer] * 5, count]
+    library.lif_backward.argtypes = [ctypes.POINTER(LayerArguments), *[pointer] * 11, count]
     for function in (library.channel_moments, library.lif_forward, library.lif_backward):
         function.restype = ctypes.c_int
 

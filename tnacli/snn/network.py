@@ -30,7 +30,7 @@ from tnacli.snn.triton_lif import Branch, Layer
 _HALVES = (torch.bfloat16, torch.float16)
 
 
-class Weights(nn.Module):
+class WeightedLayer(nn.Module):
     """A convolution or matrix product of spikes, and its batch norm: what turns a layer's input into current."""
 
     def __init__(self, weight: tuple[int, ...], stride: int, *, normed: bool) -> None:
@@ -108,7 +108,7 @@ class Weights(nn.Module):
         return scale.float(), shift.float()
 
 
-class SpikingLayer(Weights):
+class SpikingLayer(WeightedLayer):
     """Weights, batch norm, LIF neurons, average pooling, dropout; [T or 1, N, ...] in, [T, N, ...] out.
 
     The first axis of the input is 1 where the input is the same at every timestep. A layer with a shortcut also takes the
@@ -123,15 +123,15 @@ class SpikingLayer(Weights):
         normed = model.norm == "batch"
         super().__init__(shape.weight, shape.stride, normed=normed)
         self.source: str | None = None
-        self.shortcut: Weights | None = None
+        self.shortcut: WeightedLayer | None = None
         if shape.shortcut is not None:
             self.source = shape.shortcut.source
             if shape.shortcut.weight is not None:
-                self.shortcut = Weights(shape.shortcut.weight, shape.shortcut.stride, normed=normed)
+                self.shortcut = WeightedLayer(shape.shortcut.weight, shape.shortcut.stride, normed=normed)
         self.neuron, self.timesteps = model.neuron, model.timesteps
         self.neurons = LIF(model.neuron, model.timesteps) if model.spiking else Rectifier()
         # Changes nothing; where features are read from, pooled spikes before dropout.
-        self.behind = nn.Identity()
+        self.output = nn.Identity()
         self.pool = shape.pool
         self.dropout = model.dropout if shape.kind == "fc" else 0.0
         self.dropout_key: int | None = None
@@ -144,7 +144,7 @@ class SpikingLayer(Weights):
         samples, rows, other = x.shape[1], x.flatten(0, 1), None if skipped is None else skipped.flatten(0, 1)
         if not self.training:
             spikes = self._evaluated(rows, other, samples)
-            self.behind(spikes)
+            self.output(spikes)
             return spikes
         branches: list[Branch] = [(self.driven(rows), self.norm)]
         if other is not None:
@@ -152,12 +152,12 @@ class SpikingLayer(Weights):
             branches.append((other, None) if cut is None else (cut.driven(other), cut.norm))
         layer = Layer(self.neuron, self.timesteps, samples, self.pool)
         if self.regions is None and self.compiled and triton_lif.why_not(branches[0][0], layer) is None:
-            if self.dropout and self.dropout_key is not None and not self.behind._forward_hooks:
+            if self.dropout and self.dropout_key is not None and not self.output._forward_hooks:
                 return triton_lif.lif_pool(branches, replace(layer, dropout=self.dropout, key=self.dropout_key))
             spikes = triton_lif.lif_pool(branches, layer)
         else:
             spikes = self._trained(branches, samples)
-        self.behind(spikes)
+        self.output(spikes)
         if self.dropout:
             # One mask a sample for all timesteps: a dropped neuron is absent for the whole simulation.
             spikes = spikes * dropout_mask(spikes[0], self.dropout, self.dropout_key)
@@ -269,16 +269,16 @@ class SpikingNetwork(Network):
         """Keep spikes for the backward pass in a byte each where they are exact in one: the low-memory option."""
         before: SpikingLayer | None = None
         for layer in self.spiking.values():
-            # Dropout scales what it leaves, so that spikes behind it are no multiples of 1/64.
+            # Dropout scales what it leaves, so that spikes after it are no multiples of 1/64.
             layer.keeps_small = before is not None and self.model.spiking and not before.dropout
             if layer.shortcut is not None:
                 layer.shortcut.keeps_small = self.model.spiking
             before = layer
 
     @property
-    def weighted(self) -> dict[str, Weights]:
+    def weighted(self) -> dict[str, WeightedLayer]:
         """Everything with weights but the readout, by the names of `LayerShape.branches`."""
-        named: dict[str, Weights] = {}
+        named: dict[str, WeightedLayer] = {}
         for name, layer in self.spiking.items():
             named[name] = layer
             if layer.shortcut is not None:

@@ -32,7 +32,7 @@ from tnacli.snn.lif import lif_over_time
 
 Part = tuple[Tensor, nn.Module | None]
 """A part of the current [rows, C, ...] of a layer's neurons, and the batch norm that it is still to pass."""
-_Tensors = tuple[Tensor, ...]  # a part's current and, behind it, what its batch norm holds
+_Tensors = tuple[Tensor, ...]  # a part's current and, after it, what its batch norm holds
 _Region = Callable[[list[_Tensors]], Tensor]
 
 

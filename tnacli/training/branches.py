@@ -21,7 +21,7 @@ def stem_of(run: Run) -> tuple[Run, int] | None:
 
 
 def wanted_epochs(runs: Iterable[Run]) -> dict[str, frozenset[int]]:
-    """By identity of a stem, the epochs behind which one of `runs` branches off."""
+    """By identity of a stem, the epochs after which one of `runs` branches off."""
     wanted: dict[str, set[int]] = {}
     for run in runs:
         if (found := stem_of(run)) is not None:

@@ -19,7 +19,7 @@ def dead_layers(firing_rate: Mapping[str, float]) -> dict[str, str]:
     return silent | {name: "almost always" for name, rate in firing_rate.items() if rate > ALMOST_ALWAYS}
 
 
-def in_words(dead: Mapping[str, str], firing_rate: Mapping[str, float], model: Model) -> str:
+def remedies_for(dead: Mapping[str, str], firing_rate: Mapping[str, float], model: Model) -> str:
     """Which layers are dead, and what to try that `model` does not have yet."""
     silent = [name for name, what in dead.items() if what == "silent"]
     always = [f"{name} ({100 * firing_rate[name]:.0f} %)" for name, what in dead.items() if what == "almost always"]

@@ -54,7 +54,7 @@ class Ranks:
             return wanted
         return f"cuda:{self.local}" if wanted == "cuda" or torch.cuda.is_available() else "cpu"
 
-    def told(self, decide: Callable[[], T]) -> T:
+    def broadcast(self, decide: Callable[[], T]) -> T:
         """What `decide` returns in the first process, in every process. Raises its TnaError there, and ends the others."""
         if self.alone:
             return decide()

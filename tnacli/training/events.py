@@ -26,7 +26,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Branched:
-    """A compressed run begins behind the first `epochs` epochs of the full-precision run in the folder `stem`."""
+    """A compressed run begins after the first `epochs` epochs of the full-precision run in the folder `stem`."""
 
     epochs: int
     stem: str

@@ -33,16 +33,23 @@ from tnacli.seeds import derive
 from tnacli.snn.network import Network, SpikingLayer
 from tnacli.training.batch_norm import synchronise_batch_norm
 from tnacli.training.checkpoint import Checkpoint
-from tnacli.training.dead_layers import dead_layers, in_words
+from tnacli.training.dead_layers import dead_layers, remedies_for
 from tnacli.training.device import peak_memory_mb
 from tnacli.training.distributed import dropout_by_sample, lost_processes_explained, wrapped
+from tnacli.training.epoch_sums import EpochSums
 from tnacli.training.events import Compressed, EpochDone, Event, Finished, Progress, Saved, Started, Warned
 from tnacli.training.execution import Execution
 from tnacli.training.precision import arithmetic, autocast, loss_scaler
 from tnacli.training.schedule import compression_epoch, compression_epochs, learning_rate
 from tnacli.training.stop import StopRequest
-from tnacli.training.sums import EpochSums
-from tnacli.training.trained import follow, kept_scale, kept_tensors, load_scale, refill, trained_parameters
+from tnacli.training.trained import (
+    add_new_parameters,
+    kept_scale,
+    kept_tensors,
+    load_scale,
+    load_training_state,
+    trained_parameters,
+)
 
 PROGRESS_SECONDS = 0.25
 
@@ -275,7 +282,7 @@ class Trainer:
         shares = compress(self.base, compression, due, refuse_silent=True)
         state.compressed = compression_mode(self.base) is not None
         state.partly = () if state.compressed else tuple(compressed_layers(self.base))
-        follow(self._adam, trained_parameters(self.objective))
+        add_new_parameters(self._adam, trained_parameters(self.objective))
         # The hooks by which gradients are added up go when a weight is put behind a parametrization.
         self._wrapped = wrapped(self.objective, self._ranks, self.device)
         # Only compressed weights can be the result: what was best before no longer counts.
@@ -304,7 +311,7 @@ class Trainer:
             return
         dead = dead_layers(rates)
         if dead and dead != self._dead:
-            self._emit(Warned(f"epoch {self._state.epoch + 1}: {in_words(dead, rates, self.settings.model)}"))
+            self._emit(Warned(f"epoch {self._state.epoch + 1}: {remedies_for(dead, rates, self.settings.model)}"))
         self._dead = dead
 
     # Checkpoints
@@ -332,8 +339,8 @@ class Trainer:
         if self.settings.compression is not None:
             done = None if self._state.compressed else self._state.partly
             compress(self.base, self.settings.compression, done)
-        follow(self._adam, trained_parameters(self.objective))
-        refill(self.objective, self._adam, checkpoint)
+        add_new_parameters(self._adam, trained_parameters(self.objective))
+        load_training_state(self.objective, self._adam, checkpoint)
         load_scale(self._scaler, checkpoint)
         self._best = {key: value.to(self.device) for key, value in checkpoint.under("best").items()}
 
@@ -345,7 +352,7 @@ class Trainer:
                 f"{broken[0]} holds NaN or infinite values after epoch {self._state.epoch}; the checkpoint before is kept. "
                 f"Try a smaller train.learning_rate."
             )
-        path = self._ranks.told(lambda: self._save(checkpoint))
+        path = self._ranks.broadcast(lambda: self._save(checkpoint))
         self._emit(Saved(path, self._state.epoch, self._state.step))
         return path
 

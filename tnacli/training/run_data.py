@@ -39,12 +39,12 @@ class RunData:
         if key not in self._loaded:
             self._loaded.clear()
             # Before a file is read: one that changes meanwhile is another the next time.
-            files = self._ranks.told(lambda: files_there(data))
+            files = self._ranks.broadcast(lambda: files_there(data))
             self._loaded[key] = self._ranks.in_turn(
                 lambda: load(data, run.settings.model.timesteps, on_progress=self._on_data)
             )
             # A download has brought them only now.
-            self._files[key] = self._ranks.told(lambda: files_there(data)) if files is None else files
+            self._files[key] = self._ranks.broadcast(lambda: files_there(data)) if files is None else files
         return self._loaded[key]
 
     def learned_from(self, run: Run) -> LearnedFrom:
@@ -83,7 +83,7 @@ class RunData:
     def _now(self, run: Run) -> dict[str, str] | None:
         key = _key(run)
         if key not in self._files:
-            self._files[key] = self._ranks.told(lambda: files_there(run.settings.data))
+            self._files[key] = self._ranks.broadcast(lambda: files_there(run.settings.data))
         return self._files[key]
 
 

@@ -21,7 +21,7 @@ def trained_parameters(objective: Objective) -> dict[str, nn.Parameter]:
     return {**latent_parameters(objective.networks), **helpers}
 
 
-def follow(adam: torch.optim.Adam, parameters: Mapping[str, nn.Parameter]) -> None:
+def add_new_parameters(adam: torch.optim.Adam, parameters: Mapping[str, nn.Parameter]) -> None:
     """Let `adam` also move those of `parameters` that it does not know, as those that compression has brought."""
     known = {id(parameter) for group in adam.param_groups for parameter in group["params"]}
     if new := [parameter for parameter in parameters.values() if id(parameter) not in known]:
@@ -41,7 +41,7 @@ def kept_tensors(objective: Objective, adam: torch.optim.Adam, best: Mapping[str
     return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
 
-def refill(objective: Objective, adam: torch.optim.Adam, checkpoint: Checkpoint) -> None:
+def load_training_state(objective: Objective, adam: torch.optim.Adam, checkpoint: Checkpoint) -> None:
     """The opposite of `kept_tensors`, but for the best weights. Raises RuntimeError or KeyError if something does not fit."""
     for name, network in objective.networks.items():
         load_latent_state(network, checkpoint.under(f"networks/{name}"))
