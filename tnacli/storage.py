@@ -8,7 +8,7 @@ import os
 import secrets
 from pathlib import Path
 
-from tnacli.errors import StorageError
+from tnacli.errors import FileFormatError, StorageError
 
 
 def is_archive(path: Path) -> bool:
@@ -18,6 +18,23 @@ def is_archive(path: Path) -> bool:
     """
     with path.open("rb") as file:
         return file.read(4) == b"PK\x03\x04"
+
+
+def network_file(path: Path) -> Path:
+    """The file of a network at `path`: itself, or the newest checkpoint in it if it is the folder of a run.
+
+    Raises FileFormatError for a folder without a checkpoint; whether a file is there, and what it is, is not looked at.
+    """
+    if not path.is_dir():
+        return path
+    for name in ("last.pt", "previous.pt"):
+        if (path / name).is_file():
+            return path / name
+    inside = sorted(path.glob("*/last.pt"))
+    several = f"; it holds the folders of {len(inside)} runs, {inside[0].parent} for one" if inside else ""
+    raise FileFormatError(
+        f"{path} is a folder without a checkpoint (last.pt){several}; give the folder of a run, a checkpoint or a packed file"
+    )
 
 
 def require_replaceable(path: Path) -> None:

@@ -32,7 +32,7 @@ def inspect(
     from tnacli.storage import is_archive
 
     output = Output(as_json)
-    require_network(file)
+    file = require_network(file)
     if is_archive(file):
         found: Checkpoint | Packed = _checkpoint(file, trust_build)
     else:

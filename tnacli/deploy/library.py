@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tnacli.deploy.formats import deploy
+from tnacli.deploy.from_checkpoint import input_of, origin_of
 from tnacli.errors import DataError, UsageError
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import read_packed, write_packed
 from tnacli.packed.network import PackedNetwork
-from tnacli.packed.spec import InputSpec
+from tnacli.packed.spec import InputSpec, Origin
 from tnacli.pixels import as_input
 from tnacli.quant.weights import compression_mode
 from tnacli.snn.arithmetic import exact
-from tnacli.storage import is_archive
+from tnacli.storage import is_archive, network_file
 from tnacli.training.checkpoint import load_checkpoint, restore_network
 
 _AT_ONCE = 64
@@ -32,7 +33,8 @@ class Model:
     """A trained spiking network on the CPU: samples in, logits out.
 
     `labels` names the classes in the order of the logits, `input` says what is taken, `timesteps` is T, `weights` is "fp32",
-    "ternary" or "binary". `packed` is what is saved, None of a checkpoint; `sample` the inputs that it was made with, if so.
+    "ternary" or "binary". `packed` is what is saved, None of a checkpoint; `sample` the inputs that it was made with, if so, and
+    `origin` says where a file's network came from.
     """
 
     labels: tuple[str, ...]
@@ -42,6 +44,7 @@ class Model:
     run: Callable[[Tensor], Tensor]
     packed: PackedNetwork | None = None
     sample: Tensor | None = None
+    origin: Origin | None = None
 
     def __call__(self, samples: Tensor | NDArray[Any], *, normalised: bool = False) -> Tensor:
         """Logits, float32 [N, classes], of images [N, C, H, W] or event frames [N, T, C, H, W].
@@ -98,29 +101,29 @@ class Model:
 
 
 def load_model(path: str | Path, *, trust_build: str | None = None) -> Model:
-    """The network in a packed file or a checkpoint.
+    """The network in a packed file, a checkpoint, or the folder of a run.
 
     `trust_build` names the function of someone's own, "package.module:function", that may be imported and called to make
     the network of a checkpoint that needs it. Raises FileFormatError if the file is neither, or damaged, UsageError if it
     needs another function than `trust_build`, RecipeError if that cannot be imported or called.
     """
-    file = Path(path)
-    return (
-        _from_checkpoint(file, trust_build) if file.is_file() and is_archive(file) else packed_model(read_packed(file))
-    )
+    file = network_file(Path(path))
+    if file.is_file() and is_archive(file):
+        return _from_checkpoint(file, trust_build)
+    return packed_model(read_packed(file))
 
 
 def packed_model(packed: PackedNetwork, sample: Tensor | None = None) -> Model:
     """A packed network as a function."""
     about = packed.about
     weights = "binary" if any(layer.binary for layer in about.layers) else "ternary"
-    return Model(about.labels, about.input, about.timesteps, weights, PackedSNN(packed), packed, sample)
+    return Model(about.labels, about.input, about.timesteps, weights, PackedSNN(packed), packed, sample, about.origin)
 
 
 def _from_checkpoint(path: Path, trust_build: str | None) -> Model:
     checkpoint = load_checkpoint(path)
     metadata, network = checkpoint.metadata, restore_network(checkpoint, trusted=trust_build, source=str(path))
-    facts = InputSpec(
-        kind=metadata.kind, channels=metadata.channels, size=metadata.size, mean=metadata.mean, std=metadata.std
+    weights = compression_mode(network) or "fp32"
+    return Model(
+        metadata.classes, input_of(checkpoint), network.timesteps, weights, network, origin=origin_of(checkpoint)
     )
-    return Model(metadata.classes, facts, network.timesteps, compression_mode(network) or "fp32", network)
