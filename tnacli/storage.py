@@ -20,6 +20,24 @@ def is_archive(path: Path) -> bool:
         return file.read(4) == b"PK\x03\x04"
 
 
+def kind_of(head: bytes) -> str:
+    """What a file is that begins with `head`, 16 bytes or all there are, for messages: "a packed file", say."""
+    if not head:
+        return "an empty file"
+    if head[8:9] == b"{":
+        return "a packed file, or another safetensors file"
+    for magic, kind in _MAGIC.items():
+        if head.startswith(magic):
+            return kind
+    return "of no kind that tnacli writes"
+
+
+_MAGIC = {
+    b"PK\x03\x04": "a checkpoint, or another zip archive", b"\x89HDF\r\n\x1a\n": "an HDF5 file, as NIR is",
+    b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image", b"GIF8": "a GIF image",
+}  # fmt: skip
+
+
 def network_file(path: Path) -> Path:
     """The file of a network at `path`: itself, or the newest checkpoint in it if it is the folder of a run.
 

@@ -23,7 +23,9 @@ _SPLITS = ("test", "train", "validation")
 def evaluate(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="Checkpoints (.pt) and packed files (.safetensors), a row each."),
+        typer.Argument(
+            metavar="FILE...", help="Checkpoints (.pt), run folders and packed files (.safetensors), a row each."
+        ),
     ],
     ternary: Annotated[
         bool,

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A checkpoint (.pt) or a packed file (.safetensors).")],
+    file: Annotated[
+        Path, typer.Argument(help="A checkpoint (.pt), the folder of a run, or a packed file (.safetensors).")
+    ],
     trust_build: options.TrustBuild = None,
     as_json: options.Json = False,
 ) -> None:

@@ -50,6 +50,7 @@ def predict(
       tna predict digits.onnx scans/ --csv > labels.csv
     """
     from tnacli.cli.common import require_network
+    from tnacli.data.folders import readable
     from tnacli.data.own_samples import sample_files
     from tnacli.errors import UsageError
     from tnacli.storage import is_archive
@@ -74,7 +75,8 @@ def predict(
     predictions, done = _predictions(predictor, wanted, found, top, batch_size)
     notes = [f"{what}: {_of(number, len(found))}" for what, number in done.items()]
     if passed_over:
-        notes.append(f"passed over: {len(passed_over):,} other files, {passed_over[0]} for one")
+        others = f" and {len(passed_over) - 1:,} more" if len(passed_over) > 1 else ""
+        notes.append(f"passed over, not {wanted.kind}: {readable(str(passed_over[0]))}{others}")
     if as_json:
         _document(output, network, predictor, wanted, predictions, notes)
         return
@@ -156,7 +158,7 @@ def _csv(output: Output, predictions: list[Prediction]) -> None:
 def _table(output: Output, predictions: list[Prediction], top: int) -> None:
     ranked = top > 1
     rows = [
-        [sample if rank == 1 else "", *([rank] if ranked else []), guess.label, f"{100 * guess.probability:.2f}",
+        [sample, *([rank] if ranked else []), guess.label, f"{100 * guess.probability:.2f}",
          f"{guess.logit:.4f}"]
         for sample, rank, guess in _rows(predictions)
     ]  # fmt: skip
