@@ -38,7 +38,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "train": (QUICKSTART, f"{QUICKSTART} --run tna"),
     "ternarize": ("tna ternarize runs/quickstart/tna-seed0-*/last.pt --epochs 3",),
     "evaluate": (f"tna evaluate {TERNARY}/packed.safetensors",),
-    "predict": (f"tna predict {TERNARY} scans --top 2",),
+    "predict": (f"tna predict {TERNARY} scans",),
     "export": (f"tna export {TERNARY}/last.pt -o digits.safetensors",),
     "inspect": ("tna inspect digits.safetensors",),
     "report": ("tna report quickstart",),
