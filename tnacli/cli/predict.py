@@ -70,7 +70,7 @@ def predict(
     predictor = load_predictor(network, trusted=trust_build)
     if top > len(predictor.labels):
         raise UsageError(f"--top {top} is more than the {len(predictor.labels)} classes of {network}")
-    wanted = _wanted(predictor)
+    wanted = predictor.wanted
     found, passed_over = sample_files(samples, wanted.suffixes)
     predictions, done = _predictions(predictor, wanted, found, top, batch_size)
     notes = [f"{what}: {_of(number, len(found))}" for what, number in done.items()]
@@ -86,16 +86,6 @@ def predict(
         _csv(output, predictions)
     else:
         _table(output, predictions, top)
-
-
-def _wanted(predictor: Predictor) -> Wanted:
-    from tnacli.data.own_samples import Wanted
-
-    facts, origin = predictor.input, predictor.origin
-    return Wanted(
-        kind=facts.kind, channels=facts.channels, size=facts.size, timesteps=predictor.timesteps,
-        data_set=origin.data_set, binning=origin.binning, sensor=origin.sensor,
-    )  # fmt: skip
 
 
 def _predictions(

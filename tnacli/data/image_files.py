@@ -15,6 +15,7 @@ from tnacli.errors import DataError
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 GRAY_MODES = ("1", "L", "LA")
 _COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+KNOWN_MODES = (*GRAY_MODES, *_COLOUR_MODES)
 # What Pillow raises on damaged files differs from format to format.
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
@@ -26,7 +27,7 @@ def opened(path: str) -> ImageFile.ImageFile:
     except DAMAGED as error:
         raise damaged(path, error) from error
     kind = image.mode if not _cut_to_8_bits(image) else f"{image.mode};16"
-    if kind not in GRAY_MODES + _COLOUR_MODES:
+    if kind not in KNOWN_MODES:
         image.close()
         raise DataError(
             f"{readable(path)} has pixels of kind {kind}, more than 8 bits each; save it as 8-bit gray or "

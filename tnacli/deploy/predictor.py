@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from tnacli.data.own_samples import Wanted
 from tnacli.errors import FileFormatError
 from tnacli.packed.spec import InputSpec, Origin
 from tnacli.storage import is_archive
@@ -32,6 +33,17 @@ class Predictor:
     timesteps: int
     origin: Origin
     logits: Callable[[NDArray[np.uint8]], Logits]
+
+    @property
+    def wanted(self) -> Wanted:
+        """What samples have to be made."""
+        return wanted_by(self.input, self.timesteps, self.origin)
+
+
+def wanted_by(spec: InputSpec, timesteps: int, origin: Origin | None = None) -> Wanted:
+    """What samples have to be made for a network that takes `spec`, and was trained on the data that `origin` says."""
+    known = {} if origin is None else {"data_set": origin.data_set, "binning": origin.binning, "sensor": origin.sensor}
+    return Wanted(spec.kind, spec.channels, spec.size, timesteps, **known)
 
 
 def load_predictor(file: Path, *, trusted: str | None = None) -> Predictor:
