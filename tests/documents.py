@@ -1,6 +1,7 @@
 """The ```console blocks of README.md and docs/: what they show is what the commands print.
 
-The blocks of a page are run one after the other in a folder of their own, in which `tna train quickstart` has been run. What
+The blocks of a page are run one after the other in a folder of their own, in which `tna train quickstart` has been run, and
+which has the pictures of docs/images/scans in scans/. What
 may differ from machine to machine (times, rates, sizes, accuracies, the word that there is no C compiler) is left out of the
 comparison, and `...` stands for any number of lines. A block that the tests do not run says so, and why, in a comment before
 it: <!-- not run: why -->
@@ -90,6 +91,7 @@ class World:
         """With `quickstart`, a world in which it has been run, its runs are here, too, and so is what it printed."""
         self.folder = folder
         self.printed: dict[str, str] = {}
+        shutil.copytree(ROOT / "docs" / "images" / "scans", folder / "scans")
         if quickstart is not None:
             shutil.copytree(quickstart.folder / "runs", folder / "runs")
             self.printed = dict(quickstart.printed)

@@ -19,7 +19,7 @@ README = ROOT / "README.md"
 NOT_RUN = 7
 """How many console blocks of all pages may be left unrun: the data of the README's, and what differs between machines."""
 
-NEEDED = {"deployment.md": ("nir", "onnx", "onnxruntime")}
+NEEDED = {"predict.md": ("onnx", "onnxruntime"), "deployment.md": ("nir", "onnx", "onnxruntime")}
 
 pytestmark = pytest.mark.skipif(not README.exists(), reason="only in a checkout")
 
@@ -190,6 +190,9 @@ MISTAKES: dict[tuple[str, int], str] = {
     ("evaluate", 6): "{full} --min-accuracy 100",
     ("evaluate", 7): "{full} --ternary --delta 9",
     ("evaluate", 8): "{broken}",
+    ("predict", 2): "{full} x --csv --json",
+    ("predict", 4): "{full} {empty}",
+    ("predict", 8): "{broken} x",
     ("export", 2): "{full}",
     ("export", 8): "{broken}",
     ("inspect", 2): "",

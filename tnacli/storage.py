@@ -8,7 +8,7 @@ import os
 import secrets
 from pathlib import Path
 
-from tnacli.errors import StorageError
+from tnacli.errors import FileFormatError, StorageError
 
 
 def is_archive(path: Path) -> bool:
@@ -18,6 +18,41 @@ def is_archive(path: Path) -> bool:
     """
     with path.open("rb") as file:
         return file.read(4) == b"PK\x03\x04"
+
+
+def kind_of(head: bytes) -> str:
+    """What a file is that begins with `head`, 16 bytes or all there are, for messages: "a packed file", say."""
+    if not head:
+        return "an empty file"
+    if head[8:9] == b"{":
+        return "a packed file, or another safetensors file"
+    for magic, kind in _MAGIC.items():
+        if head.startswith(magic):
+            return kind
+    return "of no kind that tnacli writes"
+
+
+_MAGIC = {
+    b"PK\x03\x04": "a checkpoint, or another zip archive", b"\x89HDF\r\n\x1a\n": "an HDF5 file, as NIR is",
+    b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image", b"GIF8": "a GIF image",
+}  # fmt: skip
+
+
+def network_file(path: Path) -> Path:
+    """The file of a network at `path`: itself, or the newest checkpoint in it if it is the folder of a run.
+
+    Raises FileFormatError for a folder without a checkpoint; whether a file is there, and what it is, is not looked at.
+    """
+    if not path.is_dir():
+        return path
+    for name in ("last.pt", "previous.pt"):
+        if (path / name).is_file():
+            return path / name
+    inside = sorted(path.glob("*/last.pt"))
+    several = f"; it holds the folders of {len(inside)} runs, {inside[0].parent} for one" if inside else ""
+    raise FileFormatError(
+        f"{path} is a folder without a checkpoint (last.pt){several}; give the folder of a run, a checkpoint or a packed file"
+    )
 
 
 def require_replaceable(path: Path) -> None:

@@ -134,16 +134,32 @@ def test_a_recipe_may_ask_for_packed_files(tna: Tna, recipe: Path, tmp_path: Pat
         (
             ["evaluate", "missing.pt"],
             8,
-            "missing.pt: no such file; give a checkpoint (last.pt in the folder of a run) or a packed",
+            "missing.pt: no such file; give a checkpoint (last.pt in the folder of a run), that folder, or a packed file",
         ),
-        (["evaluate", "."], 8, ". is a folder; give the checkpoint last.pt"),
+        (["evaluate", "."], 8, ". is a folder without a checkpoint (last.pt)"),
         (["evaluate", __file__], 8, "test_commands.py"),
         (["evaluate", "x", "--delta", "0.1"], 2, "--ternary"),
         (["inspect", "missing"], 8, "missing: no such file; give a checkpoint"),
         (["export", "missing.pt"], 8, "no such file"),
         (["export", "missing.pt", "-o", "y.onnx", "--format", "packed"], 2, "y.onnx is a name of --format onnx"),
         (["export", "missing.pt", "-o", "y.h", "--format", "nir"], 2, "y.h is a name of --format c, and this writes"),
-        (["export", "missing.pt", "-o", ".", "--force"], 8, ".: could not be written: it is not a regular file"),
+        (["export", "missing.pt", "-o", "./", "--force"], 8, "missing.pt: no such file"),
+        (
+            ["export", "missing.pt", "-o", "/dev/null", "--force"],
+            8,
+            "/dev/null: could not be written: it is not a regular",
+        ),
+        (
+            ["export", __file__, "-o", "x.nir"],
+            8,
+            "not a packed file of tnacli: it does not begin as a safetensors file does",
+        ),
+        (
+            ["ternarize", __file__],
+            8,
+            "test_commands.py is of no kind that tnacli writes, and a checkpoint is asked for",
+        ),
+        (["predict", "missing.pt", "x.png"], 8, "missing.pt: no such file"),
         (["ternarize", "missing.pt", "--delta", "0"], 2, "--delta must be above 0, not 0"),
         *(
             (command, 2, "--device is auto, cpu, mps, cuda, or cuda:1 and so on; not 'foo'")

@@ -15,6 +15,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from PIL import Image
 
 from tests.cli.conftest import Tna, environment
 from tnacli import errors
@@ -80,6 +81,11 @@ def test_every_document_fits_its_schema(tna: Tna, recipe: Path, tmp_path: Path) 
     documents += [("evaluate", tna("evaluate", baseline["checkpoint"], "--json").json)]
     documents += [("export", tna("export", ternary["checkpoint"], "-o", packed, "--json").json)]
     documents += [("evaluate", tna("evaluate", packed, "--samples", 9, "--json").json)]
+    picture = tmp_path / "picture.png"
+    Image.new("L", (8, 8), 255).save(picture)
+    documents += [
+        ("predict", tna("predict", file, picture, "--json").json) for file in (packed, baseline["checkpoint"])
+    ]
     documents += [("inspect", tna("inspect", file, "--json").json) for file in (packed, baseline["checkpoint"])]
     documents += [(name, tna(name, "--json").json) for name in ("recipes", "data", "doctor")]
     documents += [("report", tna("report", recipe, "--out", out, "--json").json)]

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from tnacli.data.folders import class_folders
+from tnacli.data.image_files import IMAGE_SUFFIXES
 from tnacli.data.image_folders import FASHION_CLASSES
-from tnacli.data.images import IMAGE_SUFFIXES
 from tnacli.data.load import load, statistics
 from tnacli.errors import DataError
 from tnacli.recipe.data_section import Data

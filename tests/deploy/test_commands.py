@@ -26,6 +26,24 @@ def test_the_name_chooses_the_format(
     assert sorted(path.name for path in tmp_path.iterdir()) == files
 
 
+@pytest.mark.parametrize(("form", "file"), [("nir", "model.nir"), ("onnx", "model.onnx"), ("c", "tna_net.c")])
+def test_a_packed_file_becomes_what_its_checkpoint_does(
+    tna: Tna, quickstart: Quickstart, tmp_path: Path, form: str, file: str
+) -> None:
+    pytest.importorskip(NEEDS[form] or "numpy")
+    written = []
+    for name, source in (("a", quickstart.checkpoint.parent), ("b", quickstart.file)):
+        done = tna("export", source, "--format", form, "-o", f"{tmp_path}/{name}/", "--samples", 30, "--json")
+        assert done.code == 0, done.err
+        assert (done.json["samples"], done.json["agreeing"]) == (30, 30)
+        written.append((tmp_path / name / file).read_bytes())
+    if form != "c":  # whose text says which accuracy its file stated
+        assert len(written[0]) == pytest.approx(len(written[1]), abs=64)
+    again = tna("export", quickstart.file, "-o", tmp_path / "a.safetensors")
+    assert (again.code, "is no checkpoint: --format packed is made of those" in again.err) == (2, True)
+    assert "agree" not in tna("export", quickstart.file, "--format", form, "-o", f"{tmp_path}/c/", "--samples", 0).out
+
+
 @pytest.mark.parametrize("form", NEEDS)
 def test_every_form_is_verified_on_every_digit(tna: Tna, quickstart: Quickstart, tmp_path: Path, form: str) -> None:
     needed = NEEDS[form]

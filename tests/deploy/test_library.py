@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import runpy
 import subprocess
 import sys
@@ -66,6 +67,62 @@ def test_what_does_not_fit_is_refused(quickstart: Quickstart, tmp_path: Path) ->
         model(torch.zeros(2, 1, 8, 8))
     with pytest.raises(FileFormatError, match="no such file"):
         tnacli.load(tmp_path / "none.safetensors")
+
+
+def test_whatever_holds_the_same_pixels_gives_the_same_logits(quickstart: Quickstart, tmp_path: Path) -> None:
+    model, pixels = tnacli.load(quickstart.file), quickstart.pixels[:5].numpy()
+    expected = model(pixels)
+    pictures = [Image.fromarray(one[0]) for one in pixels]
+    for n, picture in enumerate(pictures):
+        picture.save(tmp_path / f"{n}.png")
+    paths = [tmp_path / f"{n}.png" for n in range(5)]
+    read_only = pixels.copy()
+    read_only.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        same = [
+            model(pictures), model(paths), model([str(path) for path in paths]), model(pixels.tolist()), model(list(pixels)),
+            model(list(torch.from_numpy(pixels))), model(pixels.astype(">i4")), model(pixels.astype("<u2")), model(read_only),
+            model(np.asfortranarray(pixels)), model(pixels[:, :, ::-1][:, :, ::-1]),
+            model((pixels / 255).astype(np.float32), unit=True), model((pixels / 255).astype(">f4"), unit=True),
+            model(torch.from_numpy(pixels) / 255, unit=True),
+        ]  # fmt: skip
+    for n, logits in enumerate(same):
+        assert torch.equal(logits, expected), n
+    assert torch.equal(model(paths[0]), expected[:1])
+    assert torch.equal(model(pictures[0].resize((8, 8)).convert("RGB")), expected[:1])
+
+
+@pytest.mark.parametrize(
+    ("given", "how", "said"),
+    [
+        (np.zeros((1, 8, 8), np.uint8), {}, r"these are 1x8x8. One sample is a batch of one: samples\[None\]"),
+        (np.full((1, 1, 8, 8), 256), {}, "pixels are from 0 to 255; these are from 256 to 256"),
+        (np.full((1, 1, 8, 8), -1), {}, "pixels are from 0 to 255; these are from -1 to -1"),
+        (np.zeros((1, 1, 8, 8)), {}, "not float64; say unit=True if these are from 0 to 1"),
+        (np.full((1, 1, 8, 8), 1.5), {"unit": True}, "floats from 0 to 1; these are from 1.5 to 1.5"),
+        (np.full((1, 1, 8, 8), np.nan), {"unit": True}, "floats from 0 to 1; these are from nan to nan"),
+        (np.zeros((1, 1, 8, 8), np.uint8), {"unit": True}, "unit=True is for floats from 0 to 1, not uint8"),
+        ([[1, 2], [3]], {}, "the samples are of different shapes"),
+        (None, {}, "samples are numbers, PIL images or paths, alone or in a list; these are NoneType"),
+        ([{"a": 1}], {}, "samples are numbers, PIL images or paths"),
+        ([Image.new("L", (8, 8)), 3], {}, "a list of images or paths holds a int"),
+        (Image.new("I;16", (8, 8)), {}, "the image has pixels of kind I;16, more than 8 bits each"),
+        (Image.new("L", (8, 8)), {"unit": True}, "files and PIL images hold pixels"),
+        ("missing.png", {}, "missing.png: no such file"),
+    ],
+)
+def test_what_is_no_sample_is_refused(quickstart: Quickstart, given: object, how: dict[str, bool], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        tnacli.load(quickstart.file)(given, **how)
+
+
+def test_a_model_can_be_pickled(quickstart: Quickstart, trained_full: Outcome) -> None:
+    for file in (quickstart.file, quickstart.checkpoint, trained_full.checkpoint.parent):
+        model = tnacli.load(file)
+        again = pickle.loads(pickle.dumps(model))
+        assert torch.equal(again(quickstart.pixels[:9]), model(quickstart.pixels[:9]))
+        assert (again.labels, again.weights, again.origin) == (model.labels, model.weights, model.origin)
 
 
 def test_importing_loads_no_torch() -> None:

@@ -72,7 +72,8 @@ def test_a_checkpoint_cut_short_says_so_and_what_to_do(tmp_path: Path, trained: 
     (tmp_path / "previous.pt").write_bytes(whole)
     assert "cut short (the same `tna train` goes on from the checkpoint before it, previous.pt)" in said()
     path.write_text("something else")
-    assert "no file that `torch.save` wrote" in said()
+    assert "last.pt is of no kind that tnacli writes, and a checkpoint is asked for" in said()
+    assert "goes on from the checkpoint before it" in said()
 
 
 def test_altered_contents_fail_the_checksum_even_in_a_sound_archive(tmp_path: Path, trained: Outcome) -> None:

@@ -24,6 +24,7 @@ from tnacli.cli.doctor import doctor
 from tnacli.cli.evaluate import evaluate
 from tnacli.cli.export import export
 from tnacli.cli.inspect import inspect
+from tnacli.cli.predict import predict
 from tnacli.cli.recipes import recipes
 from tnacli.cli.report import report
 from tnacli.cli.runs import app as runs_app
@@ -47,6 +48,7 @@ app = typer.Typer(
 app.command("train")(train)
 app.command("ternarize")(ternarize)
 app.command("evaluate")(evaluate)
+app.command("predict")(predict)
 app.command("export")(export)
 app.command("inspect")(inspect)
 app.command("report")(report)

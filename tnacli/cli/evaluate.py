@@ -23,7 +23,9 @@ _SPLITS = ("test", "train", "validation")
 def evaluate(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="Checkpoints (.pt) and packed files (.safetensors), a row each."),
+        typer.Argument(
+            metavar="FILE...", help="Checkpoints (.pt), run folders and packed files (.safetensors), a row each."
+        ),
     ],
     ternary: Annotated[
         bool,
@@ -113,8 +115,7 @@ def evaluate(
     prices = prices_asked_for(activity, plot, mac_pj, addition_pj)
     if activity and len(files) > 1:
         raise UsageError("--activity shows one file; give them one at a time")
-    for file in files:
-        require_network(file)
+    files = [require_network(file) for file in files]
     checkpoints = [is_archive(file) for file in files]
     if device not in ("auto", "cpu") and not any(checkpoints):
         raise UsageError("a packed file runs on the CPU; --device applies to checkpoints")

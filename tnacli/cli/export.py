@@ -1,8 +1,9 @@
-"""`tna export`: a ternary or binary checkpoint as a packed file, NIR, ONNX or C, verified before it is written."""
+"""`tna export`: a ternary or binary checkpoint as a packed file, NIR, ONNX or C, verified first; a packed file as the others."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,13 +20,16 @@ _ENDINGS = {".safetensors": "packed", ".nir": "nir", ".onnx": "onnx", ".c": "c",
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint with ternary or binary weights.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="A checkpoint with ternary or binary weights, the folder of its run, or a packed file."),
+    ],
     to: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--output",
             "-o",
-            help="The file to write; for c the name of both files without .h and .c, or a folder for them "
+            help="The file to write, or a folder for it (FOLDER/ makes it); for c the name of both files without .h and .c "
             "(default: model.safetensors, model.nir, model.onnx, tna_net).",
             show_default=False,
         ),
@@ -91,7 +95,7 @@ def export(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write CHECKPOINT in another form. Every weight, and the predictions on real samples, are compared before it appears.
+    """Write FILE in another form. Every weight, and the predictions on real samples, are compared before it appears.
 
     Examples:
 
@@ -103,17 +107,23 @@ def export(
 
       tna export last.pt --format c --integer --max-different 1.5 -o firmware/digits
 
-      tna export last.pt --format onnx -o digits.onnx --json
+      tna export last.pt -o digits.onnx --json
+
+      tna export digits.safetensors --format nir -o exported/
     """
+    from tnacli.cli.common import require_network
     from tnacli.cli.loading import load_torch
     from tnacli.errors import UsageError
 
     load_torch()
     from tnacli.deploy.formats import Wishes
     from tnacli.deploy.from_checkpoint import ENCODINGS, FORMATS, deploy_checkpoint, export_checkpoint
+    from tnacli.deploy.from_packed import deploy_packed
+    from tnacli.evaluation.data import Selection
+    from tnacli.storage import is_archive
 
     output = Output(as_json, quiet)
-    meant = None if to is None else _ENDINGS.get(to.suffix.lower())
+    meant = None if to is None else _ENDINGS.get(Path(to).suffix.lower())
     form = form or meant or "packed"
     if form not in _NAMES:
         raise UsageError(f"--format is one of {', '.join(_NAMES)}, not {form!r}")
@@ -133,31 +143,40 @@ def export(
         raise UsageError("--max-different has no effect on packed files, whose predictions all have to be equal")
     if meant not in (None, form):
         raise UsageError(f"{to} is a name of --format {meant}, and this writes --format {form}; give one that fits")
-    destination = _destination(to, form)
+    source, destination = require_network(file), _destination(to, form)
+    of_training = is_archive(source)
+    if not of_training and form == "packed":
+        raise UsageError(
+            f"{source} is no checkpoint: --format packed is made of those, c, nir and onnx of packed files too"
+        )
+    if not of_training:
+        options.refuse_trust(trust_build)
     _refuse_existing(destination, form, force, vectors=bool(vectors))
     if form in FORMATS:
-        deployed = deploy_checkpoint(
-            checkpoint, destination, form, samples=samples, data_root=data_root, trusted=trust_build,
-            wishes=Wishes(None if max_different is None else max_different / 100, integer, vectors, target_cc),
-        )  # fmt: skip
+        wishes = Wishes(None if max_different is None else max_different / 100, integer, vectors, target_cc)
+        if of_training:
+            deployed = deploy_checkpoint(
+                source, destination, form, samples=samples, data_root=data_root, trusted=trust_build, wishes=wishes
+            )
+        else:
+            selection = Selection("test", samples, data_root)
+            deployed = deploy_packed(source, destination, form, selection=selection, wishes=wishes)
         if as_json:
             from tnacli.cli.documents.files import OtherExport
 
             values = dataclasses.asdict(deployed)
-            output.document(OtherExport(checkpoint=checkpoint, format=values.pop("form"), integer=integer, **values))
+            output.document(OtherExport(file=source, format=values.pop("form"), integer=integer, **values))
         else:
             _show(output, deployed, integer)
         return
     encoding = encoding or "2bit"
     done = export_checkpoint(
-        checkpoint, destination, encoding=encoding, samples=samples, data_root=data_root, trusted=trust_build
+        source, destination, encoding=encoding, samples=samples, data_root=data_root, trusted=trust_build
     )
     if as_json:
         from tnacli.cli.documents.files import PackedExport
 
-        output.document(
-            PackedExport.model_validate({"checkpoint": checkpoint, "encoding": encoding, **dataclasses.asdict(done)})
-        )
+        output.document(PackedExport.model_validate({"file": source, "encoding": encoding, **dataclasses.asdict(done)}))
         return
     compared = f"{done.weights:,} weights equal"
     if done.accuracy is not None:
@@ -165,14 +184,15 @@ def export(
     output.line(f"{destination}: {size_text(done.size_bytes)}; verified: {compared}")
 
 
-def _destination(to: Path | None, form: str) -> Path:
-    """Where to write; for c without an ending, as it stands for two files."""
+def _destination(to: str | None, form: str) -> Path:
+    """Where to write: in a folder under the usual name; for c without an ending, as it stands for two files."""
     name = Path(_NAMES[form])
     if to is None:
         return name
-    if form == "c":
-        return to / name if to.is_dir() else to.with_suffix("") if to.suffix in (".c", ".h") else to
-    return to
+    path = Path(to)
+    if to.endswith(("/", os.sep)) or path.is_dir():
+        return path / name
+    return path.with_suffix("") if form == "c" and path.suffix in (".c", ".h") else path
 
 
 def _refuse_existing(destination: Path, form: str, force: bool, *, vectors: bool) -> None:
@@ -188,7 +208,7 @@ def _refuse_existing(destination: Path, form: str, force: bool, *, vectors: bool
 
 
 def _show(output: Output, deployed: Deployed, integer: bool) -> None:
-    compared = f"{deployed.weights:,} weights equal"
+    compared = f"{deployed.weights:,} weights equal" if deployed.weights else ""
     if deployed.samples:
         equal, differing = "equal", deployed.samples - deployed.agreeing
         if differing:
@@ -197,9 +217,10 @@ def _show(output: Output, deployed: Deployed, integer: bool) -> None:
                 if integer
                 else " (the others are a matter of rounding)"
             )
-        compared += f", {deployed.agreeing} of {deployed.samples} predictions {equal} when run by {deployed.ran_on}"
+        compared += ", " if compared else ""
+        compared += f"{deployed.agreeing} of {deployed.samples} predictions {equal} when run by {deployed.ran_on}"
     files = ", ".join(map(str, deployed.paths))
-    output.line(f"{files}: {size_text(deployed.size_bytes)}; verified: {compared}")
+    output.line(f"{files}: {size_text(deployed.size_bytes)}; verified: {compared or 'nothing'}")
     meaning = {
         "flash": f"code and constants, compiled by {deployed.compiled_by}", "tables": "constants alone", "ram": "static buffers",
         "stack": "stack of all functions together",

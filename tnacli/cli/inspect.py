@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A checkpoint (.pt) or a packed file (.safetensors).")],
+    file: Annotated[
+        Path, typer.Argument(help="A checkpoint (.pt), the folder of a run, or a packed file (.safetensors).")
+    ],
     trust_build: options.TrustBuild = None,
     as_json: options.Json = False,
 ) -> None:
@@ -32,7 +34,7 @@ def inspect(
     from tnacli.storage import is_archive
 
     output = Output(as_json)
-    require_network(file)
+    file = require_network(file)
     if is_archive(file):
         found: Checkpoint | Packed = _checkpoint(file, trust_build)
     else:

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from tnacli.data.batches import Batches
     from tnacli.evaluation.accuracy import Evaluation
     from tnacli.evaluation.data import Selection
-    from tnacli.packed.document import Document
     from tnacli.packed.network import PackedNetwork
-    from tnacli.recipe.data_section import Data
     from tnacli.snn.network import Network
 
 
@@ -78,9 +76,9 @@ def measure_packed(
     output: Output, file: Path, selection: Selection, *, ternary: bool, delta: float | None, batch_size: int
 ) -> Measured:
     """The same of a packed file; firing rates are those of the whole numbers that its engine counts."""
+    from tnacli.deploy.from_packed import packed_batches
     from tnacli.errors import UsageError
     from tnacli.evaluation.accuracy import SpikeCounts, measure
-    from tnacli.evaluation.data import TrainedOn, evaluation_batches
     from tnacli.packed.engine import PackedSNN
     from tnacli.packed.file import read_packed
 
@@ -91,10 +89,7 @@ def measure_packed(
         raise UsageError(f"{file} has binary weights; --ternary applies to full-precision or ternary ones")
     if delta is not None:
         raise UsageError(f"{file} has ternary weights already; --delta applies to full-precision checkpoints")
-    trained_on = TrainedOn(
-        _data(file, about), about.timesteps, about.labels, about.input.channels, about.input.mean, about.input.std
-    )
-    batches = evaluation_batches(trained_on, selection, batch_size=batch_size)
+    batches = packed_batches(file, about, selection, batch_size=batch_size)
     engine = PackedSNN(packed)
     for layer, reason in engine.fallbacks.items():
         output.say(f"{layer} runs in fp32: {reason}")
@@ -107,23 +102,3 @@ def measure_packed(
     counts = SpikeCounts()
     result = measure(lambda inputs: engine(inputs, counts.add), batches.epoch(0))
     return Measured(measured, dataclasses.replace(result, firing_rate=counts.rates()), packed, batches)
-
-
-def _data(file: Path, about: Document) -> Data:
-    """The samples that the run of a packed file was measured on."""
-    from pydantic import ValidationError
-
-    from tnacli.errors import FileFormatError
-    from tnacli.packed.document import explain
-    from tnacli.recipe.data_section import Data
-
-    origin = about.origin
-    try:
-        return Data(
-            name=origin.data_set, size=about.input.size, format=origin.format, binning=origin.binning, sensor=origin.sensor,
-            test_samples=origin.test_samples,
-        )  # fmt: skip
-    except ValidationError as error:
-        raise FileFormatError(
-            f"{file}: does not say on which data to evaluate it: {explain(error)}. Use tnacli.load to run it on your own samples."
-        ) from None

@@ -13,7 +13,9 @@ from tnacli.cli.console import Output
 
 
 def ternarize(
-    checkpoint: Annotated[Path, typer.Argument(help="A full-precision checkpoint of `tna train`.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A full-precision checkpoint of `tna train`, or the folder of its run.")
+    ],
     mode: Annotated[
         str, typer.Option("--mode", help="ternary or binary.", autocompletion=completion.words("ternary", "binary"))
     ] = "ternary",
@@ -113,6 +115,7 @@ def ternarize(
     """
     from tnacli.cli.common import with_place
     from tnacli.cli.loading import load_torch
+    from tnacli.storage import network_file
 
     load_torch()
     from tnacli.cli.results import show_results
@@ -122,6 +125,7 @@ def ternarize(
     from tnacli.training.fine_tune import compression_from_options, compression_run
 
     output = Output(as_json, quiet, verbose)
+    checkpoint = network_file(checkpoint)
     loaded = load_checkpoint(checkpoint)
     model = require_trust(loaded.settings.model, trust_build, str(checkpoint))
     compression = compression_from_options(mode, delta=delta, threshold=threshold, share=share, gradual=gradual)

@@ -1,17 +1,21 @@
-"""What an image file says besides its pixels: how deep they are, which way is up, and what is transparent."""
+"""Reading one image file: how deep its pixels are, which way is up, what is transparent, and the pixels of a size asked for."""
 
 from __future__ import annotations
 
 import contextlib
 import struct
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile
 
 from tnacli.data.folders import readable
 from tnacli.errors import DataError
 
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 GRAY_MODES = ("1", "L", "LA")
 _COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+KNOWN_MODES = (*GRAY_MODES, *_COLOUR_MODES)
 # What Pillow raises on damaged files differs from format to format.
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
@@ -23,7 +27,7 @@ def opened(path: str) -> ImageFile.ImageFile:
     except DAMAGED as error:
         raise damaged(path, error) from error
     kind = image.mode if not _cut_to_8_bits(image) else f"{image.mode};16"
-    if kind not in GRAY_MODES + _COLOUR_MODES:
+    if kind not in KNOWN_MODES:
         image.close()
         raise DataError(
             f"{readable(path)} has pixels of kind {kind}, more than 8 bits each; save it as 8-bit gray or "
@@ -48,6 +52,37 @@ def _cut_to_8_bits(image: ImageFile.ImageFile) -> bool:
 def damaged(path: str, error: Exception) -> DataError:
     """What to raise for an image that cannot be decoded."""
     return DataError(f"{readable(path)} cannot be decoded ({error}). Replace it or take it out of the folder.")
+
+
+FILLED = "transparent parts made white"
+
+
+def pixels(
+    path: str, image: Image.Image, channels: int, size: tuple[int, int]
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """The `image` opened from `path` as a network is fed with it, uint8 [channels, *size], and what was done to it.
+
+    Upright as its EXIF orientation says, transparent parts white, gray (1 channel) or colour (3), resized to (height, width)
+    (bilinear, with antialiasing, proportions not kept). Raises DataError naming the file if it cannot be decoded.
+    """
+    height, width = size
+    done = []
+    try:
+        turned = upright(image)
+        if turned is not image:
+            done.append("turned upright")
+        shown, filled = opaque(turned)
+        if filled:
+            done.append(FILLED)
+        if (image.mode in GRAY_MODES) != (channels == 1):
+            done.append("colour made gray" if channels == 1 else "gray made colour")
+        shown = shown.convert("L" if channels == 1 else "RGB")
+    except DAMAGED as error:
+        raise damaged(path, error) from error
+    if shown.size != (width, height):
+        shown = shown.resize((width, height), Image.Resampling.BILINEAR)
+        done.append(f"resized to {height}x{width}")
+    return np.asarray(shown).reshape(height, width, channels).transpose(2, 0, 1), tuple(done)
 
 
 def upright_size(path: str, image: Image.Image) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tnacli.data import images
+from tnacli.data import image_files, images
 from tnacli.data.cache import Bytes, cached, entry_name
 from tnacli.data.folders import SPLITS, ClassFolders, Listing, class_folders
 from tnacli.data.source import OnProgress, Source
@@ -39,7 +39,7 @@ def image_folders(
     do not fit.
     """
     spec = DATASETS[name]
-    found = class_folders(place, images.IMAGE_SUFFIXES)
+    found = class_folders(place, image_files.IMAGE_SUFFIXES)
     classes, listings = found.classes, found.splits
     if spec.classes is not None and len(classes) != spec.classes:
         raise DataError(

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from tnacli.data import image_files
@@ -23,7 +22,6 @@ from tnacli.data.workers import for_each
 from tnacli.errors import DataError
 from tnacli.recipe.datasets import DATASETS
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 DECODING = "images 2"
 """Names what `decode` computes; to be raised when that changes, so that no old cache entry is used."""
 
@@ -69,14 +67,8 @@ def decode(
                     f"{readable(path)} is {seen[0]}x{seen[1]} pixels, not {height}x{width}. To have images resized, "
                     f"say so: data.size: [{height}, {width}]."
                 )
-            try:
-                image, filled[index] = image_files.opaque(image_files.upright(opened))
-                image = image.convert("L" if channels == 1 else "RGB")
-            except image_files.DAMAGED as error:
-                raise image_files.damaged(path, error) from error
-            if image.size != (width, height):
-                image = image.resize((width, height), Image.Resampling.BILINEAR)
-            pixels[index] = np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
+            pixels[index], done = image_files.pixels(path, opened, channels, size)
+            filled[index] = image_files.FILLED in done
 
     for_each(len(files), read, what, on_progress)
     if remarks is not None and filled.any():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tnacli.data.event_source import event_source
 from tnacli.data.folders import class_folders
-from tnacli.data.images import IMAGE_SUFFIXES
+from tnacli.data.image_files import IMAGE_SUFFIXES
 from tnacli.data.locate import files_folder, locate, missing_parts
 from tnacli.data.source import no_progress
 from tnacli.errors import DataError

@@ -149,32 +149,28 @@ def _prepare(
 
 
 def _packed(checkpoint: Checkpoint, network: SpikingNetwork, encoding: str, source: Path) -> PackedNetwork:
-    metadata, data = checkpoint.metadata, checkpoint.settings.data
     return pack_network(
-        network,
-        inputs=InputSpec(
-            kind=metadata.kind,
-            channels=metadata.channels,
-            size=metadata.size,
-            mean=metadata.mean,
-            std=metadata.std,
-        ),
-        labels=metadata.classes,
-        origin=Origin(
-            data_set=metadata.data.name,
-            recipe=metadata.recipe,
-            run=metadata.run,
-            seed=metadata.seed,
-            identity=metadata.identity,
-            altered=metadata.altered,
-            format=data.format,
-            binning=data.binning,
-            sensor=data.sensor,
-            test_samples=data.test_samples,
-        ),
-        encoding=ENCODINGS[encoding],
-        source=str(source),
+        network, inputs=input_of(checkpoint), labels=checkpoint.metadata.classes, origin=origin_of(checkpoint),
+        encoding=ENCODINGS[encoding], source=str(source),
+    )  # fmt: skip
+
+
+def input_of(checkpoint: Checkpoint) -> InputSpec:
+    """What the networks of a checkpoint take."""
+    metadata = checkpoint.metadata
+    return InputSpec(
+        kind=metadata.kind, channels=metadata.channels, size=metadata.size, mean=metadata.mean, std=metadata.std
     )
+
+
+def origin_of(checkpoint: Checkpoint) -> Origin:
+    """Where a checkpoint came from, as a packed file says it; no accuracy, which is measured first."""
+    metadata, data = checkpoint.metadata, checkpoint.settings.data
+    return Origin(
+        data_set=metadata.data.name, recipe=metadata.recipe, run=metadata.run, seed=metadata.seed,
+        identity=metadata.identity, altered=metadata.altered, format=data.format, binning=data.binning,
+        sensor=data.sensor, test_samples=data.test_samples,
+    )  # fmt: skip
 
 
 def checkpoint_batches(

@@ -7,22 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tnacli.deploy.formats import deploy
-from tnacli.errors import DataError, UsageError
+from tnacli.deploy.from_checkpoint import input_of, origin_of
+from tnacli.deploy.inputs import as_array
+from tnacli.deploy.predictor import wanted_by
+from tnacli.errors import UsageError
 from tnacli.packed.engine import PackedSNN
-from tnacli.packed.file import read_packed, write_packed
+from tnacli.packed.file import from_bytes, read_packed, to_bytes, write_packed
 from tnacli.packed.network import PackedNetwork
-from tnacli.packed.spec import InputSpec
+from tnacli.packed.spec import InputSpec, Origin
 from tnacli.pixels import as_input
 from tnacli.quant.weights import compression_mode
 from tnacli.snn.arithmetic import exact
-from tnacli.storage import is_archive
-from tnacli.training.checkpoint import load_checkpoint, restore_network
+from tnacli.storage import is_archive, network_file
+from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network
 
 _AT_ONCE = 64
 
@@ -32,7 +33,8 @@ class Model:
     """A trained spiking network on the CPU: samples in, logits out.
 
     `labels` names the classes in the order of the logits, `input` says what is taken, `timesteps` is T, `weights` is "fp32",
-    "ternary" or "binary". `packed` is what is saved, None of a checkpoint; `sample` the inputs that it was made with, if so.
+    "ternary" or "binary". `packed` is what is saved, None of a checkpoint; `sample` the inputs that it was made with, if so, and
+    `origin` says where a file's network came from; `checkpoint` is what it was restored from, made by `trusted` code if any.
     """
 
     labels: tuple[str, ...]
@@ -42,23 +44,36 @@ class Model:
     run: Callable[[Tensor], Tensor]
     packed: PackedNetwork | None = None
     sample: Tensor | None = None
+    origin: Origin | None = None
+    checkpoint: Checkpoint | None = None
+    trusted: str | None = None
 
-    def __call__(self, samples: Tensor | NDArray[Any], *, normalised: bool = False) -> Tensor:
+    def __call__(self, samples: Any, *, unit: bool = False, normalised: bool = False) -> Tensor:
         """Logits, float32 [N, classes], of images [N, C, H, W] or event frames [N, T, C, H, W].
 
-        Images are uint8 pixels from 0 to 255; the network's own mean and std are applied to them. Floats have to be marked
-        `normalised`: they are taken as they are. Frames are numbers of events, of any type. Raises DataError for samples of
-        another shape or type.
+        An array, a tensor or a list of numbers is taken as it is: whole numbers are pixels from 0 to 255, to which the
+        network's own mean and std are applied. Floats have to be marked: `unit`, pixels from 0 to 1, or `normalised`, mean and
+        std applied already. Frames are numbers of events, of any type. PIL images and paths of images or recordings, one or a
+        list, are made what the network takes, as `tna predict` does. Raises DataError for anything else.
         """
-        given = torch.from_numpy(np.ascontiguousarray(samples)) if isinstance(samples, np.ndarray) else samples
-        inputs = self._inputs(given, normalised)
+        if unit and normalised:
+            raise UsageError("unit=True is for pixels from 0 to 1, normalised=True for what is normalised; give one")
+        values = "unit" if unit else "normalised" if normalised else "pixels"
+        array = as_array(samples, wanted_by(self.input, self.timesteps, self.origin), values)
+        given = torch.from_numpy(array if array.flags.writeable and array.flags.c_contiguous else array.copy())
         with torch.inference_mode(), exact():
-            parts = [self.run(part) for part in inputs.split(_AT_ONCE)]
-        return torch.cat(parts).clone() if parts else torch.empty(0, len(self.labels))
+            parts = [self.run(self._normalise(part, values)) for part in given.split(_AT_ONCE)]
+        return torch.cat(parts).clone() if len(given) else torch.empty(0, len(self.labels))
 
-    def predict(self, samples: Tensor | NDArray[Any], *, normalised: bool = False) -> list[str]:
+    def predict(self, samples: Any, *, unit: bool = False, normalised: bool = False) -> list[str]:
         """The label of each sample, a list of N; samples and errors as for a call."""
-        return [self.labels[best] for best in self(samples, normalised=normalised).argmax(1).tolist()]
+        return [self.labels[best] for best in self(samples, unit=unit, normalised=normalised).argmax(1).tolist()]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not the engine or the modules: they are made anew, as the machine that unpickles runs them best.
+        if self.packed is not None:
+            return _unpickled, (to_bytes(self.packed), self.sample)
+        return _restored, (self.checkpoint, self.trusted)
 
     def save(self, path: str | Path, *, form: str = "packed", sample: Tensor | None = None) -> tuple[Path, ...]:
         """Write the network to `path`, whole or not at all, and return the files: a "packed" one, "nir", "onnx" or "c".
@@ -81,46 +96,52 @@ class Model:
             )
         return deploy(self.packed, form, Path(path), inputs).paths
 
-    def _inputs(self, samples: Tensor, normalised: bool) -> Tensor:
+    def _normalise(self, inputs: Tensor, values: str) -> Tensor:
         spec = self.input
-        expected = [*([] if spec.kind == "images" else [self.timesteps]), spec.channels, *spec.size]
-        if list(samples.shape[1:]) != expected:
-            taken, given = ("x".join(map(str, shape)) for shape in (["N", *expected], samples.shape))
-            raise DataError(f"the network takes {spec.kind} of {taken}; these are {given or 'a single number'}")
-        if spec.kind == "events" or normalised:
-            return samples.to(torch.float32)
-        if samples.dtype != torch.uint8:
-            raise DataError(
-                f"images are uint8 pixels from 0 to 255, not {str(samples.dtype).removeprefix('torch.')}; convert them, or say "
-                f"normalised=True if the network's mean and std have been applied already"
-            )
-        return as_input(samples, spec.mean, spec.std, spec.kind)
+        if values != "unit":
+            return inputs if values == "normalised" else as_input(inputs, spec.mean, spec.std, spec.kind)
+        if spec.mean is None or spec.std is None:
+            return inputs
+        mean, std = (torch.tensor(one, dtype=torch.float32).view(-1, 1, 1) for one in (spec.mean, spec.std))
+        return (inputs - mean) / std  # the steps of `as_input` that come after its first
+
+
+def _unpickled(packed: bytes, sample: Tensor | None) -> Model:
+    return packed_model(from_bytes(packed), sample)
 
 
 def load_model(path: str | Path, *, trust_build: str | None = None) -> Model:
-    """The network in a packed file or a checkpoint.
+    """The network in a packed file, a checkpoint, or the folder of a run.
 
     `trust_build` names the function of someone's own, "package.module:function", that may be imported and called to make
     the network of a checkpoint that needs it. Raises FileFormatError if the file is neither, or damaged, UsageError if it
     needs another function than `trust_build`, RecipeError if that cannot be imported or called.
     """
-    file = Path(path)
-    return (
-        _from_checkpoint(file, trust_build) if file.is_file() and is_archive(file) else packed_model(read_packed(file))
-    )
+    file = network_file(Path(path))
+    if file.is_file() and is_archive(file):
+        return _from_checkpoint(file, trust_build)
+    return packed_model(read_packed(file))
 
 
 def packed_model(packed: PackedNetwork, sample: Tensor | None = None) -> Model:
     """A packed network as a function."""
     about = packed.about
     weights = "binary" if any(layer.binary for layer in about.layers) else "ternary"
-    return Model(about.labels, about.input, about.timesteps, weights, PackedSNN(packed), packed, sample)
+    return Model(about.labels, about.input, about.timesteps, weights, PackedSNN(packed), packed, sample, about.origin)
 
 
 def _from_checkpoint(path: Path, trust_build: str | None) -> Model:
     checkpoint = load_checkpoint(path)
-    metadata, network = checkpoint.metadata, restore_network(checkpoint, trusted=trust_build, source=str(path))
-    spec = InputSpec(
-        kind=metadata.kind, channels=metadata.channels, size=metadata.size, mean=metadata.mean, std=metadata.std
-    )
-    return Model(metadata.classes, spec, network.timesteps, compression_mode(network) or "fp32", network)
+    # Without what is for training alone: Adam's moments and the siblings.
+    needed = {
+        name: tensor for name, tensor in checkpoint.tensors.items() if name.startswith(("networks/base/", "best/"))
+    }
+    return _restored(Checkpoint(checkpoint.metadata, needed), trust_build, str(path))
+
+
+def _restored(checkpoint: Checkpoint, trusted: str | None, source: str = "the checkpoint") -> Model:
+    network = restore_network(checkpoint, trusted=trusted, source=source)
+    return Model(
+        checkpoint.metadata.classes, input_of(checkpoint), network.timesteps, compression_mode(network) or "fp32", network,
+        origin=origin_of(checkpoint), checkpoint=checkpoint, trusted=trusted,
+    )  # fmt: skip

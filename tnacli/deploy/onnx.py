@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,23 +69,50 @@ def onnx_logits(data: bytes, inputs: NDArray[np.float32], *, at_once: int = 64) 
 
     Raises UsageError if the package onnxruntime is missing, FileFormatError if it cannot run the file.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise UsageError(_MISSING.format("onnxruntime")) from None
-    try:
-        session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-        parts = [inputs[i : i + at_once] for i in range(0, len(inputs), at_once)]
-        logits: NDArray[np.float32] = np.concatenate([session.run([OUTPUT], {INPUT: part})[0] for part in parts])
-    except Exception as error:
+    network = OnnxNetwork(data)
+    return np.concatenate([network(inputs[i : i + at_once]) for i in range(0, len(inputs), at_once)])
+
+
+class OnnxNetwork:
+    """An ONNX file, or its bytes, in ONNX Runtime on the CPU; `metadata` is what `onnx_bytes` has put in.
+
+    Raises UsageError if the package onnxruntime is missing, FileFormatError if it cannot read or run the file.
+    """
+
+    def __init__(self, source: Path | bytes) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise UsageError(_MISSING.format("onnxruntime")) from None
+        self._name = str(source) if isinstance(source, Path) else "the exported network"
+        self._runtime = f"ONNX Runtime {onnxruntime.__version__}"
+        given = str(source) if isinstance(source, Path) else source
+        try:
+            self._session = onnxruntime.InferenceSession(given, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise self._refused(error) from None
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def __call__(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits [N, classes] of normalised `inputs`."""
+        try:
+            logits: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: inputs})[0]
+        except Exception as error:
+            raise self._refused(error) from None
+        return logits
+
+    @property
+    def frames(self) -> int | None:
+        """How many frames of events it takes; None of images."""
+        shape = self._session.get_inputs()[0].shape
+        return int(shape[1]) if len(shape) == 5 else None
+
+    def _refused(self, error: Exception) -> FileFormatError:
         # ONNX Runtime raises a type of its own for each failure; for the user all of them mean the same.
-        raise FileFormatError(
-            f"ONNX Runtime {onnxruntime.__version__} cannot run the exported network: {error}"
-        ) from None
-    return logits
+        return FileFormatError(f"{self._runtime} cannot run {self._name}: {error}")
 
 
-_MISSING = "the ONNX export needs the package {}; install it with `pip install 'tnacli[onnx]'`"
+_MISSING = "ONNX files need the package {}; install it with `pip install 'tnacli[onnx]'`"
 
 
 def _onnx() -> Any:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from tnacli.errors import FileFormatError
+from tnacli.storage import kind_of
 
 TEXT_KEY = "tnacli"
 """The only key of the header's `__metadata__`. The library writes several keys in random order; one keeps
@@ -63,7 +64,8 @@ def _read_header(file: BinaryIO, size_bytes: int, name: str) -> tuple[dict[str, 
         )
     length = int.from_bytes(prefix[:_LENGTH_BYTES], "little")
     if prefix[_LENGTH_BYTES:] != b"{" or not 2 <= length <= _LONGEST_HEADER:
-        raise _foreign(name, "it does not begin as a safetensors file does")
+        what = "" if prefix[_LENGTH_BYTES:] == b"{" else f", it is {kind_of(prefix)}"
+        raise _foreign(name, f"it does not begin as a safetensors file does{what}")
     if _LENGTH_BYTES + length > size_bytes:
         raise _truncated(name)
     raw = prefix[_LENGTH_BYTES:] + file.read(length - 1)

@@ -26,7 +26,7 @@ from tnacli.recipe.schema import Settings
 from tnacli.runs.metadata import CheckpointMetadata, first_complaint
 from tnacli.snn.network import Network
 from tnacli.snn.own import require_trust
-from tnacli.storage import write_atomically
+from tnacli.storage import is_archive, kind_of, write_atomically
 from tnacli.training.torch_file import Malformed, read_torch_file
 
 FORMAT = "tnacli-checkpoint"
@@ -121,6 +121,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def _read(path: Path) -> object:
     try:
+        if not is_archive(path):
+            with path.open("rb") as file:
+                kind = kind_of(file.read(16))
+            raise FileFormatError(
+                f"{path} is {kind}, and a checkpoint is asked for (last.pt in the folder of a run, or that folder){_way_on(path)}"
+            )
         return read_torch_file(path)
     except OSError as error:
         raise FileFormatError(f"{path}: cannot be read: {error.strerror or error}") from None

@@ -123,7 +123,7 @@ class PackedExport(Document):
     """tna export --json of a packed file"""
 
     command: Literal["export"] = "export"
-    checkpoint: Path
+    file: Path = Field(description="what was exported")
     format: Literal["packed"] = "packed"
     encoding: Literal["2bit", "base3"]
     path: Path
@@ -138,11 +138,13 @@ class OtherExport(Document):
     """tna export --json in another form"""
 
     command: Literal["export"] = "export"
-    checkpoint: Path
+    file: Path = Field(description="what was exported")
     format: Literal["nir", "onnx", "c"]
     paths: tuple[Path, ...] = Field(description="the files written")
     size_bytes: Count = Field(description="bytes of the files")
-    weights: Count = Field(description="hidden weights compared one by one")
+    weights: Count = Field(
+        description="hidden weights compared one by one; 0 of a packed file, which they are read from"
+    )
     samples: Count = Field(description="test samples whose predictions were compared")
     integer: bool = Field(description="whether it is C of whole numbers alone")
     agreeing: Count = Field(description="of them, those with the prediction of the packed network")
