@@ -38,9 +38,10 @@ _IMPORTS = {
     "training": "build data errors evaluation objectives quant recipe runs seeds snn storage",
     "deploy": "data errors evaluation packed pixels quant recipe snn storage training version",
     "importing": "deploy errors packed snn version",
-    "__init__": "deploy importing objectives quant version",
+    "__init__": "deploy importing objectives quant scripting version",
     "experiment": "build data deploy errors evaluation machine objectives quant recipe runs snn training version",
     "cli": "data deploy errors evaluation experiment packed places quant recipe report runs snn storage training version",
+    "scripting": "cli deploy errors recipe runs",
     "__main__": "cli",
 }
 ARROWS = {room: set(others.split()) for room, others in _IMPORTS.items()}
@@ -87,7 +88,7 @@ def test_the_drawing_has_every_room_and_no_other() -> None:
     assert sorted(rooms) == sorted(ARROWS.keys() - {"__init__", "__main__"})
 
 
-ANSWER_AT_ONCE = ("recipe", "runs", "report", "cli")
+ANSWER_AT_ONCE = ("recipe", "runs", "report", "cli", "scripting")
 
 
 def test_rooms_that_answer_at_once_load_no_torch() -> None:

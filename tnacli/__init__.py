@@ -3,7 +3,9 @@
     import tnacli
 
     model = tnacli.load("model.safetensors")  # or a checkpoint, last.pt
-    model.predict(images)  # uint8 [N, C, H, W] -> N labels
+    model.predict(images)  # uint8 [N, C, H, W], PIL images or paths -> N labels
+
+    (result,) = tnacli.train("quickstart", run="tna_t_snn")  # with curves to plot
 
     network = tnacli.ternarize(network)  # any torch module, in a training loop of your own
     loss = ce(logits, labels) + ce(other, labels) + tnacli.twin_loss(logits, other, alpha=1e-3)
@@ -24,16 +26,30 @@ if TYPE_CHECKING:
     from tnacli.importing.from_module import from_module
     from tnacli.objectives.twin_loss import twin_loss
     from tnacli.quant.ternarize import restore, shares, ternarize
+    from tnacli.scripting import Result, train
 
-__all__ = ["Model", "__version__", "from_module", "load", "restore", "shares", "ternarize", "twin_loss"]
+__all__ = [
+    "Model",
+    "Result",
+    "__version__",
+    "from_module",
+    "load",
+    "restore",
+    "shares",
+    "ternarize",
+    "train",
+    "twin_loss",
+]
 
 _LAZY = {
     "Model": ("tnacli.deploy.library", "Model"),
+    "Result": ("tnacli.scripting", "Result"),
     "from_module": ("tnacli.importing.from_module", "from_module"),
     "load": ("tnacli.deploy.library", "load_model"),
     "restore": ("tnacli.quant.ternarize", "restore"),
     "shares": ("tnacli.quant.ternarize", "shares"),
     "ternarize": ("tnacli.quant.ternarize", "ternarize"),
+    "train": ("tnacli.scripting", "train"),
     "twin_loss": ("tnacli.objectives.twin_loss", "twin_loss"),
 }
 

@@ -25,7 +25,7 @@ PIPE_WIDTH = 100_000
 FOLDED_WIDTH = 16
 
 
-def _console(stream: TextIO) -> Console:
+def stream_console(stream: TextIO) -> Console:
     return Console(file=stream, highlight=False, soft_wrap=True, width=None if stream.isatty() else PIPE_WIDTH)
 
 
@@ -36,8 +36,8 @@ class Output:
     as_json: bool = False
     quiet: bool = False
     verbose: bool = False
-    stdout: Console = field(default_factory=lambda: _console(sys.stdout))
-    stderr: Console = field(default_factory=lambda: _console(sys.stderr))
+    stdout: Console = field(default_factory=lambda: stream_console(sys.stdout))
+    stderr: Console = field(default_factory=lambda: stream_console(sys.stderr))
 
     @property
     def live(self) -> bool:
@@ -141,7 +141,7 @@ class Output:
 
 def coloured(stream: TextIO) -> bool:
     """Whether `stream` gets colour, by rich's rules: terminals do unless NO_COLOR is set, others if FORCE_COLOR is."""
-    return _console(stream).color_system is not None and not _console(stream).no_color
+    return stream_console(stream).color_system is not None and not stream_console(stream).no_color
 
 
 def size_text(size_bytes: float) -> str:

@@ -56,7 +56,7 @@ def entry_of(folder: RunFolder) -> Entry:
     return Entry(
         settings=begun.settings,
         result=result.model_copy(update={"data": data}),
-        curves=_columns([{k: v for k, v in row.items() if k not in _LEFT_OUT} for row in folder.metrics()]),
+        curves=as_columns([{k: v for k, v in row.items() if k not in _LEFT_OUT} for row in folder.metrics()]),
     )
 
 
@@ -124,7 +124,7 @@ def unpack(entries: Iterable[Entry], out: Path) -> None:
         folder.finish(result)
 
 
-def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:
+def as_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:
     """Rows as columns; values of an inner mapping get its key and a dot before theirs."""
     flat = [dict(_flat(row)) for row in rows]
     names = dict.fromkeys(name for row in flat for name in row)
@@ -144,7 +144,7 @@ def _rounded(value: Any) -> Any:
 
 
 def _rows(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """The rows of `_columns`. An epoch that was not evaluated has inner mappings without values."""
+    """The rows of `as_columns`. An epoch that was not evaluated has inner mappings without values."""
     count = len(next(iter(columns.values()), ()))
     rows: list[dict[str, Any]] = [{} for _ in range(count)]
     for name, values in columns.items():
