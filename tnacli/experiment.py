@@ -34,7 +34,7 @@ from tnacli.training.branches import stem_of, wanted_epochs
 from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network, save_checkpoint
 from tnacli.training.device import peak_beyond_mb, resolve_device, settled_memory_mb
 from tnacli.training.distributed import Ranks, ranks, require_shares
-from tnacli.training.events import Branched, EpochDone, Event, Warned
+from tnacli.training.events import Branched, EpochDone, Event, Noted, Warned
 from tnacli.training.execution import Execution, compile_regions, kernels, prepare, threads
 from tnacli.training.loop import Splits, Trainer
 from tnacli.training.precision import resolve_precision
@@ -234,6 +234,8 @@ class Experiment:
                 folder.keep(state.epoch)
             return str(folder.last)
 
+        for note in dataset.notes:
+            emit(Noted(f"{dataset.name}: {note}"))
         resumed = self._ranks.broadcast(lambda: self._newest(run, folder) or self._branched(run, folder, dataset))
         precision, kept = _precision(settings, device, resumed)
         path, slow = kernels(objective, device, None if resumed is None else resumed.metadata.kernels)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tnacli.data.files import files_there
 from tnacli.data.folders import class_folders
 from tnacli.data.image_files import IMAGE_SUFFIXES
 from tnacli.data.image_folders import FASHION_CLASSES
@@ -45,6 +46,68 @@ def test_train_and_test_in_any_case(tmp_path: Path, write_images: Write) -> None
     (place / "train").mkdir()
     with pytest.raises(DataError, match="holds both TRAIN and train"):
         load(own(place), 5)
+
+
+@pytest.mark.parametrize("name", ["val", "Valid", "validation"])
+def test_a_validation_folder_stands_in_for_a_test_folder(tmp_path: Path, write_images: Write, name: str) -> None:
+    place = write_images(tmp_path / "set", ["a", "b"])
+    before = load(own(place), 5)
+    assert before.notes == ()
+    (place / "test").rename(place / name)
+    after = load(own(place), 5)
+    assert after.fingerprint == before.fingerprint
+    assert after.notes == (f"{place / name} is the test set, as there is no folder called test",)
+    (place / "test").mkdir()
+    with pytest.raises(DataError, match="has no folder for a, b"):
+        load(own(place), 5)  # a folder called test is the test set, whatever else there is
+
+
+@pytest.mark.parametrize("layout", ["train alone", "a folder a class"])
+def test_without_a_test_folder_one_in_five_of_each_class_is_held_out(
+    tmp_path: Path, write_images: Write, layout: str
+) -> None:
+    place = write_images(tmp_path / "set", ["a", "b"], train=20)
+    shutil.rmtree(place / "test")
+    train = place / "train"
+    if layout == "a folder a class":
+        for label in ("a", "b"):
+            (train / label).rename(place / label)
+        train.rmdir()
+        train = place
+    dataset = load(own(place), 5)
+    assert (len(dataset.train), len(dataset.test)) == (32, 8)
+    assert torch.bincount(dataset.test.labels).tolist() == [4, 4]
+    (note,) = dataset.notes
+    assert note.startswith(f"{train} has no test folder beside it: one file in 5 of each class is its test set")
+    assert note.endswith("8 of 40 files")
+    seen = {tuple(one.flatten().tolist()) for part in (dataset.train, dataset.test) for one in part.inputs}
+    assert len(seen) == 40, "each image is in one of the two"
+    # Another file moves none of the others between the two, but for one where the share grows.
+    held_out = {tuple(one.flatten().tolist()) for one in dataset.test.inputs}
+    Image.new("RGB", (8, 8), "red").save(train / "a" / "another.png")
+    now = {tuple(one.flatten().tolist()) for one in load(own(place), 5).test.inputs}
+    assert len(held_out - now) <= 1
+    for number in range(1, 20):
+        (train / "b" / f"{number:04}.png").unlink()
+    with pytest.raises(DataError, match=r"set/(train/)?b has a single file"):
+        load(own(place), 5)
+
+
+def test_published_sets_need_their_test_set(tmp_path: Path, write_images: Write) -> None:
+    place = write_images(tmp_path / "cifar10", ["a", "b"])
+    shutil.rmtree(place / "test")
+    with pytest.raises(DataError, match="CIFAR-10 was not found"):
+        load(Data(name="cifar10", root=str(tmp_path)), 5)
+
+
+def test_changed_files_are_seen_in_every_layout(tmp_path: Path, write_images: Write) -> None:
+    place = write_images(tmp_path / "set", ["a", "b"])
+    shutil.rmtree(place / "test")
+    assert set(files_there(own(place)) or ()) == {"train/a", "train/b"}
+    for label in ("a", "b"):
+        (place / "train" / label).rename(place / label)
+    (place / "train").rmdir()
+    assert set(files_there(own(place)) or ()) == {"a", "b"}
 
 
 def test_gray_if_all_are_gray(tmp_path: Path, write_images: Write) -> None:

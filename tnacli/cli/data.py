@@ -87,6 +87,8 @@ def prepare(
         raise UsageError("; ".join(e["msg"].removeprefix("Value error, ") for e in error.errors())) from None
     with DataView(output) as view:
         dataset = load(wanted, timesteps, on_progress=view.show)
+    for note in dataset.notes:
+        output.say(note)
     output.say(
         f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test samples of {len(dataset.classes)} "
         f"classes, {dataset.channels}x{dataset.size[0]}x{dataset.size[1]}, from {dataset.source} files; ready"

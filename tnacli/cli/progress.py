@@ -45,6 +45,7 @@ class TrainingView:
         self._epochs = 1
         self._said = 0.0
         self._stopping = False
+        self._noted: set[str] = set()
         self._epoch_bar = self._bar("epochs")
         self._step_bar = self._bar("steps")
         self._epoch_task = self._epoch_bar.add_task("", total=None, info="")
@@ -129,6 +130,10 @@ class TrainingView:
                 self._show_epoch(label, row, event)
             case ev.Saved():
                 self._output.detail(f"{label}: saved {event.path}")
+            case ev.Noted():
+                if event.message not in self._noted:
+                    self._noted.add(event.message)
+                    self._output.say(event.message)
             case ev.Warned():
                 self._output.warn(f"{label}: {event.message}")
             case ev.Finished():

@@ -21,7 +21,7 @@ from tnacli.data.source import OnProgress, Source
 from tnacli.data.workers import for_each
 from tnacli.errors import DataError
 from tnacli.recipe.data_section import Data
-from tnacli.recipe.datasets import DATASETS
+from tnacli.recipe.datasets import DATASETS, OWN
 
 FIRST_DVS_TEST = 900
 """CIFAR10-DVS numbers its recordings 0 to 999 in each class; those from here on are the test set."""
@@ -38,7 +38,7 @@ def event_source(data: Data, place: Place, timesteps: int, *, cache: Path | None
     if place.layout == "classes":
         classes, listings, notes = cifar10dvs_split(place.path)
     else:
-        found = class_folders(place.path, RECORDING_SUFFIXES)
+        found = class_folders(place.path, RECORDING_SUFFIXES, own=data.name in OWN)
         classes, listings, notes = found.classes, found.splits, found.notes("recordings")
     if spec.classes is not None and len(classes) != spec.classes:
         raise DataError(f"{place.path} holds {len(classes)} classes, {spec.title} has {spec.classes}.")

@@ -13,6 +13,7 @@ from tnacli.data.folders import entries, split_folders
 from tnacli.data.locate import DVS_CLASSES, files_folder, locate
 from tnacli.errors import DataError
 from tnacli.recipe.data_section import Data
+from tnacli.recipe.datasets import OWN
 
 GLANCE = r"^[0-9]{1,12}:[0-9a-f]{16}$"
 """What is kept of a folder: how many files, and a digest."""
@@ -39,7 +40,7 @@ def files_there(data: Data) -> dict[str, str] | None:
             folder = place.path
             folders = [
                 Path(entry.path)
-                for split in split_folders(folder).values()
+                for split in split_folders(folder, own=data.name in OWN).values()
                 for entry in entries(split)
                 if entry.is_dir()
             ]

@@ -1,7 +1,8 @@
-"""Class folders, {train,test}/<class>/<file>: which files there are, and the class of each. Importing it loads no torch."""
+"""Class folders, {train,test}/<class>/<file> and other layouts: the files, and the class of each. Importing it loads no torch."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import unicodedata
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from tnacli.data.cache import SourceFile
 
 SPLITS = ("train", "test")
+VALIDATION = ("val", "valid", "validation")
+"""What a folder of samples to measure on is called, too; taken for the test set of one's own data where there is no test."""
+
+ONE_TEST_IN = 5
+"""Of one's own data without a test set, one file in so many of each class is taken for it."""
 
 
 @dataclass(frozen=True)
@@ -36,42 +42,59 @@ class ClassFolders:
     classes: tuple[str, ...]
     splits: dict[str, Listing]
     passed_over: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
 
     def notes(self, what: str) -> tuple[str, ...]:
-        """What to tell about files that are not `what` ("images", "recordings")."""
+        """What to say of the splits that were made, and of files that are not `what` ("images", "recordings")."""
         if not self.passed_over:
-            return ()
+            return self.made
         others = f" and {len(self.passed_over) - 1} more" if len(self.passed_over) > 1 else ""
-        return (f"passed over, not {what}: {readable(self.passed_over[0])}{others}",)
+        return (
+            *self.made,
+            f"passed over, not {what}: {readable(self.passed_over[0])}{others}",
+        )
 
 
-def split_folders(place: Path) -> dict[str, Path]:
-    """The folders of `place` called train and test, in any case; both or nothing."""
+def split_folders(place: Path, *, own: bool = False) -> dict[str, Path]:
+    """The folders of `place` called train and test, in any case; both or nothing.
+
+    Of one's `own` data a folder of `VALIDATION` stands in for test; without either there is "train" alone, which is `place`
+    itself where that holds at least two folders of files: one a class.
+    """
     if not place.is_dir():
         return {}
     found: dict[str, Path] = {}
-    for entry in entries(place):
-        split = entry.name.lower()
-        if split in SPLITS and entry.is_dir():
+    folders = [Path(entry.path) for entry in entries(place) if entry.is_dir()]
+    for folder in folders:
+        split = folder.name.lower()
+        if split in (*SPLITS, *VALIDATION):
             if split in found:
-                raise DataError(f"{place} holds both {found[split].name} and {entry.name}; keep one {split} folder.")
-            found[split] = Path(entry.path)
-    return found if len(found) == len(SPLITS) else {}
+                raise DataError(f"{place} holds both {found[split].name} and {folder.name}; keep one {split} folder.")
+            found[split] = folder
+    stand_in = next((found[name] for name in VALIDATION if name in found), None)
+    known = {split: folder for split, folder in found.items() if split in SPLITS}
+    if len(known) == len(SPLITS) or not own:
+        return known if len(known) == len(SPLITS) else {}
+    if "train" in known:
+        return known if stand_in is None else {**known, "test": stand_in}
+    classes = [folder for folder in folders if any(entry.is_file() for entry in entries(folder))]
+    return {"train": place} if not found and len(classes) > 1 else {}
 
 
-def class_folders(place: Path, suffixes: frozenset[str]) -> ClassFolders:
+def class_folders(place: Path, suffixes: frozenset[str], *, own: bool = False) -> ClassFolders:
     """List `place`/{train,test}/<class>/<file>; sorted, the class folders have the labels 0, 1, 2, ...
 
     Classes are the names of their folders in Unicode's form NFC, so that one that macOS spells in another form is
     the same class in either split. Files whose suffix is not among `suffixes` and folders inside class folders are
-    passed over; what systems leave behind (SYSTEM_FILES, and hidden names) is not even mentioned. Raises DataError
-    if both splits do not have the same classes, a class has no files, or a name is not UTF-8.
+    passed over; what systems leave behind (SYSTEM_FILES, and hidden names) is not even mentioned. One's `own` data may
+    be laid out in the other ways of `split_folders`, too. Raises DataError if both splits do not have the same classes,
+    a class has no files, or a name is not UTF-8.
     """
-    folders = split_folders(place)
+    folders = split_folders(place, own=own)
     if not folders:
         raise DataError(f"{place} does not hold the two folders train and test.")
     found = {split: _named_folders(folder) for split, folder in folders.items()}
-    for split, other in (("train", "test"), ("test", "train")):
+    for split, other in (("train", "test"), ("test", "train")) if "test" in found else ():
         if missing := [name for name in found[other] if name not in found[split]]:
             raise DataError(
                 f"{folders[split]} has no folder for {_some(missing)}, which {folders[other]} has. Both "
@@ -84,7 +107,41 @@ def class_folders(place: Path, suffixes: frozenset[str]) -> ClassFolders:
     splits = {
         split: list_classes([named[name] for name in classes], suffixes, passed_over) for split, named in found.items()
     }
-    return ClassFolders(classes, splits, tuple(passed_over))
+    made: tuple[str, ...] = ()
+    if "test" not in splits:
+        splits = _held_out(splits["train"], [found["train"][name] for name in classes])
+        made = (
+            f"{folders['train']} has no test folder beside it: one file in {ONE_TEST_IN} of each class is its test set, by "
+            f"name: {len(splits['test'].files):,} of {sum(len(part.files) for part in splits.values()):,} files",
+        )
+    elif folders["test"].name.lower() != "test":
+        made = (f"{folders['test']} is the test set, as there is no folder called test",)
+    return ClassFolders(classes, splits, tuple(passed_over), made)
+
+
+def _held_out(files: Listing, folders: list[Path]) -> dict[str, Listing]:
+    """`files` as training and test files; a file's name decides, so one that is added moves few others, if any."""
+    import torch
+
+    chosen: set[int] = set()
+    for label, folder in enumerate(folders):
+        mine = (files.labels == label).nonzero().flatten().tolist()
+        if len(mine) < 2:
+            raise DataError(
+                f"{folder} has a single file, and one of each class is needed to train on and one to test on. Add some."
+            )
+        by_name = sorted(
+            mine, key=lambda index: hashlib.sha256(os.fsencode(os.path.basename(files.files[index].path))).digest()
+        )
+        chosen |= set(by_name[: max(1, round(len(mine) / ONE_TEST_IN))])
+    parts = {
+        "train": [index for index in range(len(files.files)) if index not in chosen],
+        "test": sorted(chosen),
+    }
+    return {
+        split: Listing(tuple(files.files[index] for index in indices), files.labels[torch.tensor(indices)])
+        for split, indices in parts.items()
+    }
 
 
 def list_classes(folders: list[Path], suffixes: frozenset[str], passed_over: list[str]) -> Listing:

@@ -13,7 +13,7 @@ from tnacli.data.cache import Bytes, cached, entry_name
 from tnacli.data.folders import SPLITS, ClassFolders, Listing, class_folders
 from tnacli.data.source import OnProgress, Source
 from tnacli.errors import DataError
-from tnacli.recipe.datasets import DATASETS
+from tnacli.recipe.datasets import DATASETS, OWN
 
 FASHION_CLASSES = (
     "T-shirt/top",
@@ -32,14 +32,15 @@ FASHION_CLASSES = (
 def image_folders(
     name: str, place: Path, size: tuple[int, int] | None, *, cache: Path | None, on_progress: OnProgress
 ) -> Source:
-    """The images in `place`/{train,test}/<class>/, resized to `size`, decoded when asked for, and cached.
+    """The images in `place`/{train,test}/<class>/ or as `class_folders` finds them: resized to `size`, decoded when
+    asked for, and cached.
 
     Without `size` a known set must have images of its own size, and one's own images must all be of one size.
     One's own images have one channel if all of them are gray, else three. Raises DataError where the folders
     do not fit.
     """
     spec = DATASETS[name]
-    found = class_folders(place, image_files.IMAGE_SUFFIXES)
+    found = class_folders(place, image_files.IMAGE_SUFFIXES, own=name in OWN)
     classes, listings = found.classes, found.splits
     if spec.classes is not None and len(classes) != spec.classes:
         raise DataError(

@@ -19,8 +19,8 @@ DVS_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "
 class Place:
     """Where a data set was found.
 
-    `layout` says how to read `path`: "torchvision" is the `root` of torchvision's class, "folders" holds
-    {train,test}, "classes" holds the ten class folders of CIFAR10-DVS without a split.
+    `layout` says how to read `path`: "torchvision" is the `root` of torchvision's class, "folders" holds {train,test}, or
+    one's own data in another way of `split_folders`, "classes" holds the ten class folders of CIFAR10-DVS without a split.
     """
 
     layout: Literal["torchvision", "folders", "classes"]
@@ -56,7 +56,8 @@ def locate(name: str, wanted: str, root: str | None) -> Search:
 def _search(name: str, wanted: str, base: Path) -> tuple[Place | None, tuple[str, ...]]:
     candidates: list[tuple[Place, str]] = []
     if name in OWN:
-        candidates.append((Place("folders", base), f"{base}{os.sep}{{train,test}}/<class>/"))
+        ways = ("{train,test}/<class>/", "{train,val}/<class>/", "train/<class>/", "<class>/")
+        candidates += [(Place("folders", base), f"{base}{os.sep}{way}") for way in ways]
     else:
         homes = _homes(base, name)
         if wanted in ("auto", "official"):
@@ -149,7 +150,7 @@ def _is_there(name: str, place: Place) -> bool:
         return (place.path / _TORCHVISION_FILES[name]).is_dir()
     if place.layout == "classes":
         return any((place.path / label).is_dir() for label in DVS_CLASSES)
-    return bool(split_folders(place.path))
+    return bool(split_folders(place.path, own=name in OWN))
 
 
 def _plain(name: str) -> str:

@@ -116,7 +116,8 @@ DATASETS: dict[str, DatasetSpec] = {
         kind="images",
         crop_padding=4,
         flip=0.5,
-        how_to_get="lay the images out as {train,test}/<class>/<image> and name the folder with data.root",
+        how_to_get="lay the images out as {train,test}/<class>/<image>, or <class>/<image> alone, and name the folder "
+        "with data.root",
     ),
     "cifar10dvs": DatasetSpec(
         title="CIFAR10-DVS",
@@ -151,6 +152,7 @@ DATASETS: dict[str, DatasetSpec] = {
         title="recordings of one's own, {train,test}/<class>/<recording>",
         kind="events",
         channels=2,
-        how_to_get="lay the recordings out as {train,test}/<class>/<file> and name the folder with data.root",
+        how_to_get="lay the recordings out as {train,test}/<class>/<file>, or <class>/<file> alone, and name the folder with "
+        "data.root",
     ),
 }

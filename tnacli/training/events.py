@@ -86,6 +86,13 @@ class Saved:
 
 
 @dataclass(frozen=True)
+class Noted:
+    """What was found and made of the data, to be said once."""
+
+    message: str
+
+
+@dataclass(frozen=True)
 class Warned:
     """Something that the user should know and that does not stop training."""
 
@@ -110,4 +117,4 @@ class Finished:
     validation: dict[str, float] = field(default_factory=dict)
 
 
-Event = Branched | Started | Progress | Compressed | EpochDone | Saved | Warned | Finished
+Event = Branched | Started | Progress | Compressed | EpochDone | Saved | Noted | Warned | Finished
