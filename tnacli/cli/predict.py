@@ -14,7 +14,7 @@ from tnacli.cli import options
 from tnacli.cli.console import Output
 
 if TYPE_CHECKING:
-    from tnacli.cli.documents.predict import Guess, Prediction
+    from tnacli.cli.documents.predict import Guess, Predict, Prediction
     from tnacli.data.own_samples import Wanted
     from tnacli.deploy.predictor import Predictor
 
@@ -72,13 +72,13 @@ def predict(
         raise UsageError(f"--top {top} is more than the {len(predictor.labels)} classes of {network}")
     wanted = predictor.wanted
     found, passed_over = sample_files(samples, wanted.suffixes)
-    predictions, done = _predictions(predictor, wanted, found, top, batch_size)
+    predictions, done = _predictions(predictor, wanted, found, top=top, batch_size=batch_size)
     notes = [f"{what}: {_of(number, len(found))}" for what, number in done.items()]
     if passed_over:
         others = f" and {len(passed_over) - 1:,} more" if len(passed_over) > 1 else ""
         notes.append(f"passed over, not {wanted.kind}: {readable(str(passed_over[0]))}{others}")
     if as_json:
-        _document(output, network, predictor, wanted, predictions, notes)
+        output.document(_document(network, predictor, predictions=predictions, notes=notes))
         return
     for note in notes:
         output.say(note)
@@ -89,7 +89,7 @@ def predict(
 
 
 def _predictions(
-    predictor: Predictor, wanted: Wanted, files: list[Path], top: int, batch_size: int
+    predictor: Predictor, wanted: Wanted, files: list[Path], *, top: int, batch_size: int
 ) -> tuple[list[Prediction], Counter[str]]:
     """What the network takes each of `files` for, and what was done to how many of them."""
     from tnacli.cli.documents.predict import Guess, Prediction
@@ -119,17 +119,15 @@ def _of(number: int, there: int) -> str:
     return ("the sample" if there == 1 else f"all {there:,}") if number == there else f"{number:,} of {there:,}"
 
 
-def _document(
-    output: Output, file: Path, predictor: Predictor, wanted: Wanted, predictions: list[Prediction], notes: list[str]
-) -> None:
+def _document(file: Path, predictor: Predictor, *, predictions: list[Prediction], notes: list[str]) -> Predict:
     from tnacli.cli.documents.predict import Predict
 
     origin, spec = predictor.origin, predictor.input
-    output.document(Predict(
+    return Predict(
         file=file, kind=predictor.kind, data=origin.data_set, recipe=origin.recipe, run=origin.run, seed=origin.seed,
         input=f"{spec.kind} {spec.channels}x{spec.size[0]}x{spec.size[1]}", classes=predictor.labels,
         notes=tuple(notes), predictions=predictions,
-    ))  # fmt: skip
+    )  # fmt: skip
 
 
 def _rows(predictions: list[Prediction]) -> list[tuple[str, int, Guess]]:
