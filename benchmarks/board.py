@@ -34,9 +34,7 @@ from tnacli.packed.network import PackedNetwork
 from tnacli.packed.pack import pack_network
 from tnacli.packed.spec import InputSpec, Origin
 from tnacli.quant.weights import compress
-from tnacli.recipe.compression_section import Ternary
-from tnacli.recipe.data_section import Data
-from tnacli.recipe.model_section import Model
+from tnacli.recipe.schema import Data, Model, Ternary
 from tnacli.snn.network import SpikingNetwork
 
 GCC, QEMU = "arm-none-eabi-gcc", "qemu-system-arm"

@@ -15,9 +15,8 @@ from benchmarks.peers import PEERS
 from benchmarks.work import CLASSES, IMAGE, Work
 from tnacli.build import build_network
 from tnacli.quant.weights import compress
-from tnacli.recipe.compression_section import Ternary
 from tnacli.recipe.layout import layer_shapes
-from tnacli.recipe.model_section import Model
+from tnacli.recipe.schema import Model, Ternary
 from tnacli.snn.network import SpikingNetwork
 
 _LATENT_STD = 0.09  # about a quarter of the weights beyond Delta = 0.1, as after training on CIFAR-100

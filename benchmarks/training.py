@@ -24,11 +24,9 @@ from tnacli.build import build_objective
 from tnacli.data.batches import Batch, Batches
 from tnacli.data.learned_from import LearnedFrom
 from tnacli.data.samples import Dataset, Samples
-from tnacli.recipe.data_section import Augmentation
 from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.layout import layer_shapes
-from tnacli.recipe.objective_section import Twin
-from tnacli.recipe.schema import Settings
+from tnacli.recipe.schema import Augmentation, Settings, Twin
 from tnacli.runs.metadata import BegunRun, Versions
 from tnacli.snn.network import SpikingNetwork
 from tnacli.training.distributed import Ranks

@@ -10,11 +10,8 @@ from pathlib import Path
 
 from tnacli.deploy.from_checkpoint import export_checkpoint
 from tnacli.experiment import Experiment
-from tnacli.recipe.compression_section import Ternary
-from tnacli.recipe.data_section import Data
 from tnacli.recipe.identity import Run
-from tnacli.recipe.model_section import Model
-from tnacli.recipe.schema import Settings, Train
+from tnacli.recipe.schema import Data, Model, Settings, Ternary, Train
 
 root = Path(sys.argv[1])
 settings = Settings(

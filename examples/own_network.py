@@ -11,12 +11,8 @@ from pathlib import Path
 from torch import nn
 
 from tnacli.experiment import Experiment
-from tnacli.recipe.compression_section import Ternary
-from tnacli.recipe.data_section import Data
 from tnacli.recipe.identity import Run
-from tnacli.recipe.model_section import Model, Neuron
-from tnacli.recipe.objective_section import Solo, Twin
-from tnacli.recipe.schema import Settings, Train
+from tnacli.recipe.schema import Data, Model, Neuron, Settings, Solo, Ternary, Train, Twin
 from tnacli.snn.lif import LIF
 from tnacli.snn.network import SpikingNetwork
 from tnacli.snn.own import OverTime, TimeFirst

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from tnacli.experiment import Experiment, Outcome
-from tnacli.recipe.compression_section import Ternary
-from tnacli.recipe.data_section import Data
 from tnacli.recipe.identity import Run
-from tnacli.recipe.model_section import Model
-from tnacli.recipe.objective_section import Twin
-from tnacli.recipe.schema import Settings, Train
+from tnacli.recipe.schema.compression import Ternary
+from tnacli.recipe.schema.data import Data
+from tnacli.recipe.schema.model import Model
+from tnacli.recipe.schema.objective import Twin
+from tnacli.recipe.schema.recipe import Settings, Train
 
 
 @pytest.fixture(autouse=True)

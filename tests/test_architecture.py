@@ -88,6 +88,24 @@ def test_the_drawing_has_every_room_and_no_other() -> None:
     assert sorted(rooms) == sorted(ARROWS.keys() - {"__init__", "__main__"})
 
 
+DOORS = {"schema", "parse", "datasets", "layout", "costs", "identity"}
+"""Of recipe/: what it may say, how it is read, and what follows from it."""
+
+
+def test_other_rooms_see_of_recipe_its_doors_alone() -> None:
+    """`schema` and `parse` are folders: names come from the folder itself, whatever file within has them."""
+    seen = {
+        f"{path.relative_to(PACKAGE)}: {node.module}"
+        for path in FILES
+        if room_of(path) != "recipe"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        and (node.module or "").startswith("tnacli.recipe")
+        and (node.module or "").removeprefix("tnacli.recipe.") not in DOORS
+    }
+    assert seen == set()
+
+
 ANSWER_AT_ONCE = ("recipe", "runs", "report", "cli", "scripting")
 
 
@@ -121,6 +139,9 @@ def test_the_loop_knows_nothing_of_what_is_minimised(name: str) -> None:
     named |= {word for node in ast.walk(tree) if isinstance(node, ast.Constant) for word in str(node.value).split(".")}
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert named & {"alpha", "reduction", "kind", "matching", "cross_entropy", "features", "start"} == set()
-    assert modules & {"tnacli.recipe.objective_section", "tnacli.recipe.matching", "tnacli.objectives.losses"} == set()
+    assert (
+        modules & {"tnacli.recipe.schema.objective", "tnacli.recipe.schema.matching", "tnacli.objectives.losses"}
+        == set()
+    )
     settings = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr == "objective"]
     assert {ast.unparse(node.value) for node in settings} <= {"self"}, "of the settings, that is"

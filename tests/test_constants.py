@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import pytest
 
 from tnacli.evaluation.energy import SATURATED, Prices
-from tnacli.recipe.compression_section import MEAN_SHARE, Ternary
 from tnacli.recipe.datasets import DATASETS
-from tnacli.recipe.find import list_recipes
-from tnacli.recipe.load import load
-from tnacli.recipe.model_section import Model, Neuron
-from tnacli.recipe.objective_section import DEFAULT_TEMPERATURE, Distill, Twin
-from tnacli.recipe.schema import Settings, Train
+from tnacli.recipe.parse.find import list_recipes
+from tnacli.recipe.parse.load import load
+from tnacli.recipe.schema.compression import MEAN_SHARE, Ternary
+from tnacli.recipe.schema.model import Model, Neuron
+from tnacli.recipe.schema.objective import DEFAULT_TEMPERATURE, Distill, Twin
+from tnacli.recipe.schema.recipe import Settings, Train
 from tnacli.report.published import kd_differences, table3
 from tnacli.training.fine_tune import COMPRESSION_POINT
 from tnacli.training.schedule import compression_epoch

@@ -89,7 +89,7 @@ def test_exit_codes_of_the_readme_are_those_of_the_errors() -> None:
 
 
 def test_recipes_of_the_readme_exist() -> None:
-    from tnacli.recipe.find import list_recipes
+    from tnacli.recipe.parse.find import list_recipes
 
     names = {entry.name for entry in list_recipes()}
     for name in re.findall(r"tna train (?:recipes/)?([a-z0-9_]+)", README.read_text(encoding="utf-8")):

@@ -14,9 +14,9 @@ import tnacli
 from tests.cli.conftest import TINY_RECIPE, Tna
 from tests.cli.conftest import tna as tna
 from tnacli.errors import DivergedError, RecipeError, UsageError
-from tnacli.recipe.data_section import Data
-from tnacli.recipe.model_section import Model
-from tnacli.recipe.schema import Settings, Train
+from tnacli.recipe.schema.data import Data
+from tnacli.recipe.schema.model import Model
+from tnacli.recipe.schema.recipe import Settings, Train
 
 ROOT = Path(__file__).parents[1]
 TINY = Settings(

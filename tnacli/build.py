@@ -7,10 +7,7 @@ from torch import nn
 
 from tnacli.errors import RecipeError
 from tnacli.objectives.objective import DistillObjective, Objective, SoloObjective, TwinObjective
-from tnacli.recipe.model_section import Model
-from tnacli.recipe.objective_section import Distill, Twin
-from tnacli.recipe.schema import Settings
-from tnacli.recipe.siblings import models_of
+from tnacli.recipe.schema import Distill, Model, Settings, Twin, models_of
 from tnacli.seeds import derive
 from tnacli.snn.network import Network, SpikingNetwork
 from tnacli.snn.own import own_network

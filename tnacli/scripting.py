@@ -81,7 +81,7 @@ def train(
 def _planned(
     recipe: str | Path | Settings | Mapping[str, Any], names: list[str], seeds: list[int], overrides: Mapping[str, Any]
 ) -> tuple[Run, ...]:
-    from tnacli.recipe.load import load, plan
+    from tnacli.recipe.parse import load, plan
 
     if isinstance(recipe, str | Path):
         written = [f"{key}={_written(value)}" for key, value in overrides.items()]

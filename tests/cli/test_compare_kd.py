@@ -11,8 +11,8 @@ import pytest
 
 from tests.cli.conftest import TINY_RECIPE, Tna
 from tnacli.errors import UsageError
-from tnacli.recipe.load import load, plan
-from tnacli.recipe.objective_section import Distill, Twin
+from tnacli.recipe.parse.load import load, plan
+from tnacli.recipe.schema.objective import Distill, Twin
 from tnacli.report.distillation import PAPER_ALPHAS, methods
 from tnacli.runs.store import RunFolder
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import environment
-from tnacli.recipe.fields import setting_keys
-from tnacli.recipe.find import list_overlays, list_recipes
-from tnacli.recipe.layers import read_override
+from tnacli.recipe.parse.fields import setting_keys
+from tnacli.recipe.parse.find import list_overlays, list_recipes
+from tnacli.recipe.parse.layers import read_override
 
 BASH = shutil.which("bash")
 RECIPES = [entry.name for entry in list_recipes()]

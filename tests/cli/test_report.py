@@ -20,7 +20,7 @@ REPRODUCES = "reproduces: {tables: [1], figures: ['2'], accuracy: {baseline: %s,
 def trained_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny recipe, trained for one of its two seeds."""
     from tnacli.experiment import Experiment
-    from tnacli.recipe.load import load, plan
+    from tnacli.recipe.parse.load import load, plan
 
     folder = tmp_path_factory.mktemp("report")
     recipe = folder / "tiny.yaml"

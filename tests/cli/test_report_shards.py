@@ -15,7 +15,7 @@ from tests.cli.conftest import Tna
 from tnacli.cli.shards import shard, slurm_script
 from tnacli.errors import UsageError
 from tnacli.recipe.identity import Run
-from tnacli.recipe.load import load, plan
+from tnacli.recipe.parse.load import load, plan
 from tnacli.training.branches import stem_of
 
 # A seed's pupils have one teacher, and Table 2's five runs two stems.

@@ -15,9 +15,9 @@ from tests.data.test_batches import dataset
 from tnacli.data.batches import Batches
 from tnacli.data.load import load
 from tnacli.experiment import _splits
-from tnacli.recipe.data_section import Augmentation, Data
 from tnacli.recipe.identity import Run
-from tnacli.recipe.schema import Settings
+from tnacli.recipe.schema.data import Augmentation, Data
+from tnacli.recipe.schema.recipe import Settings
 from tnacli.training.distributed import Ranks
 
 COUNT, BATCH = 120, 40

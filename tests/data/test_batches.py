@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tnacli.data.batches import Batch, Batches
 from tnacli.data.samples import Dataset, Samples
 from tnacli.errors import DataError
-from tnacli.recipe.data_section import Augmentation
+from tnacli.recipe.schema.data import Augmentation
 
 NO_CHANGE = Augmentation(crop_padding=0, flip=0.0, rotation=0.0, shear=0.0)
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from tnacli.data.cache import _say_once
-from tnacli.data.event_source import cifar10dvs_split
 from tnacli.data.frames import to_frames
 from tnacli.data.load import load
 from tnacli.data.locate import DVS_CLASSES
 from tnacli.data.recordings import read_recording
+from tnacli.data.sources.events import cifar10dvs_split
 from tnacli.errors import DataError
-from tnacli.recipe.data_section import Data
+from tnacli.recipe.schema.data import Data
 
 Write = Callable[..., Path]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tnacli.data.files import changes, files_there
-from tnacli.recipe.data_section import Data
+from tnacli.recipe.schema.data import Data
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_samples_without_files_and_data_that_is_not_there(tmp_path: Path) -> Non
 
 def test_a_glance_needs_no_torch(imgs: Path) -> None:
     program = (
-        "import sys; from tnacli.data.files import files_there; from tnacli.recipe.data_section import Data\n"
+        "import sys; from tnacli.data.files import files_there; from tnacli.recipe.schema.data import Data\n"
         f"assert files_there(Data(name='folder', root={str(imgs)!r}))\n"
         "print('torch' in sys.modules)"
     )

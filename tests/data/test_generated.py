@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tnacli.data.load import load
-from tnacli.recipe.data_section import Data
 from tnacli.recipe.datasets import DATASETS
+from tnacli.recipe.schema.data import Data
 
 KNOWN = [name for name, facts in DATASETS.items() if facts.classes]
 

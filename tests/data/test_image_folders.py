@@ -14,10 +14,10 @@ from PIL import Image
 from tnacli.data.files import files_there
 from tnacli.data.folders import class_folders
 from tnacli.data.image_files import IMAGE_SUFFIXES
-from tnacli.data.image_folders import FASHION_CLASSES
 from tnacli.data.load import load, statistics
+from tnacli.data.sources.image_folders import FASHION_CLASSES
 from tnacli.errors import DataError
-from tnacli.recipe.data_section import Data
+from tnacli.recipe.schema.data import Data
 
 Write = Callable[..., Path]
 

@@ -16,8 +16,8 @@ from tnacli.data.cache import SourceFile
 from tnacli.data.load import load, statistics
 from tnacli.data.source import no_progress
 from tnacli.errors import DataError
-from tnacli.recipe.data_section import Data
 from tnacli.recipe.datasets import DATASETS
+from tnacli.recipe.schema.data import Data
 
 
 def listed(*paths: Path) -> tuple[SourceFile, ...]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tnacli.data.load import load, resolved, statistics
 from tnacli.errors import DataError
-from tnacli.recipe.data_section import Augmentation, Data
+from tnacli.recipe.schema.data import Augmentation, Data
 
 Write = Callable[..., Path]
 

@@ -14,8 +14,8 @@ from tnacli.data.load import load
 from tnacli.data.published import archives, obtain
 from tnacli.data.source import no_progress
 from tnacli.errors import DataError
-from tnacli.recipe.data_section import Data
 from tnacli.recipe.datasets import DATASETS
+from tnacli.recipe.schema.data import Data
 
 Write = Callable[..., Path]
 

@@ -15,11 +15,11 @@ from tnacli.experiment import Experiment
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import read_packed
 from tnacli.packed.network import PackedNetwork
-from tnacli.recipe.compression_section import Ternary
-from tnacli.recipe.data_section import Data
 from tnacli.recipe.identity import Run
-from tnacli.recipe.model_section import Model
-from tnacli.recipe.schema import Settings, Train
+from tnacli.recipe.schema.compression import Ternary
+from tnacli.recipe.schema.data import Data
+from tnacli.recipe.schema.model import Model
+from tnacli.recipe.schema.recipe import Settings, Train
 
 SETTINGS = Settings(
     data=Data(name="digits"),

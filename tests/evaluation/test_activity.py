@@ -18,7 +18,7 @@ from tnacli.evaluation.activity import measure_activity
 from tnacli.evaluation.activity_plot import draw_activity
 from tnacli.evaluation.energy import Prices
 from tnacli.evaluation.trace import trace
-from tnacli.recipe.model_section import Model
+from tnacli.recipe.schema.model import Model
 from tnacli.snn.network import SpikingNetwork
 
 LAYOUTS = [

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import tnacli
 from tnacli.errors import NetworkError, UsageError
-from tnacli.recipe.model_section import Neuron
+from tnacli.recipe.schema.model import Neuron
 from tnacli.snn.lif import LIF
 from tnacli.snn.own import OverTime, TimeFirst
 from tnacli.snn.readout import Readout

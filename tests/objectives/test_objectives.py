@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from tnacli.build import build_network, build_objective
 from tnacli.objectives.losses import matching_loss
 from tnacli.objectives.objective import DistillObjective
-from tnacli.recipe.model_section import Model
-from tnacli.recipe.objective_section import Distill, Matching, Sibling, Solo, Twin
-from tnacli.recipe.schema import Settings
+from tnacli.recipe.schema.model import Model
+from tnacli.recipe.schema.objective import Distill, Matching, Sibling, Solo, Twin
+from tnacli.recipe.schema.recipe import Settings
 
 MODEL = Model(layout="4C3-AP2-6C3-AP2-8FC", timesteps=3, dropout=0.0)
 INPUTS, LABELS = torch.randn(6, 3, 8, 8), torch.tensor([0, 1, 2, 3, 4, 0])

@@ -14,10 +14,10 @@ from tnacli.build import build_network, build_objective
 from tnacli.errors import RecipeError
 from tnacli.objectives.losses import matching_loss
 from tnacli.objectives.objective import Objective
-from tnacli.recipe.matching import matching_weight, weight_in_batch_means
-from tnacli.recipe.model_section import Model
-from tnacli.recipe.objective_section import Distill, Matching, Twin
-from tnacli.recipe.schema import Settings, Train
+from tnacli.recipe.schema.matching import matching_weight, weight_in_batch_means
+from tnacli.recipe.schema.model import Model
+from tnacli.recipe.schema.objective import Distill, Matching, Twin
+from tnacli.recipe.schema.recipe import Settings, Train
 
 MODEL = Model(layout="4C3-AP2-6C3-AP2-8FC", timesteps=3, dropout=0.0)
 INPUTS, LABELS = torch.randn(6, 3, 8, 8), torch.tensor([0, 1, 2, 3, 4, 0])

@@ -13,10 +13,10 @@ from tnacli.build import build_objective
 from tnacli.errors import RecipeError
 from tnacli.objectives.features import FeatureMatching
 from tnacli.objectives.objective import TwinObjective
-from tnacli.recipe.data_section import Data
-from tnacli.recipe.model_section import Model
-from tnacli.recipe.objective_section import Features, Sibling, Twin
-from tnacli.recipe.schema import Settings
+from tnacli.recipe.schema.data import Data
+from tnacli.recipe.schema.model import Model
+from tnacli.recipe.schema.objective import Features, Sibling, Twin
+from tnacli.recipe.schema.recipe import Settings
 from tnacli.snn.network import SpikingNetwork
 
 MODEL = Model(layout="4C3-AP2-6C3-AP2-8FC", timesteps=3, dropout=0.0)

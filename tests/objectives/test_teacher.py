@@ -7,9 +7,9 @@ import copy
 import torch
 
 from tnacli.build import build_network, build_objective
-from tnacli.recipe.model_section import Model
-from tnacli.recipe.objective_section import Distill
-from tnacli.recipe.schema import Settings
+from tnacli.recipe.schema.model import Model
+from tnacli.recipe.schema.objective import Distill
+from tnacli.recipe.schema.recipe import Settings
 
 SETTINGS = Settings(model=Model(layout="4C3-AP2-12FC", timesteps=2, dropout=0.5), objective=Distill(alpha=1.0))
 

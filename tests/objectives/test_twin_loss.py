@@ -11,7 +11,7 @@ from torch import Tensor
 import tnacli
 from tests.objectives.test_readings import INPUTS, LABELS, objective
 from tnacli.errors import UsageError
-from tnacli.recipe.objective_section import Twin
+from tnacli.recipe.schema.objective import Twin
 
 BASE, OTHER = torch.randn(2, 2, 3, 4, generator=torch.Generator().manual_seed(0))  # each [T, N, classes]
 

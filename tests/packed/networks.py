@@ -13,8 +13,8 @@ from tnacli.packed.network import PackedNetwork
 from tnacli.packed.pack import pack_network
 from tnacli.packed.spec import InputSpec, Origin
 from tnacli.quant.weights import compress
-from tnacli.recipe.compression_section import Binary, Ternary
-from tnacli.recipe.model_section import Model, Neuron
+from tnacli.recipe.schema.compression import Binary, Ternary
+from tnacli.recipe.schema.model import Model, Neuron
 from tnacli.snn.network import SpikingNetwork
 
 ORIGIN = Origin(

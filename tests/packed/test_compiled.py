@@ -11,7 +11,7 @@ from torch import Tensor
 from tnacli.packed.compiled import LookupSums, compiled_engine, lif_spikes, pooled_counts
 from tnacli.packed.engine import _pooled
 from tnacli.packed.sums import _fp32_sums
-from tnacli.recipe.model_section import Neuron
+from tnacli.recipe.schema.model import Neuron
 from tnacli.snn.lif import lif_fused
 
 pytestmark = pytest.mark.skipif(compiled_engine().library is None, reason=compiled_engine().reason)

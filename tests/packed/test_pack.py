@@ -20,7 +20,7 @@ from tnacli.packed.file import read_packed
 from tnacli.packed.network import PackedNetwork, layer_sizes
 from tnacli.packed.pack import pack_network, verify, write_verified
 from tnacli.packed.spec import InputSpec
-from tnacli.recipe.model_section import Model
+from tnacli.recipe.schema.model import Model
 from tnacli.snn.network import SpikingNetwork
 
 FACTS = InputSpec(kind="images", channels=2, size=(9, 8))

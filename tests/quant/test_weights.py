@@ -18,8 +18,8 @@ from tnacli.quant.weights import (
     load_latent_state,
     weight_shares,
 )
-from tnacli.recipe.compression_section import Binary, Ternary
-from tnacli.recipe.model_section import Model
+from tnacli.recipe.schema.compression import Binary, Ternary
+from tnacli.recipe.schema.model import Model
 from tnacli.snn.network import SpikingNetwork
 
 

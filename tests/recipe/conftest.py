@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import tnacli.recipe.find
-from tnacli.recipe.load import Loaded, load
+import tnacli.recipe.parse.find
+from tnacli.recipe.parse.load import Loaded, load
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def shipped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (place / "quickstart.yaml").write_text("description: |\n  Digits.\n  All of them.\nruns: {a: }\n")
     (place / "_common.yaml").write_text("train: {epochs: 7}\n")
     (place / "overlays" / "smoke.yaml").write_text("description: Tiny.\ntrain: {epochs: 2}\n")
-    monkeypatch.setattr(tnacli.recipe.find, "shipped_folder", lambda: place)
+    monkeypatch.setattr(tnacli.recipe.parse.find, "shipped_folder", lambda: place)
     return place
 
 

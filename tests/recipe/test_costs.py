@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tnacli.recipe.costs import Costs, costs
-from tnacli.recipe.load import load
-from tnacli.recipe.model_section import Model
-from tnacli.recipe.schema import Settings
+from tnacli.recipe.parse.load import load
+from tnacli.recipe.schema.model import Model
+from tnacli.recipe.schema.recipe import Settings
 
 
 def of(recipe: str, run: str, *overrides: str) -> Costs:

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from tnacli.recipe.data_section import Data
-from tnacli.recipe.describe import json_schema, resolved
-from tnacli.recipe.fields import FILE, SETTINGS, setting_keys
-from tnacli.recipe.find import shipped_folder
-from tnacli.recipe.load import Loaded
-from tnacli.recipe.model_section import Model, Neuron
-from tnacli.recipe.node import plain
-from tnacli.recipe.objective_section import Twin
-from tnacli.recipe.schema import Recipe, Runtime, Schedule, Settings, Train
-from tnacli.recipe.yaml_strict import read_yaml
+from tnacli.recipe.parse.describe import json_schema, resolved
+from tnacli.recipe.parse.fields import FILE, SETTINGS, setting_keys
+from tnacli.recipe.parse.find import shipped_folder
+from tnacli.recipe.parse.load import Loaded
+from tnacli.recipe.parse.node import plain
+from tnacli.recipe.parse.yaml_strict import read_yaml
+from tnacli.recipe.schema.data import Data
+from tnacli.recipe.schema.model import Model, Neuron
+from tnacli.recipe.schema.objective import Twin
+from tnacli.recipe.schema.recipe import Recipe, Runtime, Schedule, Settings, Train
 
 Load = Callable[..., Loaded]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import tnacli.recipe.find
+import tnacli.recipe.parse.find
 from tnacli.errors import RecipeError
-from tnacli.recipe.find import (
+from tnacli.recipe.parse.find import (
     find_overlay,
     find_recipe,
     list_overlays,
@@ -106,7 +106,7 @@ def test_a_wheel_has_its_recipes_inside_and_a_checkout_beside_the_package(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = folder / "site" / "tnacli" / "recipe" / "find.py"
-    monkeypatch.setattr(tnacli.recipe.find, "__file__", str(module))
+    monkeypatch.setattr(tnacli.recipe.parse.find, "__file__", str(module))
     assert shipped_folder() == folder / "site" / "recipes"
     (folder / "site" / "tnacli" / "recipes").mkdir(parents=True)
     assert shipped_folder() == folder / "site" / "tnacli" / "recipes"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tnacli.recipe.load import Loaded, load, plan
+from tnacli.recipe.parse.load import Loaded, load, plan
 
 Load = Callable[..., Loaded]
 

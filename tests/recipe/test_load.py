@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tnacli.errors import RecipeError, UsageError
-from tnacli.recipe.compression_section import Binary, Ternary
-from tnacli.recipe.find import list_overlays, list_recipes
-from tnacli.recipe.load import Loaded, load, plan
-from tnacli.recipe.node import Location
-from tnacli.recipe.objective_section import Distill, Solo, Twin
-from tnacli.recipe.schema import Settings, as_json
+from tnacli.recipe.parse.find import list_overlays, list_recipes
+from tnacli.recipe.parse.load import Loaded, load, plan
+from tnacli.recipe.parse.node import Location
+from tnacli.recipe.schema.compression import Binary, Ternary
+from tnacli.recipe.schema.objective import Distill, Solo, Twin
+from tnacli.recipe.schema.recipe import Settings, as_json
 
 Load = Callable[..., Loaded]
 
@@ -229,9 +229,9 @@ def test_every_shipped_recipe_loads_under_every_overlay() -> None:
 def test_loading_imports_no_torch() -> None:
     program = (
         "import sys\n"
-        "from tnacli.recipe.describe import json_schema, resolved\n"
-        "from tnacli.recipe.find import list_recipes\n"
-        "from tnacli.recipe.load import load, plan\n"
+        "from tnacli.recipe.parse.describe import json_schema, resolved\n"
+        "from tnacli.recipe.parse.find import list_recipes\n"
+        "from tnacli.recipe.parse.load import load, plan\n"
         "loaded = load(list_recipes()[0].name)\n"
         "assert plan(loaded) and json_schema()\n"
         "print(sorted({'torch', 'numpy', 'tonic', 'torchvision', 'sklearn'} & set(sys.modules)))\n"

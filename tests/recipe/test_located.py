@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tnacli.recipe.load import load, plan
-from tnacli.recipe.schema import Settings
+from tnacli.recipe.parse.load import load, plan
+from tnacli.recipe.schema.recipe import Settings
 
 OWN = "data: {name: folder, root: %s, size: [8, 8]}\nruns: {a: , b: {data: {root: inner}}}\n"
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tnacli.recipe.merge import fit, keys_of_no_kind, merge
-from tnacli.recipe.node import Location, Node, leaves, plain
+from tnacli.recipe.parse.merge import fit, keys_of_no_kind, merge
+from tnacli.recipe.parse.node import Location, Node, leaves, plain
 
 KEYS = st.sampled_from("abcd")
 TREES = st.dictionaries(

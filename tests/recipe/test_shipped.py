@@ -9,9 +9,9 @@ import pytest
 
 from tests.cli.conftest import Tna, tna  # noqa: F401
 from tnacli.experiment import Experiment
-from tnacli.recipe.find import list_overlays, list_recipes
-from tnacli.recipe.load import load, plan
-from tnacli.recipe.objective_section import Distill, Twin
+from tnacli.recipe.parse.find import list_overlays, list_recipes
+from tnacli.recipe.parse.load import load, plan
+from tnacli.recipe.schema.objective import Distill, Twin
 
 RECIPES = [entry.name for entry in list_recipes()]
 PAPER = [name for name in RECIPES if load(name).recipe.reproduces.tables or load(name).recipe.reproduces.figures]

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from tnacli.errors import RecipeError
 from tnacli.recipe.datasets import DATASETS
-from tnacli.recipe.fields import COMMON, FILE, SETTINGS, setting_keys
-from tnacli.recipe.load import load
-from tnacli.recipe.model_section import Model, Neuron
-from tnacli.recipe.objective_section import Twin
-from tnacli.recipe.patterns import NAME, PATTERNS
-from tnacli.recipe.schema import Train
+from tnacli.recipe.parse.fields import COMMON, FILE, SETTINGS, setting_keys
+from tnacli.recipe.parse.load import load
+from tnacli.recipe.schema.model import Model, Neuron
+from tnacli.recipe.schema.objective import Twin
+from tnacli.recipe.schema.patterns import NAME, PATTERNS
+from tnacli.recipe.schema.recipe import Train
 
 CASES: list[dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "wrong.yaml").read_text("utf-8"))
 PLACES = {

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tnacli.recipe.node import Node, plain
-from tnacli.recipe.yaml_strict import read_value, read_yaml, scalar
+from tnacli.recipe.parse.node import Node, plain
+from tnacli.recipe.parse.yaml_strict import read_value, read_yaml, scalar
 
 PRINTABLE = st.text(st.characters(exclude_categories=["C", "Z"], include_characters=" "))
 SCALARS = (

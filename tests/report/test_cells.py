@@ -8,7 +8,7 @@ import pytest
 
 from tests.report.conftest import Finish
 from tnacli.errors import DataError, UsageError
-from tnacli.recipe.load import Loaded, load, plan
+from tnacli.recipe.parse.load import Loaded, load, plan
 from tnacli.report.cells import PaperPart, cell_of_folder, cells_of, is_run_folder, recipes_for
 from tnacli.report.published import kd_differences, table3
 from tnacli.report.table import rows_by_key

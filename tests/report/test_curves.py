@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.report.conftest import Finish
 from tnacli.errors import UsageError
-from tnacli.recipe.load import load, plan
+from tnacli.recipe.parse.load import load, plan
 from tnacli.report.cells import cells_of
 from tnacli.report.curves import METRICS, curve, curves, label, last_epoch_table
 from tnacli.report.table import text

@@ -14,7 +14,7 @@ import pytest
 
 from tests.cli.conftest import Tna, tna  # noqa: F401
 from tests.report.conftest import Finish
-from tnacli.recipe.load import Loaded, load, plan
+from tnacli.recipe.parse.load import Loaded, load, plan
 from tnacli.report.cells import cells_of
 from tnacli.report.distillation import Outcomes, comparison_table, differences_table, methods
 from tnacli.report.effects import Effect, effects_of, judged

@@ -16,7 +16,7 @@ from tnacli.errors import DataError, FileFormatError
 from tnacli.experiment import Outcome
 from tnacli.packed.file import read_packed
 from tnacli.recipe.identity import Run
-from tnacli.recipe.load import load, plan
+from tnacli.recipe.parse.load import load, plan
 from tnacli.runs.ledger import DIGITS, entry_of, read, record, unpack
 from tnacli.runs.store import RunFolder
 

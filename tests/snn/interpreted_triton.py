@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tnacli.recipe.layout import layer_shapes
-from tnacli.recipe.model_section import Model, Neuron
+from tnacli.recipe.schema.model import Model, Neuron
 from tnacli.snn import triton_kernels
 from tnacli.snn.dropout import dropout_mask
 from tnacli.snn.lif import LIF, lif_reference

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from tnacli.recipe.model_section import Model
+from tnacli.recipe.schema.model import Model
 from tnacli.snn.lif import LIF
 from tnacli.snn.network import SpikingNetwork
 from tnacli.snn.own import OverTime, TimeFirst

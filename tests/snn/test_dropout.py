@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tnacli.build import build_network
-from tnacli.recipe.model_section import Model
+from tnacli.recipe.schema.model import Model
 from tnacli.seeds import derive
 from tnacli.snn.network import SpikingLayer, SpikingNetwork
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tnacli.recipe.model_section import Neuron
+from tnacli.recipe.schema.model import Neuron
 from tnacli.snn.fused import Constants, lif_pool, norm_lif_pool, scaled_lif
 from tnacli.snn.lif import LIF, lif_fused, lif_over_time, lif_reference
 from tnacli.snn.native import native

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tnacli.recipe.layout import layer_shapes
-from tnacli.recipe.model_section import Model, Neuron
+from tnacli.recipe.schema.model import Model, Neuron
 from tnacli.snn.fused import Constants, lif_pool, norm_lif_pool, why_not
 from tnacli.snn.lif import LIF
 from tnacli.snn.native import native

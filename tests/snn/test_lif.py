@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tnacli.recipe.model_section import Neuron
+from tnacli.recipe.schema.model import Neuron
 from tnacli.snn.lif import lif_fused, lif_reference, lif_steps
 from tnacli.snn.surrogate import spike
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from tnacli.build import build_network
 from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.layout import layer_shapes
-from tnacli.recipe.model_section import Model, Neuron
+from tnacli.recipe.schema.model import Model, Neuron
 from tnacli.snn.lif import lif_reference
 from tnacli.snn.network import SpikingNetwork
 from tnacli.snn.readout import Readout

@@ -17,11 +17,11 @@ from tnacli.evaluation.activity import measure_activity
 from tnacli.evaluation.trace import trace
 from tnacli.packed.pack import exportable
 from tnacli.quant.weights import compress, compression_mode
-from tnacli.recipe.compression_section import Ternary
-from tnacli.recipe.data_section import Data
 from tnacli.recipe.identity import Run
-from tnacli.recipe.model_section import Model
-from tnacli.recipe.schema import Settings
+from tnacli.recipe.schema.compression import Ternary
+from tnacli.recipe.schema.data import Data
+from tnacli.recipe.schema.model import Model
+from tnacli.recipe.schema.recipe import Settings
 from tnacli.snn.network import Network, SpikingNetwork
 from tnacli.snn.own import OwnNetwork, require_trust
 

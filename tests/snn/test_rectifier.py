@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tnacli.build import build_network
-from tnacli.recipe.model_section import Model
+from tnacli.recipe.schema.model import Model
 from tnacli.snn.network import SpikingNetwork
 
 ANN = Model(layout="4C3-AP2-6C3-AP2-8FC", timesteps=3, spiking=False, dropout=0.0)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tnacli.recipe.layout import layer_shapes
-from tnacli.recipe.model_section import Model, Neuron
+from tnacli.recipe.schema.model import Model, Neuron
 from tnacli.snn import regions as module
 from tnacli.snn.network import SpikingLayer
 from tnacli.snn.regions import Regions, why_not_here

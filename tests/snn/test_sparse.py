@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tnacli.recipe.layout import layer_shapes
-from tnacli.recipe.model_section import Model
+from tnacli.recipe.schema.model import Model
 from tnacli.snn import sparse
 from tnacli.snn.network import SpikingLayer
 from tnacli.snn.sparse import Bounds, share_not_zero, sparse_convolution, sparse_kernels

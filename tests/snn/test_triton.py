@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from tnacli.recipe.model_section import Neuron
+from tnacli.recipe.schema.model import Neuron
 from tnacli.snn.triton_lif import Layer, why_not, why_not_here
 
 HERE = Path(__file__).parent

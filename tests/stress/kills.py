@@ -86,7 +86,7 @@ def load_everything(folder: Path) -> None:
     import torch
 
     from tnacli.experiment import Experiment
-    from tnacli.recipe.load import load, plan
+    from tnacli.recipe.parse.load import load, plan
 
     torch.set_num_threads(1)  # more would not survive a fork
     recipe = folder / "warm.yaml"

@@ -9,8 +9,8 @@ import torch
 
 from tests.conftest import tiny_tna_t_snn
 from tnacli.experiment import Experiment, Outcome
-from tnacli.recipe.compression_section import Binary
 from tnacli.recipe.identity import Run
+from tnacli.recipe.schema.compression import Binary
 from tnacli.training.branches import stem_of, wanted_epochs
 from tnacli.training.checkpoint import load_checkpoint
 from tnacli.training.events import Branched, EpochDone, Event

@@ -16,11 +16,11 @@ from tnacli.errors import DivergedError, Stopped, UsageError
 from tnacli.experiment import Experiment, Outcome
 from tnacli.packed.file import read_packed
 from tnacli.quant.weights import compressed_layers, compression_mode
-from tnacli.recipe.compression_section import Binary, Compression, Gradual, Ternary
-from tnacli.recipe.data_section import Data
-from tnacli.recipe.load import load
-from tnacli.recipe.objective_section import Solo, Twin
-from tnacli.recipe.schema import Settings
+from tnacli.recipe.parse.load import load
+from tnacli.recipe.schema.compression import Binary, Compression, Gradual, Ternary
+from tnacli.recipe.schema.data import Data
+from tnacli.recipe.schema.objective import Solo, Twin
+from tnacli.recipe.schema.recipe import Settings
 from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network
 from tnacli.training.events import Compressed, EpochDone, Event
 from tnacli.training.fine_tune import compression_from_options, compression_run

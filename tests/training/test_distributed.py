@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from tests.cli.conftest import environment
 from tnacli.errors import UsageError
 from tnacli.objectives.objective import Losses, TwinObjective
-from tnacli.recipe.objective_section import Twin
-from tnacli.recipe.schema import Train
+from tnacli.recipe.schema.objective import Twin
+from tnacli.recipe.schema.recipe import Train
 from tnacli.training.checkpoint import load_checkpoint
 from tnacli.training.distributed import Ranks, ranks, require_shares
 
@@ -149,7 +149,7 @@ def look():
 
 atexit.register(look)  # first, so called last
 from tnacli.experiment import Experiment
-from tnacli.recipe.load import load, plan
+from tnacli.recipe.parse.load import load, plan
 kept = Experiment(Path(sys.argv[2]))
 print(*(kept.execute(run).trained for run in plan(load(sys.argv[1]))))
 """

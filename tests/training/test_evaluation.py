@@ -17,8 +17,8 @@ from tnacli.data.load import load as load_data
 from tnacli.evaluation.accuracy import evaluate_network
 from tnacli.experiment import Experiment, Outcome
 from tnacli.recipe.identity import Run
-from tnacli.recipe.load import load
-from tnacli.recipe.schema import Settings
+from tnacli.recipe.parse.load import load
+from tnacli.recipe.schema.recipe import Settings
 from tnacli.report.cells import cells_of
 from tnacli.report.curves import curve, last_epoch_table
 from tnacli.runs.store import RunFolder

@@ -21,9 +21,9 @@ from tnacli.errors import RecipeError, Stopped
 from tnacli.experiment import Experiment, Outcome
 from tnacli.objectives.objective import Objective
 from tnacli.recipe.identity import Run
-from tnacli.recipe.model_section import Model
-from tnacli.recipe.objective_section import Twin
-from tnacli.recipe.schema import Runtime, Settings, Train
+from tnacli.recipe.schema.model import Model
+from tnacli.recipe.schema.objective import Twin
+from tnacli.recipe.schema.recipe import Runtime, Settings, Train
 from tnacli.snn import regions as regions_module
 from tnacli.snn.native import Native
 from tnacli.snn.network import SpikingNetwork

@@ -15,10 +15,10 @@ from tests.training.test_loop import run_of
 from tnacli.build import build_network, build_objective
 from tnacli.data import batches as batches_module
 from tnacli.experiment import Experiment
-from tnacli.recipe.compression_section import Ternary
 from tnacli.recipe.identity import Run
-from tnacli.recipe.objective_section import Distill, Features, Sibling, Twin
-from tnacli.recipe.schema import Settings
+from tnacli.recipe.schema.compression import Ternary
+from tnacli.recipe.schema.objective import Distill, Features, Sibling, Twin
+from tnacli.recipe.schema.recipe import Settings
 from tnacli.runs.store import RunFolder
 from tnacli.seeds import derive
 from tnacli.training.checkpoint import load_checkpoint, restore_network

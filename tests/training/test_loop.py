@@ -14,10 +14,10 @@ from tests.conftest import TINY, tiny_tna_t_snn
 from tnacli.errors import DataError, DivergedError, Interrupted, RunBusyError, Stopped
 from tnacli.experiment import Experiment, Outcome
 from tnacli.quant.weights import compression_mode
-from tnacli.recipe.compression_section import Ternary
 from tnacli.recipe.identity import Run
-from tnacli.recipe.objective_section import Distill
-from tnacli.recipe.schema import Settings, Train
+from tnacli.recipe.schema.compression import Ternary
+from tnacli.recipe.schema.objective import Distill
+from tnacli.recipe.schema.recipe import Settings, Train
 from tnacli.runs.store import RunFolder
 from tnacli.training.checkpoint import load_checkpoint, restore_network
 from tnacli.training.events import Compressed, EpochDone, Event, Finished, Saved, Started, Warned

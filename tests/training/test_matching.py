@@ -10,8 +10,8 @@ from tests.conftest import TINY
 from tests.training.test_loop import StopAfter, run_of, same, tensors
 from tnacli.errors import Stopped
 from tnacli.experiment import Experiment
-from tnacli.recipe.compression_section import Ternary
-from tnacli.recipe.objective_section import Twin
+from tnacli.recipe.schema.compression import Ternary
+from tnacli.recipe.schema.objective import Twin
 from tnacli.training.checkpoint import load_checkpoint
 from tnacli.training.fine_tune import compression_run
 

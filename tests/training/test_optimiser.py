@@ -23,9 +23,9 @@ from tnacli.data.load import load
 from tnacli.errors import Stopped
 from tnacli.experiment import Experiment
 from tnacli.quant.weights import compress, latent_state
-from tnacli.recipe.compression_section import Gradual, Ternary
-from tnacli.recipe.objective_section import Twin
-from tnacli.recipe.schema import Schedule, Settings, Train
+from tnacli.recipe.schema.compression import Gradual, Ternary
+from tnacli.recipe.schema.objective import Twin
+from tnacli.recipe.schema.recipe import Schedule, Settings, Train
 from tnacli.seeds import derive
 from tnacli.training.checkpoint import load_checkpoint
 from tnacli.training.events import EpochDone, Event

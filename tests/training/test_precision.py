@@ -20,9 +20,9 @@ from tnacli.data.batches import Batch
 from tnacli.errors import DeviceError, Stopped
 from tnacli.evaluation.accuracy import measure
 from tnacli.experiment import Experiment, Outcome
-from tnacli.recipe.find import list_recipes
 from tnacli.recipe.identity import Run
-from tnacli.recipe.load import load, plan
+from tnacli.recipe.parse.find import list_recipes
+from tnacli.recipe.parse.load import load, plan
 from tnacli.runs.metadata import Precision
 from tnacli.snn.arithmetic import exact
 from tnacli.snn.network import SpikingNetwork

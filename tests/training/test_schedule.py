@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tnacli.recipe.compression_section import Gradual, Ternary
-from tnacli.recipe.schema import Schedule, Settings, Train
+from tnacli.recipe.schema.compression import Gradual, Ternary
+from tnacli.recipe.schema.recipe import Schedule, Settings, Train
 from tnacli.training.schedule import compression_epoch, compression_epochs, learning_rate
 
 

@@ -15,9 +15,9 @@ from tnacli.errors import Stopped, UsageError
 from tnacli.evaluation.accuracy import evaluate_network
 from tnacli.evaluation.activity import measure_activity
 from tnacli.experiment import Experiment, Outcome
-from tnacli.recipe.compression_section import Ternary
-from tnacli.recipe.objective_section import Features, Sibling, Twin
-from tnacli.recipe.schema import Settings
+from tnacli.recipe.schema.compression import Ternary
+from tnacli.recipe.schema.objective import Features, Sibling, Twin
+from tnacli.recipe.schema.recipe import Settings
 from tnacli.snn.network import SpikingNetwork
 from tnacli.training.checkpoint import load_checkpoint, restore_network
 from tnacli.training.events import Event, Warned

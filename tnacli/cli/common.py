@@ -22,7 +22,7 @@ def with_place(runs: Iterable[Run], *, device: str, data_root: str | None) -> tu
 
 def with_data(settings: Settings, data_root: str | None) -> Settings:
     """The same settings with the data below `data_root`, as seen from here, if that is given."""
-    from tnacli.recipe.located import located
+    from tnacli.recipe.parse import located
 
     if data_root is None or settings.data.name == "digits":
         return settings

@@ -79,7 +79,7 @@ def compare_kd(
     from tnacli.cli.common import with_place
     from tnacli.cli.running import train_all
     from tnacli.errors import UsageError
-    from tnacli.recipe.load import load
+    from tnacli.recipe.parse import load
     from tnacli.report.distillation import Method, Outcomes, comparison_table, differences_table, methods
 
     output = Output(as_json, quiet, verbose)

@@ -33,7 +33,7 @@ def words(*known: str) -> Callable[[str], list[str]]:
 
 def recipes(incomplete: str) -> Offers:
     """The shipped recipes."""
-    from tnacli.recipe.find import list_recipes
+    from tnacli.recipe.parse import list_recipes
 
     with contextlib.suppress(TnaError):
         return [(entry.name, _short(entry.title)) for entry in list_recipes() if entry.name.startswith(incomplete)]
@@ -42,7 +42,7 @@ def recipes(incomplete: str) -> Offers:
 
 def overlays(incomplete: str) -> Offers:
     """The shipped overlays."""
-    from tnacli.recipe.find import list_overlays
+    from tnacli.recipe.parse import list_overlays
 
     with contextlib.suppress(TnaError):
         return [(entry.name, _short(entry.title)) for entry in list_overlays() if entry.name.startswith(incomplete)]
@@ -54,8 +54,7 @@ def runs(context: typer.Context, incomplete: str) -> list[str]:
 
     What stands there is in `context.args`: an option that still lacks its value keeps the arguments from being parsed.
     """
-    from tnacli.recipe.find import find_recipe
-    from tnacli.recipe.layers import read_file
+    from tnacli.recipe.parse import find_recipe, read_file
 
     names: list[str] = []
     for recipe in context.args:
@@ -106,7 +105,7 @@ def join_assignment() -> None:
 
 def _keys() -> dict[str, str]:
     """Every key that `--set` takes, sections left out, with what it means."""
-    from tnacli.recipe.fields import setting_fields
+    from tnacli.recipe.parse import setting_fields
     from tnacli.recipe.schema import Recipe
 
     fields = setting_fields()
@@ -119,7 +118,7 @@ def _keys() -> dict[str, str]:
 def _values(key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """All the values that a key takes, if they can be listed; its default, if that is a plain value."""
     from tnacli.recipe.datasets import DATASETS
-    from tnacli.recipe.fields import choices, setting_fields
+    from tnacli.recipe.parse import choices, setting_fields
     from tnacli.recipe.schema import Recipe
 
     fields = setting_fields().get(key) or (Recipe.model_fields[key],)

@@ -75,8 +75,8 @@ def prepare(
     from tnacli.cli.progress import DataView
     from tnacli.data.load import load
     from tnacli.errors import UsageError
-    from tnacli.recipe.data_section import Data
     from tnacli.recipe.datasets import DATASETS
+    from tnacli.recipe.schema import Data
 
     output = Output(False, quiet)
     if name not in DATASETS:

@@ -9,14 +9,10 @@ from tnacli.cli.console import Output, size_text
 from tnacli.cli.documents.training import Costs, MatchingWeight, PlannedRun, Sizes, TrainDryRun
 from tnacli.recipe.costs import costs
 from tnacli.recipe.datasets import DATASETS
-from tnacli.recipe.describe import resolved
 from tnacli.recipe.identity import Run
 from tnacli.recipe.layout import LayerShape, layer_shapes
-from tnacli.recipe.load import Loaded
-from tnacli.recipe.matching import weight_in_batch_means
-from tnacli.recipe.objective_section import Solo
-from tnacli.recipe.schema import Settings
-from tnacli.recipe.siblings import models_of
+from tnacli.recipe.parse import Loaded, resolved
+from tnacli.recipe.schema import Settings, Solo, models_of, weight_in_batch_means
 from tnacli.report.changed import data_changed
 from tnacli.runs.store import RunFolder
 

@@ -29,8 +29,7 @@ def recipes(
 
       tna recipes table1_cifar100 > my_recipe.yaml
     """
-    from tnacli.recipe.describe import json_schema
-    from tnacli.recipe.find import find_recipe, list_overlays, list_recipes
+    from tnacli.recipe.parse import find_recipe, json_schema, list_overlays, list_recipes
 
     output = Output(as_json)
     if schema:

@@ -66,7 +66,7 @@ def train(
     from tnacli.cli.results import show_results
     from tnacli.cli.running import train_all
     from tnacli.errors import UsageError
-    from tnacli.recipe.load import load, plan
+    from tnacli.recipe.parse import load, plan
 
     output = Output(as_json, quiet, verbose)
     loaded = load(recipe, overlays=overlays or (), overrides=overrides or ())

@@ -11,17 +11,17 @@ from torch import Tensor
 
 from tnacli.data import images
 from tnacli.data.choose import balanced, rest
-from tnacli.data.event_source import event_source
-from tnacli.data.generated import generated
-from tnacli.data.image_folders import image_folders
 from tnacli.data.locate import Search, locate, missing, missing_parts
 from tnacli.data.published import obtain
 from tnacli.data.samples import Dataset, Samples, empty_like, fingerprint
 from tnacli.data.source import OnProgress, Source, no_progress
+from tnacli.data.sources.events import event_source
+from tnacli.data.sources.generated import generated
+from tnacli.data.sources.image_folders import image_folders
 from tnacli.errors import DataError
 from tnacli.places import cache_folder
-from tnacli.recipe.data_section import Augmentation, Data
 from tnacli.recipe.datasets import DATASETS, OWN
+from tnacli.recipe.schema import Augmentation, Data
 
 logger = logging.getLogger(__name__)
 

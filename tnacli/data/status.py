@@ -6,14 +6,14 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tnacli.data.event_source import event_source
 from tnacli.data.folders import class_folders
 from tnacli.data.image_files import IMAGE_SUFFIXES
 from tnacli.data.locate import files_folder, locate, missing_parts
 from tnacli.data.source import no_progress
+from tnacli.data.sources.events import event_source
 from tnacli.errors import DataError
-from tnacli.recipe.data_section import Data
 from tnacli.recipe.datasets import DATASETS
+from tnacli.recipe.schema import Data
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tnacli.errors import FileFormatError
 from tnacli.evaluation.data import WHOLE_TEST_SET, Selection, TrainedOn, evaluation_batches
 from tnacli.packed.document import Document, explain
 from tnacli.packed.file import read_packed
-from tnacli.recipe.data_section import Data
+from tnacli.recipe.schema import Data
 
 
 def packed_batches(

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tnacli.errors import RecipeError
-from tnacli.recipe.objective_section import Features
-from tnacli.recipe.siblings import matched_layers
+from tnacli.recipe.schema import Features, matched_layers
 from tnacli.snn.network import SpikingNetwork
 
 Rates = dict[str, dict[str, Tensor]]

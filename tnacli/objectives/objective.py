@@ -14,9 +14,7 @@ from torch import Tensor, nn
 
 from tnacli.objectives.features import FeatureMatching, recorded_rates
 from tnacli.objectives.losses import cross_entropy, matching_loss, twin_matching_loss, weighed
-from tnacli.recipe.matching import matching_weight
-from tnacli.recipe.objective_section import Distill, Logits, Twin
-from tnacli.recipe.schema import Train
+from tnacli.recipe.schema import Distill, Logits, Train, Twin, matching_weight
 from tnacli.snn.network import SpikingNetwork
 
 
@@ -72,7 +70,7 @@ class TwinObjective(Objective):
     """`CE(base) + sum over siblings of CE(sibling) + alpha * match(base, sibling)` (Eq. 5 and section 5.3.1).
 
     Gradients of the matching loss reach both of its networks, unless `twin.gradient` names one side; its weight may rise with
-    the epochs (`tnacli.recipe.matching`). Logits are matched as each network's own cross-entropy has them, summed over its own
+    the epochs (`recipe/schema/matching.py`). Logits are matched as each network's own cross-entropy has them, summed over its own
     timesteps, whatever they are: it is that loss which settles their scale, and a factor in front of one network's logits would
     set the two losses against each other. With `twin.features` the loss of hidden layers (`tnacli.objectives.features`) is
     added with its own weight.

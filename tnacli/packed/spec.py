@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tnacli.packed.codec import ENCODINGS
-from tnacli.recipe.section import Section
+from tnacli.recipe.schema import Section
 
 Count = Annotated[int, Field(ge=1, le=1 << 32)]
 Side = Annotated[int, Field(ge=1, le=1 << 14)]
@@ -122,7 +122,7 @@ class Origin(Section):
 
     `identity` is that of the run (`tnacli.recipe.identity`), `altered` its overlays and overrides, `accuracy`
     in % on all of the run's test samples at export. `format`, `binning`, `sensor` and `test_samples` are the
-    run's own settings of its data (`tnacli.recipe.schema.Data`): with them the file is measured on the samples
+    run's own settings of its data (`tnacli.recipe.schema.recipe.Data`): with them the file is measured on the samples
     that its checkpoint was.
     """
 

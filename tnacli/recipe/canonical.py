@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from tnacli.recipe.compression_section import MEAN_SHARE, Compression, Ternary
-from tnacli.recipe.data_section import Data
 from tnacli.recipe.datasets import DATASETS
-from tnacli.recipe.epochs import in_epochs
 from tnacli.recipe.layout import NAMED_LAYOUTS, notation
-from tnacli.recipe.model_section import Model
-from tnacli.recipe.objective_section import DEFAULT_TEMPERATURE, Distill, Sibling, Solo, Twin
-from tnacli.recipe.schema import Settings
-from tnacli.recipe.section import Section
+from tnacli.recipe.schema.compression import MEAN_SHARE, Compression, Ternary
+from tnacli.recipe.schema.data import Data
+from tnacli.recipe.schema.epochs import in_epochs
+from tnacli.recipe.schema.model import Model
+from tnacli.recipe.schema.objective import DEFAULT_TEMPERATURE, Distill, Sibling, Solo, Twin
+from tnacli.recipe.schema.recipe import Settings
+from tnacli.recipe.schema.section import Section
 
 _NAMES = {spelled: name for name, spelled in NAMED_LAYOUTS.items()}
 

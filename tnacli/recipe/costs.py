@@ -8,10 +8,10 @@ from math import prod
 
 from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.layout import LayerShape, layer_shapes
-from tnacli.recipe.model_section import Model
-from tnacli.recipe.objective_section import Distill
-from tnacli.recipe.schema import Settings
-from tnacli.recipe.siblings import models_of
+from tnacli.recipe.schema.model import Model
+from tnacli.recipe.schema.objective import Distill
+from tnacli.recipe.schema.recipe import Settings
+from tnacli.recipe.schema.siblings import models_of
 
 
 @dataclass(frozen=True)

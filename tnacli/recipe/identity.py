@@ -13,9 +13,9 @@ from tnacli.places import data_root
 from tnacli.recipe.canonical import canonical
 from tnacli.recipe.datasets import OWN
 from tnacli.recipe.layout import notation
-from tnacli.recipe.objective_section import Distill, Solo
-from tnacli.recipe.schema import Settings
-from tnacli.recipe.section import without_later_defaults
+from tnacli.recipe.schema.objective import Distill, Solo
+from tnacli.recipe.schema.recipe import Settings
+from tnacli.recipe.schema.section import without_later_defaults
 
 
 @dataclass(frozen=True)

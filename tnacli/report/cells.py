@@ -8,12 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tnacli.errors import UsageError
-from tnacli.recipe.find import find_recipe, list_recipes, shipped_folder
 from tnacli.recipe.identity import Run
-from tnacli.recipe.load import Loaded, load, plan
-from tnacli.recipe.objective_section import Distill, Solo, Twin
-from tnacli.recipe.reproduces_section import Reproduces
-from tnacli.recipe.schema import Settings
+from tnacli.recipe.parse import Loaded, find_recipe, list_recipes, load, plan, shipped_folder
+from tnacli.recipe.schema import Distill, Reproduces, Settings, Solo, Twin
 from tnacli.report.alike import disagreement
 from tnacli.report.marks import marks
 from tnacli.report.statistics import Spread, spread

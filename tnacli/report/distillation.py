@@ -9,9 +9,8 @@ from typing import Any
 
 from tnacli.errors import UsageError
 from tnacli.recipe.identity import Run
-from tnacli.recipe.load import Loaded, plan
-from tnacli.recipe.objective_section import Distill, Matching, Solo, Twin
-from tnacli.recipe.schema import Settings
+from tnacli.recipe.parse import Loaded, plan
+from tnacli.recipe.schema import Distill, Matching, Settings, Solo, Twin
 from tnacli.report.alike import disagreement
 from tnacli.report.marks import marks
 from tnacli.report.published import kd_differences

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tnacli.recipe.datasets import DATASETS
-from tnacli.recipe.load import Loaded
+from tnacli.recipe.parse import Loaded
 from tnacli.report.alike import disagreement
 from tnacli.report.cells import Cell
 from tnacli.report.statistics import SIGNIFICANCE, Paired, holm, paired

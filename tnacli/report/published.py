@@ -8,8 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tnacli.recipe.node import plain, refuse_all
-from tnacli.recipe.yaml_strict import read_yaml
+from tnacli.recipe.parse import plain, read_yaml, refuse_all
 
 _PAPER = "the paper's Table 3"
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from tnacli.errors import RecipeError, UsageError
-from tnacli.recipe.model_section import Model
+from tnacli.recipe.schema import Model
 from tnacli.snn.lif import LIF
 from tnacli.snn.network import Network, Weighted
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tnacli.recipe.model_section import Model
+from tnacli.recipe.schema import Model
 
 ALMOST_ALWAYS = 0.95
 """Spikes a neuron and timestep above which a whole layer says nearly the same of every input.

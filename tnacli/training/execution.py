@@ -11,7 +11,7 @@ import torch
 from tnacli.data.batches import Batches
 from tnacli.errors import RecipeError
 from tnacli.objectives.objective import Objective
-from tnacli.recipe import costs
+from tnacli.recipe.costs import multiply_accumulates as of_layers
 from tnacli.recipe.schema import Settings
 from tnacli.runs.metadata import Kernels, Precision
 from tnacli.snn.lif import LIF
@@ -78,7 +78,7 @@ def _threads(objective: Objective, settings: Settings, device: torch.device) -> 
 
 def multiply_accumulates(network: SpikingNetwork) -> int:
     """Of the forward pass of one image over all timesteps; the first layer is computed once."""
-    return sum(costs.multiply_accumulates(network.shapes, network.timesteps))
+    return sum(of_layers(network.shapes, network.timesteps))
 
 
 def kernels(objective: Objective, device: torch.device, before: Kernels | None = None) -> tuple[Kernels, str | None]:

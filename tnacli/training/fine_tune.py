@@ -8,13 +8,9 @@ from contextlib import contextmanager
 from pydantic import ValidationError
 
 from tnacli.errors import UsageError
-from tnacli.recipe.compression_section import Binary, Gradual, Ternary
 from tnacli.recipe.datasets import DATASETS
-from tnacli.recipe.epochs import in_epochs
 from tnacli.recipe.identity import Run
-from tnacli.recipe.misfit import MisfitError
-from tnacli.recipe.objective_section import Solo, Twin
-from tnacli.recipe.schema import Schedule, Settings, Train
+from tnacli.recipe.schema import Binary, Gradual, MisfitError, Schedule, Settings, Solo, Ternary, Train, Twin, in_epochs
 from tnacli.training.checkpoint import Checkpoint
 from tnacli.training.schedule import learning_rate as rate_at
 

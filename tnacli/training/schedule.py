@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import floor
 
-from tnacli.recipe.epochs import in_epochs
-from tnacli.recipe.schema import Settings, Train
+from tnacli.recipe.schema import Settings, Train, in_epochs
 
 
 def compression_epoch(settings: Settings) -> int | None:

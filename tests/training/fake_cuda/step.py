@@ -25,11 +25,11 @@ from tnacli.build import build_network, build_objective
 from tnacli.data.batches import Batches
 from tnacli.data.learned_from import LearnedFrom
 from tnacli.data.samples import Dataset, Samples
-from tnacli.recipe.compression_section import Ternary
-from tnacli.recipe.data_section import Augmentation, Data
-from tnacli.recipe.model_section import Model
-from tnacli.recipe.objective_section import Distill, Solo, Twin
-from tnacli.recipe.schema import Runtime, Settings, Train
+from tnacli.recipe.schema.compression import Ternary
+from tnacli.recipe.schema.data import Augmentation, Data
+from tnacli.recipe.schema.model import Model
+from tnacli.recipe.schema.objective import Distill, Solo, Twin
+from tnacli.recipe.schema.recipe import Runtime, Settings, Train
 from tnacli.runs.metadata import BegunRun, Versions
 from tnacli.training.distributed import Ranks
 from tnacli.training.execution import Execution, prepare

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tnacli.recipe.epochs import Epochs, in_epochs
-from tnacli.recipe.misfit import Misfit, refuse
-from tnacli.recipe.section import Later, Section
+from tnacli.recipe.schema.epochs import Epochs, in_epochs
+from tnacli.recipe.schema.misfit import Misfit, refuse
+from tnacli.recipe.schema.section import Later, Section
 
 MEAN_SHARE = 0.7
 """Delta as a share of mean |w| that suits weights spread evenly or normally (ternary weight networks, Li and Liu 2016, Eq. 6)."""

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import Field, model_validator
 
-from tnacli.recipe.misfit import Misfit, refuse
-from tnacli.recipe.section import Positive, Section
+from tnacli.recipe.schema.misfit import Misfit, refuse
+from tnacli.recipe.schema.section import Positive, Section
 
 
 class Effect(Section):

@@ -20,8 +20,8 @@ from tnacli.data.samples import DataOrigin
 from tnacli.data.source import OnProgress, Source
 from tnacli.data.workers import for_each
 from tnacli.errors import DataError
-from tnacli.recipe.data_section import Data
 from tnacli.recipe.datasets import DATASETS, OWN
+from tnacli.recipe.schema import Data
 
 FIRST_DVS_TEST = 900
 """CIFAR10-DVS numbers its recordings 0 to 999 in each class; those from here on are the test set."""

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tnacli.errors import RecipeError
-from tnacli.recipe.fields import COMMON, FILE, SETTINGS, unknown_key
-from tnacli.recipe.find import find_extended, find_overlay, shown
-from tnacli.recipe.located import anchored
-from tnacli.recipe.merge import keys_of_no_kind, merge
-from tnacli.recipe.node import Location, Node, Problem, show, suggest
-from tnacli.recipe.yaml_strict import read_value, read_yaml
+from tnacli.recipe.parse.fields import COMMON, FILE, SETTINGS, unknown_key
+from tnacli.recipe.parse.find import find_extended, find_overlay, shown
+from tnacli.recipe.parse.located import anchored
+from tnacli.recipe.parse.merge import keys_of_no_kind, merge
+from tnacli.recipe.parse.node import Location, Node, Problem, show, suggest
+from tnacli.recipe.parse.yaml_strict import read_value, read_yaml
 
 _OF_ONE_FILE = ("name", "description", "extends")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from tnacli.recipe.fields import SETTINGS
-from tnacli.recipe.node import Location
-from tnacli.recipe.patterns import NAME
-from tnacli.recipe.schema import Recipe, Settings
+from tnacli.recipe.parse.fields import SETTINGS
+from tnacli.recipe.parse.node import Location
+from tnacli.recipe.schema.patterns import NAME
+from tnacli.recipe.schema.recipe import Recipe, Settings
 
 
 class Resolved(NamedTuple):

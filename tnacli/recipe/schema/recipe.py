@@ -13,19 +13,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tnacli.recipe.compression_section import Compression
-from tnacli.recipe.data_section import Data
 from tnacli.recipe.datasets import DATASETS
-from tnacli.recipe.epochs import Epochs, in_epochs
 from tnacli.recipe.layout import hidden_layers, layer_shapes
-from tnacli.recipe.matching import matching_misfits, timestep_misfits
-from tnacli.recipe.misfit import Misfit, refuse
-from tnacli.recipe.model_section import Model
-from tnacli.recipe.objective_section import Logits, Objective, Solo, Twin
-from tnacli.recipe.patterns import DEVICE, NAME
-from tnacli.recipe.reproduces_section import Reproduces
-from tnacli.recipe.section import Later, Positive, Section
-from tnacli.recipe.siblings import models_of, twin_misfits
+from tnacli.recipe.schema.compression import Compression
+from tnacli.recipe.schema.data import Data
+from tnacli.recipe.schema.epochs import Epochs, in_epochs
+from tnacli.recipe.schema.matching import matching_misfits, timestep_misfits
+from tnacli.recipe.schema.misfit import Misfit, refuse
+from tnacli.recipe.schema.model import Model
+from tnacli.recipe.schema.objective import Logits, Objective, Solo, Twin
+from tnacli.recipe.schema.patterns import DEVICE, NAME
+from tnacli.recipe.schema.reproduces import Reproduces
+from tnacli.recipe.schema.section import Later, Positive, Section
+from tnacli.recipe.schema.siblings import models_of, twin_misfits
 
 
 class Schedule(Section):

@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from tnacli.recipe.datasets import DATASETS, OWN
-from tnacli.recipe.misfit import Misfit, refuse
-from tnacli.recipe.section import Positive, Section
+from tnacli.recipe.schema.misfit import Misfit, refuse
+from tnacli.recipe.schema.section import Positive, Section
 
 
 class Augmentation(Section):

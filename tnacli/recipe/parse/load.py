@@ -1,7 +1,7 @@
 """From a recipe, overlays and overrides to the runs they describe: `load`, then `plan`.
 
 What is laid over what, from the lowest: the schema's defaults, the file that is extended, the file's shared
-settings, the run's own settings, overlays in their order, overrides in theirs. `tnacli.recipe.merge` says
+settings, the run's own settings, overlays in their order, overrides in theirs. `tnacli.recipe.parse.merge` says
 how.
 """
 
@@ -14,14 +14,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tnacli.errors import UsageError
-from tnacli.recipe.explain import explain
-from tnacli.recipe.fields import COMMON, SETTINGS
-from tnacli.recipe.find import find_recipe, shown
 from tnacli.recipe.identity import Run
-from tnacli.recipe.layers import Override, read_file, read_overlay, read_override
-from tnacli.recipe.merge import fit, kindless_keys, kinds_with, merge
-from tnacli.recipe.node import Location, Node, Problem, leaves, plain, refuse_all, suggest
-from tnacli.recipe.schema import Recipe
+from tnacli.recipe.parse.explain import explain
+from tnacli.recipe.parse.fields import COMMON, SETTINGS
+from tnacli.recipe.parse.find import find_recipe, shown
+from tnacli.recipe.parse.layers import Override, read_file, read_overlay, read_override
+from tnacli.recipe.parse.merge import fit, kindless_keys, kinds_with, merge
+from tnacli.recipe.parse.node import Location, Node, Problem, leaves, plain, refuse_all, suggest
+from tnacli.recipe.schema.recipe import Recipe
 
 
 @dataclass(frozen=True)

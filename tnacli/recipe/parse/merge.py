@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tnacli.recipe.fields import unions, unknown_key
-from tnacli.recipe.node import Node, Problem
-from tnacli.recipe.schema import Settings
+from tnacli.recipe.parse.fields import unions, unknown_key
+from tnacli.recipe.parse.node import Node, Problem
+from tnacli.recipe.schema.recipe import Settings
 
 
 def merge(lower: Node | None, upper: Node, path: tuple[str, ...] = ()) -> Node:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from tnacli.recipe.epochs import in_epochs
-from tnacli.recipe.misfit import Misfit
-from tnacli.recipe.model_section import Model
-from tnacli.recipe.objective_section import Distill, Matching, Twin
-from tnacli.recipe.siblings import models_of
+from tnacli.recipe.schema.epochs import in_epochs
+from tnacli.recipe.schema.misfit import Misfit
+from tnacli.recipe.schema.model import Model
+from tnacli.recipe.schema.objective import Distill, Matching, Twin
+from tnacli.recipe.schema.siblings import models_of
 
 
 def matching_weight(matching: Matching, progress: float, epochs: int) -> float:

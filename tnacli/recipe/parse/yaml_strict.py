@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from tnacli.recipe.node import Location, Node, Problem, Scalar, quoted
+from tnacli.recipe.parse.node import Location, Node, Problem, Scalar, quoted
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 20

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tnacli.errors import RecipeError
-from tnacli.recipe.yaml_strict import read_yaml
+from tnacli.recipe.parse.yaml_strict import read_yaml
 
 _LISTED = "`tna recipes` lists all"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tnacli.recipe.layout import LayerShape, layer_shapes
-from tnacli.recipe.misfit import Misfit
-from tnacli.recipe.model_section import Model
-from tnacli.recipe.objective_section import Distill, Features, Solo, Twin
+from tnacli.recipe.schema.misfit import Misfit
+from tnacli.recipe.schema.model import Model
+from tnacli.recipe.schema.objective import Distill, Features, Solo, Twin
 
 
 def models_of(model: Model, objective: Solo | Twin | Distill) -> dict[str, Model]:

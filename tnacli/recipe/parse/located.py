@@ -10,8 +10,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from tnacli.recipe.node import Node
-from tnacli.recipe.patterns import BUILD
+from tnacli.recipe.parse.node import Node
+from tnacli.recipe.schema.patterns import BUILD
 
 
 def located(path: str, folder: Path) -> str:

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from tnacli.recipe.epochs import Epochs
-from tnacli.recipe.misfit import Misfit, refuse
-from tnacli.recipe.model_section import Model, readable
-from tnacli.recipe.section import Later, Section
+from tnacli.recipe.schema.epochs import Epochs
+from tnacli.recipe.schema.misfit import Misfit, refuse
+from tnacli.recipe.schema.model import Model, readable
+from tnacli.recipe.schema.section import Later, Section
 
 
 class Solo(Section):

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from tnacli.recipe.layout import NAMED_LAYOUTS, notation, read_layout
-from tnacli.recipe.misfit import Misfit, refuse
-from tnacli.recipe.patterns import BUILD
-from tnacli.recipe.section import Later, Section
+from tnacli.recipe.schema.misfit import Misfit, refuse
+from tnacli.recipe.schema.patterns import BUILD
+from tnacli.recipe.schema.section import Later, Section
 
 GIVEN = ("model", "channels", "size", "classes")
 """What a function under `build` is given besides `args`: see `tnacli.snn.own`."""

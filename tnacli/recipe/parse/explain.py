@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tnacli.recipe.fields import bounds, choices, field_at, section_at, unions, unknown_key
-from tnacli.recipe.misfit import Misfit, MisfitError
-from tnacli.recipe.node import Node, Problem, quoted, show, suggest
-from tnacli.recipe.patterns import PATTERNS
-from tnacli.recipe.yaml_strict import scalar
+from tnacli.recipe.parse.fields import bounds, choices, field_at, section_at, unions, unknown_key
+from tnacli.recipe.parse.node import Node, Problem, quoted, show, suggest
+from tnacli.recipe.parse.yaml_strict import scalar
+from tnacli.recipe.schema.misfit import Misfit, MisfitError
+from tnacli.recipe.schema.patterns import PATTERNS
 
 Loc = tuple[str | int, ...]
 

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from tnacli.recipe.node import Node, suggest
-from tnacli.recipe.schema import Recipe, Settings
-from tnacli.recipe.section import Section
+from tnacli.recipe.parse.node import Node, suggest
+from tnacli.recipe.schema.recipe import Recipe, Settings
+from tnacli.recipe.schema.section import Section
 
 SETTINGS = tuple(Settings.model_fields)
 """The settings that every run has: what a recipe file, an overlay and a run may say."""
