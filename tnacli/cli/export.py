@@ -143,7 +143,9 @@ def export(
         raise UsageError("--max-different has no effect on packed files, whose predictions all have to be equal")
     if meant not in (None, form):
         raise UsageError(f"{to} is a name of --format {meant}, and this writes --format {form}; give one that fits")
-    source, destination = require_network(file), _destination(to, form)
+    destination = _destination(to, form)
+    _refuse_existing(destination, form, force, vectors=bool(vectors))
+    source = require_network(file)
     of_training = is_archive(source)
     if not of_training and form == "packed":
         raise UsageError(
@@ -151,7 +153,6 @@ def export(
         )
     if not of_training:
         options.refuse_trust(trust_build)
-    _refuse_existing(destination, form, force, vectors=bool(vectors))
     if form in FORMATS:
         wishes = Wishes(None if max_different is None else max_different / 100, integer, vectors, target_cc)
         if of_training:
