@@ -120,6 +120,7 @@ def export(
     from tnacli.deploy.from_checkpoint import ENCODINGS, FORMATS, deploy_checkpoint, export_checkpoint
     from tnacli.deploy.from_packed import deploy_packed
     from tnacli.evaluation.data import Selection
+    from tnacli.packed.file import read_packed
     from tnacli.storage import is_archive
 
     output = Output(as_json, quiet)
@@ -148,6 +149,7 @@ def export(
     source = require_network(file)
     of_training = is_archive(source)
     if not of_training and form == "packed":
+        read_packed(source)  # what is no packed file either is refused for that
         raise UsageError(
             f"{source} is no checkpoint: --format packed is made of those, c, nir and onnx of packed files too"
         )
