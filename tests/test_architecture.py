@@ -36,7 +36,7 @@ _IMPORTS = {
     "report": "data errors recipe runs storage",
     "evaluation": "data errors packed recipe snn",
     "training": "build data errors evaluation objectives quant recipe runs seeds snn storage",
-    "deploy": "data errors evaluation packed pixels quant recipe snn storage training version",
+    "deploy": "data errors evaluation packed pixels quant snn storage training version",
     "importing": "deploy errors packed snn version",
     "__init__": "deploy importing objectives quant scripting version",
     "experiment": "build data deploy errors evaluation machine objectives quant recipe runs snn training version",

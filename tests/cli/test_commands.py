@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.cli.conftest import Tna, environment, loaded_by
 from tnacli.experiment import Outcome
@@ -180,6 +181,28 @@ def test_mistakes_are_explained(tna: Tna, tmp_path: Path, arguments: list[str], 
     result = tna(*arguments)
     assert (result.code, expected in result.err, result.out) == (code, True, ""), result.err
     assert "Traceback" not in result.err
+
+
+def test_data_prepare_takes_what_its_messages_ask_for(tna: Tna, tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for number, side in enumerate((4, 6)):
+            Image.effect_noise((side, side), 50).save(tmp_path / label / f"{number}.png")
+    prepare = ("data", "prepare", "folder", "--data-root", tmp_path)
+    refused = tna(*prepare)
+    assert refused.code == 4
+    assert "data.size: [height, width] in a recipe, --size of `tna data prepare`" in refused.err
+    done = tna(*prepare, "--size", 5, 7)
+    assert done.code == 0, done.err
+    assert "2 training and 2 test samples of 2 classes, 1x5x7" in done.err
+    assert f"{tmp_path} has no test folder beside it: one file in 5 of each class is its test set" in done.err
+    for given, said in (
+        (("--size", 0, 8), "--size must be [height, width], both at least 1"),
+        (("--sensor", 8, 8), "--sensor belongs to event_folder"),
+        (("--download",), "--download has no effect: folder stands for files of one's own"),
+    ):
+        refused = tna(*prepare, *given)
+        assert (refused.code, said in refused.err) == (2, True), refused.err
 
 
 def test_what_is_advised_where_data_is_missing_can_be_done(

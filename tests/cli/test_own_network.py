@@ -145,3 +145,34 @@ def test_arguments_can_be_set_on_the_command_line(tna: Tna, folder: Path) -> Non
     (run,) = tna("train", "own.yaml", "--run", "full", *set_maps, "--json").json["runs"]
     layers = tna("inspect", run["checkpoint"], "--trust-build", FREE, "--json").json["layers"]
     assert [layer["shape"][0] for layer in layers] == [6, 12, 10]
+
+
+@pytest.mark.parametrize(
+    ("code", "who", "traced"),
+    [
+        (
+            "def network(model, *, channels, size, classes, maps):\n    return helper()\n\n\ndef helper():\n    return 1 / 0\n",
+            "the function broken:network raised ZeroDivisionError",
+            ['broken.py", line 2, in network', 'broken.py", line 6, in helper', "ZeroDivisionError: division by zero"],
+        ),
+        (
+            "nothing.at_all()\n",
+            "the module broken, while it was imported, raised NameError",
+            ['broken.py", line 1, in <module>', "NameError: name 'nothing' is not defined"],
+        ),
+        ("def network(:\n", "the module broken, while it was imported, raised SyntaxError", ['broken.py", line 1']),
+    ],
+)
+def test_code_of_the_users_that_raises_shows_its_own_traceback_alone(
+    tna: Tna, folder: Path, monkeypatch: pytest.MonkeyPatch, code: str, who: str, traced: list[str]
+) -> None:
+    (folder / "broken.py").write_text(code)
+    monkeypatch.delitem(sys.modules, "broken", raising=False)
+    (folder / "own.yaml").write_text(RECIPE.replace("lies_here:pooled_by_maximum", "broken:network"))
+    refused = tna("train", "own.yaml", "--run", "full")
+    assert refused.code == 3
+    assert f"error: model.build: {who}" in refused.err
+    for line in traced:
+        assert line in refused.err
+    assert "tnacli/" not in refused.err.partition("error: ")[2]
+    assert "importlib" not in refused.err

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tnacli.cli import completion, options
 from tnacli.cli.console import Output, size_text
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 app = typer.Typer(invoke_without_command=True, no_args_is_help=False)
 
@@ -61,6 +64,21 @@ def prepare(
     name: Annotated[str, typer.Argument(help="The data set.", autocompletion=completion.data_sets)],
     data_root: options.DataRoot = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch it if it is not there.")] = False,
+    size: Annotated[
+        tuple[int, int] | None,
+        typer.Option(
+            "--size", metavar="HEIGHT WIDTH", help="Bring samples to this size (data.size).", show_default=False
+        ),
+    ] = None,
+    sensor: Annotated[
+        tuple[int, int] | None,
+        typer.Option(
+            "--sensor",
+            metavar="HEIGHT WIDTH",
+            help="The camera's, where recordings do not say it (data.sensor).",
+            show_default=False,
+        ),
+    ] = None,
     timesteps: Annotated[int, typer.Option("--timesteps", min=1, help="Frames a recording (event data sets).")] = 5,
     quiet: options.Quiet = False,
 ) -> None:
@@ -69,6 +87,8 @@ def prepare(
     Examples:
 
       tna data prepare fashion_mnist --download --data-root ~/data
+
+      tna data prepare folder --data-root ~/pictures --size 64 64
     """
     from pydantic import ValidationError
 
@@ -82,9 +102,9 @@ def prepare(
     if name not in DATASETS:
         raise UsageError(f"unknown data set {name!r}; known: {', '.join(DATASETS)}")
     try:
-        wanted = Data(name=name, root=data_root, download=download)
+        wanted = Data(name=name, root=data_root, download=download, size=size, sensor=sensor)
     except ValidationError as error:
-        raise UsageError("; ".join(e["msg"].removeprefix("Value error, ") for e in error.errors())) from None
+        raise UsageError("; ".join(_messages(error))) from None
     with DataView(output) as view:
         dataset = load(wanted, timesteps, on_progress=view.show)
     for note in dataset.notes:
@@ -93,3 +113,17 @@ def prepare(
         f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test samples of {len(dataset.classes)} "
         f"classes, {dataset.channels}x{dataset.size[0]}x{dataset.size[1]}, from {dataset.source} files; ready"
     )
+
+
+def _messages(error: ValidationError) -> list[str]:
+    """What does not fit, each with the option that says it: they are called as the keys of a recipe's data section."""
+    from tnacli.recipe.schema import MisfitError
+
+    messages: list[str] = []
+    for one in error.errors():
+        cause = one.get("ctx", {}).get("error")
+        misfits = cause.misfits if isinstance(cause, MisfitError) else ()
+        messages += [f"--{misfit.keys[0]} {misfit.text}" if misfit.keys else misfit.text for misfit in misfits] or [
+            one["msg"]
+        ]
+    return messages

@@ -120,6 +120,7 @@ def export(
     from tnacli.deploy.from_checkpoint import ENCODINGS, FORMATS, deploy_checkpoint, export_checkpoint
     from tnacli.deploy.from_packed import deploy_packed
     from tnacli.evaluation.data import Selection
+    from tnacli.packed.file import read_packed
     from tnacli.storage import is_archive
 
     output = Output(as_json, quiet)
@@ -143,15 +144,17 @@ def export(
         raise UsageError("--max-different has no effect on packed files, whose predictions all have to be equal")
     if meant not in (None, form):
         raise UsageError(f"{to} is a name of --format {meant}, and this writes --format {form}; give one that fits")
-    source, destination = require_network(file), _destination(to, form)
+    destination = _destination(to, form)
+    _refuse_existing(destination, form, force, vectors=bool(vectors))
+    source = require_network(file)
     of_training = is_archive(source)
     if not of_training and form == "packed":
+        read_packed(source)  # what is no packed file either is refused for that
         raise UsageError(
             f"{source} is no checkpoint: --format packed is made of those, c, nir and onnx of packed files too"
         )
     if not of_training:
         options.refuse_trust(trust_build)
-    _refuse_existing(destination, form, force, vectors=bool(vectors))
     if form in FORMATS:
         wishes = Wishes(None if max_different is None else max_different / 100, integer, vectors, target_cc)
         if of_training:

@@ -76,9 +76,9 @@ def measure_packed(
     output: Output, file: Path, selection: Selection, *, ternary: bool, delta: float | None, batch_size: int
 ) -> Measured:
     """The same of a packed file; firing rates are those of the whole numbers that its engine counts."""
-    from tnacli.deploy.from_packed import packed_batches
     from tnacli.errors import UsageError
     from tnacli.evaluation.accuracy import SpikeCounts, measure
+    from tnacli.evaluation.packed_samples import packed_batches
     from tnacli.packed.engine import PackedSNN
     from tnacli.packed.file import read_packed
 

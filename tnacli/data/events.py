@@ -75,7 +75,7 @@ def _inside(events: dict[str, Integers], sensor: tuple[int, int] | None) -> NDAr
     if sensor is None:
         raise UnreadableError(
             "the file does not say how large the camera's picture is. Say so: data.sensor: [height, width] "
-            f"(this recording needs at least [{y.max() + 1}, {x.max() + 1}])."
+            f"(this recording needs at least [{y.max() + 1}, {x.max() + 1}]), or --sensor of `tna data prepare`."
         )
     height, width = sensor
     inside: NDArray[np.bool_] = (x >= 0) & (x < width) & (y >= 0) & (y < height)

@@ -20,12 +20,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from tnacli.errors import RecipeError, UsageError
+from tnacli.errors import RecipeError, TnaError, UsageError
 from tnacli.recipe.schema import Model
 from tnacli.snn.lif import LIF
 from tnacli.snn.network import Network, Weighted
@@ -100,7 +101,7 @@ def _shape(x: Tensor) -> str:
 def own_network(model: Model, *, channels: int, size: tuple[int, int], classes: int) -> Network:
     """The network that the function named by `model.build` makes.
 
-    Raises RecipeError if the function cannot be imported, does not take `model.args`, or makes something else.
+    Raises RecipeError if the function cannot be imported, does not take `model.args`, raises, or makes something else.
     """
     assert model.build is not None
     function = _imported(model.build)
@@ -112,7 +113,12 @@ def own_network(model: Model, *, channels: int, size: tuple[int, int], classes: 
             f"model.build: {model.function} cannot be called with its model, channels, size and classes and with model.args "
             f"({', '.join(model.args) or 'none'}): {error}"
         ) from None
-    made = function(*call.args, **call.kwargs)
+    try:
+        made = function(*call.args, **call.kwargs)
+    except TnaError:
+        raise
+    except Exception as error:
+        raise _raised(f"the function {model.function}", error) from None
     if isinstance(made, Network):
         made.described = model
         return made
@@ -136,6 +142,8 @@ def _imported(build: str) -> Callable[..., object]:
             f"model.build: {name} cannot be imported: {error}. Install the package that holds it, run in the folder where "
             f"{module.replace('.', '/')}.py lies, or name that folder: FOLDER/{name}"
         ) from None
+    except Exception as error:  # whatever the module's own lines raise
+        raise _raised(f"the module {module}, while it was imported,", error) from None
     finally:
         for place in added:
             sys.path.remove(place)
@@ -144,6 +152,19 @@ def _imported(build: str) -> Callable[..., object]:
         raise RecipeError(f"model.build: the module {module} ({_place(module)}) {what} {attribute!r}")
     function: Callable[..., object] = found
     return function
+
+
+def _raised(who: str, error: Exception) -> RecipeError:
+    """What to raise for code of the user's that raised `error`: with its traceback, from the first line that is the user's."""
+    traced = error.__traceback__
+    while traced is not None and _is_ours(traced.tb_frame.f_code.co_filename):
+        traced = traced.tb_next
+    lines = "".join(traceback.format_exception(type(error), error, traced)).rstrip()
+    return RecipeError(f"model.build: {who} raised {type(error).__name__}:\n{lines}")
+
+
+def _is_ours(file: str) -> bool:
+    return file in (__file__, importlib.__file__) or file.startswith("<frozen importlib")
 
 
 def _place(module: str) -> str:

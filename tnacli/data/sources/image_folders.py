@@ -99,7 +99,7 @@ def _survey(
             raise DataError(
                 f"the images are of different sizes: {files[0].path} is {seen[0, 0]}x{seen[0, 1]}, "
                 f"{files[other].path} is {seen[other, 0]}x{seen[other, 1]}. Say what size to bring them to: "
-                "data.size: [height, width]."
+                "data.size: [height, width] in a recipe, --size of `tna data prepare`."
             )
     return (1 if seen[:, 2].all() else 3), (int(seen[0, 0]), int(seen[0, 1]))
 
