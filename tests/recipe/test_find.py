@@ -105,7 +105,7 @@ def test_listing_shows_first_lines_and_hides_what_is_only_extended(shipped: Path
 def test_a_wheel_has_its_recipes_inside_and_a_checkout_beside_the_package(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = folder / "site" / "tnacli" / "recipe" / "find.py"
+    module = folder / "site" / "tnacli" / "recipe" / "parse" / "find.py"
     monkeypatch.setattr(tnacli.recipe.parse.find, "__file__", str(module))
     assert shipped_folder() == folder / "site" / "recipes"
     (folder / "site" / "tnacli" / "recipes").mkdir(parents=True)

@@ -25,7 +25,7 @@ class RecipeEntry:
 
 def shipped_folder() -> Path:
     """The folder of the shipped recipes: inside an installed package, beside the package in a checkout."""
-    package = Path(__file__).parents[1]
+    package = Path(__file__).parents[2]
     inside = package / "recipes"
     return inside if inside.is_dir() else package.parent / "recipes"
 
