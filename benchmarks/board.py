@@ -34,7 +34,9 @@ from tnacli.packed.network import PackedNetwork
 from tnacli.packed.pack import pack_network
 from tnacli.packed.spec import InputSpec, Origin
 from tnacli.quant.weights import compress
-from tnacli.recipe.schema import Data, Model, Ternary
+from tnacli.recipe.schema.compression import Ternary
+from tnacli.recipe.schema.data import Data
+from tnacli.recipe.schema.model import Model
 from tnacli.snn.network import SpikingNetwork
 
 GCC, QEMU = "arm-none-eabi-gcc", "qemu-system-arm"

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from benchmarks.work import CLASSES, IMAGE
 from tnacli.recipe.layout import layer_shapes
-from tnacli.recipe.schema import Model
+from tnacli.recipe.schema.model import Model
 from tnacli.snn.network import SpikingNetwork
 from tnacli.snn.readout import readout_leak
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.layerwise import Neurons
-from tnacli.recipe.schema import Model
+from tnacli.recipe.schema.model import Model
 from tnacli.snn.lif import lif_reference
 from tnacli.snn.surrogate import spike
 

@@ -16,7 +16,8 @@ from benchmarks.work import CLASSES, IMAGE, Work
 from tnacli.build import build_network
 from tnacli.quant.weights import compress
 from tnacli.recipe.layout import layer_shapes
-from tnacli.recipe.schema import Model, Ternary
+from tnacli.recipe.schema.compression import Ternary
+from tnacli.recipe.schema.model import Model
 from tnacli.snn.network import SpikingNetwork
 
 _LATENT_STD = 0.09  # about a quarter of the weights beyond Delta = 0.1, as after training on CIFAR-100

@@ -26,7 +26,9 @@ from tnacli.data.learned_from import LearnedFrom
 from tnacli.data.samples import Dataset, Samples
 from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.layout import layer_shapes
-from tnacli.recipe.schema import Augmentation, Settings, Twin
+from tnacli.recipe.schema.data import Augmentation
+from tnacli.recipe.schema.objective import Twin
+from tnacli.recipe.schema.recipe import Settings
 from tnacli.runs.metadata import BegunRun, Versions
 from tnacli.snn.network import SpikingNetwork
 from tnacli.training.distributed import Ranks

@@ -11,7 +11,10 @@ from pathlib import Path
 from tnacli.deploy.from_checkpoint import export_checkpoint
 from tnacli.experiment import Experiment
 from tnacli.recipe.identity import Run
-from tnacli.recipe.schema import Data, Model, Settings, Ternary, Train
+from tnacli.recipe.schema.compression import Ternary
+from tnacli.recipe.schema.data import Data
+from tnacli.recipe.schema.model import Model
+from tnacli.recipe.schema.recipe import Settings, Train
 
 root = Path(sys.argv[1])
 settings = Settings(

@@ -12,7 +12,11 @@ from torch import nn
 
 from tnacli.experiment import Experiment
 from tnacli.recipe.identity import Run
-from tnacli.recipe.schema import Data, Model, Neuron, Settings, Solo, Ternary, Train, Twin
+from tnacli.recipe.schema.compression import Ternary
+from tnacli.recipe.schema.data import Data
+from tnacli.recipe.schema.model import Model, Neuron
+from tnacli.recipe.schema.objective import Solo, Twin
+from tnacli.recipe.schema.recipe import Settings, Train
 from tnacli.snn.lif import LIF
 from tnacli.snn.network import SpikingNetwork
 from tnacli.snn.own import OverTime, TimeFirst

@@ -7,7 +7,10 @@ from torch import nn
 
 from tnacli.errors import RecipeError
 from tnacli.objectives.objective import DistillObjective, Objective, SoloObjective, TwinObjective
-from tnacli.recipe.schema import Distill, Model, Settings, Twin, models_of
+from tnacli.recipe.schema.model import Model
+from tnacli.recipe.schema.objective import Distill, Twin
+from tnacli.recipe.schema.recipe import Settings
+from tnacli.recipe.schema.siblings import models_of
 from tnacli.seeds import derive
 from tnacli.snn.network import Network, SpikingNetwork
 from tnacli.snn.own import own_network

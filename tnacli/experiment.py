@@ -25,7 +25,7 @@ from tnacli.machine import commit, processor
 from tnacli.objectives.objective import Objective
 from tnacli.quant.weights import load_latent_state
 from tnacli.recipe.identity import Run
-from tnacli.recipe.schema import Settings
+from tnacli.recipe.schema.recipe import Settings
 from tnacli.runs.metadata import BegunRun, Precision, RunMetadata, Versions
 from tnacli.runs.result import RunResult
 from tnacli.runs.store import RunFolder

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tnacli.errors import RecipeError, UsageError
 from tnacli.recipe.identity import Run
-from tnacli.recipe.schema import Settings
+from tnacli.recipe.schema.recipe import Settings
 from tnacli.runs.ledger import as_columns
 from tnacli.runs.store import RunFolder
 

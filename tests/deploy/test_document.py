@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ def test_python_blocks_predict_every_digit(
     monkeypatch.chdir(tmp_path)
     form, file = [("onnx", "digits.onnx"), ("nir", "digits.nir"), ("packed", "digits.safetensors")][number]
     assert tna("export", quickstart.checkpoint, "--format", form, "-o", file, "--samples", 5).code == 0
+    shutil.copytree(PAGE.parent / "images" / "scans", tmp_path / "scans")
     names: dict[str, Any] = {"pixels": quickstart.pixels.numpy(), "x": quickstart.inputs}
     source = blocks("python")[number]
     exec(compile(source, "docs/deployment.md", "exec"), names)

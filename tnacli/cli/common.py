@@ -12,7 +12,7 @@ from tnacli.storage import network_file
 
 if TYPE_CHECKING:
     from tnacli.recipe.identity import Run
-    from tnacli.recipe.schema import Settings
+    from tnacli.recipe.schema.recipe import Settings
 
 
 def with_place(runs: Iterable[Run], *, device: str, data_root: str | None) -> tuple[Run, ...]:
@@ -30,7 +30,7 @@ def with_data(settings: Settings, data_root: str | None) -> Settings:
 
 
 def _placed(run: Run, device: str, data_root: str | None) -> Settings:
-    from tnacli.recipe.schema import Runtime
+    from tnacli.recipe.schema.recipe import Runtime
 
     settings = with_data(run.settings, data_root)
     if device == "auto":

@@ -106,7 +106,7 @@ def join_assignment() -> None:
 def _keys() -> dict[str, str]:
     """Every key that `--set` takes, sections left out, with what it means."""
     from tnacli.recipe.parse import setting_fields
-    from tnacli.recipe.schema import Recipe
+    from tnacli.recipe.schema.recipe import Recipe
 
     fields = setting_fields()
     sections = {name[:dot] for name in fields for dot, char in enumerate(name) if char == "."}
@@ -119,7 +119,7 @@ def _values(key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """All the values that a key takes, if they can be listed; its default, if that is a plain value."""
     from tnacli.recipe.datasets import DATASETS
     from tnacli.recipe.parse import choices, setting_fields
-    from tnacli.recipe.schema import Recipe
+    from tnacli.recipe.schema.recipe import Recipe
 
     fields = setting_fields().get(key) or (Recipe.model_fields[key],)
     if key == "data.name":

@@ -96,7 +96,7 @@ def prepare(
     from tnacli.data.load import load
     from tnacli.errors import UsageError
     from tnacli.recipe.datasets import DATASETS
-    from tnacli.recipe.schema import Data
+    from tnacli.recipe.schema.data import Data
 
     output = Output(False, quiet)
     if name not in DATASETS:
@@ -117,7 +117,7 @@ def prepare(
 
 def _messages(error: ValidationError) -> list[str]:
     """What does not fit, each with the option that says it: they are called as the keys of a recipe's data section."""
-    from tnacli.recipe.schema import MisfitError
+    from tnacli.recipe.schema.misfit import MisfitError
 
     messages: list[str] = []
     for one in error.errors():

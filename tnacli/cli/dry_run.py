@@ -12,7 +12,10 @@ from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.identity import Run
 from tnacli.recipe.layout import LayerShape, layer_shapes
 from tnacli.recipe.parse import Loaded, resolved
-from tnacli.recipe.schema import Settings, Solo, models_of, weight_in_batch_means
+from tnacli.recipe.schema.matching import weight_in_batch_means
+from tnacli.recipe.schema.objective import Solo
+from tnacli.recipe.schema.recipe import Settings
+from tnacli.recipe.schema.siblings import models_of
 from tnacli.report.changed import data_changed
 from tnacli.runs.store import RunFolder
 

@@ -42,7 +42,7 @@ def measure_checkpoint(
     from tnacli.errors import UsageError
     from tnacli.evaluation.accuracy import evaluate_network
     from tnacli.quant.weights import compress, compression_mode
-    from tnacli.recipe.schema import Ternary
+    from tnacli.recipe.schema.compression import Ternary
     from tnacli.training.checkpoint import load_checkpoint, restore_network
     from tnacli.training.device import resolve_device
 

@@ -26,7 +26,7 @@ def _known_device(value: str) -> str:
     import re
 
     from tnacli.errors import UsageError
-    from tnacli.recipe.schema import DEVICE, PATTERNS
+    from tnacli.recipe.schema.patterns import DEVICE, PATTERNS
 
     if not re.fullmatch(DEVICE, value):
         raise UsageError(f"--device is {PATTERNS[DEVICE]}; not {value!r}")

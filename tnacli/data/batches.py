@@ -13,7 +13,7 @@ from tnacli.data.augment import Crops, Warps, crop, draw_crops, draw_warps, warp
 from tnacli.data.samples import Dataset, Samples
 from tnacli.errors import DataError
 from tnacli.pixels import as_input
-from tnacli.recipe.schema import Augmentation
+from tnacli.recipe.schema.data import Augmentation
 from tnacli.seeds import derive
 
 _RESIDENT_SHARE = 4  # samples stay on a GPU if they take less than one part in this many of its free memory

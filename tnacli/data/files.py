@@ -13,7 +13,7 @@ from tnacli.data.folders import entries, split_folders
 from tnacli.data.locate import DVS_CLASSES, files_folder, locate
 from tnacli.errors import DataError
 from tnacli.recipe.datasets import OWN
-from tnacli.recipe.schema import Data
+from tnacli.recipe.schema.data import Data
 
 GLANCE = r"^[0-9]{1,12}:[0-9a-f]{16}$"
 """What is kept of a folder: how many files, and a digest."""

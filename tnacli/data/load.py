@@ -21,7 +21,7 @@ from tnacli.data.sources.image_folders import image_folders
 from tnacli.errors import DataError
 from tnacli.places import cache_folder
 from tnacli.recipe.datasets import DATASETS, OWN
-from tnacli.recipe.schema import Augmentation, Data
+from tnacli.recipe.schema.data import Augmentation, Data
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tnacli.recipe.schema import Augmentation
+from tnacli.recipe.schema.data import Augmentation
 
 DataOrigin = Literal["official", "folder", "generated", "embedded"]
 

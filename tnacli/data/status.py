@@ -13,7 +13,7 @@ from tnacli.data.source import no_progress
 from tnacli.data.sources.events import event_source
 from tnacli.errors import DataError
 from tnacli.recipe.datasets import DATASETS
-from tnacli.recipe.schema import Data
+from tnacli.recipe.schema.data import Data
 
 
 @dataclass(frozen=True)

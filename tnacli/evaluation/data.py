@@ -15,7 +15,7 @@ from tnacli.data.learned_from import LearnedFrom
 from tnacli.data.load import load
 from tnacli.data.samples import Dataset, Samples
 from tnacli.errors import DataError
-from tnacli.recipe.schema import Data
+from tnacli.recipe.schema.data import Data
 
 
 @dataclass(frozen=True)

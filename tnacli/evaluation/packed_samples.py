@@ -10,7 +10,7 @@ from tnacli.data.batches import Batches
 from tnacli.errors import FileFormatError
 from tnacli.evaluation.data import WHOLE_TEST_SET, Selection, TrainedOn, evaluation_batches
 from tnacli.packed.document import Document, explain
-from tnacli.recipe.schema import Data
+from tnacli.recipe.schema.data import Data
 
 
 def packed_batches(

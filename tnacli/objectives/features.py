@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tnacli.errors import RecipeError
-from tnacli.recipe.schema import Features, matched_layers
+from tnacli.recipe.schema.objective import Features
+from tnacli.recipe.schema.siblings import matched_layers
 from tnacli.snn.network import SpikingNetwork
 
 Rates = dict[str, dict[str, Tensor]]

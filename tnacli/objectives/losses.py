@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from tnacli.recipe.schema import DEFAULT_TEMPERATURE, Matching, Twin
+from tnacli.recipe.schema.objective import DEFAULT_TEMPERATURE, Matching, Twin
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, share: float = 1.0) -> Tensor:

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from tnacli.objectives.features import FeatureMatching, recorded_rates
 from tnacli.objectives.losses import cross_entropy, matching_loss, twin_matching_loss, weighed
-from tnacli.recipe.schema import Distill, Logits, Train, Twin, matching_weight
+from tnacli.recipe.schema.matching import matching_weight
+from tnacli.recipe.schema.objective import Distill, Logits, Twin
+from tnacli.recipe.schema.recipe import Train
 from tnacli.snn.network import SpikingNetwork
 
 

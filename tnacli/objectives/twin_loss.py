@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tnacli.errors import UsageError
 from tnacli.objectives.losses import twin_matching_loss
-from tnacli.recipe.schema import Match, Reduction, Twin
+from tnacli.recipe.schema.objective import Match, Reduction, Twin
 
 
 def twin_loss(

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from tnacli.packed.container import parse_json
 from tnacli.packed.spec import InputSpec, LayerSpec, NeuronSpec, Origin, ReadoutSpec
 from tnacli.packed.steps import Steps, resolve
-from tnacli.recipe.schema import Section
+from tnacli.recipe.schema.section import Section
 
 FORMAT: Literal["tnacli-packed"] = "tnacli-packed"
 VERSIONS = (1, 2)

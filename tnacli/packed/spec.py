@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tnacli.packed.codec import ENCODINGS
-from tnacli.recipe.schema import Section
+from tnacli.recipe.schema.section import Section
 
 Count = Annotated[int, Field(ge=1, le=1 << 32)]
 Side = Annotated[int, Field(ge=1, le=1 << 14)]

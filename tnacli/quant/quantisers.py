@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tnacli.recipe.schema import MEAN_SHARE, Binary, Ternary
+from tnacli.recipe.schema.compression import MEAN_SHARE, Binary, Ternary
 
 
 class _StraightThrough(torch.autograd.Function):

@@ -22,7 +22,7 @@ from torch.nn.utils import parametrize
 from tnacli.errors import DivergedError, UsageError
 from tnacli.quant.quantisers import PowerOfTwoScale, quantiser_for
 from tnacli.quant.weights import Shares, put_on, quantiser_of, shares_of, silent_layers
-from tnacli.recipe.schema import Binary, Ternary
+from tnacli.recipe.schema.compression import Binary, Ternary
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 Layers = dict[str, _ConvNd | nn.Linear]

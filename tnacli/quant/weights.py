@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 
 from tnacli.errors import DivergedError
 from tnacli.quant.quantisers import Quantiser, quantiser_for
-from tnacli.recipe.schema import Binary, Ternary
+from tnacli.recipe.schema.compression import Binary, Ternary
 from tnacli.snn.network import Network
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from tnacli.errors import UsageError
 from tnacli.recipe.identity import Run
 from tnacli.recipe.parse import Loaded, find_recipe, list_recipes, load, plan, shipped_folder
-from tnacli.recipe.schema import Distill, Reproduces, Settings, Solo, Twin
+from tnacli.recipe.schema.objective import Distill, Solo, Twin
+from tnacli.recipe.schema.recipe import Settings
+from tnacli.recipe.schema.reproduces import Reproduces
 from tnacli.report.alike import disagreement
 from tnacli.report.marks import marks
 from tnacli.report.statistics import Spread, spread

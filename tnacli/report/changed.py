@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tnacli.data.files import files_there
 from tnacli.data.learned_from import LearnedFrom
-from tnacli.recipe.schema import Data
+from tnacli.recipe.schema.data import Data
 from tnacli.report.cells import Cell
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from tnacli.errors import UsageError
 from tnacli.recipe.identity import Run
 from tnacli.recipe.parse import Loaded, plan
-from tnacli.recipe.schema import Distill, Matching, Settings, Solo, Twin
+from tnacli.recipe.schema.objective import Distill, Matching, Solo, Twin
+from tnacli.recipe.schema.recipe import Settings
 from tnacli.report.alike import disagreement
 from tnacli.report.marks import marks
 from tnacli.report.published import kd_differences

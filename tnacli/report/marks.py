@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from tnacli.recipe.datasets import OWN
-from tnacli.recipe.schema import Settings
+from tnacli.recipe.schema.recipe import Settings
 from tnacli.runs.result import RunResult
 
 _SELECTED = {"test": "epoch selected on the test set", "val": "epoch selected on validation samples"}

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from tnacli.errors import DataError, FileFormatError, StorageError
 from tnacli.recipe.identity import Run
-from tnacli.recipe.schema import Settings
+from tnacli.recipe.schema.recipe import Settings
 from tnacli.runs.metadata import BegunRun, Precision, RunMetadata, Stored, first_complaint
 from tnacli.runs.result import RunResult
 from tnacli.runs.store import RunFolder

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tnacli.data.learned_from import LearnedFrom
-from tnacli.recipe.schema import Model, Settings
+from tnacli.recipe.schema.model import Model
+from tnacli.recipe.schema.recipe import Settings
 
 Count = Annotated[int, Field(ge=0)]
 _Side = Annotated[int, Field(ge=1, le=1 << 14)]

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tnacli.recipe.schema import Neuron
+from tnacli.recipe.schema.model import Neuron
 from tnacli.snn.native import LayerArguments, address, check, native
 
 _DTYPES = (torch.float32, torch.bfloat16)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tnacli.recipe.schema import Neuron
+from tnacli.recipe.schema.model import Neuron
 from tnacli.snn import triton_lif
 from tnacli.snn.fused import scaled_lif, why_not
 from tnacli.snn.surrogate import spike

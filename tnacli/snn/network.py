@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tnacli.recipe.layout import LayerShape, layer_shapes
-from tnacli.recipe.schema import Model
+from tnacli.recipe.schema.model import Model
 from tnacli.snn import triton_lif
 from tnacli.snn.dropout import dropout_mask
 from tnacli.snn.fused import Constants, lif_pool, norm_lif_pool, why_not

@@ -27,7 +27,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from tnacli.errors import RecipeError, TnaError, UsageError
-from tnacli.recipe.schema import Model
+from tnacli.recipe.schema.model import Model
 from tnacli.snn.lif import LIF
 from tnacli.snn.network import Network, Weighted
 

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tnacli.recipe.schema import Neuron
+from tnacli.recipe.schema.model import Neuron
 from tnacli.snn.lif import lif_over_time
 
 Part = tuple[Tensor, nn.Module | None]

@@ -17,7 +17,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from tnacli.recipe.schema import Neuron
+from tnacli.recipe.schema.model import Neuron
 from tnacli.snn.dropout import key_words
 
 Branch = tuple[Tensor, nn.BatchNorm1d | nn.BatchNorm2d | None]

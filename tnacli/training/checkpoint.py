@@ -22,7 +22,7 @@ from tnacli.build import build_network
 from tnacli.errors import FileFormatError
 from tnacli.quant.weights import compress, load_latent_state
 from tnacli.recipe.layout import layer_shapes
-from tnacli.recipe.schema import Settings
+from tnacli.recipe.schema.recipe import Settings
 from tnacli.runs.metadata import CheckpointMetadata, first_complaint
 from tnacli.snn.network import Network
 from tnacli.snn.own import require_trust

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tnacli.recipe.schema import Model
+from tnacli.recipe.schema.model import Model
 
 ALMOST_ALWAYS = 0.95
 """Spikes a neuron and timestep above which a whole layer says nearly the same of every input.

@@ -12,7 +12,7 @@ from tnacli.data.batches import Batches
 from tnacli.errors import RecipeError
 from tnacli.objectives.objective import Objective
 from tnacli.recipe.costs import multiply_accumulates as of_layers
-from tnacli.recipe.schema import Settings
+from tnacli.recipe.schema.recipe import Settings
 from tnacli.runs.metadata import Kernels, Precision
 from tnacli.snn.lif import LIF
 from tnacli.snn.native import native

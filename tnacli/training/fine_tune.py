@@ -10,7 +10,11 @@ from pydantic import ValidationError
 from tnacli.errors import UsageError
 from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.identity import Run
-from tnacli.recipe.schema import Binary, Gradual, MisfitError, Schedule, Settings, Solo, Ternary, Train, Twin, in_epochs
+from tnacli.recipe.schema.compression import Binary, Gradual, Ternary
+from tnacli.recipe.schema.epochs import in_epochs
+from tnacli.recipe.schema.misfit import MisfitError
+from tnacli.recipe.schema.objective import Solo, Twin
+from tnacli.recipe.schema.recipe import Schedule, Settings, Train
 from tnacli.training.checkpoint import Checkpoint
 from tnacli.training.schedule import learning_rate as rate_at
 

@@ -27,7 +27,7 @@ from tnacli.quant.weights import (
     load_latent_state,
     weight_shares,
 )
-from tnacli.recipe.schema import Model
+from tnacli.recipe.schema.model import Model
 from tnacli.runs.metadata import BegunRun, CheckpointMetadata, TrainingState
 from tnacli.seeds import derive
 from tnacli.snn.network import Network, SpikingLayer

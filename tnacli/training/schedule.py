@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import floor
 
-from tnacli.recipe.schema import Settings, Train, in_epochs
+from tnacli.recipe.schema.epochs import in_epochs
+from tnacli.recipe.schema.recipe import Settings, Train
 
 
 def compression_epoch(settings: Settings) -> int | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tnacli.errors import StorageError, UsageError
 from tnacli.recipe.identity import Run
-from tnacli.recipe.schema import as_json
+from tnacli.recipe.schema.recipe import as_json
 from tnacli.runs.result import RunResult
 from tnacli.runs.store import RunFolder
 from tnacli.training.events import EpochDone, Event, Finished, Started

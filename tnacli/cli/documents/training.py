@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, WithJsonSchema
 
 from tnacli.cli.documents.base import Count, Diverged, Document, Identity, Part, Percent, Share, Spread
-from tnacli.recipe.schema import Settings
+from tnacli.recipe.schema.recipe import Settings
 from tnacli.runs.metadata import Kernels, Precision
 
 _DIVERGED = "runs without a result, because their training or that of their teacher diverged; the exit code is then 7"

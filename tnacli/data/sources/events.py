@@ -21,7 +21,7 @@ from tnacli.data.source import OnProgress, Source
 from tnacli.data.workers import for_each
 from tnacli.errors import DataError
 from tnacli.recipe.datasets import DATASETS, OWN
-from tnacli.recipe.schema import Data
+from tnacli.recipe.schema.data import Data
 
 FIRST_DVS_TEST = 900
 """CIFAR10-DVS numbers its recordings 0 to 999 in each class; those from here on are the test set."""
