@@ -247,3 +247,13 @@ def test_a_step_whose_gradients_overflow_is_left_out_and_the_scale_halved(out: P
     scaler.update()
     assert weight.tolist() == [1, 1, 1]
     assert kept_scale(scaler)["scaler/scale"] == 2.0**99
+
+
+@pytest.mark.parametrize("inside", [lambda: arithmetic("fp32"), lambda: arithmetic("bf16"), exact])
+def test_cudnn_is_deterministic_in_training_and_evaluation(inside: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cudnn = torch.backends.cudnn
+    monkeypatch.setattr(cudnn, "deterministic", False)
+    monkeypatch.setattr(cudnn, "benchmark", True)
+    with inside():
+        assert (cudnn.deterministic, cudnn.benchmark) == (True, False)
+    assert (cudnn.deterministic, cudnn.benchmark) == (False, True)

@@ -129,14 +129,19 @@ def _extras() -> Iterator[Finding]:
 def _devices() -> Iterator[Finding]:
     import torch
 
-    from tnacli.training.device import resolve_device
+    from tnacli.training.device import why_not_built_for
     from tnacli.training.precision import resolve_precision
 
     names = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     if torch.backends.mps.is_available():
         names.append("mps")
     for name in names:
-        device = resolve_device(name)
+        device = torch.device(name)
+        if device.type == "cuda" and (why_not := why_not_built_for(device)) is not None:
+            fix = "install a PyTorch that is built for it (https://pytorch.org/get-started), or train with --device cpu"
+            # cuda:0 is what device auto takes; without another one work goes on.
+            yield Finding(f"device {name}", "warning" if device.index else "problem", why_not, fix)
+            continue
         title = f"{torch.cuda.get_device_name(device)}, " if device.type == "cuda" else ""
         chosen, why = resolve_precision("auto", device)
         yield Finding(f"device {name}", "ok", f"{title}precision auto means {chosen}: {why}")

@@ -29,7 +29,19 @@ def fp32_as(how: Literal["ieee", "tf32"]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def repeatable() -> Iterator[None]:
+    """Within, cuDNN takes algorithms that give the same bits every time, and times none to choose among them."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    try:
+        cudnn.deterministic, cudnn.benchmark = True, False
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
+
+
+@contextlib.contextmanager
 def exact() -> Iterator[None]:
-    """Within, fp32 is IEEE fp32: no TF32, no bf16 and no autocast, on any device."""
-    with fp32_as("ieee"), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+    """Within, fp32 is IEEE fp32 and repeatable: no TF32, no bf16 and no autocast, on any device."""
+    with fp32_as("ieee"), repeatable(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import re
 import resource
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from tnacli.errors import DeviceError
 def resolve_device(wanted: str) -> torch.device:
     """The device called `wanted`: auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1 or mps.
 
-    Raises DeviceError if it is not there.
+    Raises DeviceError if it is not there, or is a GPU that the installed PyTorch has no code for.
     """
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -27,9 +28,29 @@ def resolve_device(wanted: str) -> torch.device:
         if (device.index or 0) >= count:
             there = ", ".join(f"cuda:{i}" for i in range(count)) or "none"
             raise DeviceError(f"device {wanted} is not there; CUDA devices found: {there}. Use --device cpu or auto.")
+        if (why_not := why_not_built_for(device)) is not None:
+            raise DeviceError(f"{why_not}. Install a PyTorch that is built for it, or use --device cpu.")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("device mps is not there: it needs an Apple GPU. Use --device cpu or auto.")
     return device
+
+
+def why_not_built_for(device: torch.device) -> str | None:
+    """Why the installed PyTorch cannot compute on this CUDA device; None if it can, or does not say what it is built for.
+
+    Machine code (sm_80) runs on its own generation from that capability on, PTX (compute_80) on every later one
+    (CUDA C++ Programming Guide, binary and PTX compatibility); code for one capability alone (sm_90a) does not count.
+    """
+    built = [re.fullmatch(r"(sm|compute)_(\d+)(\d)", name) for name in torch.cuda.get_arch_list()]
+    codes = [(code[1], (int(code[2]), int(code[3]))) for code in built if code]
+    has = torch.cuda.get_device_capability(device)
+    if not codes or any(of <= has and (kind == "compute" or of[0] == has[0]) for kind, of in codes):
+        return None
+    there = " ".join(torch.cuda.get_arch_list())
+    name = torch.cuda.get_device_name(device)
+    return (
+        f"{name} has capability {has[0]}.{has[1]}, which PyTorch {torch.__version__} is not built for (it has {there})"
+    )
 
 
 def peak_memory_mb(device: torch.device) -> float:

@@ -10,7 +10,7 @@ import torch
 
 from tnacli.errors import DeviceError
 from tnacli.runs.metadata import Precision
-from tnacli.snn.arithmetic import fp32_as
+from tnacli.snn.arithmetic import fp32_as, repeatable
 
 _HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -76,8 +76,8 @@ def _cpu_flag(*names: str) -> bool:
 
 @contextlib.contextmanager
 def arithmetic(precision: Precision) -> Iterator[None]:
-    """The context in which steps of training run, backward passes included; what is not TF32 by name is IEEE."""
-    with fp32_as("tf32" if precision == "tf32" else "ieee"):
+    """The context in which steps of training run, backward passes included: IEEE but for TF32 by name, and repeatable."""
+    with fp32_as("tf32" if precision == "tf32" else "ieee"), repeatable():
         yield
 
 
