@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -309,3 +310,67 @@ def test_a_private_folder_that_others_could_have_filled_is_not_used(
     assert folder.name != f"tnacli-{os.getuid()}"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert not any(folder.iterdir())
+
+
+def compiler_that_knows_no(source: Path, *flags: str) -> Path:
+    """The machine's compiler, with an error for each of `flags`; it writes its arguments into `arguments` beside it."""
+    program = source.with_name("cc-without")
+    refusals = "".join(
+        f"case \" $* \" in *' {flag} '*) echo 'clang: error: unsupported option {flag}' >&2; exit 1;; esac\n"
+        for flag in flags
+    )
+    program.write_text(
+        f'#!/bin/sh\necho "$@" > {source.with_name("arguments")}\n{refusals}exec {native.find_compiler()} "$@"\n'
+    )
+    program.chmod(0o700)
+    return program
+
+
+@pytest.mark.parametrize(
+    ("unknown", "used", "said"),
+    [
+        ([], "-march=native", "compiled by cc-without"),
+        (["-march=native"], "-mcpu=native", "compiled by cc-without"),
+        (["-march=native", "-mcpu=native"], "-fopenmp", "compiled by cc-without, not for this very processor"),
+    ],
+)
+def test_a_compiler_gets_the_flags_that_it_knows(
+    unknown: list[str], used: str, said: str, source: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", str(compiler_that_knows_no(source, *unknown)))
+    kernels = compiled(source)
+    assert answer(kernels) == 42
+    assert kernels.reason == said
+    arguments = source.with_name("arguments").read_text().split()
+    assert {used, "-fopenmp"} <= {*arguments}
+    assert not {*unknown} & {*arguments}
+
+
+def test_arguments_in_cc_reach_the_compiler(source: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source.write_text("int answer(void) { return ANSWER; }\n")
+    monkeypatch.setenv("CC", f"{native.find_compiler()} -DANSWER=7")
+    assert answer(compiled(source)) == 7
+    monkeypatch.setenv("CC", f"{native.find_compiler()} -DANSWER=8")
+    assert answer(compiled(source)) == 8
+
+
+def test_a_compiler_at_a_path_with_a_space_is_found(source: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = source.with_name("my tools")
+    folder.mkdir()
+    program = compiler_that_knows_no(source).rename(folder / "my-cc")
+    monkeypatch.setenv("CC", str(program))
+    assert compiled(source).reason == "compiled by my-cc"
+
+
+def test_a_quotation_mark_alone_in_cc_names_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "cc 'half")
+    assert native.find_compiler() == (shutil.which("gcc") or shutil.which("clang"))
+
+
+def test_the_compilers_own_words_are_told(source: Path, cache: Path) -> None:
+    source.write_text("int answer(void) {\n    return nothing_of_this_name;\n}\n")
+    reason = compiled(source).reason
+    assert "could not compile answer.c: " in reason
+    assert "error" in reason
+    assert "nothing_of_this_name" in reason
+    assert "\n" not in reason

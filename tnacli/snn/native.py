@@ -13,6 +13,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import stat
 import subprocess
@@ -32,7 +33,6 @@ _SOURCE = Path(__file__).with_name("kernels.c")
 _HEADER = Path(__file__).with_name("lif.h")  # what the sources include
 _FLAGS = (
     "-O3",
-    "-march=native",
     "-ffp-contract=off",
     "-fno-trapping-math",
     "-fno-math-errno",
@@ -40,6 +40,8 @@ _FLAGS = (
     "-shared",
     "-std=c11",
 )
+# For this very processor, in the words of most compilers, in those of clang on arm64, and for any processor of its kind.
+_TUNING = ("-march=native", "-mcpu=native", None)
 _COMPILE_SECONDS = 60
 
 
@@ -77,7 +79,21 @@ def switched_off() -> bool:
 
 def find_compiler() -> str | None:
     """The C compiler of this machine, $CC first."""
-    return shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
+    command = _compiler_command()
+    return None if command is None else command[0]
+
+
+def _compiler_command() -> tuple[str, ...] | None:
+    """The compiler and the arguments that $CC gives it, as in CC="ccache gcc"."""
+    asked = os.environ.get("CC") or "cc"
+    words = list[str]()
+    with contextlib.suppress(ValueError):  # a quotation mark without its other one
+        words = shlex.split(asked)
+    for command in ([asked], words, ["gcc"], ["clang"]):  # a path may have spaces in it
+        program = shutil.which(command[0]) if command else None
+        if program is not None:
+            return (program, *command[1:])
+    return None
 
 
 def compiled(source: Path, *flags: str) -> Native:
@@ -87,16 +103,18 @@ def compiled(source: Path, *flags: str) -> Native:
     """
     if switched_off():
         return Native(None, "switched off by TNA_NATIVE=0")
-    compiler = find_compiler()
+    compiler = _compiler_command()
     if compiler is None:
         return Native(None, "no C compiler found; training is slower without one (Debian: apt install gcc)")
-    said, failed = f"compiled by {Path(compiler).name}", list[str]()
+    failed = list[str]()
     places: tuple[Callable[[], Path], ...] = (_cached_folder, _private_folder)
     # OpenMP is PyTorch's own, already loaded under the same name; without it one thread does the work.
-    for openmp, find in product(("-fopenmp", None), places):
+    for openmp, tuning, find in product(("-fopenmp", None), _TUNING, places):
+        chosen = [flag for flag in (tuning, openmp) if flag is not None]
+        said = f"compiled by {Path(compiler[0]).name}{'' if tuning else ', not for this very processor'}"
         try:
             folder = find()
-            path = _built(source, compiler, (*_FLAGS, *flags, *([openmp] if openmp else [])), folder)
+            path = _built(source, compiler, (*_FLAGS, *flags, *chosen), folder)
             library = ctypes.CDLL(str(path))
         except (OSError, subprocess.SubprocessError) as error:
             failed.append(str(error))
@@ -105,7 +123,7 @@ def compiled(source: Path, *flags: str) -> Native:
     return Native(None, f"compiled kernels cannot be used: {'; '.join(dict.fromkeys(failed[-len(places) :]))}")
 
 
-def _built(source: Path, compiler: str, flags: tuple[str, ...], folder: Path) -> Path:
+def _built(source: Path, compiler: tuple[str, ...], flags: tuple[str, ...], folder: Path) -> Path:
     """The library in `folder`, made if it is not there. Raises OSError or SubprocessError where it cannot be."""
     key = hashlib.sha256(
         source.read_bytes() + _HEADER.read_bytes() + repr((flags, compiler, _processor(), torch.__version__)).encode()
@@ -119,17 +137,24 @@ def _built(source: Path, compiler: str, flags: tuple[str, ...], folder: Path) ->
     aside = Path(name)
     try:
         done = subprocess.run(
-            [compiler, *flags, "-o", str(aside), str(source), "-lm"],
+            [*compiler, *flags, "-o", str(aside), str(source), "-lm"],
             capture_output=True, timeout=_COMPILE_SECONDS, check=False,
         )  # fmt: skip
         if done.returncode != 0:
-            raise OSError(f"{compiler} could not compile {source.name}")
+            raise OSError(f"{compiler[0]} could not compile {source.name}{_complaint(done.stderr)}")
         aside.chmod(0o700)
         os.replace(aside, path)
     finally:
         with contextlib.suppress(OSError):
             aside.unlink()
     return path
+
+
+def _complaint(stderr: bytes) -> str:
+    """The first line of a compiler's words that tells an error, else the first of all; nothing of a silent one."""
+    lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
+    first = next((line for line in lines if "error" in line), lines[0] if lines else "")
+    return first and f": {first}"
 
 
 def _cached_folder() -> Path:
