@@ -50,7 +50,7 @@ def predict(
       tna predict digits.onnx scans/ --csv > labels.csv
     """
     from tnacli.cli.common import require_network
-    from tnacli.data.folders import readable
+    from tnacli.data.folders import passed_over_note
     from tnacli.data.own_samples import sample_files
     from tnacli.errors import UsageError
     from tnacli.storage import is_archive
@@ -74,9 +74,7 @@ def predict(
     found, passed_over = sample_files(samples, wanted.suffixes)
     predictions, done = _predictions(predictor, wanted, found, top=top, batch_size=batch_size)
     notes = [f"{what}: {_of(number, len(found))}" for what, number in done.items()]
-    if passed_over:
-        others = f" and {len(passed_over) - 1:,} more" if len(passed_over) > 1 else ""
-        notes.append(f"passed over, not {wanted.kind}: {readable(str(passed_over[0]))}{others}")
+    notes += passed_over_note([str(path) for path in passed_over], wanted.kind)
     if as_json:
         output.document(_document(network, predictor, predictions=predictions, notes=notes))
         return

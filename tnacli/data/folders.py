@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,13 +47,15 @@ class ClassFolders:
 
     def notes(self, what: str) -> tuple[str, ...]:
         """What to say of the splits that were made, and of files that are not `what` ("images", "recordings")."""
-        if not self.passed_over:
-            return self.made
-        others = f" and {len(self.passed_over) - 1} more" if len(self.passed_over) > 1 else ""
-        return (
-            *self.made,
-            f"passed over, not {what}: {readable(self.passed_over[0])}{others}",
-        )
+        return (*self.made, *passed_over_note(self.passed_over, what))
+
+
+def passed_over_note(paths: Sequence[str], what: str) -> tuple[str, ...]:
+    """What to say of files that are not `what`, if there are any."""
+    if not paths:
+        return ()
+    others = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
+    return (f"passed over, not {what}: {readable(paths[0])}{others}",)
 
 
 def split_folders(place: Path, *, own: bool = False) -> dict[str, Path]:

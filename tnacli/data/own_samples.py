@@ -55,16 +55,12 @@ class Wanted:
             return image_files.pixels(path, image, self.channels, self.size)
 
     def _frames(self, path: str) -> tuple[Bytes, tuple[str, ...]]:
-        suffix = os.path.splitext(path)[1].lower()
-        if suffix not in RECORDING_SUFFIXES:
+        if os.path.splitext(path)[1].lower() not in RECORDING_SUFFIXES:
             raise DataError(
                 f"{readable(path)} is no recording: the network takes events, from {', '.join(sorted(RECORDING_SUFFIXES))}."
             )
         spec = DATASETS[self.data_set] if self.data_set in DATASETS else DATASETS["event_folder"]
-        sensor = self.sensor or (spec.sensor and (spec.sensor[1], spec.sensor[0]))
-        events, camera, outside = read_recording(path, sensor)
-        if spec.on_its_side and suffix == ".aedat":
-            events = events._replace(x=events.y, y=events.x)
+        events, camera, outside = read_recording(path, self.sensor or spec.camera, on_its_side=spec.on_its_side)
         if self.size[0] > camera[0] or self.size[1] > camera[1]:
             raise DataError(
                 f"{readable(path)} is of a camera of {camera[0]}x{camera[1]} pixels, and the network takes frames of "

@@ -19,7 +19,7 @@ from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import from_bytes, read_packed, to_bytes, write_packed
 from tnacli.packed.network import PackedNetwork
 from tnacli.packed.spec import InputSpec, Origin
-from tnacli.pixels import as_input
+from tnacli.pixels import as_input, standardised
 from tnacli.quant.weights import compression_mode
 from tnacli.snn.arithmetic import exact
 from tnacli.storage import is_archive, network_file
@@ -98,12 +98,13 @@ class Model:
 
     def _normalise(self, inputs: Tensor, values: str) -> Tensor:
         spec = self.input
-        if values != "unit":
-            return inputs if values == "normalised" else as_input(inputs, spec.mean, spec.std, spec.kind)
-        if spec.mean is None or spec.std is None:
+        if values == "normalised":
             return inputs
-        mean, std = (torch.tensor(one, dtype=torch.float32).view(-1, 1, 1) for one in (spec.mean, spec.std))
-        return (inputs - mean) / std  # the steps of `as_input` that come after its first
+        return (
+            standardised(inputs.clone(), spec.mean, spec.std)
+            if values == "unit"
+            else as_input(inputs, spec.mean, spec.std, spec.kind)
+        )
 
 
 def _unpickled(packed: bytes, sample: Tensor | None) -> Model:

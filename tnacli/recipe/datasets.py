@@ -42,6 +42,11 @@ class DatasetSpec:
     def is_events(self) -> bool:
         return self.kind == "events"
 
+    @property
+    def camera(self) -> tuple[int, int] | None:
+        """Height and width of the sensor, None where it is not known."""
+        return self.sensor and (self.sensor[1], self.sensor[0])
+
 
 # The paper normalises all three image sets with CIFAR-10's statistics; Fashion-MNIST has one channel, so its own
 # statistics are used there (docs/reproduction.md). The paper's augmentation: pad 4, random crop, flip with p = 0.5.
