@@ -124,6 +124,7 @@ def test_recordings_become_frames_as_in_training(tna: Tna, tmp_path: Path) -> No
     ("arguments", "code", "said"),
     [
         (["missing.png"], 4, "missing.png: no such file. Give images"),
+        (["/dev/null"], 4, "/dev/null: not a regular file. Give images"),
         (["deeper/2.png", "notes.txt"], 4, "notes.txt cannot be decoded"),
         (["0.png", "--top", "11"], 2, "--top 11 is more than the 10 classes"),
         (["0.png", "--csv", "--json"], 2, "--csv and --json both replace the table"),

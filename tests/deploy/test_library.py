@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_refused(quickstart: Quickstart, tmp_path: Path) ->
         model(np.zeros((2, 8, 8), np.uint8))
     with pytest.raises(DataError, match="uint8 pixels from 0 to 255, not float32"):
         model(torch.zeros(2, 1, 8, 8))
-    with pytest.raises(FileFormatError, match="no such file"):
+    with pytest.raises(FileFormatError, match="no such file; give a checkpoint"):
         tnacli.load(tmp_path / "none.safetensors")
 
 
@@ -110,6 +110,7 @@ def test_whatever_holds_the_same_pixels_gives_the_same_logits(quickstart: Quicks
         (Image.new("I;16", (8, 8)), {}, "the image has pixels of kind I;16, more than 8 bits each"),
         (Image.new("L", (8, 8)), {"unit": True}, "files and PIL images hold pixels"),
         ("missing.png", {}, "missing.png: no such file"),
+        ("/", {}, "/: is a folder. Give the files in it"),
     ],
 )
 def test_what_is_no_sample_is_refused(quickstart: Quickstart, given: object, how: dict[str, bool], said: str) -> None:

@@ -49,16 +49,15 @@ def predict(
 
       tna predict digits.onnx scans/ --csv > labels.csv
     """
-    from tnacli.cli.common import require_network
     from tnacli.data.folders import readable
     from tnacli.data.own_samples import sample_files
     from tnacli.errors import UsageError
-    from tnacli.storage import is_archive
+    from tnacli.storage import is_archive, network_file
 
     output = Output(as_json, quiet)
     if as_csv and as_json:
         raise UsageError("--csv and --json both replace the table; give one of them")
-    network = require_network(file)
+    network = network_file(file)
     if is_archive(network):
         from tnacli.cli.loading import load_torch
 

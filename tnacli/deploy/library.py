@@ -114,11 +114,11 @@ def load_model(path: str | Path, *, trust_build: str | None = None) -> Model:
     """The network in a packed file, a checkpoint, or the folder of a run.
 
     `trust_build` names the function of someone's own, "package.module:function", that may be imported and called to make
-    the network of a checkpoint that needs it. Raises FileFormatError if the file is neither, or damaged, UsageError if it
+    the network of a checkpoint that needs it. Raises FileFormatError if the file is none, or damaged, UsageError if it
     needs another function than `trust_build`, RecipeError if that cannot be imported or called.
     """
     file = network_file(Path(path))
-    if file.is_file() and is_archive(file):
+    if is_archive(file):
         return _from_checkpoint(file, trust_build)
     return packed_model(read_packed(file))
 
