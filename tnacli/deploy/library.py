@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,11 @@ class Model:
     input: InputSpec
     timesteps: int
     weights: str
-    run: Callable[[Tensor], Tensor]
-    packed: PackedNetwork | None = None
-    sample: Tensor | None = None
+    run: Callable[[Tensor], Tensor] = field(repr=False)
+    packed: PackedNetwork | None = field(default=None, repr=False)
+    sample: Tensor | None = field(default=None, repr=False)
     origin: Origin | None = None
-    checkpoint: Checkpoint | None = None
+    checkpoint: Checkpoint | None = field(default=None, repr=False)
     trusted: str | None = None
 
     def __call__(self, samples: Any, *, unit: bool = False, normalised: bool = False) -> Tensor:
