@@ -82,6 +82,16 @@ def test_in_a_pipe_and_as_csv(tna: Tna, quickstart: Quickstart, scans: Path) -> 
     assert tna("predict", quickstart.file, scans, "--quiet").err == ""
 
 
+def test_of_an_animation_the_first_picture_is_taken_and_it_is_said(
+    tna: Tna, quickstart: Quickstart, tmp_path: Path
+) -> None:
+    first, second = (Image.fromarray(quickstart.pixels[n, 0].numpy()) for n in range(2))
+    first.save(tmp_path / "a.tiff", save_all=True, append_images=[second])
+    found = tna("predict", quickstart.file, tmp_path / "a.tiff", "--json").json
+    assert found["notes"] == ["the first of several pictures in the file: the sample"]
+    assert found["predictions"][0]["top"][0]["logit"] == pytest.approx(float(quickstart.expected[0].max()), rel=1e-6)
+
+
 def test_on_a_terminal(quickstart: Quickstart, scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(scans)
     shown = re.sub(r"\x1b\[[0-9;]*m", "", terminal("predict", quickstart.file, "0.png"))
