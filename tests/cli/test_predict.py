@@ -99,6 +99,26 @@ def test_on_a_terminal(quickstart: Quickstart, scans: Path, monkeypatch: pytest.
     assert re.search(r"0\.png\s+\d\s+\d+\.\d\d\s+-?\d+\.\d{4}", shown)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="names of files as POSIX allows them")
+def test_a_name_can_neither_break_the_table_nor_command_the_terminal(
+    tna: Tna, quickstart: Quickstart, scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(scans)
+    name = "a\n\x1b[2J\x9b.png"
+    (scans / "0.png").rename(name)
+    shown = tna("predict", quickstart.file, name)
+    assert [line.split()[0] for line in shown.out.splitlines()] == ["sample", "a\\n\\x1b[2J\\x9b.png"]
+    on_terminal = terminal("predict", quickstart.file, name)
+    assert r"a\n\x1b[2J\x9b.png" in on_terminal
+    assert "\x1b[2J" not in on_terminal
+    assert "\x9b" not in on_terminal
+    refused = tna("predict", quickstart.file, f"{name}.gone")
+    assert (refused.code, r"\x1b[2J\x9b.png.gone: no such file" in refused.err) == (4, True)
+    # Data is as it is.
+    assert tna("predict", quickstart.file, name, "--json").json["predictions"][0]["sample"] == name
+    assert next(csv.DictReader(io.StringIO(tna("predict", quickstart.file, name, "--csv").out)))["sample"] == name
+
+
 def test_batches_are_alike(tna: Tna, quickstart: Quickstart, scans: Path) -> None:
     one_by_one, at_once = (tna("predict", quickstart.file, scans, "--csv", "--batch-size", n).out for n in (1, 64))
     assert one_by_one == at_once
