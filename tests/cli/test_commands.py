@@ -172,6 +172,12 @@ def test_a_recipe_may_ask_for_packed_files(tna: Tna, recipe: Path, tmp_path: Pat
             )
         ),
         (["data", "prepare", "cifar11"], 2, "cifar100"),
+        (
+            ["data", "prepare", "folder", "--data-root", "/nowhere"],
+            4,
+            "The folder of data sets is /nowhere (--data-root, or",
+        ),
+        (["data", "prepare", "folder"], 4, "and name the folder with --data-root, or data.root in a recipe"),
         (["recipes", "tabel1_cifar10"], 3, "table1_cifar10"),
         (["wrong"], 2, "No such command"),
     ],
