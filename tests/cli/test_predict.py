@@ -99,6 +99,12 @@ def test_on_a_terminal(quickstart: Quickstart, scans: Path, monkeypatch: pytest.
     assert re.search(r"0\.png\s+\d\s+\d+\.\d\d\s+-?\d+\.\d{4}", shown)
 
 
+def test_a_terminal_sees_how_far_it_is(quickstart: Quickstart, scans: Path) -> None:
+    shown = terminal("predict", quickstart.file, scans, "--batch-size", 1)
+    assert re.search(r"predicting.*[12]/3", shown)
+    assert "predicting" not in terminal("predict", quickstart.file, scans, "--batch-size", 1, "--quiet")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="names of files as POSIX allows them")
 def test_a_name_can_neither_break_the_table_nor_command_the_terminal(
     tna: Tna, quickstart: Quickstart, scans: Path, monkeypatch: pytest.MonkeyPatch
@@ -200,3 +206,15 @@ def test_the_reader_of_samples_loads_no_torch() -> None:
     program = "import sys, tnacli.data.own_samples, tnacli.deploy.predictor, tnacli.deploy.onnx; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_an_onnx_file_predicts_without_torch(tna: Tna, quickstart: Quickstart, scans: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    assert tna("export", quickstart.file, "-o", tmp_path / "net.onnx", "--samples", 5).code == 0
+    program = "import sys; sys.modules['torch'] = None; from tnacli.cli.app import main; main()"  # as if not installed
+    done = subprocess.run(
+        [sys.executable, "-c", program, "predict", str(tmp_path / "net.onnx"), str(scans)], capture_output=True, text=True
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == tna("predict", tmp_path / "net.onnx", scans).out

@@ -15,7 +15,7 @@ from tnacli.cli.console import Output
 
 if TYPE_CHECKING:
     from tnacli.cli.documents.predict import Guess, Predict, Prediction
-    from tnacli.data.own_samples import Wanted
+    from tnacli.data.source import OnProgress
     from tnacli.deploy.predictor import Predictor
 
 
@@ -49,6 +49,7 @@ def predict(
 
       tna predict digits.onnx scans/ --csv > labels.csv
     """
+    from tnacli.cli.progress import DataView
     from tnacli.data.folders import readable
     from tnacli.data.own_samples import sample_files
     from tnacli.errors import UsageError
@@ -71,7 +72,9 @@ def predict(
         raise UsageError(f"--top {top} is more than the {len(predictor.labels)} classes of {network}")
     wanted = predictor.wanted
     found, passed_over = sample_files(samples, wanted.suffixes)
-    predictions, done = _predictions(predictor, wanted, found, top=top, batch_size=batch_size)
+    with DataView(output) as view:
+        show: OnProgress = view.show if output.live else lambda *_: None
+        predictions, done = _predictions(predictor, found, top=top, batch_size=batch_size, on_progress=show)
     notes = [f"{what}: {_of(number, len(found))}" for what, number in done.items()]
     if passed_over:
         others = f" and {len(passed_over) - 1:,} more" if len(passed_over) > 1 else ""
@@ -88,7 +91,7 @@ def predict(
 
 
 def _predictions(
-    predictor: Predictor, wanted: Wanted, files: list[Path], *, top: int, batch_size: int
+    predictor: Predictor, files: list[Path], *, top: int, batch_size: int, on_progress: OnProgress
 ) -> tuple[list[Prediction], Counter[str]]:
     """What the network takes each of `files` for, and what was done to how many of them."""
     from tnacli.cli.documents.predict import Guess, Prediction
@@ -98,8 +101,9 @@ def _predictions(
     predictions: list[Prediction] = []
     done: Counter[str] = Counter()
     for start in range(0, len(files), batch_size):
+        on_progress("predicting", start, len(files))
         paths = files[start : start + batch_size]
-        inputs, changes = wanted.batch(paths)
+        inputs, changes = predictor.wanted.batch(paths)
         for change in changes:
             done.update(change)
         logits = predictor.logits(inputs)
