@@ -117,9 +117,22 @@ def class_folders(place: Path, suffixes: frozenset[str], *, own: bool = False) -
             f"{folders['train']} has no test folder beside it: one file in {ONE_TEST_IN} of each class is its test set, by "
             f"name: {len(splits['test'].files):,} of {sum(len(part.files) for part in splits.values()):,} files",
         )
-    elif folders["test"].name.lower() != "test":
-        made = (f"{folders['test']} is the test set, as there is no folder called test",)
+    else:
+        if folders["test"].name.lower() != "test":
+            made = (f"{folders['test']} is the test set, as there is no folder called test",)
+        if own:
+            made += _unused(place, folders)
     return ClassFolders(classes, splits, tuple(passed_over), made)
+
+
+def _unused(place: Path, folders: dict[str, Path]) -> tuple[str, ...]:
+    """What to say of folders of validation samples that are none of `folders`."""
+    others = [Path(entry.path) for entry in entries(place) if entry.is_dir() and entry.name.lower() in VALIDATION]
+    return tuple(
+        f"{other} is not used: data.validation_samples holds samples of {folders['train'].name} out"
+        for other in others
+        if other not in folders.values()
+    )
 
 
 def _held_out(files: Listing, folders: list[Path]) -> dict[str, Listing]:

@@ -16,6 +16,7 @@ from tnacli.data.frames import to_frames
 from tnacli.data.recordings import RECORDING_SUFFIXES, read_recording
 from tnacli.errors import DataError
 from tnacli.recipe.datasets import DATASETS
+from tnacli.storage import absent
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Wanted:
         Raises DataError that names the file if it is missing, damaged, or no such sample.
         """
         if not path.is_file():
-            raise DataError(f"{readable(str(path))}: no such file. Give images, recordings, or folders that hold them.")
+            what = "the files in it" if path.is_dir() else "images, recordings, or folders that hold them"
+            raise DataError(f"{readable(str(path))}: {absent(path)}. Give {what}.")
         return self._image(str(path)) if self.kind == "images" else self._frames(str(path))
 
     def _image(self, path: str) -> tuple[Bytes, tuple[str, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,11 @@ class Model:
     input: InputSpec
     timesteps: int
     weights: str
-    run: Callable[[Tensor], Tensor]
-    packed: PackedNetwork | None = None
-    sample: Tensor | None = None
+    run: Callable[[Tensor], Tensor] = field(repr=False)
+    packed: PackedNetwork | None = field(default=None, repr=False)
+    sample: Tensor | None = field(default=None, repr=False)
     origin: Origin | None = None
-    checkpoint: Checkpoint | None = None
+    checkpoint: Checkpoint | None = field(default=None, repr=False)
     trusted: str | None = None
 
     def __call__(self, samples: Any, *, unit: bool = False, normalised: bool = False) -> Tensor:
@@ -115,11 +115,11 @@ def load_model(path: str | Path, *, trust_build: str | None = None) -> Model:
     """The network in a packed file, a checkpoint, or the folder of a run.
 
     `trust_build` names the function of someone's own, "package.module:function", that may be imported and called to make
-    the network of a checkpoint that needs it. Raises FileFormatError if the file is neither, or damaged, UsageError if it
+    the network of a checkpoint that needs it. Raises FileFormatError if the file is none, or damaged, UsageError if it
     needs another function than `trust_build`, RecipeError if that cannot be imported or called.
     """
     file = network_file(Path(path))
-    if file.is_file() and is_archive(file):
+    if is_archive(file):
         return _from_checkpoint(file, trust_build)
     return packed_model(read_packed(file))
 

@@ -122,7 +122,7 @@ DATASETS: dict[str, DatasetSpec] = {
         crop_padding=4,
         flip=0.5,
         how_to_get="lay the images out as {train,test}/<class>/<image>, or <class>/<image> alone, and name the folder "
-        "with data.root",
+        "with --data-root, or data.root in a recipe",
     ),
     "cifar10dvs": DatasetSpec(
         title="CIFAR10-DVS",
@@ -158,6 +158,6 @@ DATASETS: dict[str, DatasetSpec] = {
         kind="events",
         channels=2,
         how_to_get="lay the recordings out as {train,test}/<class>/<file>, or <class>/<file> alone, and name the folder with "
-        "data.root",
+        "--data-root, or data.root in a recipe",
     ),
 }
