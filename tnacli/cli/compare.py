@@ -51,9 +51,9 @@ def compare(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Compare runs with the first of them over the seeds that both have: differences, intervals, p; in which settings they differ.
+    """Compare runs with the first of them: differences with interval and p over the seeds that both have, and settings.
 
-    Differences are paired: the same seed of both is subtracted. Results of different data or precision are not.
+    Differences are paired: the result of the same seed is subtracted. Results of different data or precision are not.
 
     Examples:
 

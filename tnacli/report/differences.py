@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeVar
 
 from tnacli.recipe.datasets import DATASETS
@@ -35,7 +36,7 @@ class Difference:
         each = {cell.name: next(iter(cell.results.values())) for cell in (self.first, self.second)}
         return disagreement(each, ", ".join)
 
-    @property
+    @cached_property
     def ours(self) -> Paired | None:
         """Over the seeds that both runs have finished; None if they share none, or cannot be subtracted."""
         return None if self.conflict else paired(self.first.accuracies(), self.second.accuracies(self.network))
