@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 def compare(
     context: typer.Context,
     runs: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="RUN...",
             help="Run folders (those that differ in nothing but their seed are one run), folders of them, RECIPE:RUN, or RECIPE "
-            "for all of its runs.",
+            "for all of its runs; without any, all of the --ledger.",
             autocompletion=completion.recipes,
         ),
-    ],
+    ] = None,
     against: sources.Against = None,
     seed: Annotated[
         list[int] | None, typer.Option("--seed", min=0, help="This seed instead of the recipes'. Repeatable.")
@@ -72,15 +72,17 @@ def compare(
 
     format = tables.known_format(format, as_json)
     output = Output(format == "json", quiet)
-    references = sources.without_failed_starts(output, runs)
+    out = sources.unpacked(context, ledger, out)
+    if not runs and ledger is None:
+        raise UsageError("name the runs to compare: their folders, RECIPE:RUN or RECIPE; or a --ledger, for all in it")
+    references = sources.without_failed_starts(output, runs or sorted(map(str, out.iterdir())))
     cells: Sequence[Cell] = sources.chosen(
-        references, sources.unpacked(context, ledger, out), overlays=overlays or [], overrides=overrides or [],
+        references, out, overlays=overlays or [], overrides=overrides or [],
         seeds=seed or [], data_root=data_root,
     )  # fmt: skip
     if len(cells) < 2:
-        raise UsageError(
-            f"a comparison takes two runs or more; {' '.join(references)} is one: {cells[0].recipe}:{cells[0].name}"
-        )
+        found = "".join(f"{cell.recipe}:{cell.name}" for cell in cells) or "none"
+        raise UsageError(f"a comparison takes two runs or more; here is {found}")
     cells = with_changes(named_apart(cells))
     reference = sources.reference_among(cells, against, "the comparison")
     differences = differences_table(differences_from(cells, reference), f"differences from {reference.name}")

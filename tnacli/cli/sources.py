@@ -97,10 +97,16 @@ def chosen(
 
 
 def reference_among(cells: Sequence[Cell], name: str | None, where: str) -> Cell:
-    """The cell called `name`, or the first. Raises UsageError if `where` has no such run."""
+    """The cell called `name`, RECIPE:RUN or by one of its folders, or the first. Raises UsageError if `where` has no such run."""
     from tnacli.errors import UsageError
 
-    found = [cell for cell in cells if name in (None, cell.name)]
+    found = [cell for cell in cells if name is None or name in _names(cell)]
     if not found:
         raise UsageError(f"--against {name}: {where} has no such run; it has {', '.join(cell.name for cell in cells)}")
     return found[0]
+
+
+def _names(cell: Cell) -> list[str]:
+    """What a run may be called on the command line."""
+    run = next(iter(cell.results.values())).run if cell.results else cell.name
+    return [cell.name, f"{cell.recipe}:{run}", *(str(folder.path) for folder in cell.folders.values())]

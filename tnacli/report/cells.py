@@ -207,17 +207,15 @@ def _joined(cell: Cell, other: Cell) -> Cell:
 
 
 def named_apart(cells: Sequence[Cell]) -> tuple[Cell, ...]:
-    """The same cells, each of its own name: that of its recipe, what altered it, or its folder added where it must be."""
+    """The same cells, each of its own name: with its recipe, what altered it, or its folder's where it must be."""
     ways: tuple[Callable[[Cell], str], ...] = (
-        lambda cell: cell.name,
         lambda cell: f"{cell.recipe}:{cell.name}",
         lambda cell: f"{cell.recipe}:{cell.name} ({', '.join(cell.altered) or 'as it is'})",
         lambda cell: str(next(iter(cell.folders.values())).path),
     )
+    names = [cell.name for cell in cells]
     for way in ways:
-        names = [way(cell) for cell in cells]
-        if len(set(names)) == len(names):
-            break
+        names = [way(cell) if names.count(name) > 1 else name for cell, name in zip(cells, names, strict=True)]
     return tuple(replace(cell, name=name) for cell, name in zip(cells, names, strict=True))
 
 

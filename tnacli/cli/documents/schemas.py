@@ -20,8 +20,8 @@ from tnacli.cli.documents.predict import Predict
 from tnacli.cli.documents.training import CompareKD, Train, TrainDryRun
 
 DOCUMENTS: dict[str, Any] = {
-    "compare": Compare, "compare_kd": CompareKD, "data": Data, "doctor": Doctor, "error": Failed,
-    "evaluate": Evaluate, "export": Export, "inspect": Inspect, "predict": Predict, "recipes": Recipes, "report": Report, "runs": Runs,
+    "compare": Compare, "compare_kd": CompareKD, "data": Data, "doctor": Doctor, "error": Failed, "evaluate": Evaluate,
+    "export": Export, "inspect": Inspect, "predict": Predict, "recipes": Recipes, "report": Report, "runs": Runs,
     "runs_record": Recorded, "train": Train, "train_dry_run": TrainDryRun,
 }  # fmt: skip
 FOLDER = Path(str(files("tnacli.cli").joinpath("schemas")))
