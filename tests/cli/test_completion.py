@@ -74,6 +74,7 @@ needs_bash = pytest.mark.skipif(BASH is None, reason="asks bash itself")
         (["train", "quickstart", "--with", ""], [entry.name for entry in list_overlays()]),
         (["train", "quickstart", "--run", ""], ["baseline", "tna", "t_snn", "tna_t_snn"]),
         (["report", "quickstart", "--run", "t"], ["tna", "t_snn", "tna_t_snn"]),
+        (["compare", "quickstart", "--against", "t"], ["tna", "t_snn", "tna_t_snn"]),
         (
             ["train", "quickstart", "--set", "train.pre"],
             [f"train.precision={p}" for p in ("auto", "fp32", "tf32", "bf16", "fp16")],

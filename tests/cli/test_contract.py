@@ -133,7 +133,7 @@ def terminal(*arguments: object, **extra: str) -> str:
     parent, child = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "tnacli", *map(str, arguments)],
-        stdin=child, stdout=child, stderr=child, env=environment(COLUMNS="100", **extra),
+        stdin=child, stdout=child, stderr=child, env=environment(**{"COLUMNS": "100", **extra}),
     ):  # fmt: skip
         os.close(child)
         received = b""

@@ -17,6 +17,7 @@ from typing import Annotated, NoReturn, TextIO, cast
 import typer
 
 from tnacli.cli import completion, document
+from tnacli.cli.compare import compare
 from tnacli.cli.compare_kd import compare_kd
 from tnacli.cli.console import coloured
 from tnacli.cli.data import app as data_app
@@ -52,6 +53,7 @@ app.command("predict")(predict)
 app.command("export")(export)
 app.command("inspect")(inspect)
 app.command("report")(report)
+app.command("compare")(compare)
 app.command("compare-kd")(compare_kd)
 app.command("recipes")(recipes)
 app.command("doctor")(doctor)

@@ -132,6 +132,7 @@ def _extra_parameters(compared: list[Method]) -> dict[str, int | None]:
 
 
 def _show(output: Output, recipe: str, tables: list[Table], trained: Trained) -> None:
+    from tnacli.cli.tables import show_table
     from tnacli.report.table import rows_by_key
 
     if output.as_json:
@@ -144,10 +145,4 @@ def _show(output: Output, recipe: str, tables: list[Table], trained: Trained) ->
         ))  # fmt: skip
         return
     for table in tables if trained.outcomes or trained.diverged else ():
-        shown = table.for_people()
-        output.table(
-            f"{recipe}: {shown.title}", [column.title for column in shown.columns], shown.texts(),
-            right=[column.title for column in shown.columns if column.number],
-        )  # fmt: skip
-        for note in shown.notes:
-            output.say(note, style="dim")
+        show_table(output, table, f"{recipe}: {table.title}")

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tnacli.cli import completion, options
+from tnacli.cli import completion, options, sources, tables
 from tnacli.cli.console import Output
 
 if TYPE_CHECKING:
     from tnacli.cli.documents.lists import Report
     from tnacli.report.cells import PaperPart
     from tnacli.report.contents import Group, Tables
-
-_SUFFIXES = {".md": "md", ".csv": "csv", ".tex": "latex", ".json": "json"}
 
 
 def report(
@@ -45,27 +44,15 @@ def report(
     overlays: options.With = None,
     overrides: options.Set = None,
     out: options.Out = Path("runs"),
-    ledger: Annotated[
-        Path | None,
-        typer.Option(
-            "--ledger",
-            metavar="PATH",
-            help="Read results from a ledger, or a folder of ledgers (*.jsonl), in place of run folders.",
-        ),
-    ] = None,
+    against: sources.Against = None,
+    ledger: sources.Ledger = None,
     data_root: options.DataRoot = None,
-    format: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            help="rich, md, csv, latex or json.",
-            autocompletion=completion.words("rich", "md", "csv", "latex", "json"),
-        ),
-    ] = "rich",
+    format: tables.Format = "rich",
     save: Annotated[
         Path | None,
         typer.Option(
             "--save",
+            "-o",
             metavar="FILE",
             help="Write a picture (.png, .svg, .pdf), a page (.html) or tables (.md, .csv, .tex, .json).",
         ),
@@ -84,7 +71,8 @@ def report(
 
     Runs are looked up by what they compute: give the same --with and --set as in training. Numbers are judged in the paper's
     own setting alone. Its effects, differences between runs over the same seeds, are judged in any setting, with all seeds
-    asked for and at least three: each holds, is not shown, or is contradicted.
+    asked for and at least three: each holds, is not shown, or is contradicted. Every other run of a recipe is compared with
+    its first one, or with --against RUN, over the seeds that both have.
 
     Examples:
 
@@ -99,55 +87,35 @@ def report(
       tna report claims_cifar10 --ledger docs/results
     """
     from tnacli.errors import UsageError
-    from tnacli.report.cells import PaperPart, is_failed_start
+    from tnacli.report.cells import PaperPart, is_run_folder
     from tnacli.report.check import check as checked
     from tnacli.report.contents import all_cells, tables_of
-    from tnacli.report.table import FORMATS
 
-    format = "json" if as_json else format
+    format = tables.known_format(format, as_json)
     output = Output(format == "json", quiet)
-    if format not in FORMATS:
-        raise UsageError(f"--format is one of {', '.join(FORMATS)}, not {format!r}")
     if sum(asked is not None for asked in (table, figure, section)) > 1:
         raise UsageError("--table, --figure and --section exclude each other; give one")
     if table not in (None, 1, 2, 3):
         raise UsageError(f"the paper has tables 1, 2 and 3; there is no Table {table}")
-    failed = [reference for reference in recipes or () if is_failed_start(reference)]
-    for reference in failed:
-        output.say(f"{reference}: its training never began; left out")
-    recipes = [reference for reference in recipes or () if reference not in failed]
-    if failed and not recipes:
-        raise UsageError("no training began in any of these folders; `tna train` with the recipe begins it")
-    if ledger is not None:
-        out = _unpacked(context, ledger, out)
+    references = sources.without_failed_starts(output, recipes or ())
+    if against is not None and any(map(is_run_folder, references)):
+        raise UsageError("--against names a run of a recipe; `tna compare FOLDER FOLDER` compares run folders")
+    out = sources.unpacked(context, ledger, out)
     groups = _groups(
-        recipes, PaperPart(table, figure, section), overlays=overlays or [], overrides=overrides or [], runs=run or [],
+        references, PaperPart(table, figure, section), overlays=overlays or [], overrides=overrides or [], runs=run or [],
         seeds=seed or [], out=out, data_root=data_root,
     )  # fmt: skip
+    groups = [_compare(group, against) for group in groups]
     shown = tables_of(groups, figure)
     if save is not None:
         _save(save, groups, shown, figure)
         output.say(f"wrote {save}")
     if save is None or check or output.as_json:
-        _print(output, format, groups, shown)
+        tables.print_tables(output, format, shown.all, partial(_document, groups, shown))
     for hint in _hints(groups, out):
         output.say(hint)
     if check:
         output.say(checked(all_cells(groups), shown.judged))
-
-
-def _unpacked(context: typer.Context, ledger: Path, out: Path) -> Path:
-    """A folder, while the command runs, of the runs of a ledger."""
-    import tempfile
-
-    from tnacli.errors import UsageError
-    from tnacli.runs.ledger import read, unpack
-
-    if out != Path("runs"):
-        raise UsageError("--ledger and --out both say where results are; give one")
-    folder = Path(context.with_resource(tempfile.TemporaryDirectory(prefix="tna-ledger-")))
-    unpack(read(ledger), folder)
-    return folder
 
 
 def _groups(
@@ -187,6 +155,14 @@ def _groups(
     return groups
 
 
+def _compare(group: Group, against: str | None) -> Group:
+    """The same with the differences of its runs from the one `against`, or its first."""
+    from tnacli.report.differences import differences_from
+
+    reference = sources.reference_among(group.cells, against, group.name)
+    return group._replace(differences=tuple(differences_from(group.cells, reference)))
+
+
 def _hints(groups: Sequence[Group], out: Path) -> list[str]:
     """Where a recipe has no result but runs of its own under overlays or overrides: that these must be asked for."""
     from tnacli.runs.store import RunFolder
@@ -204,23 +180,9 @@ def _hints(groups: Sequence[Group], out: Path) -> list[str]:
     return hints
 
 
-def _print(output: Output, format: str, groups: Sequence[Group], tables: Tables) -> None:
-    if format == "json":
-        output.document(_document(groups, tables))
-    elif format != "rich":
-        output.stdout.file.write(_text(format, tables))
-    for table in tables.all if format == "rich" else ():
-        shown = table.for_people()
-        output.table(
-            shown.title, [column.title for column in shown.columns], shown.texts(),
-            right=[column.title for column in shown.columns if column.number],
-        )  # fmt: skip
-        for note in shown.notes:
-            output.say(note, style="dim")
-
-
-def _document(groups: Sequence[Group], tables: Tables) -> Report:
+def _document(groups: Sequence[Group], shown: Tables) -> Report:
     from tnacli.cli.documents import lists
+    from tnacli.cli.documents.compare import Difference
     from tnacli.report.check import counts
     from tnacli.report.contents import all_cells
     from tnacli.report.table import rows_by_key
@@ -234,10 +196,11 @@ def _document(groups: Sequence[Group], tables: Tables) -> Report:
                 rows=rows_by_key(table),
                 notes=table.notes,
             )
-            for table in tables.numbers
+            for table in shown.numbers
         ],
-        effects=[lists.Effect.model_validate(row) for table in tables.effects for row in rows_by_key(table)],
-        counts=lists.Counts.model_validate(counts(cells, tables.judged)),
+        differences=[Difference.model_validate(row) for table in shown.differences for row in rows_by_key(table)],
+        effects=[lists.Effect.model_validate(row) for table in shown.effects for row in rows_by_key(table)],
+        counts=lists.Counts.model_validate(counts(cells, shown.judged)),
         changed_data=[
             lists.ChangedData(recipe=cell.recipe, run=cell.name, seed=seed, folder=cell.folders[seed].path, changes=how)
             for cell in cells
@@ -246,16 +209,7 @@ def _document(groups: Sequence[Group], tables: Tables) -> Report:
     )
 
 
-def _text(format: str, tables: Tables) -> str:
-    from tnacli.report.table import csv, latex, markdown
-
-    return "\n".join({"md": markdown, "csv": csv, "latex": latex}[format](table) for table in tables.all)
-
-
-def _save(path: Path, groups: Sequence[Group], tables: Tables, figure: str | None) -> None:
-    import json
-
-    from tnacli.errors import UsageError
+def _save(path: Path, groups: Sequence[Group], shown: Tables, figure: str | None) -> None:
     from tnacli.report.contents import all_cells
     from tnacli.report.curves import METRICS, curves
     from tnacli.report.plots import PICTURES, save_figure, save_panels
@@ -275,18 +229,11 @@ def _save(path: Path, groups: Sequence[Group], tables: Tables, figure: str | Non
 
         title, description = groups[0][:2] if len(groups) == 1 else ("tna report", "")
         made_by = f"written by tnacli {__version__}"
-        write_atomically(path, page(title, description, cells, tables.effects, made_by=made_by).encode())
-    elif suffix == ".json":
         write_atomically(
-            path, (json.dumps(_document(groups, tables).plain(), indent=2, allow_nan=False) + "\n").encode()
+            path, page(title, description, cells, [*shown.differences, *shown.effects], made_by=made_by).encode()
         )
-    elif suffix in _SUFFIXES:
-        write_atomically(path, _text(_SUFFIXES[suffix], tables).encode())
     else:
-        known = ", ".join([*PICTURES, ".html", *_SUFFIXES])
-        raise UsageError(
-            f"--save {path}: the ending says what to write, and {suffix or 'none'} is not known; known: {known}"
-        )
+        tables.save_tables(path, shown.all, partial(_document, groups, shown), others=[*PICTURES, ".html"])
 
 
 def _what(group: Group) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -174,6 +174,49 @@ def cell_of_folder(path: Path) -> Cell:
         begun.recipe, begun.run, begun.settings, {begun.seed: folder}, {} if result is None else {begun.seed: result},
         altered=begun.altered, identities=(begun.identity,),
     )  # fmt: skip
+
+
+def cells_of_folders(paths: Sequence[Path]) -> tuple[Cell, ...]:
+    """The cells of run folders, in their order: those side by side that differ in nothing but their seeds are one.
+
+    Folders set aside are apart from the others. Raises DataError for one that cannot be read, UsageError where two are the same
+    seed of a run.
+    """
+    found: dict[tuple[Path, str, str, bool], Cell] = {}
+    for path in paths:
+        one = cell_of_folder(path)
+        ((seed, folder),) = one.folders.items()
+        begun = folder.require_begun()
+        settings = Run(begun.recipe, begun.run, 0, begun.settings).identity
+        key = (path.resolve().parent, path.suffix, f"{begun.run} {settings}", begun.initial is None)
+        before = found.get(key)
+        if before is not None and seed in before.folders:
+            raise UsageError(f"{before.folders[seed].path} and {path} are the same run, seed {seed}; name one of them")
+        found[key] = one if before is None else _joined(before, one)
+    return tuple(found.values())
+
+
+def _joined(cell: Cell, other: Cell) -> Cell:
+    """One cell of the seeds of two, in their order."""
+    folders = {**cell.folders, **other.folders}
+    results = {**cell.results, **other.results}
+    return replace(
+        cell, folders=dict(sorted(folders.items())), results=dict(sorted(results.items())),
+        altered=tuple(dict.fromkeys((*cell.altered, *other.altered))), identities=(*cell.identities, *other.identities),
+    )  # fmt: skip
+
+
+def named_apart(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    """The same cells, each of its own name: with its recipe, what altered it, or its folder's where it must be."""
+    ways: tuple[Callable[[Cell], str], ...] = (
+        lambda cell: f"{cell.recipe}:{cell.name}",
+        lambda cell: f"{cell.recipe}:{cell.name} ({', '.join(cell.altered) or 'as it is'})",
+        lambda cell: str(next(iter(cell.folders.values())).path),
+    )
+    names = [cell.name for cell in cells]
+    for way in ways:
+        names = [way(cell) if names.count(name) > 1 else name for cell, name in zip(cells, names, strict=True)]
+    return tuple(replace(cell, name=name) for cell, name in zip(cells, names, strict=True))
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.parse import Loaded
-from tnacli.report.alike import disagreement
 from tnacli.report.cells import Cell
-from tnacli.report.statistics import SIGNIFICANCE, Paired, holm, paired
+from tnacli.report.differences import Difference, corrected
+from tnacli.report.statistics import SIGNIFICANCE
 from tnacli.report.table import Column, Shown, Table, Value
 
 Verdict = Literal["holds", "not shown", "contradicted"]
@@ -20,35 +20,16 @@ LEAST_SEEDS = 3
 
 
 @dataclass(frozen=True)
-class Effect:
-    """A difference in test accuracy that the paper speaks of: `first` minus the network `network` of `second`.
+class Effect(Difference):
+    """A difference in test accuracy that the paper speaks of.
 
     `paper` is the paper's difference in percentage points, if it gives one. With `margin` it finds none, and ours is none if
-    its interval lies within ±`margin`: a test of equivalence, on the safe side. `p_holm` is the p of the paired t-test,
-    corrected for all effects of its kind that are judged together; None for one that is not judged.
+    its interval lies within ±`margin`: a test of equivalence, on the safe side. `p_holm` is corrected for all effects of its
+    kind that are judged together; None for one that is not judged.
     """
 
-    first: Cell
-    second: Cell
-    network: str = "base"
     paper: float | None = None
     margin: float | None = None
-    p_holm: float | None = None
-
-    @property
-    def conflict(self) -> str | None:
-        """Why the two runs cannot be subtracted from each other: results of different data or precision."""
-        if mixed := self.first.mixed or self.second.mixed:
-            return mixed
-        if not self.first.results or not self.second.results:
-            return None
-        each = {cell.name: next(iter(cell.results.values())) for cell in (self.first, self.second)}
-        return disagreement(each, ", ".join)
-
-    @property
-    def ours(self) -> Paired | None:
-        """Over the seeds that both runs have finished; None if they share none, or cannot be subtracted."""
-        return None if self.conflict else paired(self.first.accuracies(), self.second.accuracies(self.network))
 
     @property
     def unjudged(self) -> str | None:
@@ -96,7 +77,7 @@ def effects_of(loaded: Loaded, cells: Sequence[Cell]) -> tuple[Effect, ...]:
         network = "base" if effect.minus_sibling is None else f"sibling{effect.minus_sibling}"
         if effect.run in by_name and second in by_name:
             paper = reproduces.papers_difference(effect)
-            found.append(Effect(by_name[effect.run], by_name[second], network, paper, effect.margin))
+            found.append(Effect(by_name[effect.run], by_name[second], network, paper=paper, margin=effect.margin))
     return tuple(found)
 
 
@@ -109,9 +90,7 @@ def judged(effects: Sequence[Effect]) -> tuple[Effect, ...]:
     found = list(effects)
     for none in (False, True):
         places = [n for n, one in enumerate(effects) if (one.margin is not None) == none and not one.unjudged]
-        p_values = [ours.p_t for n in places if (ours := effects[n].ours) is not None and ours.p_t is not None]
-        for n, p in zip(places, holm(p_values), strict=True):
-            found[n] = replace(found[n], p_holm=p)
+        found = corrected(found, places)
     return tuple(found)
 
 

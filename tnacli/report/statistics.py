@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import fmean, stdev
 
 EXACT_UP_TO = 14
@@ -134,15 +135,20 @@ def sign_permutation_test(differences: Sequence[float]) -> float | None:
     count = len(differences)
     if count < 2:
         return None
-    if count <= EXACT_UP_TO:
-        flips: list[Sequence[int]] = list(itertools.product((1, -1), repeat=count))
-    else:
-        draw = random.Random(0)
-        # The observed signs count as one draw, so that p is never 0.
-        flips = [[1] * count, *([draw.choice((1, -1)) for _ in range(count)] for _ in range(DRAWS - 1))]
+    flips = _flips(count)
     # What is equal but for rounding counts as at least as large.
     least = abs(math.fsum(differences)) * (1 - 1e-12)
     extreme = sum(
         abs(math.fsum(sign * value for sign, value in zip(signs, differences, strict=True))) >= least for signs in flips
     )
     return extreme / len(flips)
+
+
+@cache
+def _flips(count: int) -> Sequence[Sequence[int]]:
+    """All ways to give `count` numbers a sign, or fixed draws of them; every test of so many differences uses the same."""
+    if count <= EXACT_UP_TO:
+        return list(itertools.product((1, -1), repeat=count))
+    draw = random.Random(0)
+    # The observed signs count as one draw, so that p is never 0.
+    return [[1] * count, *([draw.choice((1, -1)) for _ in range(count)] for _ in range(DRAWS - 1))]

@@ -58,15 +58,31 @@ class Table:
         """Every value as people read it."""
         return [[text(value, column) for value, column in zip(row, self.columns, strict=True)] for row in self.rows]
 
-    def for_people(self) -> Table:
-        """The same without columns for data only, and without those that no row has a value in, but for the first."""
+    def for_people(self, *, notes_once: bool = True) -> Table:
+        """The same without columns for data only, and without those that no row has a value in, but for the first.
+
+        What the column `notes` says of every row is said once, below, unless rows may be read without what is below them.
+        """
+        common, all_rows = self._common_notes() if notes_once else ([], self.rows)
         used = [
             n
             for n, column in enumerate(self.columns)
-            if not column.data_only and (n == 0 or not self.rows or any(text(row[n], column) for row in self.rows))
+            if not column.data_only and (n == 0 or not all_rows or any(text(row[n], column) for row in all_rows))
         ]
-        rows = tuple(tuple(row[n] for n in used) for row in self.rows)
-        return Table(self.title, tuple(self.columns[n] for n in used), rows, self.notes)
+        rows = tuple(tuple(row[n] for n in used) for row in all_rows)
+        notes = (f"all rows: {'; '.join(common)}",) if common else ()
+        return Table(self.title, tuple(self.columns[n] for n in used), rows, (*notes, *self.notes))
+
+    def _common_notes(self) -> tuple[list[str], tuple[tuple[Value, ...], ...]]:
+        """What the notes of all rows have in common, of several rows, and the rows without it."""
+        place = next((n for n, column in enumerate(self.columns) if column.key == "notes"), None)
+        if place is None or len(self.rows) < 2:
+            return [], self.rows
+        said = [text(row[place], self.columns[place]).split("; ") for row in self.rows]
+        common = [note for note in said[0] if note and all(note in others for others in said)]
+        own = ["; ".join(note for note in notes if note not in common) for notes in said]
+        rows = [(*row[:place], notes, *row[place + 1 :]) for row, notes in zip(self.rows, own, strict=True)]
+        return common, tuple(rows)
 
 
 def text(value: Value, column: Column) -> str:

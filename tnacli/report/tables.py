@@ -123,7 +123,9 @@ def shown_alpha(alpha: float | None) -> Shown | None:
 
 def legend(cells: Sequence[Cell]) -> list[str]:
     """What the numbers are, and what remains to be done."""
-    notes = ["ours: mean ± sample standard deviation over the finished seeds; difference: ours minus the paper's"]
+    notes = ["ours: test accuracy, mean ± sample standard deviation over the finished seeds"]
+    if any(cell.paper is not None for cell in cells):
+        notes[0] += "; difference: ours minus the paper's"
     missing = [cell for cell in cells if not cell.finished]
     if missing:
         runs = sum(len(cell.seeds) - len(cell.results) for cell in missing)

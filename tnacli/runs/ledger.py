@@ -19,7 +19,7 @@ from tnacli.recipe.schema.recipe import Settings
 from tnacli.runs.metadata import BegunRun, Precision, RunMetadata, Stored, first_complaint
 from tnacli.runs.result import RunResult
 from tnacli.runs.store import RunFolder
-from tnacli.storage import write_atomically
+from tnacli.storage import remedy, write_atomically
 
 DIGITS = 5
 """Significant digits of the values of a curve."""
@@ -112,16 +112,27 @@ def record(folders: Iterable[RunFolder], ledger: Path) -> tuple[int, int]:
 
 
 def unpack(entries: Iterable[Entry], out: Path) -> None:
-    """Write entries as the run folders that they come from, without checkpoints."""
+    """Write entries as the run folders that they come from, without checkpoints.
+
+    As plain files into a new folder: what is read once and deleted need not survive a crash. Raises StorageError.
+    """
     for entry in entries:
-        folder = RunFolder(out / entry.result.recipe / entry.run.folder_name)
-        folder.path.mkdir(parents=True, exist_ok=True)
         result = entry.result.model_copy(update={"identity": entry.run.identity})
         shared = {name: getattr(result, name) for name in RunMetadata.model_fields}
-        folder.begin(BegunRun(**shared, settings=entry.settings), 0)
-        for row in _rows(entry.curves):
-            folder.append_metrics({**row, "firing_rate": {}, "shares": {}})
-        folder.finish(result)
+        rows = ({**row, "firing_rate": {}, "shares": {}} for row in _rows(entry.curves))
+        begun = BegunRun(**shared, settings=entry.settings)
+        files = {
+            "run.json": json.dumps(begun.model_dump(mode="json")),
+            "metrics.jsonl": "".join(f"{json.dumps(row)}\n" for row in rows),
+            "result.json": json.dumps(result.model_dump(mode="json")),
+        }
+        folder = out / entry.result.recipe / entry.run.folder_name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, text in files.items():
+                (folder / name).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise StorageError(f"{folder}: could not be written: {error.strerror}; {remedy(error)}") from None
 
 
 def as_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tnacli.cli.documents.base import Count, Document, Interval, Part, Spread
+from tnacli.cli.documents.compare import Difference
 
 
 class DataSet(Part):
@@ -137,6 +138,9 @@ class Report(Document):
 
     command: Literal["report"] = "report"
     tables: list[Table]
+    differences: list[Difference] = Field(
+        description="of the other runs of each recipe from one of them; empty while none has a finished seed"
+    )
     effects: list[Effect] = Field(description="differences from which the paper draws conclusions, percentage points")
     counts: Counts
     changed_data: list[ChangedData] = Field(

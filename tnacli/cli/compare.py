@@ -1,0 +1,129 @@
+"""`tna compare`: any runs side by side, over the seeds that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tnacli.cli import completion, options, sources, tables
+from tnacli.cli.console import Output
+
+if TYPE_CHECKING:
+    from tnacli.cli.documents.compare import Compare
+    from tnacli.report.cells import Cell
+    from tnacli.report.table import Table
+
+
+def compare(
+    context: typer.Context,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN...",
+            help="Run folders (those that differ in nothing but their seed are one run), folders of them, RECIPE:RUN, or RECIPE "
+            "for all of its runs; without any, all of the --ledger.",
+            autocompletion=completion.recipes,
+        ),
+    ] = None,
+    against: sources.Against = None,
+    seed: Annotated[
+        list[int] | None, typer.Option("--seed", min=0, help="This seed instead of the recipes'. Repeatable.")
+    ] = None,
+    overlays: options.With = None,
+    overrides: options.Set = None,
+    out: options.Out = Path("runs"),
+    ledger: sources.Ledger = None,
+    data_root: options.DataRoot = None,
+    format: tables.Format = "rich",
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            "--save",
+            "-o",
+            metavar="FILE",
+            help="Write the training curves as a picture (.png, .svg, .pdf), or the tables (.md, .csv, .tex, .json).",
+        ),
+    ] = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Compare runs with the first of them: differences with interval and p over the seeds that both have, and settings.
+
+    Differences are paired: the result of the same seed is subtracted. Results of different data or precision are not.
+
+    Examples:
+
+      tna compare quickstart:tna quickstart:baseline
+
+      tna compare runs/quickstart/baseline-* runs/quickstart/tna-* -o curves.png
+
+      tna compare claims_cifar10 --against kd_ce --ledger docs/results
+    """
+    from tnacli.errors import UsageError
+    from tnacli.report.cells import named_apart
+    from tnacli.report.changed import compared as with_changes
+    from tnacli.report.differences import differences_from, differences_table
+    from tnacli.report.settings import settings_table
+    from tnacli.report.tables import accuracy_table
+
+    format = tables.known_format(format, as_json)
+    output = Output(format == "json", quiet)
+    out = sources.unpacked(context, ledger, out)
+    if not runs and ledger is None:
+        raise UsageError("name the runs to compare: their folders, RECIPE:RUN or RECIPE; or a --ledger, for all in it")
+    references = sources.without_failed_starts(output, runs or sorted(map(str, out.iterdir())))
+    cells: Sequence[Cell] = sources.chosen(
+        references, out, overlays=overlays or [], overrides=overrides or [],
+        seeds=seed or [], data_root=data_root,
+    )  # fmt: skip
+    if len(cells) < 2:
+        found = "".join(f"{cell.recipe}:{cell.name}" for cell in cells) or "none"
+        raise UsageError(f"a comparison takes two runs or more; here is {found}")
+    cells = with_changes(named_apart(cells))
+    reference = sources.reference_among(cells, against, "the comparison")
+    differences = differences_table(differences_from(cells, reference), f"differences from {reference.name}")
+    shown = [
+        accuracy_table(cells, title="test accuracy"), differences,
+        settings_table(cells, reference, f"settings other than those of {reference.name}"),
+    ]  # fmt: skip
+    document = partial(_document, cells, reference, differences)
+    if save is None or output.as_json:
+        tables.print_tables(output, format, shown, document)
+    if save is not None:
+        _save(save, cells, shown, document)
+        output.say(f"wrote {save}")
+
+
+def _document(cells: Sequence[Cell], reference: Cell, differences: Table) -> Compare:
+    from tnacli.cli.documents.compare import Compare, ComparedRun, Difference
+    from tnacli.report.settings import compared
+    from tnacli.report.table import rows_by_key
+
+    settings = compared({cell.name: cell.settings for cell in cells})
+    return Compare(
+        against=reference.name,
+        runs=[
+            ComparedRun(
+                recipe=cell.recipe, run=cell.name, seeds=tuple(cell.results), planned_seeds=len(cell.seeds),
+                accuracy=cell.accuracy, notes=cell.marks,
+            )
+            for cell in cells
+        ],
+        differences=[Difference.model_validate(row) for row in rows_by_key(differences)],
+        same_settings=dict(settings.same),
+        other_settings={key: dict(values) for key, values in settings.differing.items()},
+    )  # fmt: skip
+
+
+def _save(path: Path, cells: Sequence[Cell], shown: Sequence[Table], document: partial[Compare]) -> None:
+    from tnacli.report.curves import METRICS, curves
+    from tnacli.report.plots import PICTURES, save_figure
+
+    if path.suffix.lower() in PICTURES:
+        save_figure(path, curves(cells), list(METRICS), title=", ".join(cell.name for cell in cells))
+    else:
+        tables.save_tables(path, shown, document, others=PICTURES)
