@@ -13,6 +13,7 @@ from tests.deploy.conftest import KINDS, Quickstart
 from tests.packed.networks import make_inputs, make_network, make_packed
 from tnacli.deploy.nir import DT, nir_graph, nir_logits, nir_read, nir_write
 from tnacli.packed.engine import PackedSNN
+from tnacli.packed.spec import Origin
 
 nir = pytest.importorskip("nir", reason="needs the extra nir")
 
@@ -83,5 +84,6 @@ def test_the_file_says_what_to_do_with_its_output(tmp_path: Path) -> None:
     nir_write(tmp_path / "net.nir", nir_graph(packed))
     about = nir.read(tmp_path / "net.nir").metadata
     assert (float(about["tnacli_leak"]), int(about["tnacli_timesteps"])) == (0.25, packed.about.timesteps)
-    text = about["tnacli_readout"]
-    assert "tnacli_leak * potential + output" in (text.decode() if isinstance(text, bytes) else text)
+    said = {name: text.decode() if isinstance(text, bytes) else text for name, text in about.items()}
+    assert "tnacli_leak * potential + output" in said["tnacli_readout"]
+    assert Origin.model_validate_json(said["tnacli_origin"]) == packed.about.origin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from tnacli.packed.network import PackedNetwork
 nir = pytest.importorskip("nir", reason="needs the extra nir")
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
+
+DEPLOYMENT = Path(__file__).parents[2] / "docs" / "deployment.md"
 
 Import = Callable[[Path], Any]
 """A library's own importer: from a file to a module that takes (input, state) and returns (output, state)."""
@@ -79,9 +82,24 @@ def test_every_digit_is_predicted_alike(importer: Import, batch: bool, quickstar
     torch.testing.assert_close(found, quickstart.expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.skipif(not DEPLOYMENT.exists(), reason="only in a checkout")
+def test_the_documented_lines_give_the_logits(
+    quickstart: Quickstart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("spikingjelly", reason="not installed")
+    (lines,) = re.findall(
+        r"```python\n([^`]*import_from_nir.*?)```", DEPLOYMENT.read_text(encoding="utf-8"), flags=re.S
+    )
+    nir_write(tmp_path / "digits.nir", nir_graph(quickstart.packed))
+    monkeypatch.chdir(tmp_path)
+    names = {"x": quickstart.inputs}
+    exec(lines, names)
+    torch.testing.assert_close(names["logits"], quickstart.expected, rtol=1e-5, atol=1e-5)
+
+
 NETWORKS: dict[str, dict[str, Any]] = {
     "decay": {"decay": 0.25},
-    "pool": {"layout": "3C3-AP4-4C3-AP2-6FC", "size": (18, 17)},
+    "pool": {"layout": "6C3-AP4-9C3-AP2-17FC", "size": (18, 17)},
     "GAP": {"layout": "3C3-AP2-4C3-GAP", "size": (8, 8)},
     "sum": {"readout": "sum"},
 }

@@ -88,6 +88,7 @@ def nir_graph(network: PackedNetwork) -> Any:
         "tnacli_readout": READOUT,
         "tnacli_labels": "\n".join(about.labels),
         "tnacli_input": about.input.model_dump_json(),
+        "tnacli_origin": about.origin.model_dump_json(),
     }
     return graph
 
