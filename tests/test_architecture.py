@@ -39,7 +39,7 @@ _IMPORTS = {
     "deploy": "data errors evaluation packed pixels quant snn storage training version",
     "importing": "deploy errors packed snn version",
     "__init__": "deploy importing objectives quant scripting version",
-    "experiment": "build data deploy errors evaluation machine objectives quant recipe runs snn training version",
+    "experiment": "build data deploy errors evaluation machine recipe runs snn training version",
     "cli": "data deploy errors evaluation experiment packed places quant recipe report runs snn storage training version",
     "scripting": "cli deploy errors recipe runs",
     "__main__": "cli",

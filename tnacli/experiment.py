@@ -15,28 +15,24 @@ from pathlib import Path
 import torch
 
 from tnacli.build import build_objective
-from tnacli.data.batches import Batches
-from tnacli.data.learned_from import LearnedFrom
-from tnacli.data.samples import Dataset, Samples
+from tnacli.data.samples import Dataset
 from tnacli.deploy.from_checkpoint import Exported, export_checkpoint
 from tnacli.errors import DataError, FileFormatError, RunBusyError, Stopped, StorageError, TnaError
 from tnacli.evaluation.data import require_fitting
 from tnacli.machine import commit, processor
-from tnacli.objectives.objective import Objective
-from tnacli.quant.weights import load_latent_state
 from tnacli.recipe.identity import Run
-from tnacli.recipe.schema.recipe import Settings
-from tnacli.runs.metadata import BegunRun, Precision, RunMetadata, Versions
+from tnacli.runs.metadata import BegunRun, RunMetadata, Versions
 from tnacli.runs.result import RunResult
 from tnacli.runs.store import RunFolder
 from tnacli.snn.native import switched_off
+from tnacli.training.beginning import altered_in, precision_of, splits_of, start_from
 from tnacli.training.branches import stem_of, wanted_epochs
 from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network, save_checkpoint
 from tnacli.training.device import peak_beyond_mb, resolve_device, settled_memory_mb
-from tnacli.training.distributed import Ranks, ranks, require_shares
+from tnacli.training.distributed import ranks
 from tnacli.training.events import Branched, EpochDone, Event, Noted, Warned
 from tnacli.training.execution import Execution, compile_regions, kernels, prepare, threads
-from tnacli.training.loop import Splits, Trainer
+from tnacli.training.loop import Trainer
 from tnacli.training.precision import resolve_precision
 from tnacli.training.run_data import RunData
 from tnacli.training.stop import StopRequest
@@ -218,7 +214,7 @@ class Experiment:
         start = None if run.initial is None else self._initial[run.initial]
         if start is not None:
             require_fitting(dataset, start.metadata.classes, start.metadata.channels)
-            _start_from(objective, start)
+            start_from(objective, start)
         prepare(objective, settings)
 
         def emit(event: Event) -> None:
@@ -237,14 +233,14 @@ class Experiment:
         for note in dataset.notes:
             emit(Noted(f"{dataset.name}: {note}"))
         resumed = self._ranks.broadcast(lambda: self._newest(run, folder) or self._branched(run, folder, dataset))
-        precision, kept = _precision(settings, device, resumed)
+        precision, kept = precision_of(settings, device, resumed)
         path, slow = kernels(objective, device, None if resumed is None else resumed.metadata.kernels)
         learned_from = self._data.learned_from(run)
         metadata = RunMetadata(
             recipe=run.recipe,
             run=run.name,
             identity=run.identity,
-            altered=_altered(run, start, learned_from, self._ranks),
+            altered=altered_in(run, start, learned_from, resumed, device=device, among=self._ranks),
             initial=run.initial,
             data=learned_from,
             kind=dataset.kind,
@@ -264,7 +260,7 @@ class Experiment:
             seed=run.seed,
         )
         begun = BegunRun(**dict(metadata), settings=settings)
-        splits = _splits(dataset, run, device, self._ranks)
+        splits = splits_of(dataset, run, device, self._ranks)
         execution = Execution(device, precision, self._ranks)
         trainer = Trainer(objective, begun, splits, execution=execution, save=save, emit=emit, stop=self._stop)
         if resumed is not None:
@@ -366,55 +362,3 @@ def _explained(other: Sequence[tuple[Run, RunFolder, str]]) -> str:
         "keep both: another --out."
     )
     return "\n".join(lines)
-
-
-def _precision(settings: Settings, device: torch.device, begun: Checkpoint | None) -> tuple[Precision, str | None]:
-    """The precision that a run trains in, and what is to be said of it: one that goes on keeps that which it began in.
-
-    `auto` means another on another machine, and its name is all that a run's identity has. Raises DeviceError if `device`
-    does not have it.
-    """
-    wanted = settings.train.precision
-    found, why = resolve_precision(wanted, device)
-    before = None if begun is None else begun.metadata.precision
-    if before is None or before == found:
-        return found, None if why is None else f"train.precision: auto is {found} here: {why}"
-    resolve_precision(before, device)
-    return before, f"in {before}, as it began; train.precision: auto would be {found} here: {why}"
-
-
-def _start_from(objective: Objective, initial: Checkpoint) -> None:
-    """Fill the networks with the weights that a checkpoint has for them; a twin that it does not have starts fresh."""
-    for name, network in objective.networks.items():
-        if name in initial.networks():
-            load_latent_state(network, initial.under(f"networks/{name}"))
-    helpers = initial.under("auxiliary")
-    if helpers.keys() == objective.auxiliary.state_dict().keys():
-        objective.auxiliary.load_state_dict(helpers)
-
-
-def _altered(run: Run, start: Checkpoint | None, data: LearnedFrom, among: Ranks) -> tuple[str, ...]:
-    """What makes it another run than the recipe's, in what it is asked for and in how it is executed."""
-    altered = list(run.altered)
-    if not among.alone and not run.settings.runtime.sync_batch_norm:
-        altered.append(f"batch norm in each of {among.world} processes by itself")
-    if start is not None and start.metadata.data.fingerprint != data.fingerprint:
-        altered.append("fine-tuned on other data than its checkpoint learned from")
-    return tuple(altered)
-
-
-def _splits(dataset: Dataset, run: Run, device: torch.device, among: Ranks) -> Splits:
-    size = run.settings.train.batch_size
-    require_shares(among, size, train=len(dataset.train), test=len(dataset.test))
-
-    def batches(samples: Samples | None, training: bool) -> Batches:
-        assert samples is not None
-        return Batches(
-            samples, dataset, size, device, seed=run.seed, training=training, rank=among.rank, world=among.world
-        )
-
-    return Splits(
-        batches(dataset.train, True),
-        batches(dataset.test, False),
-        None if dataset.validation is None else batches(dataset.validation, False),
-    )

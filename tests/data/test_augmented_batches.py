@@ -14,10 +14,10 @@ from tests.conftest import TINY
 from tests.data.test_batches import dataset
 from tnacli.data.batches import Batches
 from tnacli.data.load import load
-from tnacli.experiment import _splits
 from tnacli.recipe.identity import Run
 from tnacli.recipe.schema.data import Augmentation, Data
 from tnacli.recipe.schema.recipe import Settings
+from tnacli.training.beginning import splits_of
 from tnacli.training.distributed import Ranks
 
 COUNT, BATCH = 120, 40
@@ -174,7 +174,7 @@ def test_training_batches_of_a_run_are_augmented_and_the_others_are_not(
     data = Data(name=name, format="generated", train_samples=24, test_samples=12, validation_samples=4)
     run = Run("r", "x", 5, Settings(data=data, model=TINY.model, train=TINY.train))
     made = load(data, 2)
-    splits = _splits(made, run, torch.device("cpu"), Ranks())
+    splits = splits_of(made, run, torch.device("cpu"), Ranks())
     assert splits.train.augmentation == augmentation(*expected)
     assert (splits.train.seed, splits.train.training) == (5, True)
     kept = Batches(made.train, made, 32, "cpu", training=False)

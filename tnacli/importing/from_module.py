@@ -18,6 +18,7 @@ from tnacli.packed.document import explain
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.network import PackedNetwork
 from tnacli.packed.spec import InputSpec, Origin
+from tnacli.snn.arithmetic import exact
 
 CLOSE = 1e-3
 """By how much logits may differ, as a share of the largest: sums in fp32 in another order."""
@@ -26,6 +27,7 @@ TIPPED = 0.01
 
 
 @torch.no_grad()
+@exact()
 def from_module(
     module: nn.Module,
     sample: Tensor,

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from tnacli.recipe.datasets import OWN
 from tnacli.recipe.schema.recipe import Settings
+from tnacli.runs.metadata import of_execution
 from tnacli.runs.result import RunResult
 
 _SELECTED = {"test": "epoch selected on the test set", "val": "epoch selected on validation samples"}
@@ -19,8 +20,7 @@ def marks(settings: Settings, altered: Sequence[str], results: Collection[RunRes
     found = list(altered)
     # An overlay that a finished run was trained under and that changed nothing of it is no longer worth a word; how it
     # was executed is.
-    executed = [text for result in results for text in result.altered]
-    found += dict.fromkeys(text for text in executed if not text.startswith(("with ", "set ")))
+    found += dict.fromkeys(text for result in results for text in of_execution(result.altered))
     if settings.train.select in _SELECTED:
         found.append(_SELECTED[settings.train.select])
     sources = {result.data.source for result in results}

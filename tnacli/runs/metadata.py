@@ -5,6 +5,7 @@ Every model is frozen, strict about types, and knows no key that is not listed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -108,6 +109,11 @@ class CheckpointMetadata(BegunRun):
         if self.compressed and self.settings.compression is None:
             raise ValueError("its weights are compressed, and its settings do not say how")
         return self
+
+
+def of_execution(altered: Iterable[str]) -> tuple[str, ...]:
+    """Of what makes a run another than the recipe's, how it was executed; not the overlays and overrides."""
+    return tuple(text for text in altered if not text.startswith(("with ", "set ")))
 
 
 def first_complaint(error: ValidationError) -> str:

@@ -31,10 +31,23 @@ def fp32_as(how: Literal["ieee", "tf32"]) -> Iterator[None]:
 @contextlib.contextmanager
 def repeatable() -> Iterator[None]:
     """Within, cuDNN takes algorithms that give the same bits every time, and times none to choose among them."""
+    with _cudnn(deterministic=True, benchmark=False):
+        yield
+
+
+@contextlib.contextmanager
+def fastest() -> Iterator[None]:
+    """Within, cuDNN times its algorithms and takes the fastest, also those whose sums come in any order."""
+    with _cudnn(deterministic=False, benchmark=True):
+        yield
+
+
+@contextlib.contextmanager
+def _cudnn(*, deterministic: bool, benchmark: bool) -> Iterator[None]:
     cudnn = torch.backends.cudnn
     before = cudnn.deterministic, cudnn.benchmark
     try:
-        cudnn.deterministic, cudnn.benchmark = True, False
+        cudnn.deterministic, cudnn.benchmark = deterministic, benchmark
         yield
     finally:
         cudnn.deterministic, cudnn.benchmark = before

@@ -44,10 +44,12 @@ from tnacli.training.schedule import compression_epoch, compression_epochs, lear
 from tnacli.training.stop import StopRequest
 from tnacli.training.trained import (
     add_new_parameters,
+    first_not_finite,
     kept_scale,
     kept_tensors,
     load_scale,
     load_training_state,
+    on_cpu,
     trained_parameters,
 )
 
@@ -140,7 +142,7 @@ class Trainer:
     def run(self) -> Finished:
         """Train to the end. Raises Stopped after saving when asked to stop, DivergedError when nothing can be learned."""
         with lost_processes_explained(self._ranks):
-            with self._stop.deferred(), arithmetic(self.precision):
+            with self._stop.deferred(), arithmetic(self.precision, deterministic=self.settings.runtime.deterministic):
                 self._train()
             self._wrapped = self.objective  # what adds gradients up has done its work
             # All that remains is on disk: a signal may now end the process at once.
@@ -325,7 +327,8 @@ class Trainer:
             compressed=self._state.compressed,
             precision=self.precision,
         )
-        return Checkpoint(metadata, kept_tensors(self.objective, self._adam, self._best) | kept_scale(self._scaler))
+        kept = on_cpu(kept_tensors(self.objective, self._adam, self._best))
+        return Checkpoint(metadata, kept | kept_scale(self._scaler))
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from `checkpoint`, which must be of a run with the same settings and seed."""
@@ -345,13 +348,13 @@ class Trainer:
         self._best = {key: value.to(self.device) for key, value in checkpoint.under("best").items()}
 
     def _save_checkpoint(self) -> str:
-        checkpoint = self.checkpoint()
-        broken = [n for n, t in checkpoint.tensors.items() if t.is_floating_point() and not bool(t.isfinite().all())]
-        if broken:
+        broken = first_not_finite(kept_tensors(self.objective, self._adam, self._best))
+        if broken is not None:
             raise DivergedError(
-                f"{broken[0]} holds NaN or infinite values after epoch {self._state.epoch}; the checkpoint before is kept. "
+                f"{broken} holds NaN or infinite values after epoch {self._state.epoch}; the checkpoint before is kept. "
                 f"Try a smaller train.learning_rate."
             )
+        checkpoint = self.checkpoint()
         path = self._ranks.broadcast(lambda: self._save(checkpoint))
         self._emit(Saved(path, self._state.epoch, self._state.step))
         return path

@@ -11,7 +11,7 @@ import torch
 from tnacli.errors import DeviceError
 from tnacli.machine import cpuinfo
 from tnacli.runs.metadata import Precision
-from tnacli.snn.arithmetic import fp32_as, repeatable
+from tnacli.snn.arithmetic import fastest, fp32_as, repeatable
 
 _HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -72,9 +72,12 @@ def _cpu_flag(*names: str) -> bool:
 
 
 @contextlib.contextmanager
-def arithmetic(precision: Precision) -> Iterator[None]:
-    """The context in which steps of training run, backward passes included: IEEE but for TF32 by name, and repeatable."""
-    with fp32_as("tf32" if precision == "tf32" else "ieee"), repeatable():
+def arithmetic(precision: Precision, *, deterministic: bool = True) -> Iterator[None]:
+    """The context in which steps of training run, backward passes included: IEEE but for TF32 by name.
+
+    Repeatable to the bit, or with whatever algorithms cuDNN finds to be fastest.
+    """
+    with fp32_as("tf32" if precision == "tf32" else "ieee"), repeatable() if deterministic else fastest():
         yield
 
 

@@ -29,7 +29,7 @@ def add_new_parameters(adam: torch.optim.Adam, parameters: Mapping[str, nn.Param
 
 
 def kept_tensors(objective: Objective, adam: torch.optim.Adam, best: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, on the CPU: networks, what helps to train them, the best weights so far, Adam's moments."""
+    """The tensors of a checkpoint, wherever they are: networks, helpers, the best weights so far, Adam's moments."""
     tensors: dict[str, Tensor] = {}
     for name, network in objective.networks.items():
         tensors |= {f"networks/{name}/{key}": value for key, value in latent_state(network).items()}
@@ -38,7 +38,24 @@ def kept_tensors(objective: Objective, adam: torch.optim.Adam, best: Mapping[str
     for name, parameter in trained_parameters(objective).items():
         for key, value in adam.state.get(parameter, {}).items():
             tensors[f"adam/{key}/{name}"] = value
-    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    return {name: value.detach() for name, value in tensors.items()}
+
+
+def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same on the CPU, as a checkpoint holds them."""
+    return {name: value.cpu().contiguous() for name, value in tensors.items()}
+
+
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first that holds NaN or an infinite value, if any does; looked at where they are, with one wait for all."""
+    floats = {name: value for name, value in tensors.items() if value.is_floating_point() and value.numel()}
+    if not floats:
+        return None
+    device = next(iter(floats.values())).device
+    # The least and the greatest value tell, as NaN passes through both.
+    ends = torch.stack([torch.stack(torch.aminmax(value)).double().to(device) for value in floats.values()])
+    finite = ends.isfinite().all(1).cpu().tolist()
+    return next((name for name, whole in zip(floats, finite, strict=True) if not whole), None)
 
 
 def load_training_state(objective: Objective, adam: torch.optim.Adam, checkpoint: Checkpoint) -> None:

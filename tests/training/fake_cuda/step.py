@@ -35,11 +35,14 @@ from tnacli.training.distributed import Ranks
 from tnacli.training.execution import Execution, prepare
 from tnacli.training.loop import Splits, Trainer
 from tnacli.training.stop import StopRequest
+from tnacli.training.trained import first_not_finite, kept_tensors
 
 CUDA = torch.device("cuda", 0)
 NO_KERNEL = ("detach", "empty", "view", "expand", "as_strided", "alias", "lift_fresh", "is_pinned")
 OURS = {"norm_table": 1, "lif_forward": 1, "lif_sums": 3, "lif_gradient": 1, "batch_moments": 3}
 """Kernels of our operators: of the sums one of Triton's, a sum over programs and a cast; of the moments three."""
+
+SIBLINGS = [{"width": 0.5}, {"spiking": False}]
 
 
 def kernels(func: Any) -> int:
@@ -128,6 +131,7 @@ def trainer(
 ) -> Trainer:  # fmt: skip
     chosen: Any = {
         "solo": Solo(), "twin": Twin(alpha=1e-3), "KD": Distill(alpha=1e-3, cross_entropy=False), "KD+CE": Distill(alpha=1e-3),
+        "siblings": Twin.model_validate({"alpha": 1e-3, "siblings": SIBLINGS, "features": {"alpha": 1.0}}),
     }[objective]  # fmt: skip
     compression = Ternary.model_validate({"start": 0}) if ternary else None
     settings = Settings(
@@ -156,10 +160,11 @@ def trainer(
 
 
 def facts_of(made: Trainer, seen: Watch) -> dict[str, Any]:
-    """Weights and Adam's moments, which were there before, included in the peak."""
-    parameters = sum(p.numel() for p in made.objective.parameters())
+    """Weights, a teacher's too, and Adam's moments, which were there before, included in the peak."""
+    there = 12 * sum(p.numel() for p in made.objective.parameters())
+    there += sum(p.nbytes for teacher in getattr(made.objective, "_teacher", ()) for p in teacher.parameters())
     return {
-        "kernels": sum(seen.kernels.values()), "peak_gb": (seen.peak + 12 * parameters) / 1e9, "touched_gb": seen.touched / 1e9,
+        "kernels": sum(seen.kernels.values()), "peak_gb": (seen.peak + there) / 1e9, "touched_gb": seen.touched / 1e9,
         "copies": seen.copies, "waits": seen.waits, "operators": dict(seen.kernels.most_common()),
     }  # fmt: skip
 
@@ -195,7 +200,10 @@ def restoring() -> dict[str, Any]:
         made = trainer("twin", ternary=True)
         made._compress_what_is_due()
         made._step(next(made.splits.train.epoch(0)))
-        checkpoint = made.checkpoint()
+        with Watch() as seen:
+            assert first_not_finite(kept_tensors(made.objective, made._adam, made._best)) is None
+            checkpoint = made.checkpoint()
+        saved = {"tensors": len(checkpoint.tensors), "copies": seen.copies, "waits": seen.waits}
         assert {tensor.device.type for tensor in checkpoint.tensors.values()} == {"cpu"}
         again = trainer("twin", ternary=True)
         again.restore(checkpoint)
@@ -205,22 +213,25 @@ def restoring() -> dict[str, Any]:
         batch = next(again.splits.train.epoch(0, 1))
         with Watch() as seen:
             again._step(batch)
-        return facts_of(again, seen) | {"moments": len(again._adam.state)}
+        return facts_of(again, seen) | {"moments": len(again._adam.state), "saved": saved}
 
 
 CASES = {
-    "baseline fp32": lambda: step("solo"),
-    "baseline bf16": lambda: step("solo", precision="bf16"),
-    "twin fp32": lambda: step("twin"),
-    "twin bf16": lambda: step("twin", precision="bf16"),
-    "twin bf16, low memory": lambda: step("twin", precision="bf16", memory="low"),
-    "twin bf16, ternary": lambda: step("twin", precision="bf16", ternary=True),
-    "KD bf16": lambda: step("KD", precision="bf16"),
-    "KD+CE bf16": lambda: step("KD+CE", precision="bf16"),
-    "ResNet-18 bf16": lambda: step("solo", precision="bf16", layout="resnet18"),
+    "baseline, fp32": lambda: step("solo"),
+    "baseline, bf16": lambda: step("solo", precision="bf16"),
+    "twin, fp32": lambda: step("twin"),
+    "twin, bf16": lambda: step("twin", precision="bf16"),
+    "twin, fp16": lambda: step("twin", precision="fp16"),
+    "twin, bf16, low memory": lambda: step("twin", precision="bf16", memory="low"),
+    "twin, bf16, ternary": lambda: step("twin", precision="bf16", ternary=True),
+    "two siblings, features, bf16": lambda: step("siblings", precision="bf16"),
+    "distillation alone, bf16": lambda: step("KD", precision="bf16"),
+    "distillation and cross-entropy, bf16": lambda: step("KD+CE", precision="bf16"),
+    "ResNet-18, bf16": lambda: step("solo", precision="bf16", layout="resnet18"),
+    "MLP, events, bf16": lambda: step("solo", precision="bf16", layout="mlp", events=True),
     "VGG-11, events, bf16": lambda: step("solo", precision="bf16", layout="vgg11", events=True),
-    "evaluation": evaluation,
-    "restored, ternary twin": restoring,
+    "evaluation of one batch": evaluation,
+    "restored, twin, ternary": restoring,
 }
 
 

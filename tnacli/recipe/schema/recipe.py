@@ -77,7 +77,8 @@ class Train(Section):
 class Runtime(Section):
     """Where and how a run is executed. Nothing here changes what is computed.
 
-    But for `sync_batch_norm: false` with several processes, which results are marked with wherever they are shown.
+    But for `sync_batch_norm: false` with several processes, and `deterministic: false` on CUDA, which results are marked with
+    wherever they are shown.
     """
 
     device: Annotated[str, Field(pattern=DEVICE)] = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
@@ -92,6 +93,11 @@ class Runtime(Section):
     memory: Literal["normal", "low"] = Field(
         "normal",
         description="low: spikes are kept in a byte each, freed memory is returned; the same result, more slowly",
+    )
+    deterministic: bool = Field(
+        True,
+        description="on CUDA: the same bits every time; false: cuDNN takes what it times as fastest, so that a run that is "
+        "repeated or resumed ends a little differently",
     )
     compile: Literal["on", "off"] = Field(
         "off", description="torch.compile from batch norm to pooling, on the CPU; on CUDA there are kernels of our own"
