@@ -59,11 +59,14 @@ def _ratios(channels: int, out: int, side: int, *, share: float, samples: int, r
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sparse", description=__doc__)
     parser.add_argument("--width", type=float, default=0.25, help="of the network (default 0.25)")
+    parser.add_argument("--side", type=int, default=32, help="of the images (default 32)")
     parser.add_argument("--samples", type=int, default=320, help="images times timesteps (default 320)")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     sparse.bounds = cache(lambda: sparse.Bounds(float("inf"), float("inf")))  # lists, however dense the inputs are
-    table = Table(title=f"width {arguments.width:g}, {torch.get_num_threads()} threads: dense time / time over lists")
+    table = Table(
+        title=f"width {arguments.width:g}, images {arguments.side} wide, {torch.get_num_threads()} threads: dense time / lists"
+    )
     table.add_column("share not zero", justify="right")
     for name in _LAYERS:
         table.add_column(f"{name} forward", justify="right")

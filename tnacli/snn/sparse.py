@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from tnacli.machine import processor_family
 from tnacli.snn.native import Native, address, check, compiled
 
-_OUT = 64  # outputs summed together in sparse.c; fewer cost as much
+_FORWARD_OUT, _WEIGHTS_OUT = 32, 16  # outputs summed together in sparse.c; fewer cost as much
 _SMALLEST = 50_000_000  # multiply-accumulates of a dense convolution below which lists win next to nothing
 _SAMPLED = 16  # one row of inputs in so many is looked at to tell how sparse they are
 
@@ -60,7 +60,7 @@ def sparse_kernels() -> Native:
     return kernels
 
 
-_AVX512 = {("AuthenticAMD", 25): Bounds(0.5, 0.6)}
+_AVX512 = {("AuthenticAMD", 25): Bounds(0.6, 0.7)}
 """Measured of processors with AVX-512, by vendor and family (benchmarks/sparse.py): Zen 4 adds 512 bits in two halves."""
 
 
@@ -90,13 +90,18 @@ def sparse_convolution(x: Tensor, synapse: nn.Conv2d) -> Tensor | None:
         or sparse_kernels().library is None
     ):
         return None
-    # A block of outputs that is not full costs what a full one does.
-    work = share_not_zero(x) * (-(-synapse.out_channels // _OUT) * _OUT / synapse.out_channels)
-    forward, weights = work < bounds().forward, work < bounds().weights
+    share, out = share_not_zero(x), synapse.out_channels
+    forward = share * _filled(out, _FORWARD_OUT) < bounds().forward
+    weights = share * _filled(out, _WEIGHTS_OUT) < bounds().weights
     if not (forward or weights):
         return None
     summed: Tensor = _SparseConvolution.apply(x, synapse.weight, forward, weights)
     return summed
+
+
+def _filled(out: int, block: int) -> float:
+    """How many times as much as `out` outputs the blocks cost that hold them: one that is not full costs what a full one does."""
+    return -(-out // block) * block / out
 
 
 def share_not_zero(x: Tensor) -> float:
