@@ -2,6 +2,7 @@
  *
  * Inputs x [N, H, W, C] and outputs, or their gradient, [N, H, W, K] lie channels last; stride 1, zero padding 1. Weights are
  * [K, C, 3, 3] with any strides. What is not zero in x is listed, as (where, value); the sums then run over the lists.
+ * Inputs, outputs and their gradients are fp32, or bf16 where HALF is defined; weights, their gradient and all sums are fp32.
  *
  * - Forward, lists are by place: an output adds up the weights of its neighbours' entries, 64 or 32 outputs at a time.
  * - For the gradient of the weights they are by channel: each entry adds the nine gradients around it, one vector of outputs
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "half.h"
 #include "lists.h"
 
 #define RING 5           /* columns of weights: 0, 1, 2, 0, 1, so that any rotation of the three is in one piece */
@@ -22,8 +24,6 @@
 #define LISTED (1 << 16) /* inputs, zeros included, that have their lists at the same time, for the gradient of the weights */
 #define PARTIAL (1 << 24) /* sums, of all threads together, above which threads share out outputs and not samples */
 #define ALIGNMENT 64
-
-typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 typedef struct {
     int64_t N, H, W, C, K; /* samples, height, width, inputs, outputs */
@@ -77,12 +77,20 @@ static float *arranged(const Shape *shape, int64_t OUT, const float *weight, con
     return to;
 }
 
+static void store(int64_t count, const float *from, number *to) {
+#ifdef HALF
+    narrow(count, (const bits32 *)from, to);
+#else
+    memcpy(to, from, (size_t)count * sizeof(float));
+#endif
+}
+
 /* out = the convolution of x with weight. Returns 0, or 1 if memory ran out. */
-int sparse_forward(const Shape *shape, const float *x, const float *weight, const Strides *strides, float *out,
+int sparse_forward(const Shape *shape, const number *x, const float *weight, const Strides *strides, number *out,
                    int64_t threads) {
     const int64_t N = shape->N, H = shape->H, W = shape->W, C = shape->C, K = shape->K;
     const int64_t OUT = blocks(K, 32) % 2 ? 32 : 64, ins = blocks(C, IN), outs = blocks(K, OUT), padded = outs * OUT;
-    const int64_t rows = at_most(blocks(FORWARD, W), H), tiles = blocks(H, rows), direct = padded == K;
+    const int64_t rows = at_most(blocks(FORWARD, W), H), tiles = blocks(H, rows), direct = padded == K && sizeof(number) == sizeof(float);
     const int64_t listed = (rows + 2) * W * IN + LANES, starts = (rows + 2) * (W + 1), places = direct ? 0 : rows * W;
     uint8_t *wheres = room(threads * listed);
     float *values = room(threads * listed * (int64_t)sizeof(float));
@@ -97,7 +105,8 @@ int sparse_forward(const Shape *shape, const float *x, const float *weight, cons
         int32_t *start = all_starts + index * starts;
         for (int64_t tile = N * tiles * index / threads; tile < N * tiles * (index + 1) / threads; tile++) {
             const int64_t n = tile / tiles, top = tile % tiles * rows, bottom = at_most(top + rows, H);
-            float *to = out + (n * H + top) * W * K, *sums = direct ? to : all_sums + index * places * padded;
+            number *to = out + (n * H + top) * W * K;
+            float *sums = direct ? (float *)to : all_sums + index * places * padded;
             memset(sums, 0, (size_t)((bottom - top) * W * padded) * sizeof(float));
             for (int64_t in = 0; in < ins; in++) {
                 for (int64_t h = at_least(top - 1, 0); h <= at_most(bottom, H - 1); h++) {
@@ -128,7 +137,7 @@ int sparse_forward(const Shape *shape, const float *x, const float *weight, cons
                 }
             }
             for (int64_t place = 0; place < (direct ? 0 : (bottom - top) * W); place++)
-                memcpy(to + place * K, sums + place * padded, (size_t)K * sizeof(float));
+                store(K, sums + place * padded, to + place * K);
         }
     }
     free(wheres); free(values); free(all_starts); free(all_sums); free(weights);
@@ -148,20 +157,20 @@ static Group group_of(const Shape *shape, int64_t images, int64_t rows, int64_t 
 
 /* List a group's inputs by channel: channel c's entries are c * room and on, counts[c] of them. Where an entry is counts
  * places, borders included, up to the first of the nine gradients that it meets. */
-static void list_channels(const Shape *shape, const float *x, Group group, int64_t room, uint16_t *where, float *value,
+static void list_channels(const Shape *shape, const number *x, Group group, int64_t room, uint16_t *where, float *value,
                           int32_t *counts) {
     const int64_t H = shape->H, W = shape->W, C = shape->C;
     memset(counts, 0, (size_t)C * sizeof(int32_t));
     for (int64_t line = 0; line < group.images * group.rows; line++) {
         const int64_t image = line / group.rows, row = line % group.rows;
-        const float *at = x + ((group.n + image) * H + group.top + row) * W * C;
+        const number *at = x + ((group.n + image) * H + group.top + row) * W * C;
         for (int64_t w = 0; w < W; w++, at += C) {
             const uint16_t here = (uint16_t)((image * (group.rows + 2) + row) * (W + 2) + w);
             for (int64_t c0 = 0; c0 < C; c0 += IN) {
                 for (uint32_t mask = not_zero(at + c0, at_most(C - c0, IN)); mask; mask &= mask - 1) {
                     const int64_t c = c0 + __builtin_ctz(mask), entry = c * room + counts[c]++;
                     where[entry] = here;
-                    value[entry] = at[c];
+                    value[entry] = one_of(at + c);
                 }
             }
         }
@@ -169,16 +178,17 @@ static void list_channels(const Shape *shape, const float *x, Group group, int64
 }
 
 /* near = a vector of outputs, from k on, of a group's gradients, zero beyond the image. */
-static void copy_near(const Shape *shape, const float *outward, Group group, int64_t k, float *near) {
+static void copy_near(const Shape *shape, const number *outward, Group group, int64_t k, float *near) {
     const int64_t H = shape->H, W = shape->W, K = shape->K, count = at_most(K - k, LANES);
     for (int64_t line = 0; line < group.images * (group.rows + 2); line++, near += (W + 2) * LANES) {
         const int64_t h = group.top + line % (group.rows + 2) - 1;
-        const float *from = outward + ((group.n + line / (group.rows + 2)) * H + h) * W * K + k;
+        const number *from = outward + ((group.n + line / (group.rows + 2)) * H + h) * W * K + k;
         if (h < 0 || h >= H || count < LANES) memset(near, 0, (size_t)((W + 2) * LANES) * sizeof(float));
         if (h < 0 || h >= H) continue;
         for (int64_t w = 0; w < W; w++) {
-            if (count == LANES) ((vec *)near)[w + 1] = *(const vec *)(from + w * K);
-            else memcpy(near + (w + 1) * LANES, from + w * K, (size_t)count * sizeof(float));
+            if (count == LANES) ((vec *)near)[w + 1] = vector_of(from + w * K);
+            else
+                for (int64_t k = 0; k < count; k++) near[(w + 1) * LANES + k] = one_of(from + w * K + k);
         }
     }
 }
@@ -200,7 +210,7 @@ static void add_nine(const uint16_t *restrict where, const float *restrict value
 }
 
 /* gradient = dL/dweight of the convolution, from x and `outward`, the gradient of its output. Returns as above. */
-int sparse_weight_gradient(const Shape *shape, const float *x, const float *outward, float *gradient, const Strides *strides,
+int sparse_weight_gradient(const Shape *shape, const number *x, const number *outward, float *gradient, const Strides *strides,
                            int64_t threads) {
     const int64_t N = shape->N, H = shape->H, W = shape->W, C = shape->C, K = shape->K, outs = blocks(K, LANES);
     const int64_t rows = at_most(at_least(NEAR / (W + 2) - 2, 1), H);
