@@ -31,7 +31,7 @@ from tnacli.machine import cpuinfo
 from tnacli.places import cache_folder, make_folder
 
 _SOURCE = Path(__file__).with_name("kernels.c")
-_HEADER = Path(__file__).with_name("lif.h")  # what the sources include
+_HEADERS = sorted(Path(__file__).parent.glob("*.h"))  # what the sources include
 _FLAGS = (
     "-O3",
     "-ffp-contract=off",
@@ -127,7 +127,8 @@ def compiled(source: Path, *flags: str) -> Native:
 def _built(source: Path, compiler: tuple[str, ...], flags: tuple[str, ...], folder: Path) -> Path:
     """The library in `folder`, made if it is not there. Raises OSError or SubprocessError where it cannot be."""
     key = hashlib.sha256(
-        source.read_bytes() + _HEADER.read_bytes() + repr((flags, compiler, _processor(), torch.__version__)).encode()
+        b"".join(file.read_bytes() for file in (source, *_HEADERS))
+        + repr((flags, compiler, _processor(), torch.__version__)).encode()
     ).hexdigest()[:16]
     path = folder / f"{key}.so"
     with contextlib.suppress(OSError):  # not there, or what another may have put there
