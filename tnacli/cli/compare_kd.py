@@ -11,7 +11,7 @@ from tnacli.cli import completion, options
 from tnacli.cli.console import Output
 
 if TYPE_CHECKING:
-    from tnacli.cli.running import Trained
+    from tnacli.cli.trained import Trained
     from tnacli.recipe.schema.recipe import Settings
     from tnacli.report.distillation import Method
     from tnacli.report.table import Table

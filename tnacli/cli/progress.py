@@ -80,6 +80,11 @@ class TrainingView:
         self._rows[run.identity][2] = "diverged"
         self._output.warn(f"{self._label[run.identity]}: {message}")
 
+    def show_left(self, run: Run, status: str, message: str) -> None:
+        """Show a run that is left without a result for now, and why."""
+        self._rows[run.identity][2] = status
+        self._output.warn(f"{self._label[run.identity]}: {message}")
+
     def show_data(self, what: str, done: int, total: int) -> None:
         """Show how far the reading of the data is."""
         if self._live:
