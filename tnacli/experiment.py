@@ -64,7 +64,8 @@ class Experiment:
     Under torchrun every process makes one; the first alone looks at folders, writes, and tells the others. `emit` hears every
     event of every run, in the first process. `initial` maps identities of checkpoints to start from to the checkpoints, which
     must have learned from the data that is there now, unless `other_data` is welcome. `coming` are the runs that are to be
-    executed: a full-precision one keeps the checkpoints that they branch off from.
+    executed: a full-precision one keeps the checkpoints that they branch off from. `data_lock` is a file that several processes
+    hold in turn while they load data.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Experiment:
         initial: Mapping[str, Checkpoint] | None = None,
         other_data: bool = False,
         coming: Iterable[Run] = (),
+        data_lock: Path | None = None,
     ) -> None:
         self.out = out
         self._wanted = wanted_epochs(coming)
@@ -84,7 +86,7 @@ class Experiment:
         self._initial, self._other_data = dict(initial or {}), other_data
         self._warned_of_slow_path = False
         self._ranks = ranks()
-        self._data = RunData(self._ranks, on_data)
+        self._data = RunData(self._ranks, on_data, data_lock)
         if not self._ranks.first:
             self._emit = lambda run, event: None
 

@@ -38,6 +38,7 @@ class Watch:
     log: TensorBoardLog | None
     stop: StopRequest
     trained: Trained
+    stopping: Callable[[], None] = lambda: None  # called when a signal is heard, within its handler
 
     def emit(self, run: Run, event: Event) -> None:
         """Show and log one event of one run."""
@@ -68,13 +69,9 @@ class Watch:
 
 @contextlib.contextmanager
 def watched(
-    output: Output, runs: Sequence[Run], out: Path, *, time_limit: float | None, tensorboard: Path | None
+    trained: Trained, output: Output, runs: Sequence[Run], out: Path, *, time_limit: float | None, tensorboard: Path | None
 ) -> Iterator[Watch]:
-    """Show, log below `tensorboard` and stop, by signals and after `time_limit` minutes, what is trained inside.
-
-    An error that ends it is kept in its `trained`, for `refuse_unfinished` to raise; so is UsageError if TensorBoard is asked
-    for and not installed.
-    """
+    """Show, log below `tensorboard` and stop, by signals and after `time_limit` minutes, what is trained inside into `trained`."""
     from tnacli.cli.loading import load_torch
 
     load_torch()
@@ -82,19 +79,29 @@ def watched(
     from tnacli.training.stop import StopRequest, stop_on_signals
     from tnacli.training.tensorboard import TensorBoardLog
 
-    view = TrainingView(output, runs)
-    stop = StopRequest(None if time_limit is None else 60 * time_limit, heard=view.show_stopping)
-    watch = Watch(output, view, None, stop, Trained())
+    with contextlib.ExitStack() as open_now:
+        log = None if tensorboard is None else open_now.enter_context(TensorBoardLog(tensorboard, out))
+        view = TrainingView(output, runs)
+
+        def hear() -> None:
+            view.show_stopping()
+            watch.stopping()
+
+        stop = StopRequest(None if time_limit is None else 60 * time_limit, heard=hear)
+        watch = Watch(output, view, log, stop, trained)
+        open_now.enter_context(stop_on_signals(stop))
+        open_now.enter_context(view)
+        yield watch
+
+
+@contextlib.contextmanager
+def kept(trained: Trained, runs: Sequence[Run]) -> Iterator[None]:
+    """Keep an error that ends what is done inside in `trained`, for `refuse_unfinished` to raise when results have been shown."""
     try:
-        with contextlib.ExitStack() as open_now:
-            if tensorboard is not None:
-                watch.log = open_now.enter_context(TensorBoardLog(tensorboard, out))
-            open_now.enter_context(stop_on_signals(stop))
-            open_now.enter_context(view)
-            yield watch
+        yield
     except Exception as error:
-        watch.trained.ended = error
-    watch.trained.sort(runs)
+        trained.ended = error
+    trained.sort(runs)
 
 
 def train_all(
@@ -114,7 +121,10 @@ def train_all(
     `Experiment.execute` raises does: `refuse_unfinished` raises it. `time_limit` is in minutes. `tensorboard` is a folder to
     log into.
     """
-    with watched(output, runs, out, time_limit=time_limit, tensorboard=tensorboard) as watch:
+    trained = Trained()
+    with kept(trained, runs), watched(
+        trained, output, runs, out, time_limit=time_limit, tensorboard=tensorboard
+    ) as watch:
         from tnacli.experiment import Experiment
 
         initial = {} if start is None else {start.checkpoint.digest: start.checkpoint}
@@ -130,7 +140,7 @@ def train_all(
             output.detail(f"run {number[run.identity]} of {len(runs)}: {run.name}, seed {run.seed}")
 
         train_in_turn(experiment, runs, fresh=fresh, export=export, begin=begin, end=watch.end)
-    return watch.trained
+    return trained
 
 
 def train_in_turn(
