@@ -132,6 +132,7 @@ class _Crew:
                 one.process.terminate()
             for one in self._workers:
                 one.process.wait()
+                one.close()
 
     def _start(self, environment: dict[str, str]) -> None:
         worker = Worker(environment, self._work, self._answers)
@@ -180,6 +181,7 @@ class _Crew:
     def _gone(self, worker: Worker) -> None:
         """Find out why a process has ended, and have another one do what is left of its piece."""
         self._workers.remove(worker)
+        worker.close()
         if not worker.runs and worker.failed is None:
             return
         error = why_gone(worker)

@@ -70,8 +70,14 @@ class Worker:
             self.process.stdin.write(pickle.dumps(value))
             self.process.stdin.flush()
 
+    def close(self) -> None:
+        """Have it end at once if it has not: without its parent's end of the pipe it does."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+
     def _hear_answers(self, stream: IO[bytes], lines: threading.Thread) -> None:
-        with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError):  # killed within an answer, perhaps
+        with stream, contextlib.suppress(EOFError, OSError, pickle.UnpicklingError):  # killed within an answer, perhaps
             while True:
                 self._answers.put((self, pickle.load(stream)))
         self.process.wait()
@@ -79,9 +85,10 @@ class Worker:
         self._answers.put((self, None))
 
     def _hear_lines(self, stream: IO[bytes]) -> None:
-        for line in stream:
-            if text := line.decode(errors="backslashreplace").rstrip():
-                self._answers.put((self, Said(text)))
+        with stream:
+            for line in stream:
+                if text := line.decode(errors="backslashreplace").rstrip():
+                    self._answers.put((self, Said(text)))
 
 
 def why_gone(worker: Worker) -> Exception:
