@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from tnacli.cli.console import Output
-from tnacli.cli.running import Watch, kept, train_all, train_in_turn, watched
+from tnacli.cli.running import Watch, kept, train_here, train_in_turn, watched
 from tnacli.cli.shards import pieces
 from tnacli.cli.streams import lines_text
 from tnacli.cli.trained import Busy, Diverged, Done, Killed, Trained
@@ -39,25 +39,22 @@ def train_at_once(
     Runs that share a teacher or epochs are a piece of work for one process. After an error that is not a run's own no more
     are begun; those in training go on to their end. `refuse_unfinished` raises UsageError under torchrun.
     """
-    from tnacli.cli.loading import load_torch
-
-    load_torch()
-    from tnacli.cli.sharing import share_out
-    from tnacli.experiment import Experiment
-    from tnacli.training.distributed import ranks
-
-    if not ranks().alone:
-        raise UsageError("--jobs starts processes of its own; leave it out under torchrun")
-    sharing = share_out(jobs, runs)
-    output.say(sharing.text)
-    if len(sharing.environments) == 1:
-        return train_all(
-            output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard, export=export
-        )  # fmt: skip
     trained = Trained()
-    with kept(trained, runs), watched(
-        trained, output, runs, out, time_limit=time_limit, tensorboard=tensorboard
-    ) as watch:
+    with (
+        kept(trained, runs),
+        watched(trained, output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard) as watch,
+    ):
+        from tnacli.cli.sharing import share_out
+        from tnacli.experiment import Experiment
+        from tnacli.training.distributed import ranks
+
+        if not ranks().alone:
+            raise UsageError("--jobs starts processes of its own; leave it out under torchrun")
+        sharing = share_out(jobs, runs)
+        output.say(sharing.text)
+        if len(sharing.environments) == 1:
+            train_here(watch, runs, out, fresh=fresh, export=export)
+            return trained
         experiment = Experiment(out, stop=watch.stop, on_data=watch.view.show_data)
         for note in experiment.require_same_data(runs, fresh=fresh):
             output.say(note)
@@ -155,6 +152,8 @@ class _Crew:
                     watch.view.show_data(what, done, total)
             case Begun(run):
                 worker.run = run
+                number = next(n for n, one in enumerate(self._work.runs, 1) if one.identity == run.identity)
+                watch.output.detail(f"run {number} of {len(self._work.runs)}: {run.name}, seed {run.seed}")
             case Done() | Diverged() | Busy():
                 worker.runs = [run for run in worker.runs if run.identity != answer.run.identity]
                 if isinstance(answer, Busy):

@@ -69,29 +69,44 @@ class Watch:
 
 @contextlib.contextmanager
 def watched(
-    trained: Trained, output: Output, runs: Sequence[Run], out: Path, *, time_limit: float | None, tensorboard: Path | None
+    trained: Trained,
+    output: Output,
+    runs: Sequence[Run],
+    out: Path,
+    *,
+    fresh: bool,
+    time_limit: float | None,
+    tensorboard: Path | None,
 ) -> Iterator[Watch]:
-    """Show, log below `tensorboard` and stop, by signals and after `time_limit` minutes, what is trained inside into `trained`."""
+    """Show, log below `tensorboard` and stop, by signals and after `time_limit` minutes, what is trained inside."""
     from tnacli.cli.loading import load_torch
-
-    load_torch()
     from tnacli.cli.progress import TrainingView
-    from tnacli.training.stop import StopRequest, stop_on_signals
-    from tnacli.training.tensorboard import TensorBoardLog
 
     with contextlib.ExitStack() as open_now:
-        log = None if tensorboard is None else open_now.enter_context(TensorBoardLog(tensorboard, out))
-        view = TrainingView(output, runs)
+        view = open_now.enter_context(TrainingView(output, runs, () if fresh else _finished(runs, out)))
+        view.show_activity("loading PyTorch ...")
+        load_torch()
+        view.show_activity("")
+        from tnacli.training.stop import StopRequest, stop_on_signals
+        from tnacli.training.tensorboard import TensorBoardLog
 
         def hear() -> None:
             view.show_stopping()
             watch.stopping()
 
+        log = None if tensorboard is None else open_now.enter_context(TensorBoardLog(tensorboard, out))
         stop = StopRequest(None if time_limit is None else 60 * time_limit, heard=hear)
         watch = Watch(output, view, log, stop, trained)
         open_now.enter_context(stop_on_signals(stop))
-        open_now.enter_context(view)
         yield watch
+
+
+def _finished(runs: Sequence[Run], out: Path) -> set[str]:
+    """The identities of those of `runs`, and of their teachers, whose results are there."""
+    from tnacli.runs.store import RunFolder
+
+    wanted = {run.identity: run for one in runs for run in (one, one.teacher) if run is not None}
+    return {identity for identity, run in wanted.items() if RunFolder.of(out, run).status == "finished"}
 
 
 @contextlib.contextmanager
@@ -122,25 +137,34 @@ def train_all(
     log into.
     """
     trained = Trained()
-    with kept(trained, runs), watched(
-        trained, output, runs, out, time_limit=time_limit, tensorboard=tensorboard
-    ) as watch:
-        from tnacli.experiment import Experiment
-
-        initial = {} if start is None else {start.checkpoint.digest: start.checkpoint}
-        experiment = Experiment(
-            out, emit=watch.emit, stop=watch.stop, on_data=watch.view.show_data, initial=initial,
-            other_data=start is not None and start.other_data, coming=runs,
-        )  # fmt: skip
-        for note in experiment.require_same_data(runs, fresh=fresh):
-            output.say(note)
-        number = {run.identity: n for n, run in enumerate(runs, 1)}
-
-        def begin(run: Run) -> None:
-            output.detail(f"run {number[run.identity]} of {len(runs)}: {run.name}, seed {run.seed}")
-
-        train_in_turn(experiment, runs, fresh=fresh, export=export, begin=begin, end=watch.end)
+    with (
+        kept(trained, runs),
+        watched(trained, output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard) as watch,
+    ):
+        train_here(watch, runs, out, fresh=fresh, export=export, start=start)
     return trained
+
+
+def train_here(
+    watch: Watch, runs: Sequence[Run], out: Path, *, fresh: bool, export: bool, start: Start | None = None
+) -> None:
+    """Train `runs` one after the other in this process."""
+    from tnacli.experiment import Experiment
+
+    output = watch.output
+    initial = {} if start is None else {start.checkpoint.digest: start.checkpoint}
+    experiment = Experiment(
+        out, emit=watch.emit, stop=watch.stop, on_data=watch.view.show_data, initial=initial,
+        other_data=start is not None and start.other_data, coming=runs,
+    )  # fmt: skip
+    for note in experiment.require_same_data(runs, fresh=fresh):
+        output.say(note)
+    number = {run.identity: n for n, run in enumerate(runs, 1)}
+
+    def begin(run: Run) -> None:
+        output.detail(f"run {number[run.identity]} of {len(runs)}: {run.name}, seed {run.seed}")
+
+    train_in_turn(experiment, runs, fresh=fresh, export=export, begin=begin, end=watch.end)
 
 
 def train_in_turn(

@@ -32,7 +32,7 @@ def shard(runs: Sequence[Run], text: str) -> tuple[Run, ...]:
 
 
 def pieces(runs: Sequence[Run]) -> list[list[Run]]:
-    """`runs` in pieces of work that can be done apart: those that share something to be trained together, in order of the first."""
+    """`runs` in pieces of work that can be done apart: those that share something to be trained are one."""
     groups: list[tuple[set[str], list[Run]]] = []
     there = {run.identity for run in runs}
     for run in runs:

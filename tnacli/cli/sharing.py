@@ -44,7 +44,9 @@ def share_out(jobs: str, runs: Sequence[Run]) -> Sharing:
     each = f"a GPU of {gpus}" if gpus else f"{threads} of {cores} threads"
     text = f"--jobs {jobs}: {count} at once, each with {each}" if count > 1 else f"--jobs {jobs}: one at a time"
     if wanted > work:
-        text += f"; {work} {'pieces' if work > 1 else 'piece'} of work: runs that share a teacher or epochs stay together"
+        text += (
+            f"; {work} {'pieces' if work > 1 else 'piece'} of work: runs that share a teacher or epochs stay together"
+        )
     return Sharing(environments, text)
 
 

@@ -67,8 +67,8 @@ def train(
       tna train table2_cifar100 --out /shared/runs --slurm > job.sh
     """
     from tnacli.cli.common import with_place
-    from tnacli.cli.results import show_results
     from tnacli.cli.jobs import train_at_once
+    from tnacli.cli.results import show_results
     from tnacli.cli.running import train_all
     from tnacli.errors import UsageError
     from tnacli.recipe.parse import load, plan

@@ -111,7 +111,7 @@ class Trained:
         """
         if self.ended is not None:
             raise self.ended
-        count = sum(map(len, (self.outcomes, self.diverged, self.busy, self.killed)))
+        count = len(self.outcomes) + len(self.diverged) + len(self.busy) + len(self.killed)
         if self.killed:
             raise Stopped(
                 f"{len(self.killed)} of {count} runs ended early: {_names(self.killed)}; {self.killed[0].message}. Every "

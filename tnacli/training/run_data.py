@@ -37,9 +37,7 @@ class RunData:
     Processes that train other runs meanwhile may share the file `lock`: what one downloads and decodes, the next ones find.
     """
 
-    def __init__(
-        self, ranks: Ranks, on_data: Callable[[str, int, int], None] | None, lock: Path | None = None
-    ) -> None:
+    def __init__(self, ranks: Ranks, on_data: Callable[[str, int, int], None] | None, lock: Path | None = None) -> None:
         self._ranks, self._on_data, self._lock = ranks, on_data, lock
         self._loaded: dict[str, Dataset] = {}
         self._files: dict[str, dict[str, str] | None] = {}
