@@ -25,7 +25,8 @@ SHORT = {
 }
 """What the parts of the loss are called where there is little room."""
 
-_BAR = 12
+_BAR, _NAME = 12, 15
+"""Characters that a bar takes, and a name where there is little room."""
 
 
 @dataclass
@@ -127,10 +128,8 @@ class Board:
 
     def _table(self, now: float, width: int, most: int) -> Table:
         rows = _shown(list(self.rows.values()), most)
-        splits = dict.fromkeys(
-            split for row in self.rows.values()
-            for split in ((("validation",) if row.run.settings.data.validation_samples else ()) + ("test",))
-        )  # fmt: skip
+        held_out = any(row.run.settings.data.validation_samples for row in self.rows.values())
+        splits = ("validation", "test") if held_out else ("test",)
         columns: list[tuple[str, str, list[str]]] = [
             ("run", "left", [row.run.name for row in rows]),
             ("seed", "right", [str(row.run.seed) for row in rows]),
@@ -144,6 +143,8 @@ class Board:
             ("time", "right", [_time(row, now) for row in rows]),
         ]
         table = Table(box=None, pad_edge=False, header_style="dim")
+        if _width(columns) > width:
+            columns[0] = ("run", "left", [_cut(row.run.name) for row in rows])
         for name in ("samples/s", "step", "", "besides"):  # what goes first where there is little room
             if _width(columns) > width:
                 columns = [column for column in columns if column[0] != name]
@@ -161,6 +162,11 @@ class Board:
 
 def _width(columns: Sequence[tuple[str, str, list[str]]]) -> int:
     return sum(max(map(cell_len, [name, *cells])) for name, _, cells in columns) + len(columns) - 1
+
+
+def _cut(name: str) -> str:
+    """A long name by its beginning and end, which tells those apart that differ in one or the other."""
+    return name if len(name) <= _NAME else f"{name[: _NAME // 2]}…{name[-(_NAME - 1) // 2 :]}"
 
 
 def _shown(rows: list[Row], most: int) -> list[Row]:
@@ -207,4 +213,4 @@ def _time(row: Row, now: float) -> str:
 
 def left_text(seconds: float) -> str:
     """How long something still takes, for people: 8 s left, 3:05 min left."""
-    return (f"{seconds:.0f} s" if seconds < 59.5 else duration_text(seconds)) + " left"
+    return (f"{seconds:.0f} s" if seconds < 59.5 else duration_text(round(seconds))) + " left"
