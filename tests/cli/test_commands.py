@@ -285,6 +285,7 @@ def test_a_terminal_gets_a_live_view_and_a_framed_table(recipe: Path, tmp_path: 
     code, seen = on_a_terminal(["train", str(recipe), "--out", str(tmp_path / "runs")])
     assert code == 0
     assert "\x1b[" in seen
+    assert "loading PyTorch ..." in seen
     assert "all runs" in seen
     assert "━" in seen or "─" in seen
     assert "tna_t_snn" in seen
