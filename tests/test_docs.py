@@ -219,6 +219,7 @@ MISTAKES: dict[tuple[str, int], str] = {
     ("data prepare", 2): "nothing",
     ("data prepare", 4): "cifar10 --data-root {empty}",
     ("runs", 2): "--out {empty}",
+    ("runs clean", 2): "--out {empty}",
     ("runs record", 2): "{empty} --ledger {empty}.jsonl",
 }
 ELSEWHERE = {
@@ -228,6 +229,7 @@ ELSEWHERE = {
     *((command, 4) for command in ("ternarize", "export")),  # checkpoints of data that is gone: tests/data
     ("data prepare", 8),
     *(("runs record", code) for code in (4, 8)),  # tests/cli/test_runs.py
+    ("runs clean", 8),  # tests/cli/test_clean.py
 }
 
 

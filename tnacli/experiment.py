@@ -64,7 +64,7 @@ class Experiment:
     Under torchrun every process makes one; the first alone looks at folders, writes, and tells the others. `emit` hears every
     event of every run, in the first process. `initial` maps identities of checkpoints to start from to the checkpoints, which
     must have learned from the data that is there now, unless `other_data` is welcome. `coming` are the runs that are to be
-    executed: a full-precision one keeps the checkpoints that they branch off from.
+    executed: a full-precision one keeps the checkpoints that they branch off from. Processes load data in turn: `data_lock`.
     """
 
     def __init__(
@@ -77,16 +77,16 @@ class Experiment:
         initial: Mapping[str, Checkpoint] | None = None,
         other_data: bool = False,
         coming: Iterable[Run] = (),
+        data_lock: Path | None = None,
     ) -> None:
         self.out = out
         self._wanted = wanted_epochs(coming)
-        self._emit, self._stop = emit, stop or StopRequest()
+        self._stop = stop or StopRequest()
         self._initial, self._other_data = dict(initial or {}), other_data
         self._warned_of_slow_path = False
         self._ranks = ranks()
-        self._data = RunData(self._ranks, on_data)
-        if not self._ranks.first:
-            self._emit = lambda run, event: None
+        self._data = RunData(self._ranks, on_data, data_lock)
+        self._emit = emit if self._ranks.first else lambda run, event: None
 
     def execute(self, run: Run, *, fresh: bool = False) -> Outcome:
         """The result of `run`: taken from its folder if finished, else trained, going on from its last checkpoint.

@@ -13,7 +13,7 @@ from tnacli.report.statistics import spread
 
 if TYPE_CHECKING:
     from tnacli.cli.documents.training import TrainedRun
-    from tnacli.cli.running import Diverged, Trained
+    from tnacli.cli.trained import Diverged, Trained
     from tnacli.deploy.from_checkpoint import Exported
     from tnacli.experiment import Outcome
 

@@ -1,4 +1,4 @@
-"""`tna runs`: which runs are on disk, and finished ones as lines of a ledger."""
+"""`tna runs`: which runs are on disk, and finished ones as lines of a ledger; what of it can go."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 import typer
 
 from tnacli.cli import options
+from tnacli.cli.clean import clean
 from tnacli.cli.console import Output, size_text
 from tnacli.cli.record import record
 
 app = typer.Typer(invoke_without_command=True, no_args_is_help=False)
 app.command("record")(record)
+app.command("clean")(clean)
 
 
 @app.callback()
@@ -28,6 +30,8 @@ def runs(
       tna runs
 
       tna runs record runs/quickstart --ledger results.jsonl
+
+      tna runs clean
     """
     if context.invoked_subcommand is not None:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -41,6 +42,7 @@ def train(
     slurm: Annotated[
         bool, typer.Option("--slurm", help="Print a Slurm job-array script that does the same, a share a task.")
     ] = False,
+    jobs: options.Jobs = None,
     fresh: options.Fresh = False,
     time_limit: options.TimeLimit = None,
     tensorboard: options.TensorBoard = None,
@@ -56,6 +58,8 @@ def train(
 
       tna train quickstart
 
+      tna train quickstart --jobs 2
+
       tna train recipes/table1_cifar100.yaml --with laptop --seed 0
 
       tna train table2_cifar10 --run tna_t_snn --set train.epochs=100 --dry-run
@@ -63,6 +67,7 @@ def train(
       tna train table2_cifar100 --out /shared/runs --slurm > job.sh
     """
     from tnacli.cli.common import with_place
+    from tnacli.cli.jobs import train_at_once
     from tnacli.cli.results import show_results
     from tnacli.cli.running import train_all
     from tnacli.errors import UsageError
@@ -76,6 +81,8 @@ def train(
 
         if shard is not None:
             raise UsageError("--slurm gives every task a share of its own; leave --shard out")
+        if jobs is not None:
+            raise UsageError("--slurm gives every task one piece of work, for one process; leave --jobs out")
         if fresh:
             raise UsageError(
                 "a task that is queued again goes on with its runs, and --fresh would begin anew; leave it out"
@@ -91,7 +98,8 @@ def train(
 
         show(output, loaded, runs, out)
         return
-    trained = train_all(
+    train_them = train_all if jobs is None else partial(train_at_once, jobs=jobs)
+    trained = train_them(
         output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard, export=loaded.recipe.export
     )
     show_results(output, trained, loaded.recipe.reproduces.accuracy)
