@@ -109,6 +109,22 @@ extends: quickstart
 ```
 
 The schema knows keys, types, bounds and words. What settings mean for each other `tna train FILE --dry-run` checks.
+
+A recipe builds on another with `extends`: all that it does not say itself is inherited, but the name and the description. `null`
+takes back what was said below, in a file that is extended, in the shared settings of a run, in a recipe under an overlay or `--set`:
+
+```yaml
+extends: table1_cifar10
+runs:
+  tna:
+    model: {build: "networks:mine", layout: null}   # as if nobody had named a layout
+    train: {batch_size: null}                       # the default, whatever the other recipe says
+  baseline: null                                    # this run is not trained, and nothing is judged against it
+```
+
+It means the same everywhere: as if nobody had said it, so that the default holds. Where the default is none, as with
+`compression`, that is what null says. A key with nothing behind it is no null, but a slip that is refused; a run with nothing behind
+it has the shared settings, or those of the recipe that is extended.
 """,
 }
 """What a command's own help has no place for."""

@@ -21,6 +21,7 @@ from tnacli.recipe.parse.find import find_recipe, shown
 from tnacli.recipe.parse.layers import Override, read_file, read_overlay, read_override
 from tnacli.recipe.parse.merge import fit, kindless_keys, kinds_with, merge
 from tnacli.recipe.parse.node import Location, Node, Problem, leaves, plain, refuse_all, suggest
+from tnacli.recipe.parse.take_back import without_null, without_runs
 from tnacli.recipe.schema.recipe import Recipe
 
 
@@ -53,7 +54,7 @@ def load(reference: str | Path, *, overlays: Sequence[str] = (), overrides: Sequ
         problems += found
     if file.broken or any(layer.settings.broken for layer in layers):
         refuse_all(problems)  # of a file that cannot be read, nothing else can be said
-    names = tuple(file.entries["runs"].entries) if "runs" in file.entries else ()
+    names = [name for name, run in _written_runs(file).items() if not run.takes_back]
     for number, text in enumerate(overrides, len(overlays) + 1):
         override, found = read_override(text, number, names)
         layers += [override] if override else []
@@ -105,15 +106,18 @@ def _runs(file: Node, layers: Sequence[Override]) -> tuple[dict[str, Node], list
     shared = _part(file, SETTINGS)
     settings: dict[str, Node] = {}
     used: set[tuple[int, str, str]] = set()
-    for name, own in file.entries["runs"].entries.items() if "runs" in file.entries else ():
-        # Anything but a mapping or null is known to be wrong by now.
+    gone = _taken_back(file, layers)
+    for name, own in _written_runs(file).items():
+        if name in gone:
+            continue
+        # Anything but a mapping or nothing is known to be wrong by now.
         node = merge(shared, own) if isinstance(own.value, dict) else shared
         for number, layer in enumerate(layers):
             if layer.run in (None, name):
                 upper = fit(_part(layer.settings, SETTINGS), node)
                 used |= {(number, mapping, key) for mapping, key, _ in kindless_keys(upper)}
                 node = merge(node, upper)
-        settings[name] = replace(node, origin=own.origin, key=own.key, layer=own.layer)
+        settings[name] = replace(without_null(node), origin=own.origin, key=own.key, layer=own.layer)
     return settings, list(_without_effect(layers, used))
 
 
@@ -133,16 +137,28 @@ def _without_effect(layers: Sequence[Override], used: set[tuple[int, str, str]])
 def _recipe(file: Node, path: Path, layers: Sequence[Override], runs: dict[str, Node]) -> Node:
     """The whole recipe as the schema takes it."""
     named = {"name": Node(path.stem, Location(shown(path)), "name")}
-    node = replace(file, value={**named, **_part(file, Recipe.model_fields).entries})
+    node = _part(file, Recipe.model_fields)
     for layer in layers:
         if layer.run is None:
             node = merge(node, _part(layer.settings, COMMON))
-    entries = dict(node.entries)
+    entries = {**named, **without_null(node, Recipe).entries}
     if "runs" in entries:
         entries["runs"] = replace(entries["runs"], value=dict(runs))
-    if "reproduces" in entries and entries["reproduces"].value is None:
-        del entries["reproduces"]  # null takes back what an extended recipe said
+    if "reproduces" in entries:
+        entries["reproduces"] = without_runs(entries["reproduces"], _taken_back(file, layers))
     return replace(file, value=entries)
+
+
+def _written_runs(file: Node) -> dict[str, Node]:
+    """The runs of a recipe's file by name, null those that it takes back."""
+    return file.entries["runs"].entries if "runs" in file.entries else {}
+
+
+def _taken_back(file: Node, layers: Sequence[Override]) -> dict[str, int]:
+    """The runs that the file or an override takes back, each with the layer that does."""
+    nodes = dict(_written_runs(file))
+    nodes |= {layer.run: layer.settings for layer in layers if layer.run is not None and layer.settings.takes_back}
+    return {name: node.layer for name, node in nodes.items() if node.takes_back}
 
 
 def _part(node: Node, keys: Collection[str]) -> Node:
