@@ -9,8 +9,8 @@ import pytest
 import tnacli.recipe.parse.find
 from tnacli.errors import RecipeError
 from tnacli.recipe.parse.find import (
-    find_overlay,
     find_listed,
+    find_overlay,
     find_recipe,
     list_overlays,
     list_recipes,

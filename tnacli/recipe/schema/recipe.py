@@ -54,6 +54,11 @@ class Train(Section):
     batch_size: Positive = Field(256, description="samples a step")
     learning_rate: float = Field(0.01, gt=0, description="Adam's initial learning rate")
     schedule: Schedule = Field(Schedule(), description="how the learning rate falls")
+    initial: Annotated[str | None, Later()] = Field(
+        None,
+        description="a checkpoint, or the folder of its run, whose weights the networks start from, as seen from this file; a "
+        "twin that it does not have starts fresh (default: all do)",
+    )
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
         "fp32",
         description="arithmetic of training, evaluation is fp32 always; fp32: IEEE; tf32: products on CUDA; bf16, fp16: "
