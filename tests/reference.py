@@ -132,10 +132,10 @@ after it has the shared settings, or those of the recipe that is extended.
 train: {initial: runs/quickstart/tna-seed0-0123456789, epochs: 10}   # as seen from this file
 ```
 
-Before anything is trained, and with `--dry-run`, it is seen that the file is there and its weights fit. The run is another one for
-every other content of that file (its SHA-256 is part of the identity and stands in run.json and result.json), wherever it lies, so
-it has to stay; a run that goes on takes its own checkpoint, whose start it has been. Only weights and batch norm come from there:
-optimiser, schedule and epochs begin anew.
+Before anything is trained, and with `--dry-run`, it is seen that the file is there and its weights fit. A run is another one for
+every other content of that file, wherever it lies: its SHA-256 is part of the identity and stands in run.json and result.json.
+So the file has to stay. A run that was interrupted goes on from its own checkpoint. Only weights and batch norm come from
+there: optimiser, schedule and epochs begin anew.
 """,
 }
 """What a command's own help has no place for."""

@@ -65,8 +65,8 @@ class Experiment:
     Under torchrun every process makes one; the first alone looks at folders, writes, and tells the others. `emit` hears every
     event of every run, in the first process. `initial` maps digests of checkpoints to start from to the checkpoints, which
     must have learned from the data that is there now, unless `other_data` is welcome; those that `train.initial` names are
-    loaded from there, and may have learned from other data, which is then said of the results. `coming` are the runs that are to be
-    executed: a full-precision one keeps the checkpoints that they branch off from.
+    loaded from there, and may have learned from other data, which is then said of the results. `coming` are the runs that are
+    to be executed: a full-precision one keeps the checkpoints that they branch off from.
     """
 
     def __init__(

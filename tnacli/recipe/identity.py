@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -71,7 +72,9 @@ class Run:
 
     @property
     def folder_name(self) -> str:
-        return f"{self.name}-seed{self.seed}-{self.identity}"
+        # The brackets of a sweep mean something to every shell.
+        name = re.sub(r"[^a-z0-9_.-]+", "-", self.name.lower()).strip("-")[:120]
+        return f"{name}-seed{self.seed}-{self.identity}"
 
     @property
     def teacher(self) -> Run | None:

@@ -9,10 +9,12 @@ from tnacli.recipe.parse.layers import read_file
 from tnacli.recipe.parse.load import Loaded, load, plan
 from tnacli.recipe.parse.located import located
 from tnacli.recipe.parse.node import plain, refuse_all
+from tnacli.recipe.parse.sweep import Sweep, value_text
 from tnacli.recipe.parse.yaml_strict import read_yaml
 
 __all__ = [
     "Loaded",
+    "Sweep",
     "choices",
     "find_listed",
     "find_recipe",
@@ -29,4 +31,5 @@ __all__ = [
     "resolved",
     "setting_fields",
     "shipped_folder",
+    "value_text",
 ]

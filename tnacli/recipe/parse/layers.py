@@ -15,9 +15,10 @@ from tnacli.recipe.parse.fields import COMMON, FILE, SETTINGS, unknown_key
 from tnacli.recipe.parse.find import find_extended, find_overlay, shown
 from tnacli.recipe.parse.located import anchored
 from tnacli.recipe.parse.merge import keys_of_no_kind, merge
-from tnacli.recipe.parse.node import Location, Node, Problem, show, suggest
+from tnacli.recipe.parse.node import Location, Node, Problem, quoted, show, suggest
 from tnacli.recipe.parse.take_back import runs_not_there
 from tnacli.recipe.parse.yaml_strict import read_value, read_yaml
+from tnacli.recipe.schema.patterns import NAME, PATTERNS
 
 _OF_ONE_FILE = ("name", "description", "extends")
 
@@ -45,7 +46,9 @@ def read_file(path: Path, extending: tuple[Path, ...] = ()) -> tuple[Node, list[
         text = f"must be a mapping of runs by name, not {show(runs)}"
         problems.append(Problem(runs.origin, runs.key, text))
         node = replace(node, value={**node.entries, "runs": replace(runs, value={}, broken=True)})
-    for run in runs.entries.values() if runs else ():
+    for name, run in runs.entries.items() if runs else ():
+        if "[" in name:
+            problems.append(Problem(run.origin, run.key, f"must be {PATTERNS[NAME]}, not {quoted(name)}"))
         if run.value is not None and not isinstance(run.value, dict) and not run.broken:
             text = f"must be a mapping of settings, or empty for the shared ones as they are, not {show(run)}"
             problems.append(Problem(run.origin, run.key, text))

@@ -7,6 +7,7 @@ how.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from tnacli.recipe.parse.find import find_recipe, shown
 from tnacli.recipe.parse.layers import Override, read_file, read_overlay, read_override
 from tnacli.recipe.parse.merge import fit, kindless_keys, kinds_with, merge
 from tnacli.recipe.parse.node import Location, Node, Problem, leaves, plain, refuse_all, suggest
+from tnacli.recipe.parse.sweep import Sweep, expanded, swept
 from tnacli.recipe.parse.take_back import without_null, without_runs
 from tnacli.recipe.schema.recipe import Recipe
 
@@ -30,13 +32,15 @@ class Loaded:
     """A recipe in full, and how it came about.
 
     `altered` names the overlays and overrides ("with laptop", "set train.epochs=3"). `origins` says for every
-    run where each setting was written, by dotted key; what is not in it has the schema's default.
+    run where each setting was written, by dotted key; what is not in it has the schema's default. `sweeps` are the runs
+    that were made by several values for a key.
     """
 
     recipe: Recipe
     path: Path
     altered: tuple[str, ...]
     origins: dict[str, dict[str, Location]]
+    sweeps: tuple[Sweep, ...] = ()
 
 
 def load(reference: str | Path, *, overlays: Sequence[str] = (), overrides: Sequence[str] = ()) -> Loaded:
@@ -60,9 +64,12 @@ def load(reference: str | Path, *, overlays: Sequence[str] = (), overrides: Sequ
         layers += [override] if override else []
         problems += found
 
-    runs, found = _runs(file, layers)
-    problems += found
-    tree = _recipe(file, path, layers, runs)
+    merged, found = _runs(file, layers)
+    runs, sweeps, wrong = expanded(merged)
+    problems += [*found, *wrong]
+    gone = {name: max((node.layer for node in swept(run).values()), default=run.layer) for name, run in merged.items()}
+    gone = _taken_back(file, layers) | {name: layer for name, layer in gone.items() if name not in runs}
+    tree = _recipe(file, path, layers, runs, gone)
     recipe = None
     try:
         recipe = Recipe.model_validate(plain(tree))
@@ -76,19 +83,18 @@ def load(reference: str | Path, *, overlays: Sequence[str] = (), overrides: Sequ
         path,
         altered=tuple(altered),
         origins={name: {key: node.origin for key, node in leaves(run)} for name, run in runs.items()},
+        sweeps=sweeps,
     )
 
 
 def plan(loaded: Loaded, *, runs: Sequence[str] = (), seeds: Sequence[int] = ()) -> tuple[Run, ...]:
     """The runs to do, all of one seed before those of the next, in the recipe's order.
 
-    `runs` picks some by name; `seeds` stand in for the recipe's. Raises UsageError for one that cannot be.
+    `runs` picks some by name, that of a sweep for all of its runs, or with `*` and `?` for any text and any character;
+    `seeds` stand in for the recipe's. Raises UsageError for one that cannot be.
     """
     known = loaded.recipe.runs
-    for name in runs:
-        if name not in known:
-            hint = suggest(name, known)
-            raise UsageError(f"{loaded.recipe.name} has no run {name!r}; runs: {', '.join(known)}{hint}")
+    picked = {name for asked in runs for name in _picked(asked, loaded)}
     for seed in seeds:
         if seed < 0 or seeds.count(seed) > 1:
             wrong = "is below 0" if seed < 0 else "is given twice"
@@ -97,8 +103,21 @@ def plan(loaded: Loaded, *, runs: Sequence[str] = (), seeds: Sequence[int] = ())
         Run(loaded.recipe.name, name, seed, settings, loaded.altered)
         for seed in seeds or loaded.recipe.seeds
         for name, settings in known.items()
-        if name in runs or not runs
+        if name in picked or not runs
     )
+
+
+def _picked(asked: str, loaded: Loaded) -> list[str]:
+    """The runs that `asked` means. Raises UsageError if there are none."""
+    known = loaded.recipe.runs
+    if asked in known:
+        return [asked]
+    found = [name for sweep in loaded.sweeps if sweep.name == asked for name in sweep.points]
+    pattern = "".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in asked)
+    if not (found := found or [name for name in known if re.fullmatch(pattern, name)]):
+        hint = suggest(asked, [*known, *(sweep.name for sweep in loaded.sweeps)])
+        raise UsageError(f"{loaded.recipe.name} has no run {asked!r}; runs: {', '.join(known)}{hint}")
+    return found
 
 
 def _runs(file: Node, layers: Sequence[Override]) -> tuple[dict[str, Node], list[Problem]]:
@@ -134,8 +153,8 @@ def _without_effect(layers: Sequence[Override], used: set[tuple[int, str, str]])
                 yield Problem(node.origin, node.key, text)
 
 
-def _recipe(file: Node, path: Path, layers: Sequence[Override], runs: dict[str, Node]) -> Node:
-    """The whole recipe as the schema takes it."""
+def _recipe(file: Node, path: Path, layers: Sequence[Override], runs: dict[str, Node], gone: dict[str, int]) -> Node:
+    """The whole recipe as the schema takes it; `gone` are runs that are no more, each with the layer that did it."""
     named = {"name": Node(path.stem, Location(shown(path)), "name")}
     node = _part(file, Recipe.model_fields)
     for layer in layers:
@@ -145,7 +164,7 @@ def _recipe(file: Node, path: Path, layers: Sequence[Override], runs: dict[str, 
     if "runs" in entries:
         entries["runs"] = replace(entries["runs"], value=dict(runs))
     if "reproduces" in entries:
-        entries["reproduces"] = without_runs(entries["reproduces"], _taken_back(file, layers))
+        entries["reproduces"] = without_runs(entries["reproduces"], gone)
     return replace(file, value=entries)
 
 

@@ -26,7 +26,7 @@ def located(path: str, folder: Path) -> str:
 
 
 def anchored(layer: Node, file: Path | None) -> Node:
-    """The settings of `layer`, and of its runs, with `data.root`, `model.build` and `train.initial` as seen from `file`, or from here."""
+    """The settings of `layer`, and of its runs, with every path in them as seen from `file`, or from here."""
     folder = file.parent if file is not None and file.is_file() else Path.cwd()  # a pipe lies nowhere
 
     def place(value: str) -> str:
