@@ -36,7 +36,7 @@ from tnacli.training.loop import Trainer
 from tnacli.training.precision import resolve_precision
 from tnacli.training.run_data import RunData
 from tnacli.training.stop import StopRequest
-from tnacli.training.warm_start import initial_checkpoint, start_from
+from tnacli.training.warm_start import initial_checkpoint, start_from, started_text
 from tnacli.version import __version__
 
 Emit = Callable[[Run, Event], None]
@@ -164,11 +164,9 @@ class Experiment:
 
     def _start(self, run: Run) -> Checkpoint | None:
         """The checkpoint that `run` starts from, if any. Raises RecipeError if its weights do not fit."""
-        if run.initial is None:
-            return None
-        if run.initial not in self._initial:
+        if run.initial is not None and run.initial not in self._initial:
             self._initial[run.initial] = initial_checkpoint(run)
-        return self._initial[run.initial]
+        return None if run.initial is None else self._initial[run.initial]
 
     def has_data(self, run: Run) -> bool:
         """Whether the data of `run` is there now."""
@@ -245,8 +243,7 @@ class Experiment:
             emit(Noted(f"{dataset.name}: {note}"))
         resumed = self._ranks.broadcast(lambda: self._newest(run, folder) or self._branched(run, folder, dataset))
         if run.settings.train.initial is not None and resumed is None:
-            without = f"; {' and '.join(fresh_ones)}, which it does not have, starts fresh" if fresh_ones else ""
-            emit(Noted(f"from the weights of {run.settings.train.initial}{without}"))
+            emit(Noted(started_text(run.settings.train.initial, fresh_ones)))
         precision, kept = precision_of(settings, device, resumed)
         path, slow = kernels(objective, device, None if resumed is None else resumed.metadata.kernels)
         learned_from = self._data.learned_from(run)

@@ -60,6 +60,12 @@ def start_from(objective: Objective, initial: Checkpoint) -> tuple[str, ...]:
     return tuple(fresh)
 
 
+def started_text(place: str, fresh: tuple[str, ...]) -> str:
+    """What is said of a run that starts from `place`, which does not have the networks `fresh`."""
+    without = f"; {' and '.join(fresh)}, which it does not have, starts fresh" if fresh else ""
+    return f"from the weights of {place}{without}"
+
+
 def _weights(model: Model, there: CheckpointMetadata, settings: Settings | None) -> object:
     """What must be equal for weights to fit: their shapes by name; the function's name, where one makes the network.
 

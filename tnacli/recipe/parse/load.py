@@ -69,7 +69,7 @@ def load(reference: str | Path, *, overlays: Sequence[str] = (), overrides: Sequ
     problems += [*found, *wrong]
     gone = {name: max((node.layer for node in swept(run).values()), default=run.layer) for name, run in merged.items()}
     gone = _taken_back(file, layers) | {name: layer for name, layer in gone.items() if name not in runs}
-    tree = _recipe(file, path, layers, runs, gone)
+    tree = _recipe(file, path, layers, runs=runs, gone=gone)
     recipe = None
     try:
         recipe = Recipe.model_validate(plain(tree))
@@ -153,7 +153,7 @@ def _without_effect(layers: Sequence[Override], used: set[tuple[int, str, str]])
                 yield Problem(node.origin, node.key, text)
 
 
-def _recipe(file: Node, path: Path, layers: Sequence[Override], runs: dict[str, Node], gone: dict[str, int]) -> Node:
+def _recipe(file: Node, path: Path, layers: Sequence[Override], *, runs: dict[str, Node], gone: dict[str, int]) -> Node:
     """The whole recipe as the schema takes it; `gone` are runs that are no more, each with the layer that did it."""
     named = {"name": Node(path.stem, Location(shown(path)), "name")}
     node = _part(file, Recipe.model_fields)
