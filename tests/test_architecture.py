@@ -25,7 +25,7 @@ _IMPORTS = {
     "pixels": "",
     "machine": "",
     "storage": "errors",
-    "recipe": "errors places",
+    "recipe": "errors places storage",
     "snn": "errors machine places recipe",
     "data": "errors pixels places recipe seeds storage version",
     "objectives": "errors recipe snn",

@@ -73,7 +73,7 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Override one value, such as train.epochs=20. Repeatable.",
+        help="Override one value, such as train.epochs=20; several make a run each: objective.alpha=[1e-2,1e-3]. Repeatable.",
         autocompletion=completion.settings,
     ),
 ]

@@ -85,6 +85,8 @@ def report(
       tna report quickstart --save quickstart.html
 
       tna report claims_cifar10 --ledger docs/results
+
+      tna report quickstart --set "objective.alpha=[1e-2,1e-3]" --save alpha.png
     """
     from tnacli.errors import UsageError
     from tnacli.report.cells import PaperPart, is_run_folder
@@ -151,7 +153,9 @@ def _groups(
             placed = {name: with_data(settings, data_root) for name, settings in one.recipe.runs.items()}
             one = dataclasses.replace(one, recipe=one.recipe.model_copy(update={"runs": placed}))
             cells = list(compared(cells_of(one, out, runs=runs, seeds=seeds)))
-            groups.append(Group(one.recipe.name, one.recipe.description, cells, effects_of(one, cells), number))
+            groups.append(
+                Group(one.recipe.name, one.recipe.description, cells, effects_of(one, cells), number, sweeps=one.sweeps)
+            )
     return groups
 
 
@@ -213,6 +217,7 @@ def _save(path: Path, groups: Sequence[Group], shown: Tables, figure: str | None
     from tnacli.report.contents import all_cells
     from tnacli.report.curves import METRICS, curves
     from tnacli.report.plots import PICTURES, save_figure, save_panels
+    from tnacli.report.sweep import points_of
     from tnacli.storage import write_atomically
 
     suffix, cells = path.suffix.lower(), all_cells(groups)
@@ -220,6 +225,13 @@ def _save(path: Path, groups: Sequence[Group], shown: Tables, figure: str | None
         if figure is not None and figure.startswith("3"):
             panels = [(_what(group), curves(group.cells)) for group in groups]
             save_panels(path, panels, "val_accuracy", title=f"Figure {figure}")
+        elif figure is None and any(group.sweeps for group in groups):
+            from tnacli.report.sweep_plot import save_sweeps
+
+            swept = [
+                (sweep, group.cells) for group in groups for sweep in group.sweeps if points_of(group.cells, sweep)
+            ]
+            save_sweeps(path, swept, title=", ".join(group.name for group in groups))
         else:
             title = f"Figure {figure}" if figure else ", ".join(group.name for group in groups)
             save_figure(path, curves(cells), list(METRICS), title=title)

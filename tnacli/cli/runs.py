@@ -37,6 +37,7 @@ def runs(
         return
     from tnacli.cli.documents.lists import RunOnDisk, Runs
     from tnacli.errors import FileFormatError, UsageError
+    from tnacli.report.marks import started_from
     from tnacli.runs.store import RunFolder
 
     output = Output(as_json)
@@ -62,6 +63,7 @@ def runs(
                 written=datetime.datetime.fromtimestamp(max(file.st_mtime for file in files)).isoformat(" ", "minutes"),
                 altered=() if begun is None else begun.altered,
                 initial=None if begun is None else begun.initial,
+                started_from=None if begun is None else begun.settings.train.initial,
                 folder=path,
             )
         )
@@ -75,7 +77,7 @@ def runs(
             [
                 one.recipe, one.run, one.seed, one.status, None if one.accuracy is None else f"{one.accuracy:.2f}",
                 size_text(one.size_bytes), one.written,
-                "; ".join([*one.altered, *(["from the weights of a checkpoint"] if one.initial else [])]),
+                "; ".join([*one.altered, *([started_from(one.started_from)] if one.initial else [])]),
             ]
             for one in found
         ],

@@ -22,7 +22,11 @@ def train(
     ],
     run: Annotated[
         list[str] | None,
-        typer.Option("--run", help="Only this run of the recipe. Repeatable.", autocompletion=completion.runs),
+        typer.Option(
+            "--run",
+            help="Only this run of the recipe, or those of a sweep or pattern (*, ?). Repeatable.",
+            autocompletion=completion.runs,
+        ),
     ] = None,
     seed: options.Seed = None,
     overlays: options.With = None,
@@ -64,6 +68,8 @@ def train(
 
       tna train table2_cifar10 --run tna_t_snn --set train.epochs=100 --dry-run
 
+      tna train quickstart --set "objective.alpha=[1e-2,1e-3]" --set data.validation_samples=200
+
       tna train table2_cifar100 --out /shared/runs --slurm > job.sh
     """
     from tnacli.cli.common import with_place
@@ -103,4 +109,9 @@ def train(
         output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard, export=loaded.recipe.export
     )
     show_results(output, trained, loaded.recipe.reproduces.accuracy)
+    if loaded.sweeps and trained.outcomes:
+        from tnacli.report.sweep import best_of
+
+        for line in best_of(loaded.sweeps, runs, out):
+            output.say(line)
     trained.refuse_unfinished()

@@ -160,6 +160,9 @@ class RunOnDisk(Part):
         description="overlays, overrides and what else makes it another run than the recipe's"
     )
     initial: str | None = Field(description="digest of the checkpoint whose weights it starts from")
+    started_from: Path | None = Field(
+        description="where that checkpoint, or the folder of its run, was; null if it starts from none"
+    )
     folder: Path
 
 
