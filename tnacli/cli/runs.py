@@ -1,4 +1,4 @@
-"""`tna runs`: which runs are on disk, and finished ones as lines of a ledger."""
+"""`tna runs`: which runs are on disk, two of them side by side, and finished ones as lines of a ledger."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import typer
 
 from tnacli.cli import options
 from tnacli.cli.console import Output, size_text
+from tnacli.cli.diff import diff
 from tnacli.cli.record import record
 
 app = typer.Typer(invoke_without_command=True, no_args_is_help=False)
 app.command("record")(record)
+app.command("diff")(diff)
 
 
 @app.callback()
