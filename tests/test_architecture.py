@@ -35,7 +35,7 @@ _IMPORTS = {
     "packed": "errors pixels quant recipe snn storage version",
     "report": "data errors recipe runs storage",
     "evaluation": "data errors packed recipe snn",
-    "training": "build data errors evaluation objectives quant recipe runs seeds snn storage",
+    "training": "build data errors evaluation machine objectives quant recipe runs seeds snn storage",
     "deploy": "data errors evaluation packed pixels quant snn storage training version",
     "importing": "deploy errors packed snn version",
     "__init__": "deploy importing objectives quant scripting version",

@@ -78,6 +78,10 @@ def test_mistakes_raise_what_the_command_exits_with(recipe: Path, tmp_path: Path
         tnacli.train(recipe, overrides={"train.epoch": 3}, out=tmp_path)
     with pytest.raises(RecipeError, match=r"the settings are wrong:\nmodel\.layout"):
         tnacli.train({"data": {"name": "digits"}, "model": {"layout": 3}}, out=tmp_path)
+    with pytest.raises(
+        RecipeError, match=r"the settings are wrong:\ntrain\.select is val, and data\.validation_samples is 0"
+    ):
+        tnacli.train({"data": {"name": "digits"}, "train": {"select": "val"}}, out=tmp_path)
     with pytest.raises(UsageError, match="has no run 'nothing'"):
         tnacli.train(recipe, run="nothing", out=tmp_path)
     with pytest.raises(UsageError, match="overrides are for recipes"):

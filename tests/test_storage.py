@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tnacli.errors import StorageError
-from tnacli.storage import write_atomically
+from tnacli.errors import FileFormatError, StorageError
+from tnacli.storage import network_file, write_atomically
 
 posix = pytest.mark.skipif(os.name != "posix", reason="permissions and links as POSIX has them")
 
@@ -127,3 +127,17 @@ def test_the_advice_fits_what_went_wrong(
         f"{tmp_path / 'file'}: could not be written: {os.strerror(number)}. What was there before is unchanged. "
         f"{advice} run the same command again."
     )
+
+
+def test_of_a_run_the_last_checkpoint_is_taken(tmp_path: Path) -> None:
+    """The one before it where that is all there is; a file stands for itself."""
+    run = tmp_path / "a-seed0"
+    run.mkdir()
+    with pytest.raises(FileFormatError, match="is a folder without a checkpoint"):
+        network_file(run)
+    for name in ("previous.pt", "last.pt"):
+        (run / name).touch()
+        assert network_file(run) == run / name
+    assert network_file(run / "previous.pt") == run / "previous.pt"
+    with pytest.raises(FileFormatError, match="holds the folders of 1 runs"):
+        network_file(tmp_path)

@@ -11,18 +11,19 @@ from pathlib import Path
 @cache
 def processor() -> str:
     """The processor's name as the operating system knows it; empty where it does not say."""
-    return _cpuinfo("model name") or platform.processor()
+    return cpuinfo("model name") or platform.processor()
 
 
 @cache
 def processor_family() -> tuple[str, int] | None:
     """The vendor and the family of an x86 processor, such as ("AuthenticAMD", 25); None where Linux does not say."""
-    vendor, family = _cpuinfo("vendor_id"), _cpuinfo("cpu family")
+    vendor, family = cpuinfo("vendor_id"), cpuinfo("cpu family")
     return (vendor, int(family)) if vendor and family.isdecimal() else None
 
 
-def _cpuinfo(key: str) -> str:
-    """What Linux says of the first processor under `key`; empty where it says nothing."""
+@cache
+def cpuinfo(key: str) -> str:
+    """What Linux says of the first processor under `key`, "flags" for one; empty where it says nothing."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines():
             name, _, value = line.partition(":")

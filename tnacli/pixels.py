@@ -1,15 +1,21 @@
 """The one definition of what a network is fed with: in training, in evaluation, by a packed network and by `tnacli.load`.
 
-`tnacli/deploy/c.py` writes the same in exported C; docs/packed-format.md, "Arithmetic", says it in words.
+For tensors, and for arrays where torch is not loaded, the same operations in the same order. `tnacli/deploy/c.py` writes the
+same in exported C; docs/packed-format.md, "Arithmetic", says it in words.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-Scale = Tensor | tuple[float, ...] | None
-"""A value for each channel, as fp32 of a tensor where it is on the device already; None leaves the step out."""
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Scale = Tensor | tuple[float, ...] | None
+    """A value for each channel, as fp32 of a tensor where it is on the device already; None leaves the step out."""
 
 
 def as_input(samples: Tensor, mean: Scale, std: Scale, kind: str) -> Tensor:
@@ -19,11 +25,33 @@ def as_input(samples: Tensor, mean: Scale, std: Scale, kind: str) -> Tensor:
     or pixel / 255 without a mean. Event counts [N, T, C, H, W] stay counts: they are the current fed in,
     batch norm after the first layer sets their scale, and 0, no events, stays 0.
     """
+    import torch
+
     if kind == "events":
         return samples.to(torch.float32)
-    values = samples.to(torch.float32, copy=True).div_(255)
+    return standardised(samples.to(torch.float32, copy=True).div_(255), mean, std)
+
+
+def standardised(values: Tensor, mean: Scale, std: Scale) -> Tensor:
+    """(values - mean) / std per channel, in place; `values` float32 from 0 to 1, [N, C, H, W]."""
+    import torch
+
     if mean is None or std is None:
         return values
     shape = (-1, 1, 1)
     values.sub_(torch.as_tensor(mean, dtype=torch.float32, device=values.device).view(shape))
     return values.div_(torch.as_tensor(std, dtype=torch.float32, device=values.device).view(shape))
+
+
+def array_as_input(
+    samples: NDArray[np.uint8], mean: tuple[float, ...] | None, std: tuple[float, ...] | None, kind: str
+) -> NDArray[np.float32]:
+    """`as_input` of an array."""
+    values = samples.astype(np.float32)
+    if kind == "events":
+        return values
+    values /= np.float32(255)
+    if mean is None or std is None:
+        return values
+    per_channel = [np.array(one, np.float32).reshape(-1, 1, 1) for one in (mean, std)]
+    return (values - per_channel[0]) / per_channel[1]

@@ -33,7 +33,7 @@ def make_folder(folder: Path) -> None:
 def data_root(root: str | None) -> tuple[Path, str]:
     """The folder that holds data sets, and what named it: the recipe, the environment, or nobody."""
     if root is not None:
-        return Path(root).expanduser(), "data.root"
+        return Path(root).expanduser(), "--data-root, or data.root of the recipe"
     if named := os.environ.get("TNA_DATA"):
         return Path(named).expanduser(), "$TNA_DATA"
-    return Path("data"), "the default, as neither data.root nor $TNA_DATA is set"
+    return Path("data"), "the default, as none of --data-root, data.root and $TNA_DATA is given"

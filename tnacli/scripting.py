@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tnacli.errors import RecipeError, UsageError
 from tnacli.recipe.identity import Run
+from tnacli.recipe.schema.misfit import complaints
 from tnacli.recipe.schema.recipe import Settings
 from tnacli.runs.ledger import as_columns
 from tnacli.runs.store import RunFolder
@@ -100,8 +101,7 @@ def _settings(values: Mapping[str, Any]) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        wrong = [f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
-        raise RecipeError("the settings are wrong:\n" + "\n".join(wrong)) from None
+        raise RecipeError("the settings are wrong:\n" + "\n".join(map(str, complaints(error)))) from None
 
 
 def _written(value: Any) -> str:

@@ -21,9 +21,13 @@ def is_archive(path: Path) -> bool:
 
 
 def kind_of(head: bytes) -> str:
-    """What a file is that begins with `head`, 16 bytes or all there are, for messages: "a packed file", say."""
+    """What a file is that begins with `head`, nine bytes or more if there are, for messages: "a packed file", say."""
     if not head:
         return "an empty file"
+    if all(byte in _TEXT for byte in head):
+        return "a text file, as recipes and exported C are"
+    if head[:1] + head[2:3] == b"\x08\x12":  # of a model, its version and who wrote it
+        return "an ONNX file, which `tna predict` takes if it is called .onnx"
     if head[8:9] == b"{":
         return "a packed file, or another safetensors file"
     for magic, kind in _MAGIC.items():
@@ -32,19 +36,30 @@ def kind_of(head: bytes) -> str:
     return "of no kind that tnacli writes"
 
 
+_TEXT = frozenset(b"\t\n\r" + bytes(range(0x20, 0x7F)))
 _MAGIC = {
     b"PK\x03\x04": "a checkpoint, or another zip archive", b"\x89HDF\r\n\x1a\n": "an HDF5 file, as NIR is",
     b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image", b"GIF8": "a GIF image",
 }  # fmt: skip
 
 
+def absent(path: Path) -> str:
+    """Why `path` is no file that can be read: "no such file", or what it is instead."""
+    return "is a folder" if path.is_dir() else "not a regular file" if path.exists() else "no such file"
+
+
 def network_file(path: Path) -> Path:
     """The file of a network at `path`: itself, or the newest checkpoint in it if it is the folder of a run.
 
-    Raises FileFormatError for a folder without a checkpoint; whether a file is there, and what it is, is not looked at.
+    Raises FileFormatError if nothing is there, or a folder without a checkpoint; what a file is, is not looked at.
     """
-    if not path.is_dir():
+    if path.is_file():
         return path
+    if not path.is_dir():
+        raise FileFormatError(
+            f"{path}: {absent(path)}; give a checkpoint (last.pt in the folder of a run), that folder, or a packed file "
+            f"(`tna export CKPT -o FILE` makes one)"
+        )
     for name in ("last.pt", "previous.pt"):
         if (path / name).is_file():
             return path / name

@@ -158,9 +158,10 @@ def test_a_recipe_may_ask_for_packed_files(tna: Tna, recipe: Path, tmp_path: Pat
         (
             ["ternarize", __file__],
             8,
-            "test_commands.py is of no kind that tnacli writes, and a checkpoint is asked for",
+            "test_commands.py is a text file, as recipes and exported C are, and a checkpoint is asked for",
         ),
         (["predict", "missing.pt", "x.png"], 8, "missing.pt: no such file"),
+        (["predict", "/dev/null", "x.png"], 8, "/dev/null: not a regular file; give a checkpoint"),
         (["ternarize", "missing.pt", "--delta", "0"], 2, "--delta must be above 0, not 0"),
         *(
             (command, 2, "--device is auto, cpu, mps, cuda, or cuda:1 and so on; not 'foo'")
@@ -171,6 +172,12 @@ def test_a_recipe_may_ask_for_packed_files(tna: Tna, recipe: Path, tmp_path: Pat
             )
         ),
         (["data", "prepare", "cifar11"], 2, "cifar100"),
+        (
+            ["data", "prepare", "folder", "--data-root", "/nowhere"],
+            4,
+            "The folder of data sets is /nowhere (--data-root, or",
+        ),
+        (["data", "prepare", "folder"], 4, "and name the folder with --data-root, or data.root in a recipe"),
         (["recipes", "tabel1_cifar10"], 3, "table1_cifar10"),
         (["wrong"], 2, "No such command"),
     ],

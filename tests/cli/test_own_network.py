@@ -32,6 +32,17 @@ runs:
   full: {model: {build: "lies_here:pooled_by_maximum"}, compression: null}
 """
 FREE = "lies_here:pooled_by_maximum"
+FORWARD = """\
+from torch import nn
+
+
+class network(nn.Module):
+    def __init__(self, model, *, channels, size, classes, maps):
+        super().__init__()
+        self.layer = nn.Linear(3, classes)
+
+    def forward(self, images):
+"""
 
 
 @pytest.fixture
@@ -161,6 +172,26 @@ def test_arguments_can_be_set_on_the_command_line(tna: Tna, folder: Path) -> Non
             ['broken.py", line 1, in <module>', "NameError: name 'nothing' is not defined"],
         ),
         ("def network(:\n", "the module broken, while it was imported, raised SyntaxError", ['broken.py", line 1']),
+        (
+            "import sys\n\nsys.exit(0)\n",
+            "the module broken, while it was imported, raised SystemExit",
+            ['broken.py", line 3, in <module>', "SystemExit: 0"],
+        ),
+        (
+            "def network(model, *, channels, size, classes, maps):\n    raise SystemExit\n",
+            "the function broken:network raised SystemExit",
+            ['broken.py", line 2, in network'],
+        ),
+        (
+            f"{FORWARD}        return helper(images)\n\n\ndef helper(images):\n    return {{}}['missing']\n",
+            "the forward pass of broken:network raised KeyError",
+            ['broken.py", line 10, in forward', 'broken.py", line 14, in helper', "KeyError: 'missing'"],
+        ),
+        (
+            f"{FORWARD}        return self.layer(images)\n",
+            "the forward pass of broken:network raised RuntimeError",
+            ['broken.py", line 10, in forward', "RuntimeError: mat1 and mat2 shapes cannot be multiplied"],
+        ),
     ],
 )
 def test_code_of_the_users_that_raises_shows_its_own_traceback_alone(
@@ -172,6 +203,7 @@ def test_code_of_the_users_that_raises_shows_its_own_traceback_alone(
     refused = tna("train", "own.yaml", "--run", "full")
     assert refused.code == 3
     assert f"error: model.build: {who}" in refused.err
+    assert refused.err.partition('File "')[2].partition('"')[0].endswith("broken.py")
     for line in traced:
         assert line in refused.err
     assert "tnacli/" not in refused.err.partition("error: ")[2]

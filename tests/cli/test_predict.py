@@ -82,11 +82,47 @@ def test_in_a_pipe_and_as_csv(tna: Tna, quickstart: Quickstart, scans: Path) -> 
     assert tna("predict", quickstart.file, scans, "--quiet").err == ""
 
 
+def test_of_an_animation_the_first_picture_is_taken_and_it_is_said(
+    tna: Tna, quickstart: Quickstart, tmp_path: Path
+) -> None:
+    first, second = (Image.fromarray(quickstart.pixels[n, 0].numpy()) for n in range(2))
+    first.save(tmp_path / "a.tiff", save_all=True, append_images=[second])
+    found = tna("predict", quickstart.file, tmp_path / "a.tiff", "--json").json
+    assert found["notes"] == ["the first of several pictures in the file: the sample"]
+    assert found["predictions"][0]["top"][0]["logit"] == pytest.approx(float(quickstart.expected[0].max()), rel=1e-6)
+
+
 def test_on_a_terminal(quickstart: Quickstart, scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(scans)
     shown = re.sub(r"\x1b\[[0-9;]*m", "", terminal("predict", quickstart.file, "0.png"))
     assert re.search(r"sample\s+label\s+probability %\s+logit", shown)
     assert re.search(r"0\.png\s+\d\s+\d+\.\d\d\s+-?\d+\.\d{4}", shown)
+
+
+def test_a_terminal_sees_how_far_it_is(quickstart: Quickstart, scans: Path) -> None:
+    shown = terminal("predict", quickstart.file, scans, "--batch-size", 1)
+    assert re.search(r"predicting.*[12]/3", shown)
+    assert "predicting" not in terminal("predict", quickstart.file, scans, "--batch-size", 1, "--quiet")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names of files as POSIX allows them")
+def test_a_name_can_neither_break_the_table_nor_command_the_terminal(
+    tna: Tna, quickstart: Quickstart, scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(scans)
+    name = "a\n\x1b[2J\x9b.png"
+    (scans / "0.png").rename(name)
+    shown = tna("predict", quickstart.file, name)
+    assert [line.split()[0] for line in shown.out.splitlines()] == ["sample", "a\\n\\x1b[2J\\x9b.png"]
+    on_terminal = terminal("predict", quickstart.file, name)
+    assert r"a\n\x1b[2J\x9b.png" in on_terminal
+    assert "\x1b[2J" not in on_terminal
+    assert "\x9b" not in on_terminal
+    refused = tna("predict", quickstart.file, f"{name}.gone")
+    assert (refused.code, r"\x1b[2J\x9b.png.gone: no such file" in refused.err) == (4, True)
+    # Data is as it is.
+    assert tna("predict", quickstart.file, name, "--json").json["predictions"][0]["sample"] == name
+    assert next(csv.DictReader(io.StringIO(tna("predict", quickstart.file, name, "--csv").out)))["sample"] == name
 
 
 def test_batches_are_alike(tna: Tna, quickstart: Quickstart, scans: Path) -> None:
@@ -124,6 +160,7 @@ def test_recordings_become_frames_as_in_training(tna: Tna, tmp_path: Path) -> No
     ("arguments", "code", "said"),
     [
         (["missing.png"], 4, "missing.png: no such file. Give images"),
+        (["/dev/null"], 4, "/dev/null: not a regular file. Give images"),
         (["deeper/2.png", "notes.txt"], 4, "notes.txt cannot be decoded"),
         (["0.png", "--top", "11"], 2, "--top 11 is more than the 10 classes"),
         (["0.png", "--csv", "--json"], 2, "--csv and --json both replace the table"),
@@ -169,3 +206,15 @@ def test_the_reader_of_samples_loads_no_torch() -> None:
     program = "import sys, tnacli.data.own_samples, tnacli.deploy.predictor, tnacli.deploy.onnx; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_an_onnx_file_predicts_without_torch(tna: Tna, quickstart: Quickstart, scans: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    assert tna("export", quickstart.file, "-o", tmp_path / "net.onnx", "--samples", 5).code == 0
+    program = "import sys; sys.modules['torch'] = None; from tnacli.cli.app import main; main()"  # as if not installed
+    done = subprocess.run(
+        [sys.executable, "-c", program, "predict", str(tmp_path / "net.onnx"), str(scans)], capture_output=True, text=True
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == tna("predict", tmp_path / "net.onnx", scans).out

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2 as transforms
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from tnacli.data.batches import Batch, Batches
 from tnacli.data.samples import Dataset, Samples
 from tnacli.errors import DataError
+from tnacli.pixels import array_as_input, as_input
 from tnacli.recipe.schema.data import Augmentation
 
 NO_CHANGE = Augmentation(crop_padding=0, flip=0.0, rotation=0.0, shear=0.0)
@@ -116,6 +118,20 @@ def test_evaluation_shares_may_be_empty() -> None:
     shares = [list(batches(data, 4, False, rank=rank, world=3).epoch()) for rank in range(3)]
     assert [len(share[1].labels) for share in shares] == [1, 0, 0]
     assert shares[2][1].inputs.shape == (0, 3, 5, 6)
+
+
+@pytest.mark.parametrize("mean", [(0.5, 0.4, 0.3), None])
+def test_arrays_are_normalised_alike(mean: tuple[float, ...] | None) -> None:
+    """To the bit, and what they are made from is left alone."""
+    std = None if mean is None else (0.2, 0.3, 0.4)
+    pixels = np.arange(3 * 256, dtype=np.uint16).astype(np.uint8).reshape(1, 3, 16, 16)
+    before = pixels.copy()
+    expected = as_input(torch.from_numpy(pixels), mean, std, "images")
+    assert np.array_equal(array_as_input(pixels, mean, std, "images"), expected.numpy())
+    assert np.array_equal(
+        array_as_input(pixels, mean, std, "events"), as_input(torch.from_numpy(pixels), mean, std, "events")
+    )
+    assert np.array_equal(pixels, before)
 
 
 def test_normalised_as_torchvision_does() -> None:

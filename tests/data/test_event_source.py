@@ -12,6 +12,7 @@ from tnacli.data.cache import _say_once
 from tnacli.data.frames import to_frames
 from tnacli.data.load import load
 from tnacli.data.locate import DVS_CLASSES
+from tnacli.data.own_samples import Wanted
 from tnacli.data.recordings import read_recording
 from tnacli.data.sources.events import cifar10dvs_split
 from tnacli.errors import DataError
@@ -245,3 +246,12 @@ def test_few_events_outside_are_left_out_counted_and_said(
         assert dataset.train.inputs.sum(dim=(1, 2, 3, 4), dtype=torch.int64).tolist() == [
             2000 - {3: 1, 7: 2}.get(digit, 0) for digit in range(10)
         ]
+
+
+def test_a_recording_alone_is_read_as_in_its_data_set(tmp_path: Path, write_cifar10dvs: Write) -> None:
+    """Turned upright like those of CIFAR10-DVS, to the same frames."""
+    folder = write_cifar10dvs(tmp_path / "data" / "CIFAR10DVS", [0, 900])
+    dataset = load(Data(name="cifar10dvs", root=str(tmp_path / "data")), 3)
+    wanted = Wanted("events", 2, dataset.size, 3, data_set="cifar10dvs")
+    frames, _ = wanted.read(folder / "airplane" / "cifar10_airplane_900.aedat")
+    np.testing.assert_array_equal(frames, dataset.test.inputs[0].numpy())

@@ -112,6 +112,22 @@ def test_transparent_parts_become_white_and_are_said(tmp_path: Path, kind: str) 
     )
 
 
+@pytest.mark.parametrize("ending", ["gif", "png", "tiff", "webp"])
+def test_of_several_pictures_in_a_file_the_first_is_taken_and_it_is_said(tmp_path: Path, ending: str) -> None:
+    red, blue = (Image.new("RGB", (3, 1), colour) for colour in ("red", "blue"))
+    several, one = tmp_path / f"several.{ending}", tmp_path / f"one.{ending}"
+    red.save(several, save_all=True, append_images=[blue])
+    red.save(one)
+    remarks: list[str] = []
+    pixels = images.decode(
+        listed(one, several), channels=3, size=(1, 3), resize=False, what="reading", on_progress=no_progress, remarks=remarks
+    )  # fmt: skip
+    assert np.array_equal(pixels[1], pixels[0])
+    assert remarks == [
+        f"reading: 1 of 2 images hold several pictures, of which the first is taken; the first is {several}"
+    ]
+
+
 def test_a_gif_with_transparency_becomes_white(tmp_path: Path) -> None:
     image, how, expected = transparent("palette key")
     image.save(tmp_path / "a.gif", **how)

@@ -62,6 +62,23 @@ def test_a_validation_folder_stands_in_for_a_test_folder(tmp_path: Path, write_i
         load(own(place), 5)  # a folder called test is the test set, whatever else there is
 
 
+def test_a_validation_folder_beside_a_test_folder_is_not_passed_over_in_silence(
+    tmp_path: Path, write_images: Write
+) -> None:
+    place = write_images(tmp_path / "set", ["a", "b"])
+    before = load(own(place), 5)
+    shutil.copytree(place / "train", place / "val")
+    after = load(own(place), 5)
+    assert after.fingerprint == before.fingerprint
+    assert after.notes == (f"{place / 'val'} is not used: data.validation_samples holds samples of train out",)
+    shutil.rmtree(place / "test")
+    shutil.copytree(place / "train", place / "valid")
+    assert load(own(place), 5).notes == (
+        f"{place / 'val'} is the test set, as there is no folder called test",
+        f"{place / 'valid'} is not used: data.validation_samples holds samples of train out",
+    )
+
+
 @pytest.mark.parametrize("layout", ["train alone", "a folder a class"])
 def test_without_a_test_folder_one_in_five_of_each_class_is_held_out(
     tmp_path: Path, write_images: Write, layout: str

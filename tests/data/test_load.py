@@ -111,13 +111,13 @@ def test_a_missing_set_says_everything(tmp_path: Path, monkeypatch: pytest.Monke
     assert "CIFAR-100 was not found" in text
     assert str(Path("data") / "cifar-100-python") in text
     assert str(Path("data") / "cifar100" / "{train,test}") in text
-    assert "neither data.root nor $TNA_DATA is set" in text
+    assert "(the default, as none of --data-root, data.root and $TNA_DATA is given)" in text
     assert "tna data prepare cifar100 --download" in text
     assert "161 MB" in text
     monkeypatch.setenv("TNA_DATA", str(tmp_path / "elsewhere"))
     assert f"{tmp_path / 'elsewhere'} ($TNA_DATA)" in message(Data(name="nmnist"))
     named = message(Data(name="cifar10dvs", root=str(tmp_path / "named")))
-    assert f"{tmp_path / 'named'} (data.root)" in named
+    assert f"{tmp_path / 'named'} (--data-root, or data.root of the recipe)" in named
     assert "7.7 GB" in named
     own = message(Data(name="folder", root=str(tmp_path / "mine")))
     assert f"{tmp_path / 'mine'}/{{train,test}}/<class>/" in own

@@ -26,9 +26,16 @@ def test_the_name_chooses_the_format(
     assert sorted(path.name for path in tmp_path.iterdir()) == files
 
 
-@pytest.mark.parametrize(("form", "file"), [("nir", "model.nir"), ("onnx", "model.onnx"), ("c", "tna_net.c")])
+@pytest.mark.parametrize(
+    ("form", "file", "kind"),
+    [
+        ("nir", "model.nir", "an HDF5 file, as NIR is"),
+        ("onnx", "model.onnx", "an ONNX file, which `tna predict` takes"),
+        ("c", "tna_net.c", "a text file, as recipes and exported C are"),
+    ],
+)
 def test_a_packed_file_becomes_what_its_checkpoint_does(
-    tna: Tna, quickstart: Quickstart, tmp_path: Path, form: str, file: str
+    tna: Tna, quickstart: Quickstart, tmp_path: Path, form: str, file: str, kind: str
 ) -> None:
     pytest.importorskip(NEEDS[form] or "numpy")
     written = []
@@ -39,6 +46,8 @@ def test_a_packed_file_becomes_what_its_checkpoint_does(
         written.append((tmp_path / name / file).read_bytes())
     if form != "c":  # whose text says which accuracy its file stated
         assert len(written[0]) == pytest.approx(len(written[1]), abs=64)
+    refused = tna("evaluate", tmp_path / "a" / file)
+    assert (refused.code, f"it is {kind}" in refused.err) == (8, True)
     again = tna("export", quickstart.file, "-o", tmp_path / "a.safetensors")
     assert (again.code, "is no checkpoint: --format packed is made of those" in again.err) == (2, True)
     assert "agree" not in tna("export", quickstart.file, "--format", form, "-o", f"{tmp_path}/c/", "--samples", 0).out

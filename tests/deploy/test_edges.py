@@ -33,4 +33,4 @@ def test_onnx(layout: str) -> None:
 def test_nir(layout: str) -> None:
     pytest.importorskip("nir", reason="needs the extra nir")
     packed, inputs, expected = at_the_threshold(layout)
-    assert torch.equal(nir_logits(nir_graph(packed), inputs, packed.about.timesteps), expected)
+    assert torch.equal(nir_logits(nir_graph(packed), inputs), expected)

@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_refused(quickstart: Quickstart, tmp_path: Path) ->
         model(np.zeros((2, 8, 8), np.uint8))
     with pytest.raises(DataError, match="uint8 pixels from 0 to 255, not float32"):
         model(torch.zeros(2, 1, 8, 8))
-    with pytest.raises(FileFormatError, match="no such file"):
+    with pytest.raises(FileFormatError, match="no such file; give a checkpoint"):
         tnacli.load(tmp_path / "none.safetensors")
 
 
@@ -85,7 +85,7 @@ def test_whatever_holds_the_same_pixels_gives_the_same_logits(quickstart: Quicks
             model(list(torch.from_numpy(pixels))), model(pixels.astype(">i4")), model(pixels.astype("<u2")), model(read_only),
             model(np.asfortranarray(pixels)), model(pixels[:, :, ::-1][:, :, ::-1]),
             model((pixels / 255).astype(np.float32), unit=True), model((pixels / 255).astype(">f4"), unit=True),
-            model(torch.from_numpy(pixels) / 255, unit=True),
+            model(torch.from_numpy(pixels) / 255, unit=True), model((torch.from_numpy(pixels) / 255).requires_grad_(), unit=True),
         ]  # fmt: skip
     for n, logits in enumerate(same):
         assert torch.equal(logits, expected), n
@@ -103,18 +103,57 @@ def test_whatever_holds_the_same_pixels_gives_the_same_logits(quickstart: Quicks
         (np.full((1, 1, 8, 8), 1.5), {"unit": True}, "floats from 0 to 1; these are from 1.5 to 1.5"),
         (np.full((1, 1, 8, 8), np.nan), {"unit": True}, "floats from 0 to 1; these are from nan to nan"),
         (np.zeros((1, 1, 8, 8), np.uint8), {"unit": True}, "unit=True is for floats from 0 to 1, not uint8"),
-        ([[1, 2], [3]], {}, "the samples are of different shapes"),
+        (np.full((1, 1, 8, 8), np.nan), {"normalised": True}, "inputs are finite; these have NaN or infinite values"),
+        (
+            torch.full((1, 1, 8, 8), torch.inf),
+            {"normalised": True},
+            "inputs are finite; these have NaN or infinite values",
+        ),
+        (
+            torch.zeros(1, 1, 8, 8).to_sparse(),
+            {"normalised": True},
+            r"\(torch.float32, torch.sparse_coo, cpu\) is no array",
+        ),
+        ([torch.zeros(1, 8, 8, device="meta")], {"unit": True}, r"\(torch.float32, torch.strided, meta\) is no array"),
+        ([], {}, "there are no samples: the list is empty"),
+        ([[1, 2], [3]], {}, "the samples of a list are of one shape and kind; these are of several"),
+        ([np.zeros((1, 8, 8), np.uint8), Image.new("L", (8, 8))], {}, "of one shape and kind; these are of several"),
         (None, {}, "samples are numbers, PIL images or paths, alone or in a list; these are NoneType"),
         ([{"a": 1}], {}, "samples are numbers, PIL images or paths"),
         ([Image.new("L", (8, 8)), 3], {}, "a list of images or paths holds a int"),
         (Image.new("I;16", (8, 8)), {}, "the image has pixels of kind I;16, more than 8 bits each"),
         (Image.new("L", (8, 8)), {"unit": True}, "files and PIL images hold pixels"),
         ("missing.png", {}, "missing.png: no such file"),
+        ("/", {}, "/: is a folder. Give the files in it"),
     ],
 )
 def test_what_is_no_sample_is_refused(quickstart: Quickstart, given: object, how: dict[str, bool], said: str) -> None:
     with pytest.raises(DataError, match=said):
         tnacli.load(quickstart.file)(given, **how)
+
+
+def test_half_precision_is_taken(quickstart: Quickstart) -> None:
+    model = tnacli.load(quickstart.file)
+    for dtype in (torch.bfloat16, torch.float16):
+        unit = (quickstart.pixels[:5] / 255).to(dtype)
+        expected = model(unit.float(), unit=True)
+        assert torch.equal(model(unit, unit=True), expected)
+        assert torch.equal(model(list(unit), unit=True), expected)
+
+
+def test_a_frame_that_is_not_a_number_is_refused(tmp_path: Path) -> None:
+    network = make_network()
+    write_packed(tmp_path / "net.safetensors", make_packed(network, events=True))
+    frames = make_inputs(network, 2, events=True)
+    frames[1, 0, 0, 0, 0] = torch.nan
+    with pytest.raises(DataError, match="frames hold numbers of events; these have NaN"):
+        tnacli.load(tmp_path / "net.safetensors")(frames)
+
+
+def test_a_model_is_shown_in_short(quickstart: Quickstart) -> None:
+    shown = repr(tnacli.load(quickstart.file))
+    assert "weights='ternary'" in shown
+    assert len(shown) < 600
 
 
 def test_a_model_can_be_pickled(quickstart: Quickstart, trained_full: Outcome) -> None:

@@ -52,4 +52,4 @@ def test_nir_gives_the_same_logits(case: Case) -> None:
     pytest.importorskip("nir", reason="needs the extra nir")
     packed, inputs, logits = case
     # NIR folds the scale into the weights, which rounds each product: it moves no spike here.
-    torch.testing.assert_close(nir_logits(nir_graph(packed), inputs, 2), logits, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(nir_logits(nir_graph(packed), inputs), logits, rtol=1e-5, atol=1e-5)

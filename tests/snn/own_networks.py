@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from tnacli.errors import Interrupted
 from tnacli.recipe.schema.model import Model
 from tnacli.snn.lif import LIF
 from tnacli.snn.network import SpikingNetwork
@@ -50,6 +51,11 @@ def too_many_logits(model: Model, *, channels: int, size: tuple[int, int], class
 
 def a_word(model: Model, *, channels: int, size: tuple[int, int], classes: int) -> str:
     return "network"
+
+
+def interrupted(model: Model, *, channels: int, size: tuple[int, int], classes: int) -> nn.Module:
+    """As a signal's handler ends the process while the function runs."""
+    raise SystemExit(130) from Interrupted("interrupted")
 
 
 a_number = 3

@@ -100,6 +100,11 @@ def test_functions_that_cannot_make_a_network(build: str, args: dict[str, int], 
         built(Model(build=build, args=dict(args)))
 
 
+def test_a_signal_that_comes_meanwhile_is_no_mistake_of_the_function() -> None:
+    with pytest.raises(SystemExit, match="130"):
+        built(Model(build=f"{HERE}:interrupted"))
+
+
 def test_logits_of_another_shape_are_refused() -> None:
     with pytest.raises(RecipeError, match=r"gives 4x6 for inputs of 4x2x8x8, not logits of 4x5"):
         built(Model(build=f"{HERE}:too_many_logits"))(torch.randn(4, 2, 8, 8))

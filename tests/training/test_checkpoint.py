@@ -72,7 +72,7 @@ def test_a_checkpoint_cut_short_says_so_and_what_to_do(tmp_path: Path, trained: 
     (tmp_path / "previous.pt").write_bytes(whole)
     assert "cut short (the same `tna train` goes on from the checkpoint before it, previous.pt)" in said()
     path.write_text("something else")
-    assert "last.pt is of no kind that tnacli writes, and a checkpoint is asked for" in said()
+    assert "last.pt is a text file, as recipes and exported C are, and a checkpoint is asked for" in said()
     assert "goes on from the checkpoint before it" in said()
 
 

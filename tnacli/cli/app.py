@@ -29,7 +29,7 @@ from tnacli.cli.predict import predict
 from tnacli.cli.recipes import recipes
 from tnacli.cli.report import report
 from tnacli.cli.runs import app as runs_app
-from tnacli.cli.streams import Explained, encodable, open_closed
+from tnacli.cli.streams import Explained, encodable, lines_text, open_closed
 from tnacli.cli.ternarize import ternarize
 from tnacli.cli.train import train
 from tnacli.errors import Interrupted, Stopped, TnaError
@@ -158,5 +158,5 @@ def _message(error: TnaError, stream: TextIO) -> None:
     with contextlib.suppress(
         OSError, RuntimeError
     ):  # nowhere to say it, or within another write; the exit code is left
-        stream.write(encodable(f"{who}{label}{error}\n", stream))
+        stream.write(encodable(f"{who}{label}{lines_text(str(error))}\n", stream))
         stream.flush()

@@ -7,9 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tnacli.errors import FileFormatError
-from tnacli.storage import network_file
-
 if TYPE_CHECKING:
     from tnacli.recipe.identity import Run
     from tnacli.recipe.schema.recipe import Settings
@@ -37,17 +34,3 @@ def _placed(run: Run, device: str, data_root: str | None) -> Settings:
         return settings
     runtime = Runtime.model_validate({**settings.runtime.model_dump(), "device": device})
     return settings.model_copy(update={"runtime": runtime})
-
-
-def require_network(file: Path) -> Path:
-    """`file`, or the newest checkpoint in it if it is the folder of a run.
-
-    Raises FileFormatError if neither is there: where a checkpoint or a packed file will do.
-    """
-    found = network_file(file)
-    if not found.is_file():
-        raise FileFormatError(
-            f"{file}: no such file; give a checkpoint (last.pt in the folder of a run), that folder, or a packed file "
-            f"(`tna export CKPT -o FILE` makes one)"
-        )
-    return found

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tnacli.cli import document
-from tnacli.cli.streams import encodable
+from tnacli.cli.streams import cell_text, encodable, lines_text
 
 if TYPE_CHECKING:
     from tnacli.cli.documents.base import Document
@@ -47,7 +47,7 @@ class Output:
     def say(self, message: str, *, style: str | None = None) -> None:
         """A message for the person watching."""
         if not self.quiet:
-            self.stderr.print(escape(message), style=style)
+            self.stderr.print(escape(lines_text(message)), style=style)
 
     def detail(self, message: str) -> None:
         """A message for the person who asked for more."""
@@ -56,7 +56,7 @@ class Output:
 
     def warn(self, message: str) -> None:
         """A warning; shown even when quiet."""
-        self.stderr.print(f"[yellow]warning:[/] {escape(message)}")
+        self.stderr.print(f"[yellow]warning:[/] {escape(lines_text(message))}")
 
     def document(self, value: Document | list[Document]) -> None:
         """The one JSON document of a command so far; printed when it ends."""
@@ -99,7 +99,7 @@ class Output:
 
     def _shown(self, text: str) -> str:
         """`text` as stdout will show it, so that widths are those of what is shown."""
-        return encodable(text, cast(TextIO, self.stdout.file))
+        return encodable(cell_text(text), cast(TextIO, self.stdout.file))
 
     def _least_widths(self, rows: Sequence[Sequence[str]], numbers: Sequence[bool]) -> list[int | None] | None:
         """Widths that keep every number whole on this terminal, as far as they must be given; None if it is too narrow.
@@ -136,7 +136,7 @@ class Output:
 
     def line(self, text: str) -> None:
         """One line of data."""
-        self.stdout.print(escape(text))
+        self.stdout.print(escape(lines_text(text)))
 
 
 def coloured(stream: TextIO) -> bool:

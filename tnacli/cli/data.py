@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from tnacli.cli import completion, options
 from tnacli.cli.console import Output, size_text
-
-if TYPE_CHECKING:
-    from pydantic import ValidationError
 
 app = typer.Typer(invoke_without_command=True, no_args_is_help=False)
 
@@ -97,6 +94,7 @@ def prepare(
     from tnacli.errors import UsageError
     from tnacli.recipe.datasets import DATASETS
     from tnacli.recipe.schema.data import Data
+    from tnacli.recipe.schema.misfit import complaints
 
     output = Output(False, quiet)
     if name not in DATASETS:
@@ -104,7 +102,9 @@ def prepare(
     try:
         wanted = Data(name=name, root=data_root, download=download, size=size, sensor=sensor)
     except ValidationError as error:
-        raise UsageError("; ".join(_messages(error))) from None
+        # Misfits are called as the keys of a recipe's data section, which the options here are named after.
+        wrong = [f"--{one.key} {one.text}" if one.misfit and one.key else one.text for one in complaints(error)]
+        raise UsageError("; ".join(wrong)) from None
     with DataView(output) as view:
         dataset = load(wanted, timesteps, on_progress=view.show)
     for note in dataset.notes:
@@ -113,17 +113,3 @@ def prepare(
         f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test samples of {len(dataset.classes)} "
         f"classes, {dataset.channels}x{dataset.size[0]}x{dataset.size[1]}, from {dataset.source} files; ready"
     )
-
-
-def _messages(error: ValidationError) -> list[str]:
-    """What does not fit, each with the option that says it: they are called as the keys of a recipe's data section."""
-    from tnacli.recipe.schema.misfit import MisfitError
-
-    messages: list[str] = []
-    for one in error.errors():
-        cause = one.get("ctx", {}).get("error")
-        misfits = cause.misfits if isinstance(cause, MisfitError) else ()
-        messages += [f"--{misfit.keys[0]} {misfit.text}" if misfit.keys else misfit.text for misfit in misfits] or [
-            one["msg"]
-        ]
-    return messages

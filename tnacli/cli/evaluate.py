@@ -101,11 +101,10 @@ def evaluate(
     """
     from tnacli.cli.activity import draw, prices_asked_for
     from tnacli.cli.activity import show as show_activity
-    from tnacli.cli.common import require_network
     from tnacli.cli.loading import load_torch
     from tnacli.cli.measured import measure_checkpoint, measure_packed
     from tnacli.errors import ToleranceError, UsageError
-    from tnacli.storage import is_archive
+    from tnacli.storage import is_archive, network_file
 
     output = Output(as_json, quiet)
     if split not in _SPLITS:
@@ -115,7 +114,7 @@ def evaluate(
     prices = prices_asked_for(activity, plot, mac_pj, addition_pj)
     if activity and len(files) > 1:
         raise UsageError("--activity shows one file; give them one at a time")
-    files = [require_network(file) for file in files]
+    files = [network_file(file) for file in files]
     checkpoints = [is_archive(file) for file in files]
     if device not in ("auto", "cpu") and not any(checkpoints):
         raise UsageError("a packed file runs on the CPU; --device applies to checkpoints")

@@ -111,7 +111,6 @@ def export(
 
       tna export digits.safetensors --format nir -o exported/
     """
-    from tnacli.cli.common import require_network
     from tnacli.cli.loading import load_torch
     from tnacli.errors import UsageError
 
@@ -121,7 +120,7 @@ def export(
     from tnacli.deploy.from_packed import deploy_packed
     from tnacli.evaluation.data import Selection
     from tnacli.packed.file import read_packed
-    from tnacli.storage import is_archive
+    from tnacli.storage import is_archive, network_file
 
     output = Output(as_json, quiet)
     meant = None if to is None else _ENDINGS.get(Path(to).suffix.lower())
@@ -146,7 +145,7 @@ def export(
         raise UsageError(f"{to} is a name of --format {meant}, and this writes --format {form}; give one that fits")
     destination = _destination(to, form)
     _refuse_existing(destination, form, force, vectors=bool(vectors))
-    source = require_network(file)
+    source = network_file(file)
     of_training = is_archive(source)
     if not of_training and form == "packed":
         read_packed(source)  # what is no packed file either is refused for that

@@ -30,11 +30,10 @@ def inspect(
 
       tna inspect runs/quickstart/tna-seed0-0123456789/last.pt --json
     """
-    from tnacli.cli.common import require_network
-    from tnacli.storage import is_archive
+    from tnacli.storage import is_archive, network_file
 
     output = Output(as_json)
-    file = require_network(file)
+    file = network_file(file)
     if is_archive(file):
         found: Checkpoint | Packed = _checkpoint(file, trust_build)
     else:

@@ -15,7 +15,7 @@ from tnacli.cli.console import Output
 
 if TYPE_CHECKING:
     from tnacli.cli.documents.predict import Guess, Predict, Prediction
-    from tnacli.data.own_samples import Wanted
+    from tnacli.data.source import OnProgress
     from tnacli.deploy.predictor import Predictor
 
 
@@ -49,16 +49,16 @@ def predict(
 
       tna predict digits.onnx scans/ --csv > labels.csv
     """
-    from tnacli.cli.common import require_network
-    from tnacli.data.folders import readable
+    from tnacli.cli.progress import DataView
+    from tnacli.data.folders import passed_over_note
     from tnacli.data.own_samples import sample_files
     from tnacli.errors import UsageError
-    from tnacli.storage import is_archive
+    from tnacli.storage import is_archive, network_file
 
     output = Output(as_json, quiet)
     if as_csv and as_json:
         raise UsageError("--csv and --json both replace the table; give one of them")
-    network = require_network(file)
+    network = network_file(file)
     if is_archive(network):
         from tnacli.cli.loading import load_torch
 
@@ -72,11 +72,11 @@ def predict(
         raise UsageError(f"--top {top} is more than the {len(predictor.labels)} classes of {network}")
     wanted = predictor.wanted
     found, passed_over = sample_files(samples, wanted.suffixes)
-    predictions, done = _predictions(predictor, wanted, found, top=top, batch_size=batch_size)
+    with DataView(output) as view:
+        show: OnProgress = view.show if output.live else lambda *_: None
+        predictions, done = _predictions(predictor, found, top=top, batch_size=batch_size, on_progress=show)
     notes = [f"{what}: {_of(number, len(found))}" for what, number in done.items()]
-    if passed_over:
-        others = f" and {len(passed_over) - 1:,} more" if len(passed_over) > 1 else ""
-        notes.append(f"passed over, not {wanted.kind}: {readable(str(passed_over[0]))}{others}")
+    notes += passed_over_note([str(path) for path in passed_over], wanted.kind)
     if as_json:
         output.document(_document(network, predictor, predictions=predictions, notes=notes))
         return
@@ -89,7 +89,7 @@ def predict(
 
 
 def _predictions(
-    predictor: Predictor, wanted: Wanted, files: list[Path], *, top: int, batch_size: int
+    predictor: Predictor, files: list[Path], *, top: int, batch_size: int, on_progress: OnProgress
 ) -> tuple[list[Prediction], Counter[str]]:
     """What the network takes each of `files` for, and what was done to how many of them."""
     from tnacli.cli.documents.predict import Guess, Prediction
@@ -99,8 +99,9 @@ def _predictions(
     predictions: list[Prediction] = []
     done: Counter[str] = Counter()
     for start in range(0, len(files), batch_size):
+        on_progress("predicting", start, len(files))
         paths = files[start : start + batch_size]
-        inputs, changes = wanted.batch(paths)
+        inputs, changes = predictor.wanted.batch(paths)
         for change in changes:
             done.update(change)
         logits = predictor.logits(inputs)

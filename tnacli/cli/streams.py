@@ -58,6 +58,22 @@ def encodable(text: str, stream: TextIO) -> str:
     return text
 
 
+_CONTROLS = {code: chr(code).encode("unicode_escape").decode() for code in (*range(0x20), *range(0x7F, 0xA0))}
+"""How characters are shown that names of files may have, and that terminals obey."""
+
+_CONTROLS_IN_LINES = {code: shown for code, shown in _CONTROLS.items() if chr(code) not in "\n\t"}
+
+
+def cell_text(text: str) -> str:
+    """`text` for a cell of a table: on one line, with control characters as \\n or \\x1b."""
+    return text.translate(_CONTROLS)
+
+
+def lines_text(text: str) -> str:
+    """`text` for a message: lines and tabs as they are, other control characters as \\x1b."""
+    return text.translate(_CONTROLS_IN_LINES)
+
+
 def _in_ascii(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error

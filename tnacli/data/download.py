@@ -98,7 +98,7 @@ def unpack(archive: Path, folder: Path) -> None:
         raise DataError(f"{archive} is damaged ({error}). Remove it and download it again.") from error
     except OSError as error:
         raise StorageError(
-            f"{folder}: could not be written: {error.strerror or error}. {remedy(error).capitalize()} (data.root), then run "
+            f"{folder}: could not be written: {error.strerror or error}. {remedy(error).capitalize()} (--data-root), then run "
             "the same command again."
         ) from error
 
@@ -110,7 +110,7 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(
-            f"{path}: could not be written: {error.strerror or error}. {remedy(error).capitalize()} (data.root); the same "
+            f"{path}: could not be written: {error.strerror or error}. {remedy(error).capitalize()} (--data-root); the same "
             "command goes on where it stopped."
         ) from error
 

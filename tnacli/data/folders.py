@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,13 +47,15 @@ class ClassFolders:
 
     def notes(self, what: str) -> tuple[str, ...]:
         """What to say of the splits that were made, and of files that are not `what` ("images", "recordings")."""
-        if not self.passed_over:
-            return self.made
-        others = f" and {len(self.passed_over) - 1} more" if len(self.passed_over) > 1 else ""
-        return (
-            *self.made,
-            f"passed over, not {what}: {readable(self.passed_over[0])}{others}",
-        )
+        return (*self.made, *passed_over_note(self.passed_over, what))
+
+
+def passed_over_note(paths: Sequence[str], what: str) -> tuple[str, ...]:
+    """What to say of files that are not `what`, if there are any."""
+    if not paths:
+        return ()
+    others = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
+    return (f"passed over, not {what}: {readable(paths[0])}{others}",)
 
 
 def split_folders(place: Path, *, own: bool = False) -> dict[str, Path]:
@@ -114,9 +117,22 @@ def class_folders(place: Path, suffixes: frozenset[str], *, own: bool = False) -
             f"{folders['train']} has no test folder beside it: one file in {ONE_TEST_IN} of each class is its test set, by "
             f"name: {len(splits['test'].files):,} of {sum(len(part.files) for part in splits.values()):,} files",
         )
-    elif folders["test"].name.lower() != "test":
-        made = (f"{folders['test']} is the test set, as there is no folder called test",)
+    else:
+        if folders["test"].name.lower() != "test":
+            made = (f"{folders['test']} is the test set, as there is no folder called test",)
+        if own:
+            made += _unused(place, folders)
     return ClassFolders(classes, splits, tuple(passed_over), made)
+
+
+def _unused(place: Path, folders: dict[str, Path]) -> tuple[str, ...]:
+    """What to say of folders of validation samples that are none of `folders`."""
+    others = [Path(entry.path) for entry in entries(place) if entry.is_dir() and entry.name.lower() in VALIDATION]
+    return tuple(
+        f"{other} is not used: data.validation_samples holds samples of {folders['train'].name} out"
+        for other in others
+        if other not in folders.values()
+    )
 
 
 def _held_out(files: Listing, folders: list[Path]) -> dict[str, Listing]:

@@ -55,6 +55,7 @@ def damaged(path: str, error: Exception) -> DataError:
 
 
 FILLED = "transparent parts made white"
+FIRST = "the first of several pictures in the file"
 
 
 def pixels(
@@ -62,12 +63,15 @@ def pixels(
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """The `image` opened from `path` as a network is fed with it, uint8 [channels, *size], and what was done to it.
 
-    Upright as its EXIF orientation says, transparent parts white, gray (1 channel) or colour (3), resized to (height, width)
-    (bilinear, with antialiasing, proportions not kept). Raises DataError naming the file if it cannot be decoded.
+    Of several pictures the first, upright as its EXIF orientation says, transparent parts white, gray (1 channel) or colour
+    (3), resized to (height, width) (bilinear, with antialiasing, proportions not kept). Raises DataError
+    naming the file if it cannot be decoded.
     """
     height, width = size
     done = []
     try:
+        if getattr(image, "is_animated", False):
+            done.append(FIRST)
         turned = upright(image)
         if turned is not image:
             done.append("turned upright")

@@ -50,13 +50,13 @@ def decode(
 ) -> Bytes:
     """Decode `files` to uint8, [n, channels, *size], converted to gray (1 channel) or colour (3).
 
-    Images are turned upright as their EXIF orientation says. Transparent parts are laid on white, which is
-    appended to `remarks`. Images of another size are resized (bilinear, with antialiasing, proportions not kept)
-    or, without `resize`, refused. Raises DataError naming the file if one cannot be decoded.
+    Images are turned upright as their EXIF orientation says. Transparent parts are laid on white, and of several pictures
+    in a file the first is taken; both are appended to `remarks`. Images of another size are resized (bilinear, with
+    antialiasing, proportions not kept) or, without `resize`, refused. Raises DataError naming the file if one cannot be decoded.
     """
     height, width = size
     pixels = np.empty((len(files), channels, height, width), np.uint8)
-    filled = np.zeros(len(files), bool)
+    remarked = {change: np.zeros(len(files), bool) for change in _REMARKS}
 
     def read(index: int) -> None:
         path = files[index].path
@@ -68,15 +68,23 @@ def decode(
                     f"say so: data.size: [{height}, {width}]."
                 )
             pixels[index], done = image_files.pixels(path, opened, channels, size)
-            filled[index] = image_files.FILLED in done
+            for change, found_in in remarked.items():
+                found_in[index] = change in done
 
     for_each(len(files), read, what, on_progress)
-    if remarks is not None and filled.any():
-        remarks.append(
-            f"{what}: {filled.sum():,} of {len(files):,} images have transparent parts, which become white; the first "
-            f"is {readable(files[int(filled.argmax())].path)}"
-        )
+    for change, found_in in remarked.items():
+        if remarks is not None and found_in.any():
+            remarks.append(
+                f"{what}: {found_in.sum():,} of {len(files):,} images {_REMARKS[change]}; the first is "
+                f"{readable(files[int(found_in.argmax())].path)}"
+            )
     return pixels
+
+
+_REMARKS = {
+    image_files.FILLED: "have transparent parts, which become white",
+    image_files.FIRST: "hold several pictures, of which the first is taken",
+}
 
 
 def resized(pixels: Tensor, size: tuple[int, int]) -> Tensor:

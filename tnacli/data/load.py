@@ -137,7 +137,7 @@ def statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
         if deviation == 0:
             raise DataError(
                 f"channel {channel} has the same value in every training pixel and cannot be normalised. "
-                "Check the images, or set data.normalise: none."
+                "Check the images, or set data.normalise: none in the recipe."
             )
         means.append(mean.item())
         deviations.append(deviation.item())

@@ -16,6 +16,7 @@ from tnacli.data.frames import to_frames
 from tnacli.data.recordings import RECORDING_SUFFIXES, read_recording
 from tnacli.errors import DataError
 from tnacli.recipe.datasets import DATASETS
+from tnacli.storage import absent
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Wanted:
         Raises DataError that names the file if it is missing, damaged, or no such sample.
         """
         if not path.is_file():
-            raise DataError(f"{readable(str(path))}: no such file. Give images, recordings, or folders that hold them.")
+            what = "the files in it" if path.is_dir() else "images, recordings, or folders that hold them"
+            raise DataError(f"{readable(str(path))}: {absent(path)}. Give {what}.")
         return self._image(str(path)) if self.kind == "images" else self._frames(str(path))
 
     def _image(self, path: str) -> tuple[Bytes, tuple[str, ...]]:
@@ -55,16 +57,12 @@ class Wanted:
             return image_files.pixels(path, image, self.channels, self.size)
 
     def _frames(self, path: str) -> tuple[Bytes, tuple[str, ...]]:
-        suffix = os.path.splitext(path)[1].lower()
-        if suffix not in RECORDING_SUFFIXES:
+        if os.path.splitext(path)[1].lower() not in RECORDING_SUFFIXES:
             raise DataError(
                 f"{readable(path)} is no recording: the network takes events, from {', '.join(sorted(RECORDING_SUFFIXES))}."
             )
         spec = DATASETS[self.data_set] if self.data_set in DATASETS else DATASETS["event_folder"]
-        sensor = self.sensor or (spec.sensor and (spec.sensor[1], spec.sensor[0]))
-        events, camera, outside = read_recording(path, sensor)
-        if spec.on_its_side and suffix == ".aedat":
-            events = events._replace(x=events.y, y=events.x)
+        events, camera, outside = read_recording(path, self.sensor or spec.camera, on_its_side=spec.on_its_side)
         if self.size[0] > camera[0] or self.size[1] > camera[1]:
             raise DataError(
                 f"{readable(path)} is of a camera of {camera[0]}x{camera[1]} pixels, and the network takes frames of "

@@ -40,8 +40,10 @@ def needs_tonic(path: str) -> bool:
     return Path(path).suffix.lower() == ".bin"
 
 
-def read_recording(path: str, sensor: tuple[int, int] | None) -> Recording:
+def read_recording(path: str, sensor: tuple[int, int] | None, *, on_its_side: bool = False) -> Recording:
     """The recording at `path`, of a camera of `sensor`, (height, width), or of what the file says.
+
+    AEDAT 2.0 of a camera that lay `on_its_side` is turned upright: x and y are exchanged.
 
     Raises DataError naming the file if it is damaged, empty, of an unknown kind, of a camera other than
     `sensor`, or has events that `tnacli.data.events.checked` refuses; or if neither `sensor` nor the file says
@@ -67,6 +69,8 @@ def read_recording(path: str, sensor: tuple[int, int] | None) -> Recording:
         used = sensor or own_sensor
         events, outside = checked(columns, used)
         assert used is not None  # else it was refused
+        if on_its_side and suffix == ".aedat":
+            events = events._replace(x=events.y, y=events.x)
         return Recording(events, used, outside)
     except UnreadableError as error:
         raise DataError(f"{path}: {error}") from None

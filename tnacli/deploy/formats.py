@@ -202,7 +202,7 @@ def _nir(packed: PackedNetwork, destination: Path, running: bool, wishes: Wishes
         graph, data = nir_read(aside), aside.read_bytes()
 
     def logits(inputs: Tensor) -> Tensor:
-        parts = [nir_logits(graph, part, packed.about.timesteps) for part in inputs.split(_AT_ONCE)]
+        parts = [nir_logits(graph, part) for part in inputs.split(_AT_ONCE)]
         return torch.cat(parts)
 
     return _Written({"": data}, logits, "Euler steps over the file's nodes", {})

@@ -123,11 +123,9 @@ def _prepare(
 ) -> _Ready:
     checkpoint = load_checkpoint(source)
     network = exportable(restore_network(checkpoint, trusted=trusted, source=str(source)), str(source))
-    metadata = checkpoint.metadata
     packed = _packed(checkpoint, network, encoding, source)
     if samples == 0:
-        frames = [] if metadata.kind == "images" else [network.timesteps]
-        return _Ready(network, packed, torch.empty(0, *frames, metadata.channels, *metadata.size))
+        return _Ready(network, packed, torch.empty(0, *packed.about.input.shape(network.timesteps)))
     selection = Selection("test", samples, data_root)
     batches = checkpoint_batches(checkpoint, selection, dataset=dataset)
     inputs: list[torch.Tensor] = []

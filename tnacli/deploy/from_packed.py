@@ -22,8 +22,7 @@ def deploy_packed(
     packed = read_packed(source)
     about = packed.about
     if selection.samples == 0:
-        frames = [] if about.input.kind == "images" else [about.timesteps]
-        inputs = torch.empty(0, *frames, about.input.channels, *about.input.size)
+        inputs = torch.empty(0, *about.input.shape(about.timesteps))
     else:
         inputs = torch.cat([batch.inputs for batch in packed_batches(source, about, selection).epoch(0)])
     return deploy(packed, form, destination, inputs, wishes=wishes)

@@ -45,7 +45,7 @@ def as_array(samples: Any, wanted: Wanted, values: Values = "pixels") -> NDArray
             )
         )
     if wanted.kind == "events" or values == "normalised":
-        return array.astype(np.float32)
+        return _finite(array, "frames hold numbers of events" if wanted.kind == "events" else "inputs are finite")
     return _unit(array) if values == "unit" else _pixels(array)
 
 
@@ -65,19 +65,31 @@ def _decoded(one: Any, wanted: Wanted) -> NDArray[np.uint8]:
 
 
 def _numbers(samples: Any) -> NDArray[Any]:
-    if hasattr(samples, "detach"):  # a tensor, of whatever device
-        samples = samples.detach().cpu().numpy()
+    if hasattr(samples, "detach"):
+        samples = _from_tensor(samples)
     elif isinstance(samples, Sequence) and samples and hasattr(samples[0], "detach"):
-        samples = [one.detach().cpu().numpy() for one in samples]
+        samples = [_from_tensor(one) if hasattr(one, "detach") else one for one in samples]
     try:
         array = np.asarray(samples)
-    except ValueError as error:
-        raise DataError(f"the samples are of different shapes: {error}") from None
+    except ValueError:
+        raise DataError("the samples of a list are of one shape and kind; these are of several") from None
+    if array.shape == (0,):
+        raise DataError("there are no samples: the list is empty")
     if array.dtype.kind not in "iuf":
         raise DataError(
             f"samples are numbers, PIL images or paths, alone or in a list; these are {type(samples).__name__} of {array.dtype}"
         )
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _from_tensor(tensor: Any) -> NDArray[Any]:
+    """A tensor of whatever device; of bfloat16, which NumPy lacks, as float32."""
+    known = tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor
+    try:
+        array: NDArray[Any] = known.detach().cpu().numpy()
+    except (TypeError, RuntimeError) as error:  # sparse, quantised, or without values (meta)
+        raise DataError(f"the tensor ({tensor.dtype}, {tensor.layout}, {tensor.device}) is no array: {error}") from None
+    return array
 
 
 def _pixels(array: NDArray[Any]) -> NDArray[np.uint8]:
@@ -99,6 +111,13 @@ def _unit(array: NDArray[Any]) -> NDArray[np.float32]:
     if array.size and not (array.min() >= 0 and array.max() <= 1):  # not a number is neither
         raise DataError(f"unit=True is for floats from 0 to 1; these are from {array.min():g} to {array.max():g}")
     return array.astype(np.float32)
+
+
+def _finite(array: NDArray[Any], rule: str) -> NDArray[np.float32]:
+    inputs = array.astype(np.float32)
+    if not np.isfinite(inputs).all():
+        raise DataError(f"{rule}; these have NaN or infinite values")
+    return inputs
 
 
 def _by(shape: Sequence[Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import from_bytes, read_packed, to_bytes, write_packed
 from tnacli.packed.network import PackedNetwork
 from tnacli.packed.spec import InputSpec, Origin
-from tnacli.pixels import as_input
+from tnacli.pixels import as_input, standardised
 from tnacli.quant.weights import compression_mode
 from tnacli.snn.arithmetic import exact
 from tnacli.storage import is_archive, network_file
@@ -41,11 +41,11 @@ class Model:
     input: InputSpec
     timesteps: int
     weights: str
-    run: Callable[[Tensor], Tensor]
-    packed: PackedNetwork | None = None
-    sample: Tensor | None = None
+    run: Callable[[Tensor], Tensor] = field(repr=False)
+    packed: PackedNetwork | None = field(default=None, repr=False)
+    sample: Tensor | None = field(default=None, repr=False)
     origin: Origin | None = None
-    checkpoint: Checkpoint | None = None
+    checkpoint: Checkpoint | None = field(default=None, repr=False)
     trusted: str | None = None
 
     def __call__(self, samples: Any, *, unit: bool = False, normalised: bool = False) -> Tensor:
@@ -98,12 +98,13 @@ class Model:
 
     def _normalise(self, inputs: Tensor, values: str) -> Tensor:
         spec = self.input
-        if values != "unit":
-            return inputs if values == "normalised" else as_input(inputs, spec.mean, spec.std, spec.kind)
-        if spec.mean is None or spec.std is None:
+        if values == "normalised":
             return inputs
-        mean, std = (torch.tensor(one, dtype=torch.float32).view(-1, 1, 1) for one in (spec.mean, spec.std))
-        return (inputs - mean) / std  # the steps of `as_input` that come after its first
+        return (
+            standardised(inputs.clone(), spec.mean, spec.std)
+            if values == "unit"
+            else as_input(inputs, spec.mean, spec.std, spec.kind)
+        )
 
 
 def _unpickled(packed: bytes, sample: Tensor | None) -> Model:
@@ -114,11 +115,11 @@ def load_model(path: str | Path, *, trust_build: str | None = None) -> Model:
     """The network in a packed file, a checkpoint, or the folder of a run.
 
     `trust_build` names the function of someone's own, "package.module:function", that may be imported and called to make
-    the network of a checkpoint that needs it. Raises FileFormatError if the file is neither, or damaged, UsageError if it
+    the network of a checkpoint that needs it. Raises FileFormatError if the file is none, or damaged, UsageError if it
     needs another function than `trust_build`, RecipeError if that cannot be imported or called.
     """
     file = network_file(Path(path))
-    if file.is_file() and is_archive(file):
+    if is_archive(file):
         return _from_checkpoint(file, trust_build)
     return packed_model(read_packed(file))
 

@@ -1,8 +1,9 @@
 """A packed network in the Neuromorphic Intermediate Representation (NIR, Pedersen et al. 2024).
 
 NIR's neurons are differential equations; a consumer turns them into steps of `DT` seconds by Euler's method. With
-`tau = DT / (1 - decay)` and `r = tau / DT` that step is `v = decay * v + I`, our Eq. 1; `decay` 1 is NIR's IF with
-`r = 1 / DT`. docs/deployment.md says what is mapped to what, and where consumers differ.
+`tau = DT / (1 - decay)` and `r = 1` that step is `v = decay * v + (1 - decay) * I`; the weights are divided by `1 - decay`,
+which makes it our Eq. 1. `decay` 1 is NIR's IF with `r = 1 / DT`. Only nodes that other libraries' importers know are made, and
+the graph ends at the readout's currents. docs/deployment.md says what is mapped to what, and where consumers differ.
 """
 
 from __future__ import annotations
@@ -20,20 +21,26 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tnacli.errors import UsageError
-from tnacli.packed.network import PackedNetwork, PackedWeights
-from tnacli.packed.steps import Current, Input, LIFLayer
+from tnacli.packed.network import Floats, PackedNetwork, PackedWeights
+from tnacli.packed.steps import Current, Input, LIFLayer, Shape
 from tnacli.snn.arithmetic import exact
 
 DT = 1e-4
 """Seconds of a timestep: what NIR's consumers take where nothing else is said."""
 
+READOUT = (
+    "Run the graph tnacli_timesteps times, from potentials of 0, in steps of tnacli_dt seconds. With its output of each step: "
+    "potential = tnacli_leak * potential + output, logits = logits + potential, both 0 at first. The class is the largest logit."
+)
+"""What a consumer does with the output: the file says so itself."""
+
 
 def nir_graph(network: PackedNetwork) -> Any:
-    """The `nir.NIRGraph` of `network`: one step's input (C, H, W) to the output neurons' potentials (classes,).
+    """The `nir.NIRGraph` of `network`: one step's input (C, H, W) to the readout's currents (classes,).
 
-    Batch norm is folded into weights and biases: a ternary weight w becomes w * scale of its output channel, and the node's
-    metadata holds that scale. The logits are the output's sum over all timesteps. Raises UsageError if the package nir is
-    missing.
+    Batch norm, the pooling's division and the neurons' gain are folded into weights and biases: a ternary weight w becomes
+    w * scale of its output channel, and the node's metadata holds that scale. Logits are made of the currents of all
+    timesteps as the graph's metadata says. Raises UsageError if the package nir is missing.
     """
     nir = _nir()
     about, steps = network.about, network.steps
@@ -47,12 +54,14 @@ def nir_graph(network: PackedNetwork) -> Any:
         return name
 
     def add_current(current: Current) -> str:
-        source, name = leaving[current.source], current.name.replace(".", "_")
+        source, name, shape = leaving[current.source], current.name.replace(".", "_"), current.source.out
+        # A sum of spikes stands for their mean, and neurons with r of 1 take a share of their current.
+        mean, gain = 1 / current.source.counts_to, _gain(about.neuron.decay)
         if current.spec is None:
-            return source
+            return source if mean == gain else add(name, _multiplied(nir, mean / gain, shape), source)
         if current.flattens:
-            source = add(f"{name}_flatten", _flatten(nir, current.source.out), source)
-        return add(name, _weights(nir, network.weights[current.name], current.source.out), source)
+            source = add(f"{name}_flatten", _flatten(nir, shape), source)
+        return add(name, _weights(nir, network.weights[current.name], shape, mean=mean, gain=gain), source)
 
     for layer in steps.layers:
         # What leads into a node is added up: a shortcut is an edge more.
@@ -61,21 +70,25 @@ def nir_graph(network: PackedNetwork) -> Any:
         last = add(f"{layer.name}_neurons", neurons, *currents)
         if layer.pool > 1:
             side = np.array([layer.pool] * 2)
-            pool = nir.AvgPool2d(kernel_size=side, stride=side, padding=np.array([0, 0]))
+            pool = nir.SumPool2d(kernel_size=side, stride=side, padding=np.array([0, 0]))
             last = add(f"{layer.name}_pool", pool, last)
         leaving[layer] = last
-    last = leaving[steps.readout.source]
-    if len(steps.readout.source.out) == 3:
-        last = add("readout_flatten", _flatten(nir, steps.readout.source.out), last)
-    last = add("readout", nir.Affine(weight=network.readout_weight, bias=network.readout_bias), last)
-    last = add("readout_neurons", _integrators(nir, len(about.labels), about.readout.leak), last)
+    before = steps.readout.source
+    last = leaving[before]
+    if len(before.out) == 3:
+        last = add("readout_flatten", _flatten(nir, before.out), last)
+    weight = _folded(network.readout_weight, 1 / before.counts_to)
+    last = add("readout", nir.Affine(weight=weight, bias=network.readout_bias), last)
     add("output", nir.Output(output_type=np.array([len(about.labels)])), last)
     graph = nir.NIRGraph(nodes=nodes, edges=edges)
     graph.metadata = {
         "tnacli_timesteps": about.timesteps,
         "tnacli_dt": DT,
+        "tnacli_leak": about.readout.leak,
+        "tnacli_readout": READOUT,
         "tnacli_labels": "\n".join(about.labels),
         "tnacli_input": about.input.model_dump_json(),
+        "tnacli_origin": about.origin.model_dump_json(),
     }
     return graph
 
@@ -92,25 +105,25 @@ def nir_read(path: Path) -> Any:
 
 @torch.inference_mode()
 @exact()
-def nir_logits(graph: Any, inputs: Tensor, timesteps: int, dt: float = DT) -> Tensor:
-    """Logits [N, classes] of a graph of NIR nodes, stepped by Euler's method: what a consumer of the file computes.
+def nir_logits(graph: Any, inputs: Tensor) -> Tensor:
+    """Logits [N, classes] of a graph of NIR nodes, stepped by Euler's method as its metadata asks for (`READOUT`).
 
     `inputs` are images [N, C, H, W], the same at every step, or frames [N, T, C, H, W]. Neurons fire at `v >= v_threshold`,
     as ours do; what leads into a node is added up. Raises ValueError for a graph with a cycle or with nodes that `nir_graph`
     does not make.
     """
-    sources = _in_order(graph)
+    about, sources = graph.metadata, _in_order(graph)
+    dt, leak = float(about["tnacli_dt"]), float(about["tnacli_leak"])
     states: dict[str, Tensor | float] = dict.fromkeys(sources, 0.0)
-    logits = None
-    for t in range(timesteps):
+    potential = logits = torch.zeros(())
+    for t in range(int(about["tnacli_timesteps"])):
         given: dict[str, Tensor] = {}
         for name, leading in sources.items():
             frame = inputs[:, t] if inputs.dim() == 5 else inputs
             x = functools.reduce(torch.add, (given[source] for source in leading)) if leading else frame
             given[name], states[name] = _step(graph.nodes[name], x, states[name], dt)
-        logits = given["output"] if logits is None else logits + given["output"]
-    if logits is None:
-        raise ValueError("at least one timestep is needed")
+        potential = potential * leak + given["output"]
+        logits = logits + potential
     return logits
 
 
@@ -123,20 +136,18 @@ def _step(node: Any, x: Tensor, state: Tensor | float, dt: float) -> tuple[Tenso
         return F.conv2d(x, _tensor(node.weight), _tensor(node.bias), stride, padding), state
     if kind == "Affine":
         return F.linear(x, _tensor(node.weight), _tensor(node.bias)), state
-    if kind == "AvgPool2d":
-        return F.avg_pool2d(x, tuple(int(k) for k in node.kernel_size)), state
+    if kind == "SumPool2d":
+        return F.avg_pool2d(x, tuple(int(k) for k in node.kernel_size), divisor_override=1), state
     if kind == "Flatten":
         return x.flatten(1), state
-    if kind in ("I", "IF"):
+    if kind == "IF":
         keep, gain, rest = 1.0, node.r * dt, 0.0
-    elif kind in ("LI", "LIF"):
+    elif kind == "LIF":
         # v + dt / tau * (v_leak - v + r * I), with v's two shares gathered
         keep, gain, rest = 1 - dt / node.tau, node.r * dt / node.tau, node.v_leak * dt / node.tau
     else:
         raise ValueError(f"the exported graph holds a node {kind}, which is not of our making")
     potential = state * _tensor(keep) + (x * _tensor(gain) + _tensor(rest))
-    if kind in ("I", "LI"):
-        return potential, potential
     spikes = potential >= _tensor(node.v_threshold)
     return spikes.float(), torch.where(spikes, _tensor(node.v_reset), potential)
 
@@ -168,42 +179,50 @@ def _flatten(nir: Any, shape: Sequence[int]) -> Any:
     return nir.Flatten(input_type={"input": np.array(shape)}, start_dim=0, end_dim=-1)
 
 
-def _weights(nir: Any, layer: PackedWeights, shape: tuple[int, ...]) -> Any:
+def _weights(nir: Any, layer: PackedWeights, shape: Shape, *, mean: float, gain: float) -> Any:
+    """The node of weights and biases divided by `gain`; the weights times `mean` besides, which makes means of sums."""
+    scale, shift = _folded(layer.scale, mean / gain), _folded(layer.shift, 1 / gain)
     weight = layer.values().astype(np.float32)
-    scaled = weight * layer.scale.reshape(-1, *[1] * (weight.ndim - 1))
+    scaled = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
     if weight.ndim == 2:
-        node = nir.Affine(weight=scaled, bias=layer.shift)
+        node = nir.Affine(weight=scaled, bias=shift)
     else:
-        half, stride = layer.spec.weight[-1] // 2, layer.spec.stride
-        node = nir.Conv2d(
-            input_shape=(shape[1], shape[2]), weight=scaled, bias=layer.shift, stride=(stride, stride),
-            padding=(half, half),
-            dilation=(1, 1), groups=1,
-        )  # fmt: skip
+        node = _convolution(nir, scaled, shift, layer.spec.stride, shape)
     node.metadata = {
         "tnacli_weights": "fp32" if layer.spec.encoding == "fp32" else "ternary",
-        "tnacli_scale": layer.scale,
+        "tnacli_scale": scale,
     }
     return node
+
+
+def _multiplied(nir: Any, factor: float, shape: Shape) -> Any:
+    """Every map times `factor`, as a 1x1 convolution: NIR's own Scale has no module elsewhere."""
+    channels = shape[0]
+    weight = np.eye(channels, dtype=np.float32)[:, :, None, None] * np.float32(factor)
+    return _convolution(nir, weight, np.zeros(channels, np.float32), 1, shape)
+
+
+def _convolution(nir: Any, weight: Floats, bias: Floats, stride: int, shape: Shape) -> Any:
+    half = weight.shape[-1] // 2
+    return nir.Conv2d(
+        input_shape=(shape[1], shape[2]), weight=weight, bias=bias, stride=(stride, stride), padding=(half, half),
+        dilation=(1, 1), groups=1,
+    )  # fmt: skip
+
+
+def _folded(constants: Floats, factor: float) -> Floats:
+    """`constants` times `factor`, rounded once."""
+    return (constants.astype(np.float64) * factor).astype(np.float32)
 
 
 def _neurons(nir: Any, shape: Sequence[int], decay: float, threshold: float) -> Any:
     zero, level = np.zeros(shape), np.full(shape, threshold)
     if decay == 1:
         return nir.IF(r=np.full(shape, 1 / DT), v_threshold=level, v_reset=zero)
-    tau = _tau(decay)
-    return nir.LIF(
-        tau=np.full(shape, tau), r=np.full(shape, tau / DT), v_leak=zero, v_threshold=level, v_reset=zero.copy()
-    )
+    tau = np.full(shape, DT / (1 - decay))
+    return nir.LIF(tau=tau, r=np.ones(shape), v_leak=zero, v_threshold=level, v_reset=zero.copy())
 
 
-def _integrators(nir: Any, classes: int, leak: float) -> Any:
-    if leak == 1:
-        return nir.I(r=np.full(classes, 1 / DT))
-    tau = _tau(leak)
-    return nir.LI(tau=np.full(classes, tau), r=np.full(classes, tau / DT), v_leak=np.zeros(classes))
-
-
-def _tau(decay: float) -> float:
-    """Seconds after which an Euler step of DT keeps `decay`, below 1."""
-    return DT / (1 - decay)
+def _gain(decay: float) -> float:
+    """The share of its current that a neuron with r of 1 adds to its potential in a step of DT; an IF takes it whole."""
+    return 1.0 if decay == 1 else 1 - decay

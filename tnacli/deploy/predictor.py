@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from tnacli.data.own_samples import Wanted
 from tnacli.errors import FileFormatError
 from tnacli.packed.spec import InputSpec, Origin
-from tnacli.storage import is_archive
+from tnacli.pixels import array_as_input
 
 Logits = NDArray[np.float32]
 
@@ -60,7 +60,7 @@ def load_predictor(file: Path, *, trusted: str | None = None) -> Predictor:
     model = load_model(file, trust_build=trusted)
     assert model.origin is not None  # every file says it
     return Predictor(
-        "checkpoint" if is_archive(file) else "packed", model.labels, model.input, model.timesteps, model.origin,
+        "checkpoint" if model.packed is None else "packed", model.labels, model.input, model.timesteps, model.origin,
         lambda samples: np.asarray(model(samples)),
     )  # fmt: skip
 
@@ -88,18 +88,6 @@ def _from_onnx(file: Path) -> Predictor:
         ) from None
 
     def logits(samples: NDArray[np.uint8]) -> Logits:
-        return network(_normalised(samples, spec))
+        return network(array_as_input(samples, spec.mean, spec.std, spec.kind))
 
     return Predictor("onnx", labels, spec, network.frames or 1, origin, logits)
-
-
-def _normalised(samples: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
-    """`tnacli.pixels.as_input` in NumPy, the same operations in the same order."""
-    values = samples.astype(np.float32)
-    if spec.kind == "events":
-        return values
-    values /= np.float32(255)
-    if spec.mean is None or spec.std is None:
-        return values
-    mean, std = (np.array(one, np.float32).reshape(-1, 1, 1) for one in (spec.mean, spec.std))
-    return (values - mean) / std

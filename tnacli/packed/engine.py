@@ -151,9 +151,8 @@ class PackedSNN:
 
     def _check(self, inputs: Tensor) -> None:
         spec = self.about.input
-        frames = [] if spec.kind == "images" else [self.about.timesteps]
-        expected = [*frames, spec.channels, *spec.size]
-        if inputs.dtype != torch.float32 or list(inputs.shape[1:]) != expected:
+        expected = spec.shape(self.about.timesteps)
+        if inputs.dtype != torch.float32 or inputs.shape[1:] != expected:
             taken, given = ("x".join(map(str, shape)) for shape in (expected, inputs.shape[1:]))
             raise DataError(
                 f"the packed network takes {spec.kind} of {taken} in float32; these are {given} in "

@@ -34,6 +34,11 @@ class InputSpec(Section):
     mean: tuple[Finite32, ...] | None = None
     std: tuple[Positive32, ...] | None = None
 
+    def shape(self, timesteps: int) -> tuple[int, ...]:
+        """Of one sample: (channels, *size), or so many frames of that."""
+        frames = () if self.kind == "images" else (timesteps,)
+        return *frames, self.channels, *self.size
+
     @model_validator(mode="after")
     def _consistent(self) -> InputSpec:
         if (self.mean is None) != (self.std is None):
@@ -122,7 +127,7 @@ class Origin(Section):
 
     `identity` is that of the run (`tnacli.recipe.identity`), `altered` its overlays and overrides, `accuracy`
     in % on all of the run's test samples at export. `format`, `binning`, `sensor` and `test_samples` are the
-    run's own settings of its data (`tnacli.recipe.schema.recipe.Data`): with them the file is measured on the samples
+    run's own settings of its data (`tnacli.recipe.schema.data.Data`): with them the file is measured on the samples
     that its checkpoint was.
     """
 

@@ -42,6 +42,11 @@ class DatasetSpec:
     def is_events(self) -> bool:
         return self.kind == "events"
 
+    @property
+    def camera(self) -> tuple[int, int] | None:
+        """Height and width of the sensor, None where it is not known."""
+        return self.sensor and (self.sensor[1], self.sensor[0])
+
 
 # The paper normalises all three image sets with CIFAR-10's statistics; Fashion-MNIST has one channel, so its own
 # statistics are used there (docs/reproduction.md). The paper's augmentation: pad 4, random crop, flip with p = 0.5.
@@ -117,7 +122,7 @@ DATASETS: dict[str, DatasetSpec] = {
         crop_padding=4,
         flip=0.5,
         how_to_get="lay the images out as {train,test}/<class>/<image>, or <class>/<image> alone, and name the folder "
-        "with data.root",
+        "with --data-root, or data.root in a recipe",
     ),
     "cifar10dvs": DatasetSpec(
         title="CIFAR10-DVS",
@@ -153,6 +158,6 @@ DATASETS: dict[str, DatasetSpec] = {
         kind="events",
         channels=2,
         how_to_get="lay the recordings out as {train,test}/<class>/<file>, or <class>/<file> alone, and name the folder with "
-        "data.root",
+        "--data-root, or data.root in a recipe",
     ),
 }

@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from math import prod
 
 CIFARNET = "128C3-256C3-AP2-512C3-AP2-1024C3-512C3-1024FC-512FC"
@@ -157,6 +158,7 @@ def hidden_layers(layout: str) -> int:
     return sum({"pool": 0, "residual": 2 * part.blocks}.get(part.kind, 1) for part in read_layout(layout)) - 1
 
 
+@cache  # a plan of many runs asks for the same few again and again
 def layer_shapes(
     layout: str, *, width: float, channels: int, size: tuple[int, int], classes: int
 ) -> tuple[LayerShape, ...]:

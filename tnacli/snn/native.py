@@ -27,6 +27,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tnacli.machine import cpuinfo
 from tnacli.places import cache_folder, make_folder
 
 _SOURCE = Path(__file__).with_name("kernels.c")
@@ -218,11 +219,7 @@ def _require_fixed(folder: Path) -> None:
 
 def _processor() -> str:
     """What `-march=native` depends on."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
-            if line.startswith(("flags", "Features")):
-                return line
-    return platform.machine() + platform.processor()
+    return cpuinfo("flags") or cpuinfo("Features") or platform.machine() + platform.processor()
 
 
 def _bind(library: ctypes.CDLL) -> None:

@@ -24,6 +24,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from tnacli.errors import RecipeError, TnaError, UsageError
@@ -68,7 +69,12 @@ class OwnNetwork(Network):
         self.module = module
 
     def forward(self, inputs: Tensor) -> Tensor:
-        logits: Tensor = self.module(inputs)
+        try:
+            logits: Tensor = self.module(inputs)
+        except (TnaError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise _raised(f"the forward pass of {self.described.function}", error) from None
         if logits.shape != (len(inputs), self.classes):
             raise RecipeError(
                 f"model.build: the network of {self.described.function} gives {_shape(logits)} for inputs of {_shape(inputs)}, "
@@ -117,7 +123,7 @@ def own_network(model: Model, *, channels: int, size: tuple[int, int], classes: 
         made = function(*call.args, **call.kwargs)
     except TnaError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _raised(f"the function {model.function}", error) from None
     if isinstance(made, Network):
         made.described = model
@@ -142,7 +148,7 @@ def _imported(build: str) -> Callable[..., object]:
             f"model.build: {name} cannot be imported: {error}. Install the package that holds it, run in the folder where "
             f"{module.replace('.', '/')}.py lies, or name that folder: FOLDER/{name}"
         ) from None
-    except Exception as error:  # whatever the module's own lines raise
+    except (Exception, SystemExit) as error:  # whatever the module's own lines raise
         raise _raised(f"the module {module}, while it was imported,", error) from None
     finally:
         for place in added:
@@ -154,8 +160,13 @@ def _imported(build: str) -> Callable[..., object]:
     return function
 
 
-def _raised(who: str, error: Exception) -> RecipeError:
-    """What to raise for code of the user's that raised `error`: with its traceback, from the first line that is the user's."""
+def _raised(who: str, error: Exception | SystemExit) -> RecipeError:
+    """What to raise for code of the user's that raised `error`: with its traceback, from the first line that is the user's.
+
+    Raises `error` itself if it is the end of the process that a signal asked for meanwhile.
+    """
+    if isinstance(error.__cause__, TnaError):
+        raise error
     traced = error.__traceback__
     while traced is not None and _is_ours(traced.tb_frame.f_code.co_filename):
         traced = traced.tb_next
@@ -164,7 +175,7 @@ def _raised(who: str, error: Exception) -> RecipeError:
 
 
 def _is_ours(file: str) -> bool:
-    return file in (__file__, importlib.__file__) or file.startswith("<frozen importlib")
+    return file in (__file__, importlib.__file__, nn.modules.module.__file__) or file.startswith("<frozen importlib")
 
 
 def _place(module: str) -> str:

@@ -12,7 +12,7 @@ from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.identity import Run
 from tnacli.recipe.schema.compression import Binary, Gradual, Ternary
 from tnacli.recipe.schema.epochs import in_epochs
-from tnacli.recipe.schema.misfit import MisfitError
+from tnacli.recipe.schema.misfit import complaints
 from tnacli.recipe.schema.objective import Solo, Twin
 from tnacli.recipe.schema.recipe import Schedule, Settings, Train
 from tnacli.training.checkpoint import Checkpoint
@@ -87,16 +87,7 @@ def _refused() -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        raise UsageError(f"this does not make a run: {'; '.join(_reasons(error))}") from None
-
-
-def _reasons(error: ValidationError) -> Iterator[str]:
-    for details in error.errors():
-        loc, cause = [str(part) for part in details["loc"]], details.get("ctx", {}).get("error")
-        if isinstance(cause, MisfitError):
-            yield from (f"{'.'.join([*loc, *misfit.keys[:1]])} {misfit.text}" for misfit in cause.misfits)
-        else:
-            yield f"{'.'.join(loc)}: {details['msg']}"
+        raise UsageError(f"this does not make a run: {'; '.join(map(str, complaints(error)))}") from None
 
 
 def _objective(before: Settings, twin: bool | None, alpha: float | None) -> Solo | Twin:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 
 from tnacli.errors import DeviceError
+from tnacli.machine import cpuinfo
 from tnacli.runs.metadata import Precision
 from tnacli.snn.arithmetic import fp32_as, repeatable
 
@@ -67,11 +68,7 @@ def _onednn_has_bf16() -> bool:
 
 def _cpu_flag(*names: str) -> bool:
     """Whether the processor lists one of these features; False where the system does not tell."""
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="ascii", errors="replace") as info:
-        for line in info:
-            if line.startswith(("flags", "Features")):
-                return not set(names).isdisjoint(line.split())
-    return False
+    return not set(names).isdisjoint((cpuinfo("flags") or cpuinfo("Features")).split())
 
 
 @contextlib.contextmanager

@@ -46,7 +46,7 @@ def event_source(data: Data, place: Place, timesteps: int, *, cache: Path | None
     if place.layout == "classes" or data.name == "nmnist":
         origin, shortfall = _completeness(data, place.path, listings)
         notes += shortfall
-    sensor = data.sensor or (spec.sensor and (spec.sensor[1], spec.sensor[0]))
+    sensor = data.sensor or spec.camera
     if sensor is None:
         # One camera made all recordings: what the first one says, or does not say, stands for all.
         sensor = read_recording(listings["train"].files[0].path, None).sensor
@@ -58,9 +58,7 @@ def event_source(data: Data, place: Place, timesteps: int, *, cache: Path | None
         )
 
     def frames_of(path: str) -> tuple[Bytes, int]:
-        events, _, outside = read_recording(path, sensor)
-        if spec.on_its_side and Path(path).suffix.lower() == ".aedat":
-            events = events._replace(x=events.y, y=events.x)
+        events, _, outside = read_recording(path, sensor, on_its_side=spec.on_its_side)
         return to_frames(events, sensor=sensor, timesteps=timesteps, size=size, binning=data.binning), outside
 
     def read(split: str, indices: Tensor) -> Tensor:

@@ -107,7 +107,7 @@ class Data(Section):
             yield Misfit(f"belongs to event_folder; the camera of {self.name} is known", ("sensor", "name"))
         if self.binning != "count" and not spec.is_events:
             yield Misfit(f"makes frames of event recordings, and {self.name} holds images", ("binning", "name"))
-        sensor = self.sensor or (spec.sensor and (spec.sensor[1], spec.sensor[0]))
+        sensor = self.sensor or spec.camera
         if sensor and self.size and (self.size[0] > sensor[0] or self.size[1] > sensor[1]):
             yield Misfit(
                 f"may not be larger than the camera's {list(sensor)}: events can only be brought closer together",

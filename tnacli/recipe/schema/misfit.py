@@ -5,8 +5,11 @@ They carry the keys involved, so that the loader can point at the line that is t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from pydantic import ValidationError
 
 
 @dataclass(frozen=True)
@@ -36,3 +39,27 @@ def refuse(misfits: Iterable[Misfit]) -> None:
     """Raise MisfitError if there are any."""
     if found := tuple(misfits):
         raise MisfitError(found)
+
+
+class Complaint(NamedTuple):
+    """One thing that is wrong with the values of a section: the dotted key, "" of the section itself, and what it is.
+
+    `misfit` says that the text goes on from the key ("has no effect ..."), and is no sentence of its own.
+    """
+
+    key: str
+    text: str
+    misfit: bool
+
+    def __str__(self) -> str:
+        return f"{self.key}{' ' if self.misfit else ': '}{self.text}"
+
+
+def complaints(error: ValidationError) -> Iterator[Complaint]:
+    """Everything that is wrong, each misfit by itself: for values that no file holds; `recipe.parse` points at lines."""
+    for details in error.errors():
+        loc, cause = [str(part) for part in details["loc"]], details.get("ctx", {}).get("error")
+        if isinstance(cause, MisfitError):
+            yield from (Complaint(".".join([*loc, *misfit.keys[:1]]), misfit.text, True) for misfit in cause.misfits)
+        else:
+            yield Complaint(".".join(loc), details["msg"].removeprefix("Value error, "), False)
