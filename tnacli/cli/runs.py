@@ -66,16 +66,19 @@ def runs(
     if as_json:
         output.document(Runs(runs=found))
         return
-    output.table(
-        f"runs below {out}",
-        ["recipe", "run", "seed", "status", "test accuracy %", "size", "written", "note"],
-        [
-            [
-                one.recipe, one.run, one.seed, one.status, None if one.accuracy is None else f"{one.accuracy:.2f}",
-                size_text(one.size_bytes), one.written,
-                "; ".join([*one.altered, *(["from the weights of a checkpoint"] if one.initial else [])]),
-            ]
-            for one in found
-        ],
-        right=("seed", "test accuracy %", "size"),
+    from tnacli.cli.tables import show_table
+    from tnacli.report.table import Column, Table
+
+    columns = (
+        Column("recipe", "recipe"), Column("run", "run"), Column("seed", "seed", number=True), Column("status", "status"),
+        Column("accuracy", "test accuracy %", number=True), Column("size_bytes", "size", number=True),
+        Column("written", "written"), Column("notes", "note"),
     )  # fmt: skip
+    rows = [
+        (
+            one.recipe, one.run, one.seed, one.status, one.accuracy, size_text(one.size_bytes), one.written,
+            "; ".join([*one.altered, *(["from the weights of a checkpoint"] if one.initial else [])]),
+        )
+        for one in found
+    ]  # fmt: skip
+    show_table(output, Table(f"runs below {out}", columns, tuple(rows)))
