@@ -59,14 +59,14 @@ ROWS = [
 def test_means_are_broken_before_a_table_is_parted() -> None:
     assert [line.rstrip() for line in on_a_terminal(56, ROWS) if line.strip()] == [
         "a title",
-        "                            test",
-        "                        accuracy  packed",
-        " run  weights  seeds           %    file  training  note",
-        " ────────────────────────────────────────────────────────",
-        " a    fp32     0           95.83            20.2 s",
-        "                          ± 0.25",
-        " b    ternary  0           95.00  9.1 kB     1.0 s  smoke",
-        "                          ± 1.00",
+        "                          test",
+        "                      accuracy  packed",
+        " run  weights  seeds         %    file  training  note",
+        " ──────────────────────────────────────────────────────",
+        " a    fp32     0         95.83            20.2 s",
+        "                        ± 0.25",
+        " b    ternary  0         95.00  9.1 kB     1.0 s  smoke",
+        "                        ± 1.00",
     ]  # fmt: skip
 
 

@@ -80,6 +80,8 @@ def test_what_is_no_run_is_refused(tna: Tna, pair: tuple[Path, Path]) -> None:
     assert "its training never began" in tna("runs", "diff", a, b).err
     (b / "run.json").write_text("{")
     assert tna("runs", "diff", a, b).code == 4
+    (a / "result.json").write_text("{}")
+    assert tna("runs", "diff", a, a).code == 8
 
 
 def test_no_torch_is_loaded(pair: tuple[Path, Path]) -> None:
