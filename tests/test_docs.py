@@ -228,7 +228,9 @@ ELSEWHERE = {
     ("report", 6),  # tests/cli/test_report.py
     *((command, 4) for command in ("ternarize", "export")),  # checkpoints of data that is gone: tests/data
     ("data prepare", 8),
-    *((command, code) for command in ("runs record", "runs diff") for code in (4, 8)),  # tests/cli/test_runs.py, test_diff.py
+    *(
+        (command, code) for command in ("runs record", "runs diff") for code in (4, 8)
+    ),  # tests/cli/test_runs.py, test_diff.py
 }
 
 

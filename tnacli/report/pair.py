@@ -52,7 +52,7 @@ def lines(a: RunFolder, b: RunFolder) -> list[Line]:
         Line("epochs", "epochs", len(a.metrics()), len(b.metrics())),
         *_accuracies(*results),
         *(
-            Line(key, title, *(None if one is None else getattr(one, key) for one in results), text)
+            Line(key, title, getattr(results[0], key, None), getattr(results[1], key, None), text)
             for key, title, text in (
                 ("selected_epoch", "epoch selected", "{}"), ("seconds", "training, s", "{:.1f}"),
                 ("peak_memory_mb", "peak memory, MB", "{:.1f}"),
@@ -79,7 +79,7 @@ def _computed_by(a: BegunRun, b: BegunRun, first: RunResult | None, second: RunR
     yield Line("data.fingerprint", "data fingerprint", a.data.fingerprint, b.data.fingerprint)
     yield Line("kernels", "kernels", a.kernels, b.kernels)
     for key in ("device", "precision"):
-        yield Line(key, key, *(None if one is None else getattr(one, key) for one in (first, second)))
+        yield Line(key, key, getattr(first, key, None), getattr(second, key, None))
     for name in type(a.versions).model_fields:
         yield Line(f"versions.{name}", name, getattr(a.versions, name), getattr(b.versions, name))
 
