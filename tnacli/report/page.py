@@ -28,7 +28,7 @@ th, td { padding: .3rem .7rem; text-align: left; border-bottom: 1px solid #ddd; 
 th { border-bottom: 2px solid #888 } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
 .bar { display: inline-flex; width: 16rem; height: .95rem; border: 1px solid #888; vertical-align: middle; background: #fff }
 .bar i { display: block; height: 100% } .neg { background: #21618c } .zero { background: #eee } .pos { background: #e08e2b }
-.rate { background: #555 } svg { max-width: 100%; height: auto }
+.rate { background: #555 } svg { max-width: 100%; min-width: 44rem; height: auto }
 @media (prefers-color-scheme: dark) {
   body { color: #e4e4e4; background: #161616 } .quiet { color: #aaa } th, td { border-color: #3a3a3a }
   svg { background: #fff; border-radius: 4px } .zero { background: #555 } .bar { background: #161616 } .rate { background: #bbb }
@@ -53,7 +53,7 @@ def page(title: str, description: str, cells: Sequence[Cell], effects: Sequence[
         parts.append(_table(twins))
     parts += [_table(table) for table in effects]
     if found:
-        parts += ["<h2>Training curves</h2>", svg(found, list(METRICS))]
+        parts += ["<h2>Training curves</h2>", f'<div class="wide">{svg(found, list(METRICS))}</div>']
         parts.append('<p class="quiet">Mean over the finished seeds, or those begun while none is finished; bands span '
                      "their range. Dashed upright line: the weights are compressed.</p>")  # fmt: skip
         if missing := [f"{cell.name}: {why}" for cell, why in missing_curves(cells)]:
