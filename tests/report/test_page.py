@@ -72,7 +72,8 @@ def seen(page: Path, folder: Path, width: int, scheme: int) -> dict[str, Any]:
     measured.write_text(f"<!doctype html><meta charset=utf-8><body>{frame}</body>", encoding="utf-8")
     done = subprocess.run(
         [str(BROWSER), "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1400,1000",
-         "--dump-dom", f"--blink-settings=preferredColorScheme={scheme}", f"--user-data-dir={folder / 'profile'}", measured.as_uri()],
+         "--dump-dom", f"--blink-settings=preferredColorScheme={scheme}",
+         f"--user-data-dir={folder / 'profile'}", measured.as_uri()],
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     found = re.search(r'data-seen="([^"]*)"', done.stdout)
