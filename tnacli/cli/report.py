@@ -233,7 +233,7 @@ def _save(path: Path, groups: Sequence[Group], shown: Tables, *, figure: str | N
 
         usual, description = groups[0][:2] if len(groups) == 1 else ("tna report", "")
         text = page(title or usual, description, cells, [*shown.differences, *shown.effects], made_by=_made_by())
-        write_atomically(path, text.encode())
+        write_atomically(path, text.encode(errors="backslashreplace"))
     else:
         return tables.save_tables(path, shown.all, partial(_document, groups, shown), others=[*PICTURES, ".html"])
     return [path]
