@@ -30,6 +30,7 @@ EXITS: dict[str, tuple[int, ...]] = {
     "data prepare": (0, 2, 4, 8, 75, 130),
     "runs": (0, 2),
     "runs record": (0, 2, 4, 8),
+    "runs diff": (0, 2, 4, 8),
     "runs clean": (0, 2, 8),
 }
 """What each command may exit with, beside 1 for a bug. tests/test_docs.py brings about those that need no signal."""
@@ -51,6 +52,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "data": ("tna data",),
     "data prepare": ("tna data prepare digits",),
     "runs": ("tna runs",),
+    "runs diff": ("tna runs diff runs/quickstart/baseline-* runs/quickstart/tna-seed0-*",),
     "runs record": ("tna runs record runs/quickstart --ledger results.jsonl",),
     "runs clean": ("tna runs clean", "tna runs clean --yes"),
 }

@@ -221,6 +221,7 @@ MISTAKES: dict[tuple[str, int], str] = {
     ("runs", 2): "--out {empty}",
     ("runs clean", 2): "--out {empty}",
     ("runs record", 2): "{empty} --ledger {empty}.jsonl",
+    ("runs diff", 2): "{empty} {empty}",
 }
 ELSEWHERE = {
     *((command, 75) for command in EXITS),  # tests/training/test_signals.py
@@ -228,7 +229,7 @@ ELSEWHERE = {
     ("report", 6),  # tests/cli/test_report.py
     *((command, 4) for command in ("ternarize", "export")),  # checkpoints of data that is gone: tests/data
     ("data prepare", 8),
-    *(("runs record", code) for code in (4, 8)),  # tests/cli/test_runs.py
+    *((command, code) for command in ("runs record", "runs diff") for code in (4, 8)),  # test_runs.py, test_diff.py
     ("runs clean", 8),  # tests/cli/test_clean.py
 }
 

@@ -312,7 +312,7 @@ def test_a_person_reads_rounded_numbers_and_a_script_whole_ones(tna: Tna, traine
     accuracy = tna("inspect", packed, "--json").json["accuracy"]
     assert accuracy == trained.result.accuracy["base"]
     shown = tna("inspect", packed).out
-    assert f"accuracy           {accuracy:.2f} %\n" in shown
+    assert f"test accuracy      {accuracy:.2f} %\n" in shown
     facts = shown.partition("\nlayer ")[0].splitlines()
     assert all(len(line.split("  ", 1)) == 2 for line in facts), "a row without a value"
     assert "sensor" not in shown

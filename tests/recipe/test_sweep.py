@@ -16,7 +16,8 @@ TWO = "runs: {baseline: , tna: {objective: {kind: twin, alpha: 1}}}\n"
 def test_values_make_runs_and_keys_their_product(load_text: Load) -> None:
     loaded = load_text(TWO, "objective.alpha=[1e-2,1e-6]", "runs.tna.train.epochs=[3,4]")
     assert list(loaded.recipe.runs) == [
-        "baseline", "tna[alpha=0.01,epochs=3]", "tna[alpha=0.01,epochs=4]", "tna[alpha=1e-6,epochs=3]", "tna[alpha=1e-6,epochs=4]",
+        "baseline", "tna[alpha=0.01,epochs=3]", "tna[alpha=0.01,epochs=4]", "tna[alpha=1e-6,epochs=3]",
+        "tna[alpha=1e-6,epochs=4]",
     ]  # fmt: skip
     last = loaded.recipe.runs["tna[alpha=1e-6,epochs=4]"]
     assert (last.objective.alpha, last.train.epochs) == (1e-6, 4)  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""`tna runs`: which runs are on disk, and finished ones as lines of a ledger; what of it can go."""
+"""`tna runs`: which runs are on disk, two of them side by side, finished ones as lines of a ledger; what of it can go."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import typer
 from tnacli.cli import options
 from tnacli.cli.clean import clean
 from tnacli.cli.console import Output, size_text
+from tnacli.cli.diff import diff
 from tnacli.cli.record import record
 
 app = typer.Typer(invoke_without_command=True, no_args_is_help=False)
 app.command("record")(record)
+app.command("diff")(diff)
 app.command("clean")(clean)
 
 
@@ -70,16 +72,19 @@ def runs(
     if as_json:
         output.document(Runs(runs=found))
         return
-    output.table(
-        f"runs below {out}",
-        ["recipe", "run", "seed", "status", "test accuracy %", "size", "written", "note"],
-        [
-            [
-                one.recipe, one.run, one.seed, one.status, None if one.accuracy is None else f"{one.accuracy:.2f}",
-                size_text(one.size_bytes), one.written,
-                "; ".join([*one.altered, *([started_from(one.started_from)] if one.initial else [])]),
-            ]
-            for one in found
-        ],
-        right=("seed", "test accuracy %", "size"),
+    from tnacli.cli.tables import show_table
+    from tnacli.report.table import Column, Table
+
+    columns = (
+        Column("recipe", "recipe"), Column("run", "run"), Column("seed", "seed", number=True), Column("status", "status"),
+        Column("accuracy", "test accuracy %", number=True), Column("size_bytes", "size", number=True),
+        Column("written", "written"), Column("notes", "note"),
     )  # fmt: skip
+    rows = [
+        (
+            one.recipe, one.run, one.seed, one.status, one.accuracy, size_text(one.size_bytes), one.written,
+            "; ".join([*one.altered, *([started_from(one.started_from)] if one.initial else [])]),
+        )
+        for one in found
+    ]  # fmt: skip
+    show_table(output, Table(f"runs below {out}", columns, tuple(rows)))
