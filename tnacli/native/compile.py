@@ -1,7 +1,7 @@
 """C files of this package, built once with the machine's own compiler and kept in the user's cache. Loads no torch.
 
-A machine without a C compiler does without them and says so. Kernels are code: they are loaded only from where nobody but this user
-and root can have put them.
+A machine without a C compiler does without them and says so. Kernels are code: they are loaded only from where nobody
+but this user and root can have put them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Weighted sums of fp32 numbers in one order on every machine: of a network's first layer and of its readout.
 
-Sums of fp32 numbers depend on their order, and libraries choose it by processor, shape and version. Here products are added one after
-the other in the order of the weights, in, row, column, beginning with 0, each product and each sum rounded: so compiled and plain
-NumPy give the same bits everywhere, and a packed network's are its checkpoint's.
+Sums of fp32 numbers depend on their order, and libraries choose it by processor, shape and version. Here products are
+added one after the other in the order of the weights, in, row, column, beginning with 0, each product and each sum
+rounded: so compiled and plain NumPy give the same bits everywhere, and a packed network's are its checkpoint's.
 """
 
 from __future__ import annotations

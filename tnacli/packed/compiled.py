@@ -1,7 +1,7 @@
 """The engine's work in C (`native/engine.c`): sums over lists of weights that are not zero, neurons and pooling.
 
-Everything here is a choice of speed: integers are summed exactly, and neurons round as in NumPy (`tnacli.packed.plain`), so spikes are
-the same.
+Everything here is a choice of speed: integers are summed exactly, and neurons round as in NumPy
+(`tnacli.packed.plain`), so spikes are the same.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tnacli.packed.plain import Counts, Neurons, padded
 
 _OVERRUN = 8  # bytes that copies of eight may read beyond the last count
 _IN_16_BITS = (1 << 15) - 1
+_NONE = Neurons(0.0, 0.0)
 
 
 class ListSums:
@@ -73,7 +74,7 @@ class ListSums:
 
     def _run(
         self, counts: Counts, scale: Floats, shift: Floats, *, currents: Floats | None = None, spikes: Counts | None = None,
-        neurons: Neurons = Neurons(0.0, 0.0),
+        neurons: Neurons = _NONE,
     ) -> None:  # fmt: skip
         around = padded(counts, self._shape[2] // 2, beyond=_OVERRUN)
         into, timesteps, images, height, width = around.shape
@@ -93,7 +94,14 @@ def lif_spikes(currents: Floats, timesteps: int, neurons: Neurons) -> Counts:
     """Spikes uint8 [out, T, ...] of currents [out, T or 1, ...], fp32 and contiguous."""
     spikes = np.empty((len(currents), timesteps, *currents.shape[2:]), np.uint8)
     if spikes.size:
-        about = int(currents.shape[1] == 1), len(currents), timesteps, currents[0, 0].size, neurons.decay, neurons.threshold
+        about = (
+            int(currents.shape[1] == 1),
+            len(currents),
+            timesteps,
+            currents[0, 0].size,
+            neurons.decay,
+            neurons.threshold,
+        )
         in_parts(lambda *part: _library().lif(address(currents), *about, address(spikes), *part), spikes.size / 4)
     return spikes
 

@@ -1,12 +1,13 @@
 """Runs a packed network: the same spikes as the checkpoint's network, in a fraction of its memory. Loads no torch.
 
-The first layer and the readout are fp32, summed in the one order of `tnacli.native.ordered`, as `SpikingNetwork` does in evaluation.
-The layers between sum spikes with weights in {-1, 0, +1}, which is exact; everything after the sums is element by element in fp32
-in a fixed order of operations. So spikes and logits are bit-identical to the network's own, on every machine, compiled or in NumPy.
+The first layer and the readout are fp32, summed in the one order of `tnacli.native.ordered`, as `SpikingNetwork` does
+in evaluation. The layers between sum spikes with weights in {-1, 0, +1}, which is exact; everything after the sums is
+element by element in fp32 in a fixed order of operations. So spikes and logits are bit-identical to the network's
+own, on every machine, compiled or in NumPy.
 
-Memory: weights are held once, two bytes for each that is not zero. Activations are spike counts of one byte, channels first, all
-timesteps of one layer at a time, and convolutions take a few images at a time. Compiled, sums and potentials of a convolution exist
-only for the places at hand, in the processor's caches.
+Memory: weights are held once, two bytes for each that is not zero. Activations are spike counts of one byte, channels
+first, all timesteps of one layer at a time, and convolutions take a few images at a time. Compiled, sums and
+potentials of a convolution exist only for the places at hand, in the processor's caches.
 """
 
 from __future__ import annotations
@@ -200,11 +201,13 @@ class PackedSNN:
 
     def _logits(self, spikes: Counts) -> Floats:
         """Output potentials summed over time, from the last layer's spike counts [features, T, N]."""
-        averaged = spikes.transpose(1, 2, 0) / np.float32(self._readout_divisor)
+        averaged: Floats = (spikes.transpose(1, 2, 0) / np.float32(self._readout_divisor)).astype(
+            np.float32, copy=False
+        )
         summed = ordered_sums(averaged.reshape(-1, averaged.shape[2]), self._readout_weight)
         current = (summed + self._readout_bias).reshape(*averaged.shape[:2], -1)
-        potential = current[0]
-        logits = potential
+        potential: Floats = current[0]
+        logits: Floats = potential
         for t in range(1, len(current)):
             potential = potential * np.float32(self.about.readout.leak) + current[t]
             logits = logits + potential

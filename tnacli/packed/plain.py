@@ -1,8 +1,8 @@
 """The engine's work in NumPy: sums, neurons and pooling, where nothing is compiled. It defines what compiled code computes.
 
-Counts of spikes are uint8 [C, T, n, H, W], channels first. Weights are -1, 0 and +1: while fan_in times the largest count stays below
-2**24, every partial sum is a number that fp32 holds exactly, in any order, and dividing by a power of two keeps it so. Beyond that
-sums are computed in fp64 and rounded once.
+Counts of spikes are uint8 [C, T, n, H, W], channels first. Weights are -1, 0 and +1: while fan_in times the largest
+count stays below 2**24, every partial sum is a number that fp32 holds exactly, in any order, and dividing by a power
+of two keeps it so. Beyond that sums are computed in fp64 and rounded once.
 """
 
 from __future__ import annotations
@@ -44,11 +44,14 @@ class PlainSums:
 
     def _each(self, counts: Counts, scale: Floats, shift: Floats) -> Iterator[Floats]:
         """The currents [out, n, H', W'] of each timestep."""
-        exact = np.float32 if self._rows.shape[1] * self._counts_to < _EXACT_BELOW else np.float64
-        rows, stride, sides = self._rows.astype(exact), self._stride, (self._kernel, self._kernel)
+        exact: Any = np.float32 if self._rows.shape[1] * self._counts_to < _EXACT_BELOW else np.float64
+        rows: Any = self._rows.astype(exact)
+        stride, sides = self._stride, (self._kernel, self._kernel)
         around = padded(counts, self._kernel // 2)
         for t in range(counts.shape[1]):
-            windows = np.lib.stride_tricks.sliding_window_view(around[:, t], sides, axis=(2, 3))[:, :, ::stride, ::stride]
+            windows = np.lib.stride_tricks.sliding_window_view(around[:, t], sides, axis=(2, 3))[
+                :, :, ::stride, ::stride
+            ]
             outer = windows.shape[1:4]
             laid = windows.transpose(0, 4, 5, 1, 2, 3).reshape(rows.shape[1], -1).astype(exact)
             summed = ((rows @ laid) / exact(self._counts_to)).astype(np.float32)
@@ -98,4 +101,5 @@ def pooled(spikes: Counts, size: int) -> Counts:
     *before, height, width = spikes.shape
     whole = spikes[..., : height // size * size, : width // size * size]
     squares = whole.reshape(*before, height // size, size, width // size, size)
-    return squares.sum(axis=(-3, -1), dtype=np.uint8)
+    counts: Counts = squares.sum(axis=(-3, -1), dtype=np.uint8)
+    return counts
