@@ -53,7 +53,7 @@ class Model:
     trusted: str | None = None
 
     def __call__(self, samples: Any, *, unit: bool = False, normalised: bool = False) -> Any:
-        """Logits, float32 [N, classes], of images [N, C, H, W] or event frames [N, T, C, H, W]: a tensor of a tensor, else an array.
+        """Logits, float32 [N, classes], of images [N, C, H, W] or event frames [N, T, C, H, W], an array; of a tensor, a tensor.
 
         An array, a tensor or a list of numbers is taken as it is: whole numbers are pixels from 0 to 255, to which the
         network's own mean and std are applied. Floats have to be marked: `unit`, pixels from 0 to 1, or `normalised`, mean and
