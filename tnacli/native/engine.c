@@ -15,8 +15,8 @@
 #define EXPORTED __attribute__((visibility("default")))
 #endif
 
-#define PLACES 128 /* places worked on at once */
-#define INPUTS 192 /* inputs worked on at once: so many rows of PLACES stay in the nearest cache */
+#define PLACES 64 /* places worked on at once */
+#define INPUTS 384 /* inputs worked on at once: so many rows of PLACES stay in the nearest cache */
 #define ZEROS ((INPUTS + 1) * PLACES) /* where a row of zeros lies after them, beyond what copies run over */
 
 typedef struct {
@@ -154,7 +154,7 @@ EXPORTED int64_t ordered(const Layer *l, const float *x, const int64_t *from, co
  * outputs in `order` [blocks][out], which puts those with lists of one length together: the ends of loops can then be foreseen.
  * `most` [blocks][out] receives how many weights an output's longer list holds. Part `index` of `parts`. */
 EXPORTED void count_lists(const int8_t *weight, int64_t out, int64_t inputs, int64_t dense, uint32_t *lengths, uint16_t *order,
-                          uint8_t *most, int64_t index, int64_t parts) {
+                          uint16_t *most, int64_t index, int64_t parts) {
     enum { KINDS = INPUTS / 4 + 1 };
     const int8_t first = dense ? 0 : 1;
     int64_t from, to;
@@ -165,15 +165,15 @@ EXPORTED void count_lists(const int8_t *weight, int64_t out, int64_t inputs, int
         for (int pass = 0; pass < 2; pass++) {
             for (int64_t o = 0; o < out; o++) {
                 const int8_t *w = weight + o * inputs + begin;
-                uint8_t one = 0, two = 0;
+                int one = 0, two = 0;
                 for (int64_t i = 0; i < here; i++) {
-                    one = (uint8_t)(one + (w[i] == first));
-                    two = (uint8_t)(two + (w[i] == -1));
+                    one += w[i] == first;
+                    two += w[i] == -1;
                 }
                 const int kind = (one + 3) / 4 * KINDS + (two + 3) / 4;
                 if (pass == 0) {
                     place[kind + 1]++;
-                    most[b * out + o] = one > two ? one : two;
+                    most[b * out + o] = (uint16_t)(one > two ? one : two);
                 } else {
                     const int64_t at = b * out + place[kind]++;
                     order[at] = (uint16_t)o;

@@ -31,7 +31,7 @@ class Lists(ctypes.Structure):
     ]  # fmt: skip
 
 
-INPUTS = 192
+INPUTS = 384
 """Inputs of a block, as in engine.c."""
 
 

@@ -98,12 +98,11 @@ INLINE void NAME(add_block)(int vectors, const Layer *l, const Lists *lists, con
 static void NAME(add_inputs)(const Layer *l, const Lists *lists, const Work *work, int64_t block, int64_t inputs) {
     const int64_t vectors = (work->count + LANES - 1) / LANES;
     if (vectors == 1) NAME(add_block)(1, l, lists, work, block, inputs);
-    else if (vectors == 2) NAME(add_block)(2, l, lists, work, block, inputs);
 #if LANES < 64
-    else if (vectors <= 4) NAME(add_block)(4, l, lists, work, block, inputs);
+    else if (vectors == 2) NAME(add_block)(2, l, lists, work, block, inputs);
 #endif
 #if LANES < 32
-    else NAME(add_block)(8, l, lists, work, block, inputs);
+    else NAME(add_block)(4, l, lists, work, block, inputs);
 #endif
 }
 
@@ -262,6 +261,15 @@ static void NAME(lif)(const float *current, int64_t repeated, int64_t out, int64
         }
 }
 
+INLINE void NAME(pool_row)(int64_t size, const uint8_t *restrict in, int64_t W, int64_t outW, uint8_t *restrict out) {
+    for (int64_t w = 0; w < outW; w++) {
+        uint8_t sum = 0;
+        for (int64_t i = 0; i < size; i++)
+            for (int64_t j = 0; j < size; j++) sum = (uint8_t)(sum + in[i * W + w * size + j]);
+        out[w] = sum;
+    }
+}
+
 static void NAME(pool)(const uint8_t *spikes, int64_t planes, int64_t H, int64_t W, int64_t size, uint8_t *counts, int64_t index,
                        int64_t parts) {
     const int64_t outH = H / size, outW = W / size;
@@ -270,12 +278,8 @@ static void NAME(pool)(const uint8_t *spikes, int64_t planes, int64_t H, int64_t
     for (int64_t row = from; row < to; row++) {
         const uint8_t *restrict in = spikes + (row / outH * H + row % outH * size) * W;
         uint8_t *restrict out = counts + row * outW;
-        for (int64_t w = 0; w < outW; w++) {
-            uint8_t sum = 0;
-            for (int64_t i = 0; i < size; i++)
-                for (int64_t j = 0; j < size; j++) sum = (uint8_t)(sum + in[i * W + w * size + j]);
-            out[w] = sum;
-        }
+        if (size == 2) NAME(pool_row)(2, in, W, outW, out);
+        else NAME(pool_row)(size, in, W, outW, out);
     }
 }
 

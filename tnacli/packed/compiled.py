@@ -35,7 +35,7 @@ class ListSums:
         self._dense = int(2 * int(np.count_nonzero(rows)) + int(rows.sum(dtype=np.int64)) > 2 * rows.size)
         blocks = -(-inputs // INPUTS)
         self._order = np.empty((blocks, out), np.uint16)
-        lengths, most = np.empty((blocks, out, 2), np.uint32), np.empty((blocks, out), np.uint8)
+        lengths, most = np.empty((blocks, out, 2), np.uint32), np.empty((blocks, out), np.uint16)
         about = address(rows), out, inputs, self._dense
         in_parts(
             lambda *part: _library().count_lists(*about, address(lengths), address(self._order), address(most), *part),
