@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 _WORTH_A_THREAD = 500_000  # additions of bytes, which take longer than a thread takes to start
 
@@ -37,11 +38,15 @@ def in_parts(part: Callable[[int, int], object], work: float) -> None:
     def run(index: int) -> None:
         returned[index] = part(index, parts)
 
-    others = [threading.Thread(target=run, args=(index,)) for index in range(1, parts)]
-    for other in others:
-        other.start()
+    others = [_pool(os.getpid()).submit(run, index) for index in range(1, parts)]
     run(0)
     for other in others:
-        other.join()
+        other.result()
     if any(returned):
         raise MemoryError("out of memory in a compiled kernel")
+
+
+@cache
+def _pool(process: int) -> ThreadPoolExecutor:
+    """Threads that stay, so that the system finds each a processor; a process that was forked has its own."""
+    return ThreadPoolExecutor(max_workers=64, thread_name_prefix=f"tnacli-{process}")
