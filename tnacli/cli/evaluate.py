@@ -137,7 +137,7 @@ def evaluate(
                 trusted=trust_build,
             )  # fmt: skip
         else:
-            measured = measure_packed(output, file, selection, ternary=ternary, delta=delta, batch_size=batch_size)
+            measured = measure_packed(file, selection, ternary=ternary, delta=delta, batch_size=batch_size)
         activities = None
         if prices is not None:
             from tnacli.evaluation.activity import measure_activity

@@ -16,8 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../native/lif.h"
 #include "half.h"
-#include "lif.h"
 
 #define SPIKED 1
 #define INSIDE 2
