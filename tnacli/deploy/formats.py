@@ -19,7 +19,8 @@ from torch import Tensor
 
 from tnacli.deploy import c_build
 from tnacli.deploy.c import c_source
-from tnacli.deploy.nir import nir_graph, nir_logits, nir_read, nir_write
+from tnacli.deploy.nir import nir_graph, nir_read, nir_write
+from tnacli.deploy.nir_steps import nir_logits
 from tnacli.deploy.onnx import onnx_bytes, onnx_logits
 from tnacli.deploy.vectors import VECTOR_ENDINGS, vector_files
 from tnacli.errors import DataError, FileFormatError, ToleranceError, UsageError
