@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import tnacli
+from tests.cli.conftest import Tna
+from tests.cli.conftest import tna as tna
 from tests.deploy.conftest import KINDS
 from tests.importing.test_from_module import T, X, chain
 from tests.packed.networks import make_inputs, make_network, make_packed
@@ -20,6 +21,7 @@ from tnacli.deploy.nir import nir_graph, nir_read, nir_write
 from tnacli.errors import NetworkError, UsageError
 from tnacli.importing.nir import Told, network_from_nir
 from tnacli.packed.engine import PackedSNN
+from tnacli.packed.file import read_packed
 from tnacli.packed.network import PackedNetwork
 from tnacli.packed.spec import Origin
 
@@ -138,7 +140,10 @@ def norse() -> Exported:
     weights = ternary([nn.Linear(128, 16), nn.Linear(16, 12), nn.Linear(12, 5)])
     parts: list[nn.Module] = []
     for part in weights:
-        parts += [part, LIFBoxCell(LIFBoxParameters(**numbers(len(part.bias)), v_th=torch.full_like(part.bias.detach(), 0.1)))]
+        parts += [
+            part,
+            LIFBoxCell(LIFBoxParameters(**numbers(len(part.bias)), v_th=torch.full_like(part.bias.detach(), 0.1))),
+        ]
     net = library.SequentialState(*parts[:-1], LIBoxCell(LIBoxParameters(**numbers(5))))
 
     def forward(images: Tensor) -> Tensor:
@@ -176,3 +181,96 @@ def test_graphs_of_other_exporters_predict_as_their_networks(
     torch.testing.assert_close(PackedSNN(packed)(X), expected, rtol=1e-4, atol=1e-4)
     assert packed.about.neuron.decay == pytest.approx(decay, abs=1e-4)
     assert len(expected.unique(dim=0)) > 10, "or logits would say little"
+
+
+def graph_with(**nodes: Any) -> Any:
+    """Our own graph of a small network, some of its nodes replaced."""
+    graph = nir_graph(make_packed(make_network(layout="3C3-AP2-4C3-5FC", size=(8, 8))))
+    graph.nodes.update(nodes)
+    return graph
+
+
+def neurons(shape: tuple[int, ...], **values: float) -> dict[str, Any]:
+    wanted = {"tau": 2e-4, "r": 1.0, "v_leak": 0.0, "v_threshold": 1.0, "v_reset": 0.0, **values}
+    return {name: np.full(shape, value) for name, value in wanted.items()}
+
+
+def convolution(**how: Any) -> Any:
+    wanted = {"stride": 1, "padding": 1, "dilation": 1, "groups": 1, "bias": np.zeros(4), **how}
+    return nir.Conv2d(input_shape=(4, 4), weight=wanted.pop("weight", np.ones((4, 3, 3, 3))), **wanted)
+
+
+C2 = (4, 4, 4)
+CANNOT: list[tuple[str, Callable[[], dict[str, Any]]]] = [
+    (r"conv2_neurons \(CubaLIF\) has synaptic", lambda: {"conv2_neurons": nir.CubaLIF(
+        tau_syn=np.ones(C2), tau_mem=np.ones(C2), r=np.ones(C2), v_leak=np.zeros(C2), v_threshold=np.ones(C2))}),
+    (r"conv2_neurons \(LIF\) has a resting", lambda: {"conv2_neurons": nir.LIF(**neurons(C2, v_reset=0.5))}),
+    (r"conv2_neurons \(LIF\) has a resting", lambda: {"conv2_neurons": nir.LIF(**neurons(C2, v_leak=0.5))}),
+    (r"conv2_neurons \(LIF\) has a decay of -9", lambda: {"conv2_neurons": nir.LIF(**neurons(C2, tau=1e-5))}),
+    (r"decay of conv2_neurons \(LIF\) is 0.8", lambda: {"conv2_neurons": nir.LIF(**neurons(C2, tau=5e-4))}),
+    (r"conv2_neurons \(LIF\) has its threshold differs", lambda: {"conv2_neurons": nir.LIF(
+        **{**neurons(C2), "v_threshold": np.arange(1.0, 65.0).reshape(C2)})}),
+    (r"conv2 \(Conv2d\) has padding \(0, 0\)", lambda: {"conv2": convolution(padding=0)}),
+    (r"conv2 \(Conv2d\) has its 3 groups", lambda: {"conv2": convolution(groups=3, weight=np.ones((3, 1, 3, 3)))}),
+    (r"weights of conv2 \(Conv2d\) are in full precision", lambda: {"conv2": convolution(
+        weight=np.arange(108.0).reshape(4, 3, 3, 3))}),
+    (r"conv1_pool \(SumPool2d\) has pooling of 3x3", lambda: {"conv1_pool": nir.SumPool2d(
+        kernel_size=np.array([3, 3]), stride=np.array([2, 2]), padding=np.array([0, 0]))}),
+    (r"conv2_neurons \(Threshold\) has a meaning", lambda: {"conv2_neurons": nir.Threshold(np.ones(C2))}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("message", "nodes"), CANNOT, ids=[message for message, _ in CANNOT])
+def test_the_first_node_that_cannot_be_said_is_named(message: str, nodes: Callable[[], dict[str, Any]]) -> None:
+    with pytest.raises(NetworkError, match=message):
+        network_from_nir(graph_with(**nodes()), Told(HERE))
+
+
+def test_recurrent_weights_are_refused() -> None:
+    graph = graph_with()
+    graph.edges.append(("conv2_neurons", "conv2"))
+    with pytest.raises(NetworkError, match="has a cycle"):
+        network_from_nir(graph, Told(HERE))
+
+
+def test_what_it_has_to_be_told() -> None:
+    graph = graph_with()
+    wrong: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"labels": ("a",)}, "1 labels for 5 outputs"),
+        ({"taken": {"channels": 7}}, "mean and std|the graph takes"),
+        ({"taken": {"size": (9, 9)}}, "the graph takes"),
+        ({"made_by": "keras"}, "--made-by is one of spikingjelly"),
+    )
+    for told, message in wrong:
+        with pytest.raises(UsageError, match=message):
+            network_from_nir(graph, Told(HERE, **told))
+    graph.metadata = {}
+    with pytest.raises(UsageError, match="--timesteps"):
+        network_from_nir(graph, Told(HERE))
+
+
+def test_a_potential_at_the_threshold_spikes_where_the_library_says_so() -> None:
+    """NIR's definition asks for more than the threshold, our files and SpikingJelly for as much."""
+    graph = graph_with()
+    ours, _ = network_from_nir(graph, Told(HERE))
+    theirs, _ = network_from_nir(graph, Told(HERE, made_by="snntorch"))
+    assert ours.about.neuron.threshold == np.float32(ours.about.neuron.threshold)
+    assert theirs.about.neuron.threshold == np.nextafter(np.float32(ours.about.neuron.threshold), np.float32(2))
+
+
+def test_the_command(tna: Tna, tmp_path: Path) -> None:
+    packed = make_packed(make_network())
+    nir_write(tmp_path / "net.nir", nir_graph(packed))
+    out = tmp_path / "net.safetensors"
+    said = tna("import", tmp_path / "net.nir", "-o", out, "--json").json
+    assert (said["samples"], said["agreeing"], said["silent"]) == (64, 64, [])
+    assert read_packed(out).about == packed.about
+    again = tna("import", tmp_path / "net.nir", "-o", out)
+    assert (again.code, "--force" in again.err) == (2, True)
+    shown = tna("import", tmp_path / "net.nir", "-o", out, "--force", "--encoding", "base3")
+    assert "64 of 64 random inputs predicted as by the file's nodes" in shown.out
+    assert read_packed(out).about.layers[1].encoding == "ternary5"
+    for words in (["--mean", "0.5"], ["--data", "nothing"], ["--mean", "a", "--std", "b"]):
+        assert tna("import", tmp_path / "net.nir", "-o", tmp_path / "other", *words).code == 2
+    assert tna("import", tmp_path / "nothing.nir", "-o", tmp_path / "other").code == 8
+    assert not (tmp_path / "other").exists()

@@ -19,7 +19,11 @@ def import_file(
     timesteps: Annotated[
         int | None,
         typer.Option(
-            "--timesteps", min=1, max=1000, help="T, the steps of a sample (default: what the file says).", show_default=False
+            "--timesteps",
+            min=1,
+            max=1000,
+            help="T, the steps of a sample (default: what the file says).",
+            show_default=False,
         ),
     ] = None,
     made_by: Annotated[
@@ -35,7 +39,10 @@ def import_file(
     dt: Annotated[
         float | None,
         typer.Option(
-            "--dt", callback=options.above_zero, help="Seconds of a step (default: as --made-by has it).", show_default=False
+            "--dt",
+            callback=options.above_zero,
+            help="Seconds of a step (default: as --made-by has it).",
+            show_default=False,
         ),
     ] = None,
     data: Annotated[
@@ -46,11 +53,14 @@ def import_file(
     ] = None,
     mean: Annotated[
         str | None,
-        typer.Option("--mean", metavar="M,...", help="By channel, of pixels from 0 to 1, where --data does not say it."),
+        typer.Option(
+            "--mean", metavar="M,...", help="By channel, of pixels from 0 to 1, where --data does not say it."
+        ),
     ] = None,
     std: Annotated[str | None, typer.Option("--std", metavar="S,...", help="The standard deviation, likewise.")] = None,
     labels: Annotated[
-        str | None, typer.Option("--labels", metavar="NAME,...", help="The classes (default: what the file says, or 0,1,...).")
+        str | None,
+        typer.Option("--labels", metavar="NAME,...", help="The classes (default: what the file says, or 0,1,...)."),
     ] = None,
     encoding: Annotated[
         str,
@@ -120,11 +130,13 @@ def import_file(
         )  # fmt: skip
         return
     output.line(
-        f"{to}: {size_text(to.stat().st_size)}; {ternary:,} ternary weights, T = {about.timesteps}, decay {about.neuron.decay:g}; "
-        f"{compared.agreeing} of {compared.samples} random inputs predicted as by the file's nodes"
+        f"{to}: {size_text(to.stat().st_size)}; {ternary:,} ternary weights, T = {about.timesteps}, "
+        f"decay {about.neuron.decay:g}; {compared.agreeing} of {compared.samples} random inputs predicted as by the file's nodes"
     )
     if compared.silent:
-        output.warn(f"no neuron of {', '.join(compared.silent)} spiked on them, so that this shows little; look at real samples")
+        output.warn(
+            f"no neuron of {', '.join(compared.silent)} spiked on them, so that this shows little; look at real samples"
+        )
 
 
 def _taken(data: str | None, mean: str | None, std: str | None) -> dict[str, object] | None:

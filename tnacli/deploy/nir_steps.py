@@ -79,8 +79,8 @@ def in_order(graph: Any) -> dict[str, list[str]]:
 def nir_logits(graph: Any, inputs: Tensor, reading: Reading | None = None) -> Tensor:
     """Logits [N, classes] of a graph of NIR nodes, stepped as `reading` says; without it, as our own files ask for.
 
-    `inputs` are images [N, C, H, W], or rows [N, features], the same at every step, or frames [N, T, ...] of them. What leads into a node is added up.
-    Raises NetworkError for a graph with a cycle or with a node that is not known here.
+    `inputs` are images [N, C, H, W], or rows [N, features], the same at every step, or frames [N, T, ...] of them.
+    What leads into a node is added up. Raises NetworkError for a graph with a cycle or with a node that is not known here.
     """
     reading = reading or Reading.of_ours(graph)
     sources = in_order(graph)

@@ -10,7 +10,19 @@ from torch import Tensor, nn
 
 from tnacli.errors import NetworkError
 from tnacli.importing.libraries import THEIRS
-from tnacli.importing.parts import Affine, LeakyReadout, Neurons, Part, Pool, Same, Weighted, convolution, pool, refused, whole
+from tnacli.importing.parts import (
+    Affine,
+    LeakyReadout,
+    Neurons,
+    Part,
+    Pool,
+    Same,
+    Weighted,
+    convolution,
+    pool,
+    refused,
+    whole,
+)
 from tnacli.snn.lif import LIF
 from tnacli.snn.readout import Readout
 

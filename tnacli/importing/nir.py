@@ -174,10 +174,12 @@ def _parts(node: Any, shape: tuple[int, ...], stepping: Stepping) -> list[Part |
         keep, gain, rest = (number(constant, "time constant or r") for constant in step_constants(node, stepping))
         # The last digits are those of tau, which the decay was made of.
         keep = float(f"{keep:.12g}")
-        if rest or kind in ("IF", "LIF") and np.any(node.v_reset):
+        if rest or (kind in ("IF", "LIF") and np.any(node.v_reset)):
             raise NetworkError("a resting potential or a reset to one other than 0 (v_leak, v_reset)")
         if not 0 <= keep <= 1:
-            raise NetworkError(f"a decay of {keep:g} in steps of {stepping.dt:g} s; --dt and --made-by set how long they are")
+            raise NetworkError(
+                f"a decay of {keep:g} in steps of {stepping.dt:g} s; --dt and --made-by set how long they are"
+            )
         if kind in ("I", "LI"):
             return [Leaky(keep, gain)]
         return [Neurons(keep, number(node.v_threshold, "threshold"), gain, stepping.strict)]
@@ -202,12 +204,12 @@ def _weighted(node: Any, shape: tuple[int, ...]) -> list[Part | Scaled]:
             raise NetworkError(f"weights for {weight.shape[1]} values, and {shape} lead into it")
         found = Weighted(weight, bias)
     else:
-        if len(shape) != 3 or weight.shape[1] != shape[0]:
-            raise NetworkError(f"weights for {weight.shape[1]} feature maps, and {shape} lead into it")
         found = convolution(
             weight, bias, stride=pair(node.stride), dilation=pair(node.dilation), groups=int(node.groups),
             padding=node.padding if isinstance(node.padding, str) else pair(node.padding),
         )  # fmt: skip
+        if len(shape) != 3 or weight.shape[1] != shape[0]:
+            raise NetworkError(f"weights for {weight.shape[1]} feature maps, and {shape} lead into it")
     if about.get("tnacli_factor") is not None:
         return [Scaled(float(about["tnacli_factor"]))]
     if "tnacli_scale" in about:

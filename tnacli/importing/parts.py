@@ -72,7 +72,13 @@ Part = Weighted | Affine | Neurons | Leaky | Pool | LeakyReadout | Same
 
 
 def convolution(
-    weight: Tensor, bias: Tensor, *, stride: tuple[int, ...], padding: tuple[int, ...] | str, dilation: tuple[int, ...], groups: int
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...] | str,
+    dilation: tuple[int, ...],
+    groups: int,
 ) -> Weighted:
     """A convolution with these settings, height before width. Raises NetworkError if a packed file has none such."""
     size = tuple(weight.shape[2:])

@@ -21,8 +21,8 @@ from tnacli.cli.documents.training import CompareKD, Train, TrainDryRun
 
 DOCUMENTS: dict[str, Any] = {
     "compare": Compare, "compare_kd": CompareKD, "data": Data, "doctor": Doctor, "error": Failed, "evaluate": Evaluate,
-    "export": Export, "import": Import, "inspect": Inspect, "predict": Predict, "recipes": Recipes, "report": Report, "runs": Runs,
-    "runs_record": Recorded, "train": Train, "train_dry_run": TrainDryRun,
+    "export": Export, "import": Import, "inspect": Inspect, "predict": Predict, "recipes": Recipes, "report": Report,
+    "runs": Runs, "runs_record": Recorded, "train": Train, "train_dry_run": TrainDryRun,
 }  # fmt: skip
 FOLDER = Path(str(files("tnacli.cli").joinpath("schemas")))
 
