@@ -139,11 +139,8 @@ def norse() -> Exported:
     torch.manual_seed(1)
     weights = ternary([nn.Linear(128, 16), nn.Linear(16, 12), nn.Linear(12, 5)])
     parts: list[nn.Module] = []
-    for part in weights:
-        parts += [
-            part,
-            LIFBoxCell(LIFBoxParameters(**numbers(len(part.bias)), v_th=torch.full_like(part.bias.detach(), 0.1))),
-        ]
+    for part, size in zip(weights, (16, 12, 5), strict=True):
+        parts += [part, LIFBoxCell(LIFBoxParameters(**numbers(size), v_th=torch.full((size,), 0.1)))]
     net = library.SequentialState(*parts[:-1], LIBoxCell(LIBoxParameters(**numbers(5))))
 
     def forward(images: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """A packed network as an ONNX graph: every timestep unrolled, any batch size or a fixed one, hidden layers in integers.
 
 Spikes after a pooling travel as counts in one byte, as in the packed engine; `ConvInteger` and `MatMulInteger` add them up
-exactly. For runtimes that have neither, `Conv` and `MatMul` add the same whole numbers in float32, as exactly. Their scale is divided by the pooling's square first, a power of two, which changes no bit of the product. Only
-operators of the standard set are used.
+exactly. For runtimes that have neither, `Conv` and `MatMul` add the same whole numbers in float32, as exactly. Their scale is
+divided by the pooling's square first, a power of two, which changes no bit of the product. Only operators of the standard set
+are used.
 """
 
 from __future__ import annotations
