@@ -19,7 +19,7 @@ from tests.importing.test_from_module import T, X, chain
 from tests.packed.networks import make_inputs, make_network, make_packed
 from tnacli.deploy.nir import nir_graph, nir_read, nir_write
 from tnacli.errors import NetworkError, UsageError
-from tnacli.importing.nir import Told, network_from_nir
+from tnacli.importing.nir import Stated, network_from_nir
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import read_packed
 from tnacli.packed.network import PackedNetwork
@@ -36,8 +36,8 @@ def written(graph: Any, folder: Path) -> Any:
     return nir_read(folder / "net.nir")
 
 
-def imported(graph: Any, folder: Path, **told: Any) -> PackedNetwork:
-    packed, compared = network_from_nir(written(graph, folder), Told(HERE, **told))
+def imported(graph: Any, folder: Path, **stated: Any) -> PackedNetwork:
+    packed, compared = network_from_nir(written(graph, folder), Stated(HERE, **stated))
     assert (compared.samples, compared.agreeing, compared.silent) == (64, 64, ())
     return packed
 
@@ -220,14 +220,14 @@ CANNOT: list[tuple[str, Callable[[], dict[str, Any]]]] = [
 @pytest.mark.parametrize(("message", "nodes"), CANNOT, ids=[message for message, _ in CANNOT])
 def test_the_first_node_that_cannot_be_said_is_named(message: str, nodes: Callable[[], dict[str, Any]]) -> None:
     with pytest.raises(NetworkError, match=message):
-        network_from_nir(graph_with(**nodes()), Told(HERE))
+        network_from_nir(graph_with(**nodes()), Stated(HERE))
 
 
 def test_recurrent_weights_are_refused() -> None:
     graph = graph_with()
     graph.edges.append(("conv2_neurons", "conv2"))
     with pytest.raises(NetworkError, match="has a cycle"):
-        network_from_nir(graph, Told(HERE))
+        network_from_nir(graph, Stated(HERE))
 
 
 def test_what_it_has_to_be_told() -> None:
@@ -238,19 +238,19 @@ def test_what_it_has_to_be_told() -> None:
         ({"taken": {"size": (9, 9)}}, "the graph takes"),
         ({"made_by": "keras"}, "--made-by is one of spikingjelly"),
     )
-    for told, message in wrong:
+    for stated, message in wrong:
         with pytest.raises(UsageError, match=message):
-            network_from_nir(graph, Told(HERE, **told))
+            network_from_nir(graph, Stated(HERE, **stated))
     graph.metadata = {}
     with pytest.raises(UsageError, match="--timesteps"):
-        network_from_nir(graph, Told(HERE))
+        network_from_nir(graph, Stated(HERE))
 
 
 def test_a_potential_at_the_threshold_spikes_where_the_library_says_so() -> None:
     """NIR's definition asks for more than the threshold, our files and SpikingJelly for as much."""
     graph = graph_with()
-    ours, _ = network_from_nir(graph, Told(HERE))
-    theirs, _ = network_from_nir(graph, Told(HERE, made_by="snntorch"))
+    ours, _ = network_from_nir(graph, Stated(HERE))
+    theirs, _ = network_from_nir(graph, Stated(HERE, made_by="snntorch"))
     assert ours.about.neuron.threshold == np.float32(ours.about.neuron.threshold)
     assert theirs.about.neuron.threshold == np.nextafter(np.float32(ours.about.neuron.threshold), np.float32(2))
 

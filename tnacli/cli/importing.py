@@ -92,7 +92,7 @@ def import_file(
     load_torch()
     from tnacli.deploy.from_checkpoint import ENCODINGS
     from tnacli.deploy.nir import nir_read
-    from tnacli.importing.nir import Told, network_from_nir
+    from tnacli.importing.nir import Stated, network_from_nir
     from tnacli.packed.file import write_packed
     from tnacli.packed.network import layer_sizes
     from tnacli.packed.spec import Origin
@@ -110,11 +110,11 @@ def import_file(
         raise FileFormatError(f"{file}: no such file") from None
     except (OSError, KeyError, ValueError, AssertionError, AttributeError, TypeError) as error:
         raise FileFormatError(f"{file}: not a NIR file that the package nir can read: {error}") from None
-    told = Told(
+    stated = Stated(
         Origin(data_set=data or "unknown", recipe="import", run=file.stem, seed=0, identity=""), made_by, dt, timesteps,
         labels=None if labels is None else tuple(labels.split(",")), taken=_taken(data, mean, std), encoding=ENCODINGS[encoding],
     )  # fmt: skip
-    packed, compared = network_from_nir(graph, told)
+    packed, compared = network_from_nir(graph, stated)
     write_packed(to, packed)
     about = packed.about
     ternary = sum(row.weights for row in layer_sizes(packed) if row.encoding != "fp32")

@@ -114,7 +114,7 @@ def _weights(nir: Any, layer: PackedWeights, shape: Shape, *, mean: float, gain:
     if weight.ndim == 2:
         node = nir.Affine(weight=scaled, bias=shift)
     else:
-        node = _convolution(nir, scaled, shift, layer.spec.stride, shape)
+        node = _convolution(nir, scaled, shift, stride=layer.spec.stride, shape=shape)
     node.metadata = {
         "tnacli_weights": "fp32" if layer.spec.encoding == "fp32" else "ternary",
         "tnacli_scale": scale,
@@ -126,12 +126,12 @@ def _multiplied(nir: Any, factor: float, shape: Shape) -> Any:
     """Every map times `factor`, as a 1x1 convolution: NIR's own Scale has no module elsewhere."""
     channels = shape[0]
     weight = np.eye(channels, dtype=np.float32)[:, :, None, None] * np.float32(factor)
-    node = _convolution(nir, weight, np.zeros(channels, np.float32), 1, shape)
+    node = _convolution(nir, weight, np.zeros(channels, np.float32), stride=1, shape=shape)
     node.metadata = {"tnacli_factor": factor}
     return node
 
 
-def _convolution(nir: Any, weight: Floats, bias: Floats, stride: int, shape: Shape) -> Any:
+def _convolution(nir: Any, weight: Floats, bias: Floats, *, stride: int, shape: Shape) -> Any:
     half = weight.shape[-1] // 2
     return nir.Conv2d(
         input_shape=(shape[1], shape[2]), weight=weight, bias=bias, stride=(stride, stride), padding=(half, half),

@@ -46,7 +46,7 @@ INPUTS = 64
 
 
 @dataclass(frozen=True)
-class Told:
+class Stated:
     """What is to be known of a graph besides its nodes; None where its metadata says it, as that of our own files does.
 
     `made_by` is one of `LIBRARIES`, None for what NIR's definition says. `taken` has keys of `InputSpec`, where the network
@@ -71,42 +71,42 @@ class Compared:
     silent: tuple[str, ...]
 
 
-def network_from_nir(graph: Any, told: Told) -> tuple[PackedNetwork, Compared]:
+def network_from_nir(graph: Any, stated: Stated) -> tuple[PackedNetwork, Compared]:
     """The packed network of `graph` (a `nir.NIRGraph`), run beside the graph's own nodes on random inputs.
 
     Raises NetworkError that names the first node that no packed file can say, or if the two predict otherwise; UsageError if it
-    has to be told how many timesteps there are, or is told what does not fit.
+    has to be stated how many timesteps there are, or is stated what does not fit.
     """
     about = {key: value.decode() if isinstance(value, bytes) else value for key, value in graph.metadata.items()}
-    ours, reading = "tnacli_input" in about, _reading(about, told)
+    ours, reading = "tnacli_input" in about, _reading(about, stated)
     shape = _shape(graph)
-    inputs = _inputs(shape, about.get("tnacli_input"), told.taken)
+    inputs = _inputs(shape, about.get("tnacli_input"), stated.taken)
     if math.prod(shape) != math.prod((inputs.channels, *inputs.size)):
         raise UsageError(f"the graph takes {shape}, not {(inputs.channels, *inputs.size)}")
     value = _output(graph, reading, (inputs.channels, *inputs.size))
     layers, readout, timesteps = layers_of(value, 1)
     classes = len(readout.weight)
-    labels = told.labels or (tuple(about["tnacli_labels"].split("\n")) if ours else tuple(map(str, range(classes))))
+    labels = stated.labels or (tuple(about["tnacli_labels"].split("\n")) if ours else tuple(map(str, range(classes))))
     if len(labels) != classes:
         raise UsageError(f"{len(labels)} labels for {classes} outputs")
     packed = packed_network(
-        layers, readout, inputs=inputs, labels=labels, timesteps=timesteps, encoding=told.encoding,
-        origin=Origin.model_validate_json(about["tnacli_origin"]) if ours else told.origin,
+        layers, readout, inputs=inputs, labels=labels, timesteps=timesteps, encoding=stated.encoding,
+        origin=Origin.model_validate_json(about["tnacli_origin"]) if ours else stated.origin,
     )  # fmt: skip
     return packed, _compare(packed, graph, reading)
 
 
-def _reading(about: dict[str, Any], told: Told) -> Reading:
-    timesteps = told.timesteps or about.get("tnacli_timesteps")
-    if told.made_by is not None and told.made_by not in LIBRARIES:
-        raise UsageError(f"--made-by is one of {', '.join(LIBRARIES)}, not {told.made_by!r}")
+def _reading(about: dict[str, Any], stated: Stated) -> Reading:
+    timesteps = stated.timesteps or about.get("tnacli_timesteps")
+    if stated.made_by is not None and stated.made_by not in LIBRARIES:
+        raise UsageError(f"--made-by is one of {', '.join(LIBRARIES)}, not {stated.made_by!r}")
     if timesteps is None:
         raise UsageError("the graph does not say how many timesteps a sample has; give --timesteps")
-    stepping = LIBRARIES[told.made_by] if told.made_by else Stepping()
-    if "tnacli_dt" in about and told.made_by is None:
+    stepping = LIBRARIES[stated.made_by] if stated.made_by else Stepping()
+    if "tnacli_dt" in about and stated.made_by is None:
         stepping = Stepping(float(about["tnacli_dt"]), strict=False)
-    if told.dt is not None:
-        stepping = replace(stepping, dt=told.dt)
+    if stated.dt is not None:
+        stepping = replace(stepping, dt=stated.dt)
     return Reading(stepping, int(timesteps), float(about.get("tnacli_leak", 0)))
 
 
@@ -120,7 +120,7 @@ def _shape(graph: Any) -> tuple[int, ...]:
 
 
 def _inputs(shape: tuple[int, ...], said: str | None, taken: Mapping[str, object] | None) -> InputSpec:
-    """What the network takes: as the file says, but for what was told."""
+    """What the network takes: as the file says, but for what was stated."""
     channels, *size = (1, 1, *shape)[-3:]
     found = {"kind": "images", "channels": channels, "size": size} if said is None else json.loads(said)
     try:
