@@ -74,8 +74,8 @@ class Compared:
 def network_from_nir(graph: Any, stated: Stated) -> tuple[PackedNetwork, Compared]:
     """The packed network of `graph` (a `nir.NIRGraph`), run beside the graph's own nodes on random inputs.
 
-    Raises NetworkError that names the first node that no packed file can say, or if the two predict otherwise; UsageError if it
-    has to be stated how many timesteps there are, or is stated what does not fit.
+    Raises NetworkError that names the first node that no packed file can say, or if the two predict otherwise; UsageError if
+    nothing says how many timesteps there are, or what is stated does not fit.
     """
     about = {key: value.decode() if isinstance(value, bytes) else value for key, value in graph.metadata.items()}
     ours, reading = "tnacli_input" in about, _reading(about, stated)
