@@ -195,6 +195,8 @@ MISTAKES: dict[tuple[str, int], str] = {
     ("predict", 8): "{broken} x",
     ("export", 2): "{full}",
     ("export", 8): "{broken}",
+    ("import", 2): "{full} --encoding nothing",
+    ("import", 8): "{broken}",
     ("inspect", 2): "",
     ("inspect", 8): "{broken}",
     ("report", 2): "--table 9",

@@ -141,7 +141,7 @@ class _Walk:
         weights = value.part if isinstance(value.part, Weighted) else None
         if weights is None:
             source, gain = self.spikes(value)
-            if gain != 1 or scale.numel() != 1 or float(scale) != 1 or shift.any():
+            if scale.numel() != 1 or not math.isclose(float(scale) * gain, 1, rel_tol=1e-6) or shift.any():
                 raise NetworkError(
                     f"{where} scales spikes that are a current of their own; a shortcut adds them as they are"
                 )

@@ -71,6 +71,30 @@ class Same:
 Part = Weighted | Affine | Neurons | Leaky | Pool | LeakyReadout | Same
 
 
+def convolution(
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...] | str,
+    dilation: tuple[int, ...],
+    groups: int,
+) -> Weighted:
+    """A convolution with these settings, height before width. Raises NetworkError if a packed file has none such."""
+    size = tuple(weight.shape[2:])
+    if groups != 1:
+        raise NetworkError(f"its {groups} groups; a packed convolution sees all feature maps")
+    if tuple(dilation) != (1, 1):
+        raise NetworkError("its dilation; kernels are dense")
+    if size[0] != size[1] or size[0] % 2 == 0 or stride[0] != stride[1] or stride[0] not in (1, 2):
+        raise NetworkError(
+            f"a kernel of {size[0]}x{size[1]} with stride {stride}; kernels are square and odd, strides 1 or 2"
+        )
+    if padding not in ("same", (size[0] // 2, size[1] // 2)):
+        raise NetworkError(f"padding {padding}; it is of half the kernel")
+    return Weighted(weight, bias, stride[0])
+
+
 def pool(size: Any, *, stride: Any, padding: Any, ceil_mode: bool, summed: bool = False) -> Pool:
     """Pooling with these settings, each a number or a pair. Raises NetworkError if a packed file has none such."""
     (size, also), stride, padding = _pair(size), _pair(size if stride in (None, ()) else stride), _pair(padding)
