@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from tnacli.errors import NetworkError
-from tnacli.importing.parts import Leaky, Neurons, Part, Same, pool, refused
+from tnacli.importing.parts import Leaky, Neurons, Part, Same, Vote, pool, refused
 
 Module = Any
 """A module of another library, whose attributes are looked up by name."""
@@ -119,6 +119,7 @@ THEIRS: dict[tuple[str, str], Callable[[Any], Part]] = {
     ("NonSpikingLIFNode", "spikingjelly"): _non_spiking,
     ("Dropout", "spikingjelly"): lambda module: Same(),
     ("Dropout2d", "spikingjelly"): lambda module: Same(),
+    ("VotingLayer", "spikingjelly"): lambda module: Vote(module.voting_size),
     ("Leaky", "snntorch"): _snntorch,
     ("LIF", "sinabs"): _sinabs,
     ("LIFSqueeze", "sinabs"): _sinabs,

@@ -56,6 +56,13 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Vote:
+    """Each `size` neighbouring features become their mean, the vote for a class."""
+
+    size: int
+
+
+@dataclass(frozen=True)
 class LeakyReadout:
     """Weights and leaky neurons in one."""
 
@@ -68,7 +75,7 @@ class Same:
     """Changes nothing but the order of a tensor's axes, if that."""
 
 
-Part = Weighted | Affine | Neurons | Leaky | Pool | LeakyReadout | Same
+Part = Weighted | Affine | Neurons | Leaky | Pool | Vote | LeakyReadout | Same
 
 
 def pool(size: Any, *, stride: Any, padding: Any, ceil_mode: bool, summed: bool = False) -> Pool:
