@@ -229,7 +229,7 @@ def test_the_last_neurons_spikes_are_logits(voters: int) -> None:
     torch.manual_seed(2)
     last = layer.Linear(12, 5 * voters)
     with torch.no_grad():
-        last.weight.mul_(8)
+        last.weight.mul_(16)
     net[-1] = last
     net.extend([copy.deepcopy(net[1]), *([layer.VotingLayer(voters)] if voters > 1 else [])])
     functional.set_step_mode(net, "m")
