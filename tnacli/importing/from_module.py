@@ -55,6 +55,29 @@ def from_module(
     Raises NetworkError that names the first module or operation that no packed file can say, or if the packed network's logits
     of `sample` are not the network's own, or no neuron of a layer spikes on it; UsageError if the arguments make no sense.
     """
+    packed, logits = described(
+        module, sample, forward=forward, labels=labels, mean=mean, std=std, data_set=data_set, encoding=encoding
+    )
+    _require_same(packed, sample, logits)
+    return packed_model(packed, sample)
+
+
+@torch.no_grad()
+def described(
+    module: nn.Module,
+    sample: Tensor,
+    *,
+    forward: Callable[[Tensor], Tensor] | None = None,
+    labels: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    data_set: str | None = None,
+    encoding: str = "ternary2",
+) -> tuple[PackedNetwork, Tensor]:
+    """What `from_module` makes of its arguments, before it is compared, and the logits that it has to give for `sample`.
+
+    Raises as `from_module` does.
+    """
     kind = {4: "images", 5: "events"}.get(sample.dim())
     if kind is None or not len(sample) or sample.dtype != torch.float32:
         given = "x".join(map(str, sample.shape)) or "a single number"
@@ -95,8 +118,7 @@ def from_module(
             data_set=data_set or "unknown", recipe="from_module", run=type(module).__name__, seed=0, identity=""
         ),
     )
-    _require_same(packed, sample, logits)
-    return packed_model(packed, sample)
+    return packed, logits
 
 
 def _run(module: nn.Module, sample: Tensor, forward: Callable[[Tensor], Tensor], recorder: Recorder) -> Tensor:

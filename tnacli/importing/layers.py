@@ -185,7 +185,8 @@ class _Walk:
                 self.time[-1] = over_time
             elif isinstance(value.part, Added):
                 raise NetworkError(
-                    f"{value.where} adds spikes; packed neurons receive sums of currents, and weights meet spikes"
+                    f"{value.where} adds spikes, or a current to a sum of currents; packed neurons receive the current of one "
+                    f"layer's weights and that of one shortcut, and weights meet spikes"
                 )
             else:
                 raise NetworkError(f"the output of {value.where} meets no spiking neurons before what comes next")

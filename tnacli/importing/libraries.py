@@ -116,6 +116,7 @@ THEIRS: dict[tuple[str, str], Callable[[Any], Part]] = {
     ("LIFNode", "spikingjelly"): _jelly(_tau, _of_decayed_input),
     ("IFNode", "spikingjelly"): _jelly(lambda module: 1.0, lambda module, decay: 1.0),
     ("ParametricLIFNode", "spikingjelly"): _jelly(_plif, _of_decayed_input),
+    ("OTTTLIFNode", "spikingjelly"): _jelly(_tau, _of_decayed_input),
     ("NonSpikingLIFNode", "spikingjelly"): _non_spiking,
     ("Dropout", "spikingjelly"): lambda module: Same(),
     ("Dropout2d", "spikingjelly"): lambda module: Same(),
@@ -130,6 +131,7 @@ THEIRS: dict[tuple[str, str], Callable[[Any], Part]] = {
     ("SumPool2d", "sinabs"): lambda module: pool(
         module.kernel_size, stride=module.stride, padding=0, ceil_mode=module.ceil_mode, summed=True
     ),
+    ("LIF", "norse"): _norse,
     ("LIFCell", "norse"): _norse,
     ("LIFBoxCell", "norse"): _norse,
     ("LIBoxCell", "norse"): _norse_leaky,
@@ -140,7 +142,9 @@ THEIRS: dict[tuple[str, str], Callable[[Any], Part]] = {
     **{
         (name, "norse"): refused(_SOFT)
         for name in (
+            "LI",
             "LICell",
+            "LILinearCell",
             "LIFRecurrentCell",
             "LIFRefracCell",
             "LSNNCell",
