@@ -92,10 +92,10 @@ def trained(net: nn.Module, forward: Forward, data: tuple[Tensor, Tensor], epoch
     optimizer = torch.optim.Adam(net.parameters(), lr=RATE)
     net.train()
     for _ in range(epochs):
-        for rows in torch.randperm(len(labels)).split(BATCH):
+        for rows in torch.split(torch.randperm(len(labels)), BATCH):
             loss = F.cross_entropy(forward(inputs[rows]), labels[rows])
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
 
 
@@ -103,7 +103,7 @@ def trained(net: nn.Module, forward: Forward, data: tuple[Tensor, Tensor], epoch
 def predicted(net: nn.Module, forward: Forward, inputs: Tensor) -> Tensor:
     """The class of each sample."""
     net.eval()
-    return torch.cat([forward(part).argmax(1) for part in inputs.split(BATCH)])
+    return torch.cat([forward(part).argmax(1) for part in torch.split(inputs, BATCH)])
 
 
 def row(model: ZooModel, samples: Samples, folder: Path) -> list[str]:
@@ -146,7 +146,8 @@ def rows(models: Sequence[ZooModel]) -> list[list[str]]:
             if installed(model):
                 made.append(row(model, samples_for(model), Path(folder)))
             else:
-                made.append([model.library, f"`{model.name}`", model.data, "", "", "", "not measured: not installed", ""])
+                reason = "not measured: not installed"
+                made.append([model.library, f"`{model.name}`", model.data, "", "", "", reason, ""])
             print(f"{model.library} {model.name}: {made[-1][-2]}", file=sys.stderr)
     return made
 

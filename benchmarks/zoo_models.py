@@ -36,8 +36,10 @@ class ZooModel:
     large: bool = False
 
 
-def _jelly(place: str, steps: int = 4, *, images: bool = True, **settings: Any) -> Callable[[], tuple[nn.Module, Forward]]:
-    """`place` of SpikingJelly ("module:function") called with `settings`, all timesteps at once, its output averaged over them."""
+def _jelly(
+    place: str, steps: int = 4, *, images: bool = True, **settings: Any
+) -> Callable[[], tuple[nn.Module, Forward]]:
+    """`place` of SpikingJelly ("module:function") called with `settings`, all timesteps at once, its output averaged over time."""
 
     def make() -> tuple[nn.Module, Forward]:
         module, _, name = place.partition(":")
@@ -125,7 +127,9 @@ def _tutorial_5() -> tuple[nn.Module, Forward]:
     return net, net
 
 
-def _convolutional(channels: int, hidden: int, beta: float, steps: int | None) -> Callable[[], tuple[nn.Module, Forward]]:
+def _convolutional(
+    channels: int, hidden: int, beta: float, steps: int | None
+) -> Callable[[], tuple[nn.Module, Forward]]:
     """snnTorch's tutorials 6 (50 timesteps of an image) and 7 (event frames): 12C5-MP2-64C5-MP2-10FC, or 32C5."""
 
     def make() -> tuple[nn.Module, Forward]:
@@ -191,14 +195,14 @@ def _sinabs(channels: int, side: int, *, steps: int) -> Callable[[], tuple[nn.Mo
             sinabs.reset_states(net)
             frames = samples.repeat_interleave(steps, 0) if samples.dim() == 4 else samples.flatten(0, 1)
             logits: Tensor = net(frames)
-            return logits.unflatten(0, (-1, steps)).sum(1)
+            return logits.view(-1, steps, 10).sum(1)
 
         return net, forward
 
     return make
 
 
-_PLIF = {"neurons": "ParametricLIFNode"}
+_PLIF: dict[str, Any] = {"neurons": "ParametricLIFNode"}
 _TEN: dict[str, Any] = {"num_classes": 10}
 MODELS = (
     ZooModel("SpikingJelly", "lif_fc_mnist.SNN", _poisson, "fashion_mnist", 100, spiking_output=True),

@@ -55,7 +55,8 @@ def test_a_row_is_measured(tmp_path: Path) -> None:
     labels = inputs[:, :, 0, :5, :2].sum((1, 2, 3)).long() % 10
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        cells = dict(zip(COLUMNS, row(model, Samples((inputs, labels), (inputs[:20], labels[:20])), tmp_path), strict=True))
+        measured = row(model, Samples((inputs, labels), (inputs[:20], labels[:20])), tmp_path)
+    cells = dict(zip(COLUMNS, measured, strict=True))
     assert re.fullmatch(r"yes, [\d,]+ bytes", cells["packed file"])
     assert cells["C predicts alike"] == "20 of 20"
     assert (tmp_path / "model.c").is_file()

@@ -85,9 +85,7 @@ def layers_of(output: Value, samples: int) -> tuple[list[Layer], Readout, int]:
     return hidden, Readout(weight, readout.shift * (factor * driven / steps), leak), steps
 
 
-def _spikes_as_logits(
-    walk: _Walk, value: Value, after: _Factors, samples: int
-) -> tuple[list[Layer], Readout, int]:
+def _spikes_as_logits(walk: _Walk, value: Value, after: _Factors, samples: int) -> tuple[list[Layer], Readout, int]:
     """What ends in neurons whose spikes, or the means of groups of them, are the logits: a readout of equal weights."""
     voters = 1
     if isinstance(value.part, Vote):
