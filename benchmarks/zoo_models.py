@@ -39,7 +39,7 @@ class ZooModel:
 def _jelly(
     place: str, steps: int = 4, *, images: bool = True, **settings: Any
 ) -> Callable[[], tuple[nn.Module, Forward]]:
-    """`place` of SpikingJelly ("module:function") called with `settings`, all timesteps at once, its output averaged over time."""
+    """`place` of SpikingJelly ("module:function") called with `settings`, all timesteps at once, its output averaged."""
 
     def make() -> tuple[nn.Module, Forward]:
         module, _, name = place.partition(":")
@@ -223,14 +223,14 @@ MODELS = (
         "cifar10", spiking_output=True, large=True,
     ),
     *(
-        ZooModel("SpikingJelly", f"{module}.{name}", _jelly(f"model.{module}:{name}", **_TEN, **more), "cifar10", large=True)
+        ZooModel("SpikingJelly", f"{module}.{name}", _jelly(f"model.{module}:{name}", **more), "cifar10", large=True)
         for module, name, more in (
-            ("spiking_vgg", "spiking_vgg11", {}),
-            ("spiking_vgg", "spiking_vgg11_bn", {}),
-            ("spiking_resnet", "spiking_resnet18", {}),
-            ("spiking_resnet", "spiking_resnet50", {}),
-            ("spiking_resnet", "spiking_resnext50_32x4d", {}),
-            ("sew_resnet", "sew_resnet18", {"cnf": "ADD"}),
+            ("spiking_vgg", "spiking_vgg11", _TEN),
+            ("spiking_vgg", "spiking_vgg11_bn", _TEN),
+            ("spiking_resnet", "spiking_resnet18", _TEN),
+            ("spiking_resnet", "spiking_resnet50", _TEN),
+            ("spiking_resnet", "spiking_resnext50_32x4d", _TEN),
+            ("sew_resnet", "sew_resnet18", {**_TEN, "cnf": "ADD"}),
         )
     ),
     *(
