@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from tnacli.errors import NetworkError
-from tnacli.importing.parts import Leaky, Neurons, Part, Same, pool, refused
+from tnacli.importing.parts import Leaky, Neurons, Part, Same, Vote, pool, refused
 
 Module = Any
 """A module of another library, whose attributes are looked up by name."""
@@ -116,9 +116,11 @@ THEIRS: dict[tuple[str, str], Callable[[Any], Part]] = {
     ("LIFNode", "spikingjelly"): _jelly(_tau, _of_decayed_input),
     ("IFNode", "spikingjelly"): _jelly(lambda module: 1.0, lambda module, decay: 1.0),
     ("ParametricLIFNode", "spikingjelly"): _jelly(_plif, _of_decayed_input),
+    ("OTTTLIFNode", "spikingjelly"): _jelly(_tau, _of_decayed_input),
     ("NonSpikingLIFNode", "spikingjelly"): _non_spiking,
     ("Dropout", "spikingjelly"): lambda module: Same(),
     ("Dropout2d", "spikingjelly"): lambda module: Same(),
+    ("VotingLayer", "spikingjelly"): lambda module: Vote(module.voting_size),
     ("Leaky", "snntorch"): _snntorch,
     ("LIF", "sinabs"): _sinabs,
     ("LIFSqueeze", "sinabs"): _sinabs,
@@ -129,6 +131,7 @@ THEIRS: dict[tuple[str, str], Callable[[Any], Part]] = {
     ("SumPool2d", "sinabs"): lambda module: pool(
         module.kernel_size, stride=module.stride, padding=0, ceil_mode=module.ceil_mode, summed=True
     ),
+    ("LIF", "norse"): _norse,
     ("LIFCell", "norse"): _norse,
     ("LIFBoxCell", "norse"): _norse,
     ("LIBoxCell", "norse"): _norse_leaky,
@@ -139,7 +142,9 @@ THEIRS: dict[tuple[str, str], Callable[[Any], Part]] = {
     **{
         (name, "norse"): refused(_SOFT)
         for name in (
+            "LI",
             "LICell",
+            "LILinearCell",
             "LIFRecurrentCell",
             "LIFRefracCell",
             "LSNNCell",

@@ -56,6 +56,13 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Vote:
+    """Each `size` neighbouring features become their mean, the vote for a class."""
+
+    size: int
+
+
+@dataclass(frozen=True)
 class LeakyReadout:
     """Weights and leaky neurons in one."""
 
@@ -68,7 +75,7 @@ class Same:
     """Changes nothing but the order of a tensor's axes, if that."""
 
 
-Part = Weighted | Affine | Neurons | Leaky | Pool | LeakyReadout | Same
+Part = Weighted | Affine | Neurons | Leaky | Pool | Vote | LeakyReadout | Same
 
 
 def convolution(
@@ -99,8 +106,10 @@ def pool(size: Any, *, stride: Any, padding: Any, ceil_mode: bool, summed: bool 
     """Pooling with these settings, each a number or a pair. Raises NetworkError if a packed file has none such."""
     (size, also), stride, padding = _pair(size), _pair(size if stride in (None, ()) else stride), _pair(padding)
     if size != also or stride != (size, size) or padding != (0, 0) or ceil_mode or size not in (1, 2, 4, 8):
+        rounded = ", rounding up" if ceil_mode else ""
         raise NetworkError(
-            f"pooling of {size}x{also} with stride {stride[0]}; packed files have squares of 2, 4 or 8 side by side, unpadded"
+            f"pooling of {size}x{also} with stride {stride[0]} and padding {padding[0]}{rounded}; packed files have squares of "
+            f"2, 4 or 8 side by side, without padding, and what fills none is dropped"
         )
     return Pool(size, summed)
 
