@@ -76,9 +76,13 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Paired | 
     )  # fmt: skip
 
 
+def _alike(differences: Sequence[float]) -> bool:
+    return stdev(differences) <= 1e-12 * max(1.0, abs(fmean(differences)))
+
+
 def interval(differences: Sequence[float]) -> Interval | None:
-    """The 95 % confidence interval (Student's t) of the mean of `differences`; None with fewer than two of them."""
-    if len(differences) < 2:
+    """The 95 % confidence interval (Student's t) of the mean of `differences`; None with fewer than two, or all alike."""
+    if len(differences) < 2 or (_alike(differences) and any(differences)):
         return None
     from scipy.special import stdtrit  # of scipy, which comes with scikit-learn
 
@@ -115,15 +119,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def t_test(differences: Sequence[float]) -> float | None:
-    """Two-sided p of the paired t-test that the mean of `differences` is 0; None with fewer than two of them."""
+    """Two-sided p of the paired t-test that the mean of `differences` is 0.
+
+    None with fewer than two of them, or where all are alike and not 0: there is no spread to measure the mean against.
+    """
     if len(differences) < 2:
         return None
-    mean, deviation = fmean(differences), stdev(differences)
-    if deviation <= 1e-12 * max(1.0, abs(mean)):  # all alike: no spread to measure the mean against
-        return 1.0 if mean == 0 else 0.0
+    mean = fmean(differences)
+    if _alike(differences):
+        return 1.0 if mean == 0 else None
     from scipy.special import stdtr
 
-    statistic = mean / (deviation / math.sqrt(len(differences)))
+    statistic = mean / (stdev(differences) / math.sqrt(len(differences)))
     return 2 * float(stdtr(len(differences) - 1, -abs(statistic)))
 
 
