@@ -85,7 +85,8 @@ class Experiment:
         self.out = out
         self._wanted = wanted_epochs(coming)
         self._stop = stop or StopRequest()
-        self._same_data = frozenset() if other_data else frozenset(initial or ())
+        self._given = frozenset(initial or ())
+        self._same_data = frozenset() if other_data else self._given
         self._initial = dict(initial or {})
         self._warned_of_slow_path = False
         self._ranks = ranks()
@@ -243,7 +244,7 @@ class Experiment:
         for note in dataset.notes:
             emit(Noted(f"{dataset.name}: {note}"))
         resumed = self._ranks.broadcast(lambda: self._newest(run, folder) or self._branched(run, folder, dataset))
-        if run.settings.train.initial is not None and resumed is None:
+        if run.settings.train.initial is not None and run.initial not in self._given and resumed is None:
             emit(Noted(started_text(run.settings.train.initial, fresh_ones)))
         precision, kept = precision_of(settings, device, resumed)
         path, slow = kernels(objective, device, None if resumed is None else resumed.metadata.kernels)

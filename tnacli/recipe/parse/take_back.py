@@ -17,14 +17,16 @@ from tnacli.recipe.schema.section import Section
 def without_null(node: Node, within: type[Section] = Settings, path: tuple[str, ...] = ()) -> Node:
     """`node`, at `path` of a section, without keys that are null.
 
-    Those stay whose default is none, which they say, and unknown ones, for the schema to refuse.
+    Those stay whose default is none, which they say, and unknown and needed ones, for the schema to refuse.
     """
     if not isinstance(node.value, dict):
         return node
     fields = fields_below(path, within)
 
     def stays(key: str, child: Node) -> bool:
-        return not child.takes_back or (fields is not None and (key not in fields or fields[key].default is None))
+        if not child.takes_back or fields is None:
+            return not child.takes_back
+        return key not in fields or fields[key].default is None or (bool(path) and fields[key].is_required())
 
     kept = {key: without_null(child, within, (*path, key)) for key, child in node.entries.items() if stays(key, child)}
     return replace(node, value=kept)
