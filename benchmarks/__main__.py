@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import os
+import re
 import sys
 import tempfile
 import time
@@ -49,7 +50,11 @@ def _arguments() -> argparse.Namespace:
         choices=("fp32", "bf16"),
         help="default: fp32, and bf16 where the device is good at it",
     )
-    parser.add_argument("--json", type=Path, help="keep results here; docs/performance/cpu.json is what the page shows")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        help="keep results in this file, or in a folder under the processor's name; the page shows docs/performance",
+    )
     return parser.parse_args()
 
 
@@ -58,6 +63,8 @@ def main() -> None:
     console = Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)  # rich cuts tables to 80 in a pipe
     with Worker() as worker:
         machine = worker.call("machine", arguments.device)
+    if arguments.json and arguments.json.is_dir():
+        arguments.json /= file_name(machine)
     results = _begun(arguments, machine)
     with tempfile.TemporaryDirectory() as folder:
         chosen = _chosen(arguments, machine, Path(folder), results)
@@ -72,6 +79,12 @@ def main() -> None:
             place = f"[{number}/{len(chosen)}, {time.monotonic() - began:.0f} s] "
             console.print(place + _line(record), markup=False, soft_wrap=True)
     _show(console, results, [what.key for what in chosen])
+
+
+def file_name(machine: dict[str, Any]) -> str:
+    """Of the results of a machine: "amd-epyc-avx512.json", or its GPU's name."""
+    words = re.findall(r"[a-z0-9]+", str(machine.get("gpu", f"{machine['processor']} {machine['capability']}")).lower())
+    return "-".join(words) + ".json"
 
 
 def _begun(arguments: argparse.Namespace, machine: dict[str, Any]) -> Results:

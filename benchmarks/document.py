@@ -16,7 +16,7 @@ from benchmarks.measure import Record
 from benchmarks.peers import PEERS
 from benchmarks.results import Results, measured, read
 from benchmarks.suites import LIMIT
-from benchmarks.targets import TARGETS
+from benchmarks.targets import TARGETS, Finding
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE, FOLDER, PAGE = (
@@ -36,14 +36,32 @@ def _reason(record: Record) -> str:
     return f"skipped: {record['skipped']}" if "skipped" in record else f"failed: {record.get('failed', '')}"
 
 
-def targets(results: Results) -> str:
-    """Every target, what was measured of it, and whether it was met."""
-    rows = []
-    for target in TARGETS:
-        found = target.judge(results)
-        met = {True: "yes", False: "**no**", None: "not measured"}[found.met]
-        rows.append([target.what, target.wanted, found.text, met, found.remark])
-    return table(["what", "target", "measured", "met", "remark"], rows)
+def title(results: Results) -> str:
+    """What a machine is called on the page: "AMD EPYC, AVX2", or its GPU."""
+    facts = results.about["machine"]
+    return str(facts.get("gpu", f"{facts['processor']}, {facts['capability']}"))
+
+
+def targets(machines: Sequence[Results]) -> str:
+    """Every target, and of each machine what was measured of it, and whether that meets it; then what else there is to say."""
+    findings = [[target.judge(results) for results in machines] for target in TARGETS]
+    rows = [
+        [target.what, target.wanted, *(_verdict(finding) for finding in found)]
+        for target, found in zip(TARGETS, findings, strict=True)
+    ]
+    parts = [table(["what", "target", *(title(results) for results in machines)], rows)]
+    for number, results in enumerate(machines):
+        remarks = [
+            f"- {target.what}: {found[number].remark}"
+            for target, found in zip(TARGETS, findings, strict=True)
+            if found[number].remark
+        ]
+        parts.append(f"{title(results)}:\n\n" + "\n".join(remarks))
+    return "\n\n".join(parts)
+
+
+def _verdict(finding: Finding) -> str:
+    return {True: f"{finding.text}: met", False: f"{finding.text}: **missed**", None: "not measured"}[finding.met]
 
 
 def machine(results: Results) -> str:
@@ -163,7 +181,6 @@ def profile(results: Results) -> str:
 
 
 SECTIONS: dict[str, Callable[[Results], str]] = {
-    "targets": targets,
     "machine": machine,
     "agreement": agreement,
     "training": training,
@@ -172,17 +189,19 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
 }
 
 
-def render(template: str, machines: dict[str, Results]) -> str:
-    """The page: each `<!-- section -->` of the template with the results of the CPU, or `<!-- section of FILE -->`.
-
-    Sections of a file that is not there become "Not measured.".
-    """
+def render(template: str, machines: Sequence[Results]) -> str:
+    """The page: each `<!-- section -->` of the template with every CPU's results, `<!-- section of GPUs -->` with every GPU's."""
+    kinds: dict[str, list[Results]] = {"": [], "GPUs": []}
+    for results in machines:
+        kinds["GPUs" if "gpu" in results.about["machine"] else ""].append(results)
     lines = []
     for line in template.splitlines():
-        if line.startswith("<!-- ") and line.endswith(" -->"):
-            section, _, name = line[5:-4].partition(" of ")
-            results = machines.get(name or "cpu")
-            lines.append("Not measured." if results is None else SECTIONS[section](results))
+        if line == "<!-- targets -->":
+            lines.append(targets(kinds[""]))
+        elif line.startswith("<!-- ") and line.endswith(" -->"):
+            section, _, kind = line[5:-4].partition(" of ")
+            parts = [f"### {title(one)}\n\n{SECTIONS[section](one)}" for one in kinds[kind]]
+            lines.append("\n\n".join(parts) or "Not measured.")
         else:
             lines.append(line)
     return "\n".join(lines) + "\n"
@@ -190,7 +209,7 @@ def render(template: str, machines: dict[str, Results]) -> str:
 
 def page() -> str:
     """docs/performance.md as the files of results render to."""
-    machines = {path.stem: read(path) for path in sorted(FOLDER.glob("*.json"))}
+    machines = [read(path) for path in sorted(FOLDER.glob("*.json"))]
     return render(TEMPLATE.read_text(encoding="utf-8"), machines)
 
 

@@ -35,11 +35,13 @@ def _ratio(dense: Callable[[], object], lists: Callable[[], object], rounds: int
     return median(_seconds(dense) / _seconds(lists) for _ in range(rounds))
 
 
-def _ratios(channels: int, out: int, side: int, *, share: float, samples: int, rounds: int) -> tuple[float, float]:
+def _ratios(
+    channels: int, out: int, side: int, *, share: float, samples: int, rounds: int, dtype: torch.dtype
+) -> tuple[float, float]:
     """Of the forward pass and of the gradient of the weights."""
-    x = (torch.rand(samples, channels, side, side) < share).float().contiguous(memory_format=torch.channels_last)
-    conv = nn.Conv2d(channels, out, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
-    outward = torch.randn(samples, out, side, side).contiguous(memory_format=torch.channels_last)
+    x = (torch.rand(samples, channels, side, side) < share).to(dtype, memory_format=torch.channels_last)
+    conv = nn.Conv2d(channels, out, 3, padding=1, bias=False, dtype=dtype).to(memory_format=torch.channels_last)
+    outward = torch.randn(samples, out, side, side).to(dtype, memory_format=torch.channels_last)
 
     def summed() -> Tensor:
         summed = sparse.sparse_convolution(x, conv)
@@ -59,11 +61,15 @@ def _ratios(channels: int, out: int, side: int, *, share: float, samples: int, r
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sparse", description=__doc__)
     parser.add_argument("--width", type=float, default=0.25, help="of the network (default 0.25)")
+    parser.add_argument("--side", type=int, default=32, help="of the images (default 32)")
     parser.add_argument("--samples", type=int, default=320, help="images times timesteps (default 320)")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     arguments = parser.parse_args()
-    sparse.bounds = cache(lambda: sparse.Bounds(float("inf"), float("inf")))  # lists, however dense the inputs are
-    table = Table(title=f"width {arguments.width:g}, {torch.get_num_threads()} threads: dense time / time over lists")
+    sparse.bounds = cache(lambda _: sparse.Bounds(float("inf"), float("inf")))  # lists, however dense the inputs are
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[arguments.precision]
+    threads = f"{arguments.precision}, {torch.get_num_threads()} threads"
+    table = Table(title=f"width {arguments.width:g}, images {arguments.side} wide, {threads}: dense time / lists")
     table.add_column("share not zero", justify="right")
     for name in _LAYERS:
         table.add_column(f"{name} forward", justify="right")
@@ -74,7 +80,9 @@ def main() -> None:
             narrow = int(channels * arguments.width), int(out * arguments.width)
             row += [
                 f"{r:.2f}"
-                for r in _ratios(*narrow, side, share=share, samples=arguments.samples, rounds=arguments.rounds)
+                for r in _ratios(
+                    *narrow, side, share=share, samples=arguments.samples, rounds=arguments.rounds, dtype=dtype
+                )
             ]
         table.add_row(f"{share:g}", *row)
     Console(width=None if Console().is_terminal else 160).print(table)

@@ -11,6 +11,7 @@ from benchmarks.results import Results, measured
 from benchmarks.suites import IMPORT, LIMIT
 
 _STEP = {"width": 0.25, "batch": 64}
+_NARROW = {"width": 0.125, "batch": 64}
 _WIDE = {"width": 1.0, "batch": 8}
 _PEER = "SpikingJelly"
 
@@ -52,9 +53,9 @@ def _limit(results: Results, ratio: float, key: Record) -> str:
     return f"; the limit, convolutions and matrix products alone, is at {ratio / limit['ratio']:.2f} times"
 
 
-def _step(precision: str, target: float) -> Callable[[Results], Finding]:
+def _step(size: Record, precision: str, target: float) -> Callable[[Results], Finding]:
     def judge(results: Results) -> Finding:
-        key = {**_STEP, "precision": precision}
+        key = {**size, "precision": precision}
         peers = _peers(results, "training", **key)
         if not peers:
             return _nothing(results, "training", **key)
@@ -71,7 +72,7 @@ def _default(results: Results) -> Finding:
         return _nothing(results, "default")
     limit = _limit(results, found["ratio"], {**_STEP, "precision": "fp32"})
     return Finding(
-        f"{found['ratio']:.2f} times", found["ratio"] >= 4, f"each in its own process, as its users get it{limit}"
+        f"{found['ratio']:.2f} times", found["ratio"] >= 5, f"each in its own process, as its users get it{limit}"
     )
 
 
@@ -89,9 +90,11 @@ def _share(precision: str, target: float) -> Callable[[Results], Finding]:
     return judge
 
 
-def _memory(name: str, target: float, slowdown: float | None = None) -> Callable[[Results], Finding]:
+def _memory(
+    name: str, target: float, *, precision: str = "fp32", slowdown: float | None = None
+) -> Callable[[Results], Finding]:
     def judge(results: Results) -> Finding:
-        key = {**_STEP, "precision": "fp32"}
+        key = {**_STEP, "precision": precision}
         ours, peers = results.one("memory", task="training", name=name, **key), _peers(results, "memory", **key)
         if ours is None or not peers:
             return _nothing(results, "memory", task="training", name=name, **key)
@@ -115,7 +118,7 @@ def _evaluation(results: Results) -> Finding:
     best = min(peers, key=lambda r: float(r["ratio"]))
     same = best["equal_predictions"] == best["samples"]
     remark = f"best peer: {best['name']}; {best['equal_predictions']} of {best['samples']} predictions the same"
-    return Finding(f"{best['ratio']:.2f} times", best["ratio"] >= 4 and same, remark)
+    return Finding(f"{best['ratio']:.2f} times", best["ratio"] >= 6 and same, remark)
 
 
 def _evaluation_memory(results: Results) -> Finding:
@@ -128,12 +131,15 @@ def _evaluation_memory(results: Results) -> Finding:
     return Finding(f"{ratio:.2f}", ratio <= 0.35, f"{ours['mb']:.0f} MB against {dense['mb']:.0f} MB, weights included")
 
 
-def _twin(results: Results) -> Finding:
-    key = {**_STEP, "precision": "fp32"}
-    found = results.one("co-training", **key)
-    if found is None:
-        return _nothing(results, "co-training", **key)
-    return Finding(f"{found['ratio']:.2f} times", found["ratio"] <= 2.0)
+def _twin(precision: str) -> Callable[[Results], Finding]:
+    def judge(results: Results) -> Finding:
+        key = {**_STEP, "precision": precision}
+        found = results.one("co-training", **key)
+        if found is None:
+            return _nothing(results, "co-training", **key)
+        return Finding(f"{found['ratio']:.2f} times", found["ratio"] <= 1.9)
+
+    return judge
 
 
 def _data(results: Results) -> Finding:
@@ -147,7 +153,9 @@ def _data(results: Results) -> Finding:
     return Finding(f"{share:.1f} %", share < 3, times)
 
 
-def _process(name: str, target: float) -> Callable[[Results], Finding]:
+def _process(name: str, target: float, *, with_avx512: float | None = None) -> Callable[[Results], Finding]:
+    """`with_avx512`: the target of processors that have it, which are faster in all else, too."""
+
     def judge(results: Results) -> Finding:
         found = results.one("process", name=name)
         if found is None:
@@ -157,26 +165,32 @@ def _process(name: str, target: float) -> Callable[[Results], Finding]:
         alone = results.one("process", name=IMPORT)
         if alone is not None and seconds > alone["median_ms"] / 1000:
             remark += f"; `python -c 'import torch'` alone: {alone['median_ms'] / 1000:.2f} s"
-        return Finding(f"{seconds:.2f} s", seconds < target, remark)
+        capability = results.about.get("machine", {}).get("capability")
+        wanted = with_avx512 if with_avx512 is not None and capability == "AVX512" else target
+        return Finding(f"{seconds:.2f} s", seconds < wanted, remark)
 
     return judge
 
 
 TARGETS = (
-    Target("training step, width 1/4, batch 64, fp32, against the best peer", "1.7 times as fast", _step("fp32", 1.7)),
-    Target("the same in bf16", "2.0 times", _step("bf16", 2.0)),
-    Target("default settings of both", "4 times", _default),
-    Target("training step, full width, batch 8, fp32: share of the limit", "at least 90 %", _share("fp32", 90)),
-    Target("the same in bf16", "at least 85 %", _share("bf16", 85)),
-    Target("peak memory of a training step, width 1/4, batch 64, fp32, against the best peer", "at most 0.5",
-           _memory("tnacli", 0.5)),
-    Target("the same with the low-memory option", "at most 0.25, at most 1.35 times the time",
-           _memory("tnacli, low memory", 0.25, 1.35)),
-    Target("evaluation of a packed ternary file, full width, against the best peer in fp32", "4 times, same predictions",
+    Target("training step, width 1/4, batch 64, fp32, against the best peer", "2.0 times as fast", _step(_STEP, "fp32", 2.0)),
+    Target("the same in bf16", "2.0 times", _step(_STEP, "bf16", 2.0)),
+    Target("width 1/8, batch 64, fp32", "2.0 times", _step(_NARROW, "fp32", 2.0)),
+    Target("width 1/8, batch 64, bf16", "2.0 times", _step(_NARROW, "bf16", 2.0)),
+    Target("training step, full width, batch 8, fp32: share of the limit", "at least 120 %", _share("fp32", 120)),
+    Target("the same share in bf16", "at least 100 %", _share("bf16", 100)),
+    Target("TNA training step against a solo step, fp32", "at most 1.9 times", _twin("fp32")),
+    Target("TNA training step against a solo step, bf16", "at most 1.9 times", _twin("bf16")),
+    Target("default settings of both", "5 times", _default),
+    Target("peak memory of a training step, width 1/4, batch 64, fp32, against the best peer", "at most 0.25",
+           _memory("tnacli", 0.25)),
+    Target("peak memory in bf16", "at most 0.18", _memory("tnacli", 0.18, precision="bf16")),
+    Target("peak memory with the low-memory option, fp32", "at most 0.25, at most 1.35 times the time",
+           _memory("tnacli, low memory", 0.25, slowdown=1.35)),
+    Target("evaluation of a packed ternary file, full width, against the best peer in fp32", "6 times, same predictions",
            _evaluation),
     Target("its peak memory, against the fp32 model's", "at most 0.35", _evaluation_memory),
-    Target("TNA training step against a solo step", "at most 2.0 times", _twin),
     Target("data pipeline, share of a training epoch at width 1/8", "under 3 %", _data),
-    Target("`tna --help`", "under 0.3 s", _process("tna --help", 0.3)),
-    Target("`tna evaluate packed` on 10 images", "under 3 s", _process("tna evaluate packed", 3.0)),
+    Target("`tna --help`", "under 0.3 s, with AVX-512 0.15 s", _process("tna --help", 0.3, with_avx512=0.15)),
+    Target("`tna evaluate packed` on 10 images", "under 0.4 s", _process("tna evaluate packed", 0.4)),
 )  # fmt: skip

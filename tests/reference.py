@@ -19,6 +19,7 @@ EXITS: dict[str, tuple[int, ...]] = {
     "ternarize": (0, 2, 4, 5, 7, 8, 75, 130),
     "evaluate": (0, 2, 4, 5, 6, 7, 8, 75, 130),
     "export": (0, 2, 4, 8, 75, 130),
+    "import": (0, 2, 8),
     "predict": (0, 2, 4, 8, 75, 130),
     "inspect": (0, 2, 8),
     "report": (0, 2, 3, 4, 6, 8),
@@ -30,6 +31,8 @@ EXITS: dict[str, tuple[int, ...]] = {
     "data prepare": (0, 2, 4, 8, 75, 130),
     "runs": (0, 2),
     "runs record": (0, 2, 4, 8),
+    "runs diff": (0, 2, 4, 8),
+    "runs clean": (0, 2, 8),
 }
 """What each command may exit with, beside 1 for a bug. tests/test_docs.py brings about those that need no signal."""
 
@@ -40,7 +43,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "ternarize": ("tna ternarize runs/quickstart/tna-seed0-*/last.pt --epochs 3",),
     "evaluate": (f"tna evaluate {TERNARY}/packed.safetensors",),
     "predict": (f"tna predict {TERNARY} scans",),
-    "export": (f"tna export {TERNARY}/last.pt -o digits.safetensors",),
+    "export": (f"tna export {TERNARY}/last.pt -o digits.safetensors", f"tna export {TERNARY}/last.pt -o digits.nir"),
+    "import": ("tna import digits.nir -o again.safetensors",),
     "inspect": ("tna inspect digits.safetensors",),
     "report": ("tna report quickstart",),
     "compare": ("tna compare quickstart:baseline quickstart:tna quickstart:tna_t_snn",),
@@ -50,7 +54,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "data": ("tna data",),
     "data prepare": ("tna data prepare digits",),
     "runs": ("tna runs",),
+    "runs diff": ("tna runs diff runs/quickstart/baseline-* runs/quickstart/tna-seed0-*",),
     "runs record": ("tna runs record runs/quickstart --ledger results.jsonl",),
+    "runs clean": ("tna runs clean", "tna runs clean --yes"),
 }
 """Examples of each command, run in this order in one folder."""
 
@@ -109,6 +115,33 @@ extends: quickstart
 ```
 
 The schema knows keys, types, bounds and words. What settings mean for each other `tna train FILE --dry-run` checks.
+
+A recipe builds on another with `extends`: all that it does not say itself is inherited, but the name and the description. `null`
+takes back what was said below: in a file that is extended, in shared settings, in a recipe under an overlay or `--set`:
+
+```yaml
+extends: table1_cifar10
+runs:
+  tna:
+    model: {build: "networks:mine", layout: null}   # as if nobody had named a layout
+    train: {batch_size: null}                       # the default, whatever the other recipe says
+  baseline: null                                    # this run is not trained, and nothing is judged against it
+```
+
+It means the same everywhere: as if nobody had said it, so that the default holds. Where the default is none, as with
+`compression`, that is what null says. A key with nothing after it is no null, but a slip that is refused; a run with nothing
+after it has the shared settings, or those of the recipe that is extended.
+
+`train.initial` names a checkpoint, or the folder of a run, whose weights training starts from in place of fresh ones:
+
+```yaml
+train: {initial: runs/quickstart/tna-seed0-0123456789, epochs: 10}   # as seen from this file
+```
+
+Before anything is trained, and with `--dry-run`, it is seen that the file is there and its weights fit. A run is another one for
+every other content of that file, wherever it lies: its SHA-256 is part of the identity and stands in run.json and result.json.
+So the file has to stay. A run that was interrupted goes on from its own checkpoint. Only weights and batch norm come from
+there: optimiser, schedule and epochs begin anew.
 """,
 }
 """What a command's own help has no place for."""

@@ -195,6 +195,8 @@ MISTAKES: dict[tuple[str, int], str] = {
     ("predict", 8): "{broken} x",
     ("export", 2): "{full}",
     ("export", 8): "{broken}",
+    ("import", 2): "{full} --encoding nothing",
+    ("import", 8): "{broken}",
     ("inspect", 2): "",
     ("inspect", 8): "{broken}",
     ("report", 2): "--table 9",
@@ -219,7 +221,9 @@ MISTAKES: dict[tuple[str, int], str] = {
     ("data prepare", 2): "nothing",
     ("data prepare", 4): "cifar10 --data-root {empty}",
     ("runs", 2): "--out {empty}",
+    ("runs clean", 2): "--out {empty}",
     ("runs record", 2): "{empty} --ledger {empty}.jsonl",
+    ("runs diff", 2): "{empty} {empty}",
 }
 ELSEWHERE = {
     *((command, 75) for command in EXITS),  # tests/training/test_signals.py
@@ -227,7 +231,8 @@ ELSEWHERE = {
     ("report", 6),  # tests/cli/test_report.py
     *((command, 4) for command in ("ternarize", "export")),  # checkpoints of data that is gone: tests/data
     ("data prepare", 8),
-    *(("runs record", code) for code in (4, 8)),  # tests/cli/test_runs.py
+    *((command, code) for command in ("runs record", "runs diff") for code in (4, 8)),  # test_runs.py, test_diff.py
+    ("runs clean", 8),  # tests/cli/test_clean.py
 }
 
 

@@ -25,7 +25,7 @@ from tnacli.runs.metadata import BegunRun, RunMetadata, Versions
 from tnacli.runs.result import RunResult
 from tnacli.runs.store import RunFolder
 from tnacli.snn.native import switched_off
-from tnacli.training.beginning import altered_in, precision_of, splits_of, start_from
+from tnacli.training.beginning import altered_in, precision_of, splits_of
 from tnacli.training.branches import stem_of, wanted_epochs
 from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network, save_checkpoint
 from tnacli.training.device import peak_beyond_mb, resolve_device, settled_memory_mb
@@ -37,6 +37,7 @@ from tnacli.training.out_of_memory import memory_explained
 from tnacli.training.precision import resolve_precision
 from tnacli.training.run_data import RunData
 from tnacli.training.stop import StopRequest
+from tnacli.training.warm_start import initial_checkpoint, start_from, started_text
 from tnacli.version import __version__
 
 Emit = Callable[[Run, Event], None]
@@ -63,9 +64,11 @@ class Experiment:
     """Executes runs below the folder `out`, loading each data set once.
 
     Under torchrun every process makes one; the first alone looks at folders, writes, and tells the others. `emit` hears every
-    event of every run, in the first process. `initial` maps identities of checkpoints to start from to the checkpoints, which
-    must have learned from the data that is there now, unless `other_data` is welcome. `coming` are the runs that are to be
-    executed: a full-precision one keeps the checkpoints that they branch off from.
+    event of every run, in the first process. `initial` maps digests of checkpoints to start from to the checkpoints, which
+    must have learned from the data that is there now, unless `other_data` is welcome; those that `train.initial` names are
+    loaded from there, and may have learned from other data, which is then said of the results. `coming` are the runs that are
+    to be executed: a full-precision one keeps the checkpoints that they branch off from. Processes that share `data_lock` load
+    data in turn.
     """
 
     def __init__(
@@ -78,16 +81,17 @@ class Experiment:
         initial: Mapping[str, Checkpoint] | None = None,
         other_data: bool = False,
         coming: Iterable[Run] = (),
+        data_lock: Path | None = None,
     ) -> None:
         self.out = out
         self._wanted = wanted_epochs(coming)
-        self._emit, self._stop = emit, stop or StopRequest()
-        self._initial, self._other_data = dict(initial or {}), other_data
+        self._stop = stop or StopRequest()
+        self._same_data = frozenset() if other_data else frozenset(initial or ())
+        self._initial = dict(initial or {})
         self._warned_of_slow_path = False
         self._ranks = ranks()
-        self._data = RunData(self._ranks, on_data)
-        if not self._ranks.first:
-            self._emit = lambda run, event: None
+        self._data = RunData(self._ranks, on_data, data_lock)
+        self._emit = emit if self._ranks.first else lambda run, event: None
 
     def execute(self, run: Run, *, fresh: bool = False) -> Outcome:
         """The result of `run`: taken from its folder if finished, else trained, going on from its last checkpoint.
@@ -138,8 +142,8 @@ class Experiment:
         other: list[tuple[Run, str]] = []
         absent: dict[str, None] = {}
         for run in runs:
-            start = None if run.initial is None or self._other_data else self._initial.get(run.initial)
-            if start is not None:
+            start = None if self.finished(run) and not fresh else self._start(run)
+            if start is not None and run.initial in self._same_data:
                 now = self._data.compare(run, start.metadata.data)
                 if now.changed:
                     raise DataError(
@@ -160,6 +164,12 @@ class Experiment:
             f"the data set {name} is not there now: finished runs are taken without comparing their data"
             for name in absent
         )
+
+    def _start(self, run: Run) -> Checkpoint | None:
+        """The checkpoint that `run` starts from, if any. Raises RecipeError if its weights do not fit."""
+        if run.initial is not None and run.initial not in self._initial:
+            self._initial[run.initial] = initial_checkpoint(run)
+        return None if run.initial is None else self._initial[run.initial]
 
     def has_data(self, run: Run) -> bool:
         """Whether the data of `run` is there now."""
@@ -213,10 +223,10 @@ class Experiment:
             seed=run.seed,
             teacher=None if teacher is None else teacher.to(device),
         )
-        start = None if run.initial is None else self._initial[run.initial]
+        start, fresh_ones = self._start(run), tuple[str, ...]()
         if start is not None:
             require_fitting(dataset, start.metadata.classes, start.metadata.channels)
-            start_from(objective, start)
+            fresh_ones = start_from(objective, start)
         prepare(objective, settings)
 
         def emit(event: Event) -> None:
@@ -235,6 +245,8 @@ class Experiment:
         for note in dataset.notes:
             emit(Noted(f"{dataset.name}: {note}"))
         resumed = self._ranks.broadcast(lambda: self._newest(run, folder) or self._branched(run, folder, dataset))
+        if run.settings.train.initial is not None and resumed is None:
+            emit(Noted(started_text(run.settings.train.initial, fresh_ones)))
         precision, kept = precision_of(settings, device, resumed)
         path, slow = kernels(objective, device, None if resumed is None else resumed.metadata.kernels)
         learned_from = self._data.learned_from(run)

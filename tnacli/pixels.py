@@ -51,6 +51,13 @@ def array_as_input(
     if kind == "events":
         return values
     values /= np.float32(255)
+    return standardised_array(values, mean, std)
+
+
+def standardised_array(
+    values: NDArray[np.float32], mean: tuple[float, ...] | None, std: tuple[float, ...] | None
+) -> NDArray[np.float32]:
+    """`standardised` of an array, a new one."""
     if mean is None or std is None:
         return values
     per_channel = [np.array(one, np.float32).reshape(-1, 1, 1) for one in (mean, std)]

@@ -1,42 +1,54 @@
-"""Draws docs/images/quickstart.svg: what a terminal shows after `tna train quickstart`. Needs pyte and rich."""
+"""Draws what a terminal shows of `tna train quickstart`: its end, and its live view with two jobs. Needs pyte and rich.
+
+python docs/images/draw.py    quickstart.svg, jobs-80.svg and jobs-120.svg
+"""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
+import re
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
 import termios
+from collections.abc import Callable
 from pathlib import Path
 
 import pyte
 from rich.console import Console
 from rich.text import Text
 
-COLUMNS, LINES = 112, 32
+LINES = 32
 
 
-def last_screen(command: list[str], folder: str) -> pyte.Screen:
-    """What the terminal shows when the command, run in `folder`, has ended."""
+def screen_of(
+    arguments: list[str], columns: int, until: Callable[[list[str]], bool] = lambda lines: False
+) -> pyte.Screen:
+    """What a terminal shows when `tna ARGUMENTS` has ended, or as soon as its lines are as `until` wants them."""
     parent, child = pty.openpty()
-    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
-    environment = {**os.environ, "TERM": "xterm-256color", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdin=child, stdout=child, stderr=child, env=environment, cwd=folder)
-    os.close(child)
-    screen = pyte.Screen(COLUMNS, LINES)
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, columns, 0, 0))
+    environment = {**os.environ, "TERM": "xterm-256color", "OMP_NUM_THREADS": "2" if "--jobs" in arguments else "1"}
+    screen = pyte.Screen(columns, LINES)
     stream = pyte.ByteStream(screen)
-    while True:
-        try:
-            part = os.read(parent, 4096)
-        except OSError:
-            break
-        if not part:
-            break
-        stream.feed(part)
-    process.wait()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "tnacli", *arguments]
+        process = subprocess.Popen(command, stdin=child, stdout=child, stderr=child, env=environment, cwd=folder)
+        os.close(child)
+        with contextlib.suppress(OSError):
+            while part := os.read(parent, 4096):
+                stream.feed(part)
+                if until(screen.display):
+                    process.send_signal(signal.SIGTERM)
+                    break
+        with contextlib.suppress(OSError):
+            while os.read(parent, 4096):
+                pass
+        process.wait()
     return screen
 
 
@@ -62,11 +74,24 @@ def _is_hex(name: str) -> bool:
     return len(name) == 6 and all(digit in "0123456789abcdef" for digit in name)
 
 
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        final = last_screen([sys.executable, "-m", "tnacli", "train", "quickstart"], folder)
+def two_in_training(lines: list[str]) -> bool:
+    """Whether a run has ended, two are halfway through, and the frame is whole."""
+    training = [line for line in lines if re.search(r"\b([5-9]|1[01])/12\b.*\bleft", line)]
+    return len(training) == 2 and any(re.search(r"all runs [1-9] of.*left", line) for line in lines)
+
+
+def draw(name: str, arguments: list[str], columns: int, screen: pyte.Screen) -> None:
+    """Write a screen, below the command, as the picture `name`."""
+    command = " ".join(["tna", *arguments])
     with open(os.devnull, "w") as nowhere:
-        console = Console(record=True, width=COLUMNS, file=nowhere)
-        console.print(Text("$ tna train quickstart", style="bold"))
-        console.print(text_of(final))
-    console.save_svg(str(Path(__file__).with_name("quickstart.svg")), title="tna train quickstart")
+        console = Console(record=True, width=columns, file=nowhere)
+        console.print(Text(f"$ {command}", style="bold"))
+        console.print(text_of(screen))
+    console.save_svg(str(Path(__file__).with_name(name)), title=command)
+
+
+if __name__ == "__main__":
+    quickstart, at_once = ["train", "quickstart"], ["train", "quickstart", "--jobs", "2"]
+    draw("quickstart.svg", quickstart, 112, screen_of(quickstart, 112))
+    for columns in (80, 120):
+        draw(f"jobs-{columns}.svg", at_once, columns, screen_of(at_once, columns, two_in_training))

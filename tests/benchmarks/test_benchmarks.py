@@ -15,6 +15,7 @@ if not (ROOT / "benchmarks").is_dir():
     pytest.skip("only in a checkout", allow_module_level=True)
 
 from benchmarks import document  # noqa: E402
+from benchmarks.__main__ import file_name  # noqa: E402
 from benchmarks.measure import Record, measured  # noqa: E402
 from benchmarks.profiling import part_of  # noqa: E402
 from benchmarks.results import Results, read  # noqa: E402
@@ -64,7 +65,7 @@ def test_peers_hold_the_same_network(smallest: Results) -> None:
 
 @pytest.mark.slow
 def test_the_page_shows_every_target_and_measurement(smallest: Results) -> None:
-    page = document.render(document.TEMPLATE.read_text(encoding="utf-8"), {"cpu": smallest})
+    page = document.render(document.TEMPLATE.read_text(encoding="utf-8"), [smallest])
     assert "<!--" not in page
     for target in TARGETS:
         assert target.what in page
@@ -114,8 +115,46 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
         read(tmp_path / "cpu.json")
 
 
-def judged(index: int, *records: Record) -> Finding:
-    return TARGETS[index].judge(Results({}, list(records)))
+def machine_with(capability: str, *records: Record, **more: str) -> Results:
+    versions = {
+        "versions": {"torch": "2.11.0"},
+        "cores": 2,
+        "memory_gb": 8,
+        "system": "Linux",
+        "threads": 2,
+        "kernels": "none",
+    }
+    facts = {"processor": "AMD EPYC", "capability": capability, **versions, **more}
+    return Results({"date": "2026-01-01", "suite": "full", "load": [0.0, 0.0], "machine": facts}, list(records))
+
+
+def test_processors_stand_side_by_side_and_a_gpu_by_itself() -> None:
+    machines = [
+        machine_with("AVX2", step("SpikingJelly", 2.11)), machine_with("AVX512", step("SpikingJelly", 1.65)),
+        machine_with("AVX512", step("SpikingJelly", 9.0) | {"device": "cuda"}, gpu="Nice GPU"),
+    ]  # fmt: skip
+    page = document.render("<!-- targets -->\n<!-- machine -->\n<!-- training of GPUs -->", machines)
+    assert "| what | target | AMD EPYC, AVX2 | AMD EPYC, AVX512 |" in page
+    first = next(line for line in page.splitlines() if TARGETS[0].what in line)
+    assert first.endswith("| 2.0 times as fast | 2.11 times: met | 1.65 times: **missed** |")
+    assert page.count("### AMD EPYC, AVX512") == page.count("### Nice GPU") == 1
+    assert document.render("<!-- training of GPUs -->", machines[:2]) == "Not measured.\n"
+
+
+def test_results_are_kept_under_the_name_of_the_processor() -> None:
+    assert file_name(machine_with("AVX2").about["machine"]) == "amd-epyc-avx2.json"
+    assert file_name(machine_with("AVX2", gpu="NVIDIA H100 80GB HBM3").about["machine"]) == "nvidia-h100-80gb-hbm3.json"
+    for path in document.FOLDER.glob("*.json"):
+        assert path.name == file_name(read(path).about["machine"])
+
+
+def judged(what: str, *records: Record, capability: str = "AVX2") -> Finding:
+    """Of the one target whose text begins with `what`."""
+    (target,) = (target for target in TARGETS if target.what.startswith(what))
+    return target.judge(machine_with(capability, *records))
+
+
+STEP_OF_A_QUARTER = "training step, width 1/4, batch 64, fp32"
 
 
 def step(name: str, ratio: float, **more: Any) -> Record:
@@ -124,19 +163,22 @@ def step(name: str, ratio: float, **more: Any) -> Record:
 
 def test_a_step_is_judged_against_the_fastest_setting_of_the_best_peer() -> None:
     rows = (step("SpikingJelly", 2.5), step("SpikingJelly, channels last", 1.69), step(LIMIT, 0.5), step("norse", 1.0))
-    found = judged(0, *rows)
+    found = judged(STEP_OF_A_QUARTER, *rows)
     assert (found.met, found.text) == (False, "1.69 times")
     assert "channels last" in found.remark
     assert "3.38 times" in found.remark
-    assert judged(0, step("SpikingJelly", 1.7)).met is True
+    assert judged(STEP_OF_A_QUARTER, step("SpikingJelly", 2.0)).met is True
 
 
 def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
-    for index in range(len(TARGETS)):
-        assert judged(index).met is None
+    for target in TARGETS:
+        assert target.judge(machine_with("AVX2")).met is None
     other_size = step("SpikingJelly", 2.0) | {"width": 0.125}
-    assert judged(0, other_size).met is None
-    skipped = judged(1, {"kind": "training", "name": "SpikingJelly", **STEP, "precision": "bf16", "skipped": "no bf16"})
+    assert judged(STEP_OF_A_QUARTER, other_size).met is None
+    skipped = judged(
+        "the same in bf16",
+        {"kind": "training", "name": "SpikingJelly", **STEP, "precision": "bf16", "skipped": "no bf16"},
+    )
     assert (skipped.met, skipped.remark) == (None, "no bf16")
 
 
@@ -146,19 +188,30 @@ def test_faster_evaluation_counts_only_with_the_same_predictions() -> None:
         "name": "SpikingJelly",
         "width": 1.0,
         "precision": "fp32",
-        "ratio": 5.0,
+        "ratio": 6.0,
         "samples": 16,
     }
-    assert judged(7, {**record, "equal_predictions": 16}).met is True
-    assert judged(7, {**record, "equal_predictions": 15}).met is False
+    assert judged("evaluation of a packed", {**record, "equal_predictions": 16}).met is True
+    assert judged("evaluation of a packed", {**record, "equal_predictions": 15}).met is False
 
 
 def test_low_memory_must_be_small_and_fast_enough() -> None:
     peer = {"kind": "memory", "task": "training", "name": "SpikingJelly", **STEP, "mb": 100.0}
     ours = {**peer, "name": "tnacli, low memory", "mb": 25.0}
-    assert judged(6, peer, ours, step("tnacli, low memory", 1.35)).met is True
-    assert judged(6, peer, ours, step("tnacli, low memory", 1.36)).met is False
-    assert judged(6, peer, {**ours, "mb": 26.0}, step("tnacli, low memory", 1.0)).met is False
+    assert judged("peak memory with the low-memory option", peer, ours, step("tnacli, low memory", 1.35)).met is True
+    assert judged("peak memory with the low-memory option", peer, ours, step("tnacli, low memory", 1.36)).met is False
+    assert (
+        judged(
+            "peak memory with the low-memory option", peer, {**ours, "mb": 26.0}, step("tnacli, low memory", 1.0)
+        ).met
+        is False
+    )
+
+
+def test_help_is_to_be_quicker_where_the_processor_is() -> None:
+    took = {"kind": "process", "name": "tna --help", "rounds": 10, "min_ms": 190.0, "median_ms": 200.0}
+    assert judged("`tna --help`", took).met is True
+    assert judged("`tna --help`", took, capability="AVX512").met is False
 
 
 def test_operators_belong_to_the_parts_of_a_step() -> None:

@@ -285,7 +285,8 @@ def test_a_terminal_gets_a_live_view_and_a_framed_table(recipe: Path, tmp_path: 
     code, seen = on_a_terminal(["train", str(recipe), "--out", str(tmp_path / "runs")])
     assert code == 0
     assert "\x1b[" in seen
-    assert "epochs" in seen
+    assert "loading PyTorch ..." in seen
+    assert "all runs" in seen
     assert "━" in seen or "─" in seen
     assert "tna_t_snn" in seen
 
@@ -311,7 +312,7 @@ def test_a_person_reads_rounded_numbers_and_a_script_whole_ones(tna: Tna, traine
     accuracy = tna("inspect", packed, "--json").json["accuracy"]
     assert accuracy == trained.result.accuracy["base"]
     shown = tna("inspect", packed).out
-    assert f"accuracy           {accuracy:.2f} %\n" in shown
+    assert f"test accuracy      {accuracy:.2f} %\n" in shown
     facts = shown.partition("\nlayer ")[0].splitlines()
     assert all(len(line.split("  ", 1)) == 2 for line in facts), "a row without a value"
     assert "sensor" not in shown
@@ -329,7 +330,7 @@ def test_a_live_view_shows_that_training_is_about_to_stop(monkeypatch: pytest.Mo
     def drawn() -> str:
         console = Console(width=100)
         with console.capture() as captured:
-            console.print(view._draw())
+            console.print(view._board)
         return captured.get()
 
     assert "stopping" not in drawn()

@@ -18,6 +18,7 @@ from tnacli.recipe.parse.layers import read_override
 
 BASH = shutil.which("bash")
 RECIPES = [entry.name for entry in list_recipes()]
+OVERLAYS = [entry.name for entry in list_overlays()]
 
 # The program as bash and Typer know it, whether or not it is installed on this PATH.
 PROGRAM = """\
@@ -70,7 +71,7 @@ needs_bash = pytest.mark.skipif(BASH is None, reason="asks bash itself")
     [
         (["train", "tab"], [name for name in RECIPES if name.startswith("tab")]),
         (["train", "--quiet", "quick"], ["quickstart"]),
-        (["recipes", ""], RECIPES),
+        (["recipes", ""], [*RECIPES, *OVERLAYS]),
         (["train", "quickstart", "--with", ""], [entry.name for entry in list_overlays()]),
         (["train", "quickstart", "--run", ""], ["baseline", "tna", "t_snn", "tna_t_snn"]),
         (["report", "quickstart", "--run", "t"], ["tna", "t_snn", "tna_t_snn"]),

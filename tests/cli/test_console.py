@@ -16,6 +16,7 @@ from rich.console import Console
 
 from tests.cli.conftest import environment
 from tnacli.cli.console import Output
+from tnacli.cli.fitting import without_shared_folder
 from tnacli.cli.streams import READER_GONE, Explained
 from tnacli.errors import StorageError
 
@@ -41,32 +42,85 @@ def test_numbers_stay_whole_at_every_width(width: int, found: list[tuple[str, fl
     lines = on_a_terminal(width, rows)
     shown = "\n".join(lines)
     for row in rows:
-        for number in (row[3], row[4], row[5]):
+        for number in (*row[3].split(" ± "), row[4], row[5]):
             assert number in shown
     if "─" in shown:
         assert max(map(len, lines)) <= width
-        header = shown.partition("─")[0].split()
-        assert {"accuracy", "packed", "training"} <= set(header)
+        for heading in ("accuracy", "packed", "training"):
+            assert heading in shown.split()
 
 
-def test_a_terminal_too_narrow_for_a_table_gets_a_line_a_cell() -> None:
-    rows = [["a", "fp32", "0", "95.83", "", "20.2 s", ""], ["b", "ternary", "0", "95.00", "9.1 kB", "1.0 s", "smoke"]]
-    assert on_a_terminal(40, rows) == [
+ROWS = [
+    ["a", "fp32", "0", "95.83 ± 0.25", "", "20.2 s", ""],
+    ["b", "ternary", "0", "95.00 ± 1.00", "9.1 kB", "1.0 s", "smoke"],
+]
+
+
+def test_means_are_broken_before_a_table_is_parted() -> None:
+    assert [line.rstrip() for line in on_a_terminal(56, ROWS) if line.strip()] == [
+        "a title",
+        "                          test",
+        "                      accuracy  packed",
+        " run  weights  seeds         %    file  training  note",
+        " ──────────────────────────────────────────────────────",
+        " a    fp32     0         95.83            20.2 s",
+        "                        ± 0.25",
+        " b    ternary  0         95.00  9.1 kB     1.0 s  smoke",
+        "                        ± 1.00",
+    ]  # fmt: skip
+
+
+def test_a_table_that_fits_in_two_is_parted_by_what_tells_its_rows_apart() -> None:
+    rows = [["a", "fp32", *ROWS[0][2:]], ["a", "ternary", *ROWS[1][2:]]]
+    first, second = "\n".join(on_a_terminal(46, rows)).split("\n" + " " * 12 + "\n", 1)[0], on_a_terminal(46, rows)
+    assert "a title" in first
+    heads = [line.split() for line in second if "run" in line]
+    assert [line[:2] for line in heads] == [["run", "weights"], ["run", "weights"]]
+    assert sum("95.83" in line for line in second) == 1
+    assert sum("fp32" in line for line in second) == 2, "in both parts"
+    assert max(map(len, second)) <= 46
+
+
+def test_a_terminal_too_narrow_for_two_tables_gets_a_line_a_cell() -> None:
+    assert on_a_terminal(20, ROWS) == [
         "a title",
         "run              a",
         "weights          fp32",
         "seeds            0",
-        "test accuracy %  95.83",
+        "test accuracy %  95.83 ± 0.25",
         "training         20.2 s",
         "",
         "run              b",
         "weights          ternary",
         "seeds            0",
-        "test accuracy %  95.00",
+        "test accuracy %  95.00 ± 1.00",
         "packed file      9.1 kB",
         "training         1.0 s",
         "note             smoke",
     ]
+
+
+@given(st.integers(20, 200))
+def test_paths_are_shortened_by_what_they_share_only_where_there_is_no_room(width: int) -> None:
+    rows = [[n, Path(f"a/long/folder/for/runs/{n}/last.pt"), 1.5] for n in ("one", "two")]
+    received = io.StringIO()
+    terminal = Console(file=received, force_terminal=True, color_system=None, width=width, soft_wrap=True)
+    Output(stdout=terminal).table("runs", ["run", "file", "size"], rows, right=["size"])
+    shown = received.getvalue()
+    if width >= 3 + 34 + 4 + 8:
+        assert "a/long/folder/for/runs/one/last.pt" in shown
+        assert "below" not in shown
+    else:
+        assert " ".join(shown.split()).startswith("runs, file below a/long/folder/for/runs ")
+        assert "one/last.pt" in shown.replace("\n", "")
+
+
+def test_paths_that_share_nothing_stay_as_they_are() -> None:
+    for paths in (["a/x", "b/y"], ["/a/x", "b/y"], ["a/x", "a/x"], ["a/x", "y"]):
+        assert without_shared_folder([Path(path) for path in paths]) is None
+    assert without_shared_folder([Path("a/x"), "y"]) is None
+    assert without_shared_folder([Path("a/b/x"), Path("a/c/x")]) == (Path("a"), ["b/x", "c/x"])
+    assert without_shared_folder([Path("/b/x"), Path("/c/x")]) is None
 
 
 class Broken(io.StringIO):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -88,15 +89,44 @@ def test_every_format_says_the_same(tna: Tna, trained_runs: Path) -> None:
     assert tna(*common, "html").code == 2
 
 
+def test_the_title_of_a_picture_and_a_page(tna: Tna, trained_runs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    for command in ("report", "compare"):
+        common = (command, trained_runs / "tiny.yaml", "--seed", 0, "--out", trained_runs / "runs", "-o")
+        usual = {"report": ">tiny<", "compare": ">baseline, tna_t_snn<"}[command]
+        for title, has, has_not in ((None, usual, ">mine<"), ("mine", ">mine<", usual), ("", "</svg>", usual)):
+            file = tmp_path / "a.svg"
+            assert tna(*common, file, *([] if title is None else ["--title", title])).code == 0
+            assert has in file.read_text()
+            assert has_not not in file.read_text()
+    assert tna("report", trained_runs / "tiny.yaml", "-o", tmp_path / "a.html", "--title", "mine").code == 0
+    assert "<h1>mine</h1>" in (tmp_path / "a.html").read_text()
+
+
+def test_curves_that_are_missing_are_named(tna: Tna, trained_runs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    recipe = trained_runs / "more.yaml"
+    recipe.write_text("extends: tiny.yaml\nname: more\nruns: {never: {train: {epochs: 9}}}\n")
+    for command in ("report", "compare"):
+        said = tna(command, recipe, "--seed", 0, "--out", trained_runs / "runs", "-o", tmp_path / "a.png").err
+        assert re.findall("no curve of .*", said) == ["no curve of never: no epoch yet"]
+
+
 def test_pictures_pages_and_tables_are_written(tna: Tna, trained_runs: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     common = ("report", with_paper(trained_runs, 50, 50), "--out", trained_runs / "runs", "--save")
     for name, start in [("a.png", b"\x89PNG"), ("a.svg", b"<?xml"), ("a.html", b"<!doctype html>"), ("a.md", b"**"),
-                        ("a.csv", b"data,run"), ("a.tex", b"\\begin{table}"), ("a.json", b"{")]:  # fmt: skip
+                        ("a.tex", b"\\begin{table}"), ("a.json", b"{")]:  # fmt: skip
         done = tna(*common, tmp_path / name)
         assert (done.code, done.out) == (0, ""), done.err
         assert (tmp_path / name).read_bytes().startswith(start)
     assert tna(*common, tmp_path / "fig2.png", "--figure", "2").code == 0
+    written = tna(*common, tmp_path / "a.csv").err
+    files = sorted(tmp_path.glob("a-*.csv"))
+    assert f"wrote {', '.join(map(str, files))}" in written
+    assert [file.read_text().split(",")[0] for file in files] == ["data", "recipe", "recipe"], "one table a file"
+    assert all(len({len(row) for row in csv.reader(io.StringIO(file.read_text()))}) == 1 for file in files)
+    assert not (tmp_path / "a.csv").exists()
     assert json.loads((tmp_path / "a.json").read_text())["command"] == "report"
     assert "conv2" in (tmp_path / "a.html").read_text()
     refused = tna(*common, tmp_path / "a.doc")

@@ -8,7 +8,8 @@ import torch
 from tests.edges import at_the_threshold
 from tnacli.deploy import c_build
 from tnacli.deploy.c import c_source
-from tnacli.deploy.nir import nir_graph, nir_logits
+from tnacli.deploy.nir import nir_graph
+from tnacli.deploy.nir_steps import nir_logits
 from tnacli.deploy.onnx import onnx_bytes, onnx_logits
 
 LAYOUTS = ["3FC-2FC", "3C3-2C3-4FC", "3C3-R3"]

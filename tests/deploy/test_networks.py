@@ -9,7 +9,8 @@ import torch
 from tests.packed.networks import make_inputs, make_network, make_packed
 from tnacli.deploy import c_build
 from tnacli.deploy.c import c_source
-from tnacli.deploy.nir import nir_graph, nir_logits
+from tnacli.deploy.nir import nir_graph
+from tnacli.deploy.nir_steps import nir_logits
 from tnacli.deploy.onnx import onnx_bytes, onnx_logits
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import from_bytes, to_bytes

@@ -11,7 +11,8 @@ import torch
 
 from tests.deploy.conftest import KINDS, Quickstart
 from tests.packed.networks import make_inputs, make_network, make_packed
-from tnacli.deploy.nir import DT, nir_graph, nir_logits, nir_read, nir_write
+from tnacli.deploy.nir import nir_graph, nir_read, nir_write
+from tnacli.deploy.nir_steps import DT, nir_logits
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.spec import Origin
 

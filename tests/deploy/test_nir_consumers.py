@@ -14,7 +14,8 @@ from torch import Tensor
 
 from tests.deploy.conftest import Quickstart
 from tests.packed.networks import make_inputs, make_network, make_packed
-from tnacli.deploy.nir import DT, nir_graph, nir_write
+from tnacli.deploy.nir import nir_graph, nir_write
+from tnacli.deploy.nir_steps import DT
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.network import PackedNetwork
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.cli.conftest import Tna
 from tests.deploy.conftest import KINDS, Quickstart
 from tests.packed.networks import make_inputs, make_network, make_packed
 from tnacli.deploy import formats
-from tnacli.deploy.onnx import INPUT, onnx_bytes, onnx_logits
+from tnacli.deploy.onnx import INPUT, OnnxNetwork, onnx_bytes, onnx_logits
 from tnacli.errors import FileFormatError
 from tnacli.packed.engine import PackedSNN
 
@@ -59,6 +60,64 @@ def test_hidden_layers_are_integers_and_the_batch_is_free(quickstart: Quickstart
     assert set(np.unique(weights["conv2.weight"])) == {-1, 0, 1}
 
 
+FORMS: list[dict[str, Any]] = [{"floats": True}, {"batch": 5}, {"floats": True, "batch": 1}]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+@pytest.mark.parametrize("events", [False, True], ids=["images", "events"])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.get("layout", "plain"))
+def test_floats_and_fixed_batches_give_the_same_logits(
+    kind: dict[str, Any], events: bool, form: dict[str, Any]
+) -> None:
+    network = make_network(**kind)
+    packed = make_packed(network, events=events)
+    inputs = make_inputs(network, 12, events=events).numpy()  # 12 is no multiple of 5
+    expected = onnx_logits(onnx_bytes(packed), inputs)
+    np.testing.assert_allclose(onnx_logits(onnx_bytes(packed, **form), inputs), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_graph_of_floats_has_no_operator_of_integers(quickstart: Quickstart) -> None:
+    model = onnx.load_from_string(onnx_bytes(quickstart.packed, floats=True, batch=3))
+    kinds = {onnx.TensorProto.DataType.Name(w.data_type) for w in model.graph.initializer}
+    assert not [node.op_type for node in model.graph.node if "Integer" in node.op_type]
+    assert kinds == {"FLOAT"}
+    for value in (*model.graph.input, *model.graph.output):
+        assert value.type.tensor_type.shape.dim[0].dim_value == 3
+
+
+@pytest.mark.parametrize("batch", [None, 1], ids=["any", "one"])
+def test_opencv_runs_the_graph_of_floats(quickstart: Quickstart, batch: int | None) -> None:
+    cv2 = pytest.importorskip("cv2", reason="needs opencv-python-headless")
+    net = cv2.dnn.readNetFromONNX(np.frombuffer(onnx_bytes(quickstart.packed, floats=True, batch=batch), np.uint8))
+    found = []
+    for some in quickstart.inputs.split(batch or 360):
+        net.setInput(some.numpy())
+        found.append(net.forward())
+    assert np.array_equal(np.concatenate(found).argmax(1), quickstart.expected.argmax(1).numpy())
+    np.testing.assert_allclose(np.concatenate(found), quickstart.expected.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_opencv_does_not_know_the_operators_of_integers(quickstart: Quickstart) -> None:
+    """Why there is a graph of floats, as the documents say."""
+    cv2 = pytest.importorskip("cv2", reason="needs opencv-python-headless")
+    with pytest.raises(cv2.error, match="ConvInteger"):
+        cv2.dnn.readNetFromONNX(np.frombuffer(onnx_bytes(quickstart.packed), np.uint8))
+
+
+def test_the_command_takes_them_for_onnx_alone(quickstart: Quickstart, tna: Tna, tmp_path: Path) -> None:
+    to = tmp_path / "net.onnx"
+    assert tna("export", quickstart.file, "-o", to, "--onnx-ops", "float", "--batch", "7").code == 0
+    network = OnnxNetwork(to)
+    assert network.batch == 7
+    assert network(np.zeros((7, 1, 8, 8), np.float32)).shape == (7, 10)
+    for wrong in (
+        ["--onnx-ops", "bf16", "--format", "onnx"],
+        ["--batch", "2", "--format", "c"],
+        ["--onnx-ops", "float"],
+    ):
+        assert tna("export", quickstart.file, "-o", tmp_path / "other", *wrong).code == 2
+
+
 def test_the_runtime_has_nothing_to_complain_about(quickstart: Quickstart, capfd: pytest.CaptureFixture[str]) -> None:
     session = onnxruntime.InferenceSession(onnx_bytes(quickstart.packed), providers=["CPUExecutionProvider"])
     assert [value.name for value in session.get_inputs()] == [INPUT]
@@ -68,7 +127,7 @@ def test_the_runtime_has_nothing_to_complain_about(quickstart: Quickstart, capfd
 def test_a_graph_that_cannot_run_is_not_written(
     quickstart: Quickstart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(formats, "onnx_bytes", lambda packed: b"no graph")
+    monkeypatch.setattr(formats, "onnx_bytes", lambda packed, **how: b"no graph")
     with pytest.raises(FileFormatError, match=r"ONNX Runtime .* cannot run the exported network"):
         formats.deploy(quickstart.packed, "onnx", tmp_path / "net.onnx", quickstart.inputs)
     assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import warnings
 from collections.abc import Callable
@@ -215,6 +216,37 @@ def test_residual_sums_of_currents() -> None:
     assert three.shortcut is not None
     assert (three.shortcut.source, three.shortcut.convolution, three.pool) == ("conv2", None, 4)
     torch.testing.assert_close(model(X, normalised=True), net(X), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("voters", [1, 3])
+def test_the_last_neurons_spikes_are_logits(voters: int) -> None:
+    """As SpikingJelly's networks end: in neurons, several of which vote for a class."""
+    pytest.importorskip("spikingjelly")
+    from spikingjelly.activation_based import functional, layer
+
+    net, _ = spikingjelly()
+    assert isinstance(net, nn.Sequential)
+    torch.manual_seed(2)
+    last = layer.Linear(12, 5 * voters)
+    with torch.no_grad():
+        last.weight.mul_(16)
+    net[-1] = last
+    net.extend([copy.deepcopy(net[1]), *([layer.VotingLayer(voters)] if voters > 1 else [])])
+    functional.set_step_mode(net, "m")
+    hidden = [name for name, part in net.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)][1:]
+    tnacli.ternarize(net, layers=hidden, skip_first_and_last=False)
+
+    def forward(images: Tensor) -> Tensor:
+        functional.reset_net(net)
+        return net(images.unsqueeze(0).repeat(T, 1, 1, 1, 1)).mean(0)
+
+    net.eval()
+    model = tnacli.from_module(net, X, forward=forward)
+    with torch.no_grad():
+        expected = forward(X)
+    torch.testing.assert_close(model(X, normalised=True), expected, rtol=1e-6, atol=1e-6)
+    assert [layer.name for layer in model.packed.about.layers] == ["conv1", "conv2", "fc1", "fc2"]
+    assert len(expected.unique(dim=0)) > 10, "or logits would say little"
 
 
 def test_event_frames_have_timesteps_of_their_own() -> None:

@@ -1,69 +1,102 @@
-"""The compiled parts of the engine against PyTorch, bit for bit: neurons after sums, neurons alone, pooling."""
+"""The compiled parts of the engine against NumPy, bit for bit, in every variant: neurons after sums, neurons alone, pooling."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
-from tnacli.packed.compiled import LookupSums, compiled_engine, lif_spikes, pooled_counts
-from tnacli.packed.engine import _pooled
-from tnacli.packed.sums import _fp32_sums
+from tnacli.native.library import engine, variants
+from tnacli.packed import compiled, plain
+from tnacli.packed.plain import Neurons
 from tnacli.recipe.schema.model import Neuron
 from tnacli.snn.lif import lif_fused
 
-pytestmark = pytest.mark.skipif(compiled_engine().library is None, reason=compiled_engine().reason)
-NEURON = Neuron(decay=0.7, threshold=0.9)
+LIBRARY = engine().library
+pytestmark = pytest.mark.skipif(LIBRARY is None, reason=engine().reason)
+NEURONS = Neurons(0.7, 0.9)
 
 
-def drawn(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+@pytest.fixture(params=[] if LIBRARY is None else list(variants(LIBRARY)), autouse=True)
+def variant(request: pytest.FixtureRequest) -> Iterator[str]:
+    assert LIBRARY is not None
+    there = variants(LIBRARY)
+    LIBRARY.use_variant(there[request.param])
+    yield request.param
+    LIBRARY.use_variant(min(there.values()))
 
 
-@pytest.mark.usefixtures("threads")
+def test_the_variant_that_any_processor_has_is_there_and_is_the_last() -> None:
+    assert LIBRARY is not None
+    assert list(variants(LIBRARY))[-1] == "baseline"
+
+
+@pytest.fixture
+def _divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little there is to do, it is shared among threads."""
+    monkeypatch.setattr("tnacli.native.threads._WORTH_A_THREAD", 1e-3)
+
+
+@pytest.mark.usefixtures("threads", "_divided")
 @pytest.mark.parametrize(
-    ("out", "into", "kernel", "size", "stride", "counts_to"),
+    ("out", "into", "kernel", "size", "stride", "counts_to", "zeros"),
     [
-        (7, 5, 3, (6, 5), 1, 1),
-        (33, 70, 3, (9, 11), 1, 4),
-        (3, 9, 5, (7, 7), 2, 64),
-        (40, 300, 1, (4, 3), 1, 16),
-        (16, 1100, 3, (8, 8), 1, 64),  # the largest counts, and more groups than add up in 16 bits
-        (1, 1, 1, (1, 1), 1, 1),
+        (7, 5, 3, (6, 5), 1, 1, 0.7),
+        (33, 70, 3, (9, 11), 1, 4, 0.7),
+        (3, 9, 5, (7, 7), 2, 64, 0.3),
+        (40, 300, 1, (4, 3), 1, 16, 0.0),
+        (5, 40, 3, (17, 16), 1, 4, 0.2),
+        (16, 1100, 3, (8, 8), 1, 64, 0.1),  # the largest counts, and more than add up in 16 bits
+        (16, 1100, 3, (8, 8), 1, 64, 0.9),
+        (1, 1, 1, (1, 1), 1, 1, 0.5),
     ],
 )
-def test_spikes_of_a_layer(
-    out: int, into: int, kernel: int, size: tuple[int, int], stride: int, counts_to: int
+def test_currents_and_spikes_of_a_layer(
+    out: int, into: int, kernel: int, size: tuple[int, int], stride: int, counts_to: int, zeros: float
 ) -> None:
-    weight = torch.randint(-1, 2, (out, into, kernel, kernel), generator=drawn(1)).to(torch.int8)
+    rng = np.random.default_rng(1)
+    weight = (
+        rng.choice([-1, 1], (out, into, kernel, kernel)) * (rng.random((out, into, kernel, kernel)) >= zeros)
+    ).astype(np.int8)
     weight[0] = 1
-    counts = torch.randint(0, counts_to + 1, (3, 2, *size, into), generator=drawn(2)).to(torch.uint8)
-    counts[0, 0] = counts_to
-    scale, shift = torch.rand(out, generator=drawn(3)) * 0.3, torch.randn(out, generator=drawn(4))
-    plain = _fp32_sums(weight, counts_to, stride)
-    current = torch.stack([plain(part) for part in counts]) * scale + shift
-    spikes = LookupSums(weight, counts_to, stride).fire(counts, scale, shift, decay=0.7, threshold=0.9)
-    assert spikes.dtype == torch.uint8
-    assert torch.equal(spikes.float(), lif_fused(current, 3, NEURON))
+    counts = rng.integers(0, counts_to + 1, (into, 3, 2, *size), dtype=np.uint8)
+    counts[:, 0, 0] = counts_to
+    counts[: into // 2, 1] = 0  # whole blocks of inputs that are silent
+    scale, shift = rng.random(out, np.float32) * np.float32(0.3), rng.standard_normal(out, np.float32)
+    ways = [module(weight, counts_to, stride) for module in (compiled.ListSums, plain.PlainSums)]
+    ours, expected = (way.currents(counts, scale, shift) for way in ways)
+    np.testing.assert_array_equal(ours, expected, strict=True)
+    spikes, expected_spikes = (way.spikes(counts, scale, shift, NEURONS) for way in ways)
+    np.testing.assert_array_equal(spikes, expected_spikes, strict=True)
+    current = torch.from_numpy(expected).transpose(0, 1)
+    assert torch.equal(
+        torch.from_numpy(spikes).transpose(0, 1).float(), lif_fused(current, 3, Neuron(decay=0.7, threshold=0.9))
+    )
 
 
-@pytest.mark.usefixtures("threads")
+@pytest.mark.usefixtures("threads", "_divided")
 @pytest.mark.parametrize("count", [1, 127, 128, 129, 1000])
 @pytest.mark.parametrize("repeated", [False, True])
 def test_spikes_of_currents(count: int, repeated: bool) -> None:
-    current = torch.randn(1 if repeated else 4, count, generator=drawn(0))
-    spikes = lif_spikes(current, 4, decay=0.7, threshold=0.9)
-    assert spikes.dtype == torch.uint8
-    assert torch.equal(spikes.float(), lif_fused(current, 4, NEURON))
+    current = np.random.default_rng(0).standard_normal((3, 1 if repeated else 4, count), np.float32)
+    spikes = compiled.lif_spikes(current, 4, NEURONS)
+    np.testing.assert_array_equal(spikes, plain.lif_spikes(current, 4, NEURONS), strict=True)
+    theirs = lif_fused(torch.from_numpy(current).transpose(0, 1), 4, Neuron(decay=0.7, threshold=0.9))
+    assert torch.equal(torch.from_numpy(spikes).transpose(0, 1).float(), theirs)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
-    shape=st.tuples(*[st.integers(1, 3)] * 2, *[st.integers(8, 17)] * 2, st.integers(1, 70)),
+    shape=st.tuples(st.integers(1, 20), *[st.integers(1, 3)] * 2, *[st.integers(8, 17)] * 2),
     size=st.sampled_from([2, 4, 8]),
 )
 def test_pooled_counts(shape: tuple[int, ...], size: int) -> None:
-    spikes: Tensor = torch.randint(0, 2, shape, generator=drawn(0)).to(torch.uint8)
-    assert torch.equal(pooled_counts(spikes, size), _pooled(spikes, size))
+    spikes = np.random.default_rng(0).integers(0, 2, shape, dtype=np.uint8)
+    ours = compiled.pooled(spikes, size)
+    np.testing.assert_array_equal(ours, plain.pooled(spikes, size), strict=True)
+    theirs = torch.nn.functional.avg_pool2d(torch.from_numpy(spikes).float().flatten(0, 2), size) * size**2
+    assert torch.equal(torch.from_numpy(ours).float().flatten(0, 2), theirs)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from tests.packed.networks import make_inputs, make_network, make_packed
 from tnacli.errors import DataError
-from tnacli.packed import sums
-from tnacli.packed.compiled import compiled_engine
+from tnacli.native.library import engine, variants
+from tnacli.packed.compiled import ListSums
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import from_bytes, to_bytes
 from tnacli.packed.network import PackedNetwork
-from tnacli.packed.sums import hidden_sums
+from tnacli.packed.plain import PlainSums
 from tnacli.snn.network import SpikingNetwork
 
 NETWORKS: list[dict[str, Any]] = [
@@ -33,35 +33,31 @@ NETWORKS: list[dict[str, Any]] = [
     {"layout": "6C3-R6x2-R9/2-AP2-7FC", "size": (9, 8)},
     {"layout": "4C3-AP2-R4-AP2-R6x2/2-GAP-8FC", "size": (16, 16), "mode": "binary"},
     {"layout": "4C3/2-R6-GAP", "size": (8, 8), "norm": "none"},
+    {
+        "layout": "4C3-65C3-AP8-66C3-7FC",
+        "size": (17, 16),
+        "mode": "binary",
+    },  # more places and inputs than are worked on at once
 ]
+WAYS: list[type[ListSums | PlainSums]] = [PlainSums, *([ListSums] if engine().library else [])]
 networks = pytest.mark.parametrize("given", NETWORKS, ids=lambda given: given.get("layout", "small"))
 
 
-@pytest.fixture
-def _without_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    class NoOperators:
-        def __getattr__(self, name: str) -> object:
-            raise AttributeError(f"no operator {name}")
-
-    monkeypatch.setattr(torch.ops, "onednn", NoOperators())
-    monkeypatch.setattr(sums, "_lookups_fail", lambda: "not wanted")
-    sums._kernels_fail.cache_clear()
-    yield
-    sums._kernels_fail.cache_clear()
-
-
-@pytest.fixture(params=["lookups", "int8 products", "fp32"])
-def integer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Each way of summing in turn; whether it is one in integers."""
-    if request.param == "lookups":
-        if compiled_engine().library is None:
-            pytest.skip(compiled_engine().reason)
-        monkeypatch.setattr(sums, "_lookups_fail", lambda: None)  # also where the processor has something faster
-    if request.param == "int8 products":
-        monkeypatch.setattr(sums, "_lookups_fail", lambda: "not wanted")
-        if reason := sums._kernels_fail():
-            pytest.skip(reason)
-    return bool(request.param != "fp32")
+@pytest.fixture(params=["avx512", "avx2", "baseline", "numpy"])
+def native(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """Each way of computing in turn; whether it is a compiled one."""
+    if request.param == "numpy":
+        yield False
+        return
+    library = engine().library
+    if library is None:
+        pytest.skip(engine().reason)
+    there = variants(library)
+    if request.param not in there:
+        pytest.skip(f"this processor has no {request.param}")
+    library.use_variant(there[request.param])
+    yield True
+    library.use_variant(min(there.values()))
 
 
 def spikes_of_network(network: SpikingNetwork, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -78,22 +74,22 @@ def spikes_of_network(network: SpikingNetwork, inputs: Tensor) -> tuple[Tensor, 
             hook.remove()
 
 
-def spikes_of_engine(engine: PackedSNN, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def spikes_of_engine(snn: PackedSNN, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     parts: dict[str, list[Tensor]] = {}
-    logits = engine(inputs, lambda name, spikes: parts.setdefault(name, []).append(spikes.clone()))
+    logits = snn(inputs, lambda name, spikes: parts.setdefault(name, []).append(spikes.clone()))
     return logits, {name: torch.cat(batch, dim=1).float() for name, batch in parts.items()}
 
 
 @networks
 @pytest.mark.parametrize("events", [False, True], ids=["images", "events"])
-def test_spikes_and_logits_are_those_of_the_network(given: dict[str, Any], events: bool, integer: bool) -> None:
+def test_spikes_and_logits_are_those_of_the_network(given: dict[str, Any], events: bool, native: bool) -> None:
     network = make_network(**given)
     # Inputs without few bits: the first layer's and the readout's sums are rounded here, and have to be
     # equally so.
     inputs = make_inputs(network, 7, events=events) * 0.7
-    engine = PackedSNN(from_bytes(to_bytes(make_packed(network, events=events))), integer=integer)
+    snn = PackedSNN(from_bytes(to_bytes(make_packed(network, events=events))), native=native)
     logits, spikes = spikes_of_network(network, inputs)
-    ours, our_spikes = spikes_of_engine(engine, inputs)
+    ours, our_spikes = spikes_of_engine(snn, inputs)
     assert list(our_spikes) == list(spikes)
     for name, expected in spikes.items():
         assert torch.equal(our_spikes[name], expected), name
@@ -108,11 +104,11 @@ def test_both_encodings_give_the_same_logits(network: SpikingNetwork) -> None:
 
 
 def test_spikes_do_not_depend_on_how_a_batch_is_worked_through(packed: PackedNetwork, network: SpikingNetwork) -> None:
-    inputs, engine = make_inputs(network, 11), PackedSNN(packed)
-    whole = spikes_of_engine(engine, inputs)
+    inputs, snn = make_inputs(network, 11), PackedSNN(packed)
+    whole = spikes_of_engine(snn, inputs)
     for at_once in (1, 3):
-        engine._images_at_once = at_once
-        logits, spikes = spikes_of_engine(engine, inputs)
+        snn._images_at_once = at_once
+        logits, spikes = spikes_of_engine(snn, inputs)
         assert torch.equal(logits, whole[0])
         assert all(torch.equal(spikes[name], expected) for name, expected in whole[1].items())
 
@@ -127,7 +123,7 @@ def test_spikes_do_not_depend_on_how_a_batch_is_worked_through(packed: PackedNet
     pool=st.sampled_from([1, 2, 4, 8]),
     seed=st.integers(0, 1000),
 )
-def test_all_ways_of_summing_equal_sums_in_64_bit_integers(
+def test_both_ways_of_summing_equal_sums_in_64_bit_integers(
     out: int, into: int, kernel: int, side: int, stride: int, pool: int, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -141,61 +137,27 @@ def test_all_ways_of_summing_equal_sums_in_64_bit_integers(
         expected = np.einsum("nhwcij,ocij->nhwo", windows[:, ::stride, ::stride], weight.astype(np.int64))
     else:
         expected = counts.astype(np.int64) @ weight.astype(np.int64).T
-    ways: dict[Callable[[Tensor, int, int], sums.Sums], str | None] = {
-        sums.LookupSums: None if compiled_engine().library is not None else compiled_engine().reason,
-        sums._integer_sums: sums._kernels_fail(),
-        sums._fp32_sums: None,
-    }
-    for way in (way for way, reason in ways.items() if reason is None):
-        found = way(torch.from_numpy(weight), pool * pool, stride)(torch.from_numpy(counts))
-        assert found.is_contiguous()
-        np.testing.assert_array_equal(found.numpy(), (expected / pool**2).astype(np.float32), strict=True)
+    spread = counts.reshape(*counts.shape, 1, 1) if counts.ndim == 2 else counts.transpose(0, 3, 1, 2)
+    given = np.ascontiguousarray(spread.transpose(1, 0, 2, 3)[:, None])  # [in, T, n, H, W]
+    one, none = np.ones(out, np.float32), np.zeros(out, np.float32)
+    wanted = (expected / pool**2).astype(np.float32)
+    wanted = wanted.T if wanted.ndim == 2 else wanted.transpose(3, 0, 1, 2)
+    for sums in WAYS:
+        found = sums(weight, pool * pool, stride).currents(given, one, none)
+        np.testing.assert_array_equal(found.reshape(wanted.shape), wanted, strict=True)
 
 
-def test_integers_are_chosen_where_they_can_be_had() -> None:
-    weight = torch.ones(3, 5, dtype=torch.int8)
-    for integer, expected in ((True, sums.why_not_integers(5, 4)), (False, "fp32 was asked for")):
-        way, reason = hidden_sums(weight, 4, integer=integer)
-        assert reason == expected
-        assert isinstance(way, sums.LookupSums) == (integer and sums._lookups_fail() is None)
-
-
-def test_layers_whose_sums_are_not_exact_are_not_summed_in_integers() -> None:
-    assert "do not add up exactly" in str(sums.why_not_integers(1 << 24, 1))
-    assert "do not add up exactly" in str(sums.why_not_integers(1 << 18, 64))
-    assert sums.why_not_integers((1 << 18) - 1, 64) == sums.why_not_integers(1, 1)
-
-
-@pytest.mark.usefixtures("_without_kernels")
-def test_without_kernels_the_same_result_comes_from_fp32(network: SpikingNetwork, packed: PackedNetwork) -> None:
-    engine = PackedSNN(packed)
-    assert list(engine.fallbacks) == ["conv2", "fc1", "fc2"]
-    assert "no usable int8 kernels for this CPU: no operator" in engine.fallbacks["fc1"]
-    inputs = make_inputs(network, 5)
-    with torch.no_grad():
-        assert torch.equal(engine(inputs), network(inputs))
-
-
-@pytest.mark.parametrize(("way", "fail"), [("_integer_sums", "_kernels_fail"), ("LookupSums", "_lookups_fail")])
-def test_kernels_that_give_wrong_sums_are_not_used(way: str, fail: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sums, "_has_vnni", lambda: False)  # where lookups are not even tried
-    right, tried = sums._fp32_sums, getattr(sums, fail).__wrapped__
-    if (reason := tried()) is not None:
-        pytest.skip(reason)
-
-    def saturating(weight: Tensor, counts_to: int, stride: int) -> sums.Sums:
-        return lambda counts: right(weight, counts_to, stride)(counts).clamp(-500, 500)
-
-    monkeypatch.setattr(sums, way, saturating)
-    assert "wrong sums" in tried()
-    monkeypatch.setattr(sums, way, right)
-    assert tried() is None
+def test_sums_beyond_what_fp32_holds_are_rounded_once() -> None:
+    """16,777,217 spikes, a number that fp32 does not have, in either way."""
+    counts = np.full((1 + (1 << 18), 1, 1, 1, 1), 64, np.uint8)
+    counts[-1] = 1
+    weight, one, none = np.ones((1, len(counts)), np.int8), np.ones(1, np.float32), np.zeros(1, np.float32)
+    for sums in WAYS:
+        assert float(sums(weight, 64).currents(counts, one, none)[0, 0, 0, 0, 0]) * 64 == 1 << 24
 
 
 def test_running_and_building_touch_no_random_state(packed: PackedNetwork, network: SpikingNetwork) -> None:
     inputs, before = make_inputs(network, 2), torch.get_rng_state()
-    sums._kernels_fail.cache_clear()
-    sums._lookups_fail.cache_clear()
     PackedSNN(packed)(inputs)
     assert torch.equal(torch.get_rng_state(), before)
 

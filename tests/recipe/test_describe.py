@@ -76,6 +76,8 @@ def test_the_json_schema_takes_partial_settings() -> None:
     assert accepts({"objective": {"alpha": 1}, "runs": {"a": None, "b": {"objective": {"kind": "twin"}}}})
     assert accepts({"extends": "x"})
     assert accepts({"runs": {"a": {"compression": None}}, "compression": {"start": "50%"}})
+    assert accepts({"train": {"epochs": None}, "model": None, "runs": {"a": {"model": {"layout": None}}}})
+    assert not accepts({"train": {"epoch": None}})
     assert not accepts({"runs": {"a": {"objective": {"kind": "solo", "alpha": 1}}}})
     assert not accepts({"runs": {"a": {"trian": {}}}})
     assert not accepts({"runs": {"A": None}})

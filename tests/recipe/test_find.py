@@ -9,6 +9,7 @@ import pytest
 import tnacli.recipe.parse.find
 from tnacli.errors import RecipeError
 from tnacli.recipe.parse.find import (
+    find_listed,
     find_overlay,
     find_recipe,
     list_overlays,
@@ -117,3 +118,12 @@ def test_paths_are_shown_as_seen_from_here(folder: Path) -> None:
     assert shown(Path("a/b.yaml")) == "a/b.yaml"
     assert shown(folder.parent / "c.yaml") == str(folder.parent / "c.yaml")
     assert shown(Path("../c.yaml")) == "../c.yaml"
+
+
+def test_what_is_listed_is_found_by_name_overlays_too(shipped: Path, folder: Path) -> None:
+    assert find_listed("smoke") == find_listed("smoke.yaml") == shipped / "overlays" / "smoke.yaml"
+    assert find_listed("quickstart") == shipped / "quickstart.yaml"
+    (folder / "smoke").write_text("runs: {a: }\n")
+    assert find_listed("smoke") == Path("smoke"), "a file of the user's comes first, as with recipes"
+    with pytest.raises(RecipeError, match="quickstart"):
+        find_listed("quickstrat")

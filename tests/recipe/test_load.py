@@ -16,8 +16,10 @@ from tnacli.recipe.parse.find import list_overlays, list_recipes
 from tnacli.recipe.parse.load import Loaded, load, plan
 from tnacli.recipe.parse.node import Location
 from tnacli.recipe.schema.compression import Binary, Ternary
+from tnacli.recipe.schema.model import Model
 from tnacli.recipe.schema.objective import Distill, Solo, Twin
 from tnacli.recipe.schema.recipe import Settings, as_json
+from tnacli.recipe.schema.reproduces import Reproduces
 
 Load = Callable[..., Loaded]
 
@@ -87,7 +89,7 @@ runs: {a: {train: {epochs: 3}}, b: }
     assert list(loaded.runs) == ["a", "b", "c"]
     assert [run.train.epochs for run in loaded.runs.values()] == [3, 4, 250]
     assert [type(run.objective) for run in loaded.runs.values()] == [Twin, Twin, Solo]
-    none = load_text("extends: base.yaml\nreproduces:\n", base=base).recipe
+    none = load_text("extends: base.yaml\nreproduces: null\n", base=base).recipe
     assert none.reproduces.tables == ()
     assert list(none.runs) == ["a", "b"]
 
@@ -182,6 +184,84 @@ def test_a_null_override_gives_the_default_back(load_text: Load) -> None:
     text = "data: {name: cifar10, train_samples: 50}\nruns: {a: }\n"
     for null in ("", "null", "~"):
         assert load_text(text, f"data.train_samples={null}").recipe.runs["a"].data.train_samples is None
+
+
+TAKEN_BACK = {
+    "train.epochs": ("train: {epochs: 11}", "train: {epochs: null}"),
+    "train": ("train: {epochs: 11, batch_size: 11}", "train: null"),
+    "objective": ("objective: {kind: twin, alpha: 1, match: kl}", "objective: ~"),
+    "objective.match": ("objective: {kind: twin, alpha: 1, match: kl}", "objective: {match: null}"),
+    "compression": ("compression: {mode: binary, start: 1}", "compression: null"),
+    "model.layout": ("model: {layout: 8FC}", "model: {layout: null}"),
+    "model.args": ("model: {build: 'm:f', args: {a: {b: 1}}}", "model: {args: null}"),
+    "model.args.a": ("model: {build: 'm:f', args: {a: {b: 1}}}", "model: {args: {a: null}}"),
+}
+
+
+@pytest.mark.parametrize("key", TAKEN_BACK)
+@pytest.mark.parametrize("where", ["file", "run", "overlay", "override"])
+def test_what_is_null_is_as_if_nobody_had_said_it(key: str, where: str, load_text: Load) -> None:
+    below, above = TAKEN_BACK[key]
+    without = {"objective.match": "objective: {kind: twin, alpha: 1}", "model.args": "model: {build: 'm:f'}"}
+    without["model.args.a"] = without["model.args"]
+    expected = load_text(f"{without.get(key, '')}\nruns: {{a: }}\n").recipe.runs["a"]
+    base = f"{below}\nruns: {{a: {{ {below} }}}}\n"
+    if where in ("file", "run"):
+        upper = f"{above}\nruns: {{a: {{ {above} }}}}\n" if where == "file" else f"runs: {{a: {{ {above} }}}}\n"
+        found = load_text(f"extends: base.yaml\n{upper}", base=base)
+    elif where == "overlay":
+        found = load_text(base, overlays=("o.yaml",), o=above)
+    else:
+        found = load_text(base, f"{key}=null")
+    assert found.recipe.runs["a"] == expected
+
+
+def test_what_was_taken_back_can_be_said_anew(load_text: Load) -> None:
+    base = "runs: {a: {objective: {kind: twin, alpha: 1, match: kl}}, b: {train: {epochs: 3}}}\n"
+    middle = "extends: base.yaml\nruns: {a: {objective: null}, b: null}\n"
+    top = "extends: middle.yaml\nruns: {a: {objective: {kind: twin, alpha: 2}}, b: {train: {batch_size: 7}}}\n"
+    runs = load_text(top, base=base, middle=middle).recipe.runs
+    assert runs["a"].objective == Twin(alpha=2)
+    assert (runs["b"].train.epochs, runs["b"].train.batch_size) == (250, 7)
+
+
+def test_a_layout_gives_way_to_a_function_and_back(load_text: Load) -> None:
+    base = "model: {layout: 8FC}\nruns: {a: {model: {layout: null, build: 'm:f'}}}\n"
+    assert load_text(base).recipe.runs["a"].model == Model(build="m:f")
+    back = load_text("extends: base.yaml\nruns: {a: {model: {build: null, layout: 9FC}}}\n", base=base)
+    assert back.recipe.runs["a"].model == Model(layout="9FC")
+
+
+BASE = """\
+runs: {a: , b: {train: {epochs: 3}}, c: }
+reproduces:
+  accuracy: {a: 90, b: 91, c: 92}
+  effects:
+    - {run: b, minus: a}
+    - {run: c, minus: a}
+"""
+
+
+def test_a_run_that_is_null_is_not_there_nor_what_was_said_of_it(load_text: Load) -> None:
+    for loaded in (
+        load_text("extends: base.yaml\nruns: {b: null}\n", base=BASE),
+        load_text(BASE, "runs.b=null"),
+        load_text("extends: base.yaml\n", "runs.b.train.epochs=4", "runs.b=null", base=BASE),
+    ):
+        assert list(loaded.recipe.runs) == ["a", "c"] == list(loaded.origins)
+        assert loaded.recipe.reproduces.accuracy == {"a": 90, "c": 92}
+        assert [effect.run for effect in loaded.recipe.reproduces.effects] == ["c"]
+    none = load_text("extends: base.yaml\nruns: {b: }\nreproduces: {accuracy: {a: null}, effects: null}\n", base=BASE)
+    assert list(none.recipe.runs) == ["a", "b", "c"]
+    assert none.recipe.reproduces == Reproduces(accuracy={"b": 91, "c": 92})
+
+
+def test_every_part_of_a_recipe_can_be_null(load_text: Load) -> None:
+    base = "description: x\nseeds: [1, 2]\nexport: true\nreproduces: {tables: [1]}\nruns: {a: }\n"
+    upper = "extends: base.yaml\nname: null\nseeds: null\nexport: null\nreproduces: null\n"
+    found = load_text(upper, base=base).recipe
+    assert found == load_text("runs: {a: }\n").recipe
+    assert load_text("extends: null\nruns: {a: }\n").recipe == found
 
 
 def test_plan_completes_one_seed_before_the_next(load_text: Load) -> None:

@@ -63,6 +63,15 @@ def test_latex_escapes_what_latex_would_obey() -> None:
     assert r"a \& b & n \\" in written
     assert r"x\textbackslash{}y \$1 \{z\} $\pm$ & $-$0.50 \\" in written
     assert r"\begin{tabular}{lr}" in written
+    assert r"\label{tab:100-of-a-b}" in written
+    assert "flushleft" not in written, "no notes"
+
+
+def test_notes_of_latex_are_below_the_table_and_within_its_environment() -> None:
+    written = latex(Table("t", COLUMNS, (("a", None, 1.0, None),), ("50 % of it", "and more")))
+    order = [r"\caption{t}", r"\label{tab:t}", r"\end{tabular}", r"\begin{flushleft}", r"50 \% of it\par", r"and more\par",
+             r"\end{flushleft}", r"\end{table}"]  # fmt: skip
+    assert sorted(order, key=written.index) == order
 
 
 @pytest.mark.parametrize(

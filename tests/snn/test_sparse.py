@@ -15,11 +15,13 @@ from tnacli.snn.sparse import Bounds, share_not_zero, sparse_convolution, sparse
 
 pytestmark = pytest.mark.skipif(sparse_kernels().library is None, reason=sparse_kernels().reason)
 
-# N, C, K, H, W: blocks of 32 inputs and 64 outputs that are full and not, images smaller and larger than what is worked on
-# together, one and two columns, where every neighbour is at the border
+# N, C, K, H, W: blocks of 32 inputs and of 64, 32 and 16 outputs that are full and not, images smaller and larger than what is
+# worked on together, one and two columns, where every neighbour is at the border
 SHAPES = [
     (5, 3, 7, 5, 4),
     (4, 32, 64, 8, 8),
+    (40, 16, 32, 3, 3),
+    (2, 20, 96, 20, 18),
     (17, 40, 100, 9, 7),
     (3, 33, 65, 1, 1),
     (2, 70, 130, 2, 40),
@@ -36,7 +38,7 @@ def _small_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lists, however dense the inputs are."""
-    monkeypatch.setattr(sparse, "bounds", lambda: Bounds(float("inf"), float("inf")))
+    monkeypatch.setattr(sparse, "bounds", lambda _: Bounds(float("inf"), float("inf")))
 
 
 def spikes(*shape: int, share: float, seed: int = 0) -> Tensor:
@@ -51,36 +53,47 @@ def synapse(channels: int, out: int, memory: torch.memory_format = torch.channel
     return nn.Conv2d(channels, out, 3, padding=1, bias=False).to(memory_format=memory)
 
 
-def both_ways(conv: nn.Conv2d, x: Tensor, weight: Tensor, outward: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Output and gradients of inputs and weights over lists, and dense in float64."""
-    x = x.requires_grad_()
-    out = sparse_convolution(x, conv)
+def both_ways(
+    conv: nn.Conv2d, x: Tensor, outward: Tensor, dtype: torch.dtype = torch.float32
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Output and gradients of weights and inputs over lists, and dense in float64 with everything rounded to `dtype` before."""
+    x, outward = x.to(dtype).requires_grad_(), outward.to(dtype)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        out = sparse_convolution(x, conv)
     assert out is not None
+    assert out.dtype == dtype
     assert out.is_contiguous(memory_format=torch.channels_last)
-    ours = [out.detach(), *torch.autograd.grad(out, [x, conv.weight], outward)]
-    precise = x.detach().double().requires_grad_(), weight.detach().double().requires_grad_()
+    ours = [out.detach(), *torch.autograd.grad(out, [conv.weight, x], outward)]
+    precise = x.detach().double().requires_grad_(), conv.weight.detach().to(dtype).double().requires_grad_()
     expected = F.conv2d(*precise, padding=1)
-    return ours, [expected.detach(), *torch.autograd.grad(expected, precise, outward.double())]
+    return ours, [expected.detach(), *torch.autograd.grad(expected, precise[::-1], outward.double())]
+
+
+DTYPES = [torch.float32, torch.bfloat16]
 
 
 @pytest.mark.parametrize("memory", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=["fp32", "bf16"])
 @pytest.mark.usefixtures("always", "threads")
 def test_sums_and_gradients_are_those_of_a_dense_convolution(
-    shape: tuple[int, ...], memory: torch.memory_format
+    shape: tuple[int, ...], memory: torch.memory_format, dtype: torch.dtype
 ) -> None:
     samples, channels, out, height, width = shape
     x = spikes(samples, channels, height, width, share=0.3)
     conv = synapse(channels, out, memory)
     outward = torch.randn(samples, out, height, width)
-    ours, expected = both_ways(conv, x, conv.weight, outward)
-    for one, two in zip(ours, expected, strict=True):
-        torch.testing.assert_close(one.double(), two, rtol=0, atol=2e-6 * float(two.abs().max()))
+    for one, two in zip(*both_ways(conv, x, outward, dtype), strict=True):
+        rounding = (
+            2.0**-8 if one.dtype == torch.bfloat16 else 0
+        )  # of what is stored; the gradient of the weights is not
+        torch.testing.assert_close(one.double(), two, rtol=rounding, atol=2e-6 * float(two.abs().max()))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=["fp32", "bf16"])
 @pytest.mark.usefixtures("always", "threads")
-def test_whole_numbers_are_summed_exactly(shape: tuple[int, ...]) -> None:
+def test_whole_numbers_are_summed_exactly(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     """Nothing is left out, counted twice or read from beside the image: rounding cannot hide it."""
     samples, channels, out, height, width = shape
     x = spikes(samples, channels, height, width, share=0.6)
@@ -88,9 +101,8 @@ def test_whole_numbers_are_summed_exactly(shape: tuple[int, ...]) -> None:
     with torch.no_grad():
         conv.weight.copy_(torch.randint(-1, 2, conv.weight.shape))
     outward = torch.randint(-8, 9, (samples, out, height, width)).float()
-    ours, expected = both_ways(conv, x, conv.weight, outward)
-    for one, two in zip(ours, expected, strict=True):
-        assert torch.equal(one.double(), two)
+    for one, two in zip(*both_ways(conv, x, outward, dtype), strict=True):
+        assert torch.equal(one, two.to(one.dtype))
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
@@ -98,7 +110,7 @@ def test_whole_numbers_are_summed_exactly(shape: tuple[int, ...]) -> None:
 def test_all_or_nothing(share: float) -> None:
     x, conv = spikes(3, 40, 6, 6, share=share), synapse(40, 70)
     outward = torch.ones(3, 70, 6, 6)
-    ours, expected = both_ways(conv, x, conv.weight, outward)
+    ours, expected = both_ways(conv, x, outward)
     for one, two in zip(ours, expected, strict=True):
         torch.testing.assert_close(one.double(), two, rtol=1e-5, atol=1e-5)
 
@@ -121,7 +133,7 @@ def test_gradients_that_nobody_wants_are_not_made() -> None:
 def test_the_denser_the_input_the_less_is_done_over_lists(
     share: float, taken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sparse, "bounds", lambda: Bounds(0.4, 0.7))
+    monkeypatch.setattr(sparse, "bounds", lambda _: Bounds(0.4, 0.7))
     x, conv = spikes(32, 32, 8, 8, share=share), synapse(32, 64)
     assert share_not_zero(x) == pytest.approx(share, abs=0.05)
     out = sparse_convolution(x, conv)
@@ -136,10 +148,18 @@ def test_the_denser_the_input_the_less_is_done_over_lists(
     torch.testing.assert_close(torch.autograd.grad(out, conv.weight, torch.ones_like(out))[0], wanted)
 
 
-def test_a_block_of_outputs_that_is_not_full_costs_what_a_full_one_does() -> None:
-    x = spikes(32, 32, 8, 8, share=0.3)
-    assert sparse_convolution(x, synapse(32, 64)) is not None
-    assert sparse_convolution(x, synapse(32, 8)) is None
+@pytest.mark.parametrize(
+    ("out", "taken"), [(64, (True, True)), (96, (True, True)), (20, (False, True)), (33, (False, True)), (8, None)]
+)
+def test_a_block_of_outputs_that_is_not_full_costs_what_a_full_one_does(
+    out: int, taken: tuple[bool, bool] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks are of 32 outputs forward and of 16 for the gradient of the weights."""
+    asked = list[tuple[bool, bool]]()
+    monkeypatch.setattr(sparse, "bounds", lambda _: Bounds(0.4, 0.5))
+    monkeypatch.setattr(sparse._SparseConvolution, "apply", lambda x, weight, *ways: asked.append(ways))
+    sparse_convolution(spikes(32, 32, 8, 8, share=0.3), synapse(32, out))
+    assert asked == ([] if taken is None else [taken])
 
 
 @pytest.mark.usefixtures("always")
@@ -151,7 +171,7 @@ def test_a_block_of_outputs_that_is_not_full_costs_what_a_full_one_does() -> Non
         nn.Conv2d(8, 64, 3, bias=False),
         nn.Conv2d(8, 64, 3, padding=1),
         nn.Conv2d(8, 64, 3, padding=1, bias=False).double(),
-        nn.Conv2d(8, 64, 3, padding=1, bias=False).bfloat16(),
+        nn.Conv2d(8, 64, 3, padding=1, bias=False).half(),
     ],
 )
 def test_other_convolutions_stay_dense(conv: nn.Conv2d) -> None:
@@ -169,11 +189,30 @@ def test_small_convolutions_stay_dense(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("always")
-def test_dense_under_autocast_and_without_samples() -> None:
+def test_dense_in_fp16_and_without_samples() -> None:
     x, conv = spikes(4, 8, 6, 6, share=0.1), synapse(8, 64)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.float16):
         assert sparse_convolution(x, conv) is None
     assert sparse_convolution(x[:0], conv) is None
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
+def test_autocast_decides_what_is_rounded(weights: torch.dtype) -> None:
+    """fp32 inputs are rounded under autocast, and bf16 weights need none; each gradient is of its own tensor's type."""
+    x, conv = torch.rand(4, 8, 6, 6), synapse(8, 64).to(weights)
+    taken = x.to(torch.bfloat16) if weights == torch.bfloat16 else x
+    with torch.autocast("cpu", torch.bfloat16, enabled=weights == torch.float32):
+        out = sparse_convolution(taken.requires_grad_(), conv)
+    assert out is not None
+    assert out.dtype == torch.bfloat16
+    out.sum().backward()
+    assert taken.grad is not None
+    assert taken.grad.dtype == taken.dtype
+    assert conv.weight.grad is not None
+    assert conv.weight.grad.dtype == weights
+    rounded = x.detach().bfloat16().float(), conv.weight.detach().bfloat16().float()
+    torch.testing.assert_close(out.float(), F.conv2d(*rounded, padding=1), rtol=2.0**-8, atol=1e-5)
 
 
 def test_a_layer_trains_over_lists_and_keeps_small_what_they_need() -> None:
@@ -198,21 +237,22 @@ def test_a_layer_trains_over_lists_and_keeps_small_what_they_need() -> None:
 
 
 @pytest.mark.parametrize(
-    ("capability", "family", "expected"),
+    ("capability", "family", "fp32", "bf16"),
     [
-        ("AVX2", ("AuthenticAMD", 25), Bounds(0.5, 0.8)),
-        ("AVX512", ("AuthenticAMD", 25), Bounds(0.5, 0.6)),
-        ("AVX512", ("AuthenticAMD", 26), Bounds(0.25, 0.4)),
-        ("AVX512", ("GenuineIntel", 6), Bounds(0.25, 0.4)),
-        ("AVX512", None, Bounds(0.25, 0.4)),
+        ("AVX2", ("AuthenticAMD", 25), Bounds(0.5, 0.8), Bounds(0.5, 0.8)),
+        ("AVX512", ("AuthenticAMD", 25), Bounds(0.6, 0.7), Bounds(0.2, 0.35)),
+        ("AVX512", ("AuthenticAMD", 26), Bounds(0.25, 0.4), Bounds(0.1, 0.2)),
+        ("AVX512", ("GenuineIntel", 6), Bounds(0.25, 0.4), Bounds(0.1, 0.2)),
+        ("AVX512", None, Bounds(0.25, 0.4), Bounds(0.1, 0.2)),
     ],
 )
 def test_processors_that_nobody_measured_are_given_cautious_bounds(
-    capability: str, family: tuple[str, int] | None, expected: Bounds, monkeypatch: pytest.MonkeyPatch
+    capability: str, family: tuple[str, int] | None, fp32: Bounds, bf16: Bounds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(sparse, "processor_family", lambda: family)
-    assert sparse.bounds.__wrapped__() == expected
+    assert sparse.bounds.__wrapped__(torch.float32) == fp32
+    assert sparse.bounds.__wrapped__(torch.bfloat16) == bf16
 
 
 def test_evaluation_goes_over_lists_too(monkeypatch: pytest.MonkeyPatch) -> None:

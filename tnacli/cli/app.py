@@ -24,6 +24,7 @@ from tnacli.cli.data import app as data_app
 from tnacli.cli.doctor import doctor
 from tnacli.cli.evaluate import evaluate
 from tnacli.cli.export import export
+from tnacli.cli.importing import import_file
 from tnacli.cli.inspect import inspect
 from tnacli.cli.predict import predict
 from tnacli.cli.recipes import recipes
@@ -51,6 +52,7 @@ app.command("ternarize")(ternarize)
 app.command("evaluate")(evaluate)
 app.command("predict")(predict)
 app.command("export")(export)
+app.command("import")(import_file)
 app.command("inspect")(inspect)
 app.command("report")(report)
 app.command("compare")(compare)

@@ -45,9 +45,11 @@ def compare(
             "--save",
             "-o",
             metavar="FILE",
-            help="Write the training curves as a picture (.png, .svg, .pdf), or the tables (.md, .csv, .tex, .json).",
+            help="Write the training curves as a picture (.png, .svg, .pdf), or the tables (.md, .csv, .tex, .json; CSV in "
+            "several files, NAME-1.csv, NAME-2.csv, ...).",
         ),
     ] = None,
+    title: tables.Title = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -67,6 +69,7 @@ def compare(
     from tnacli.report.cells import named_apart
     from tnacli.report.changed import compared as with_changes
     from tnacli.report.differences import differences_from, differences_table
+    from tnacli.report.plots import PICTURES
     from tnacli.report.settings import settings_table
     from tnacli.report.tables import accuracy_table
 
@@ -94,8 +97,10 @@ def compare(
     if save is None or output.as_json:
         tables.print_tables(output, format, shown, document)
     if save is not None:
-        _save(save, cells, shown, document)
-        output.say(f"wrote {save}")
+        title = ", ".join(cell.name for cell in cells) if title is None else title
+        tables.say_written(output, _save(save, cells, shown, title=title, document=document))
+        if save.suffix.lower() in PICTURES:
+            tables.say_missing(output, cells)
 
 
 def _document(cells: Sequence[Cell], reference: Cell, differences: Table) -> Compare:
@@ -119,11 +124,13 @@ def _document(cells: Sequence[Cell], reference: Cell, differences: Table) -> Com
     )  # fmt: skip
 
 
-def _save(path: Path, cells: Sequence[Cell], shown: Sequence[Table], document: partial[Compare]) -> None:
+def _save(
+    path: Path, cells: Sequence[Cell], shown: Sequence[Table], *, title: str, document: partial[Compare]
+) -> list[Path]:
     from tnacli.report.curves import METRICS, curves
     from tnacli.report.plots import PICTURES, save_figure
 
-    if path.suffix.lower() in PICTURES:
-        save_figure(path, curves(cells), list(METRICS), title=", ".join(cell.name for cell in cells))
-    else:
-        tables.save_tables(path, shown, document, others=PICTURES)
+    if path.suffix.lower() not in PICTURES:
+        return tables.save_tables(path, shown, document, others=PICTURES)
+    save_figure(path, curves(cells), list(METRICS), title=title)
+    return [path]

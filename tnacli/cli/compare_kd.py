@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ from tnacli.cli import completion, options
 from tnacli.cli.console import Output
 
 if TYPE_CHECKING:
-    from tnacli.cli.running import Trained
+    from tnacli.cli.trained import Trained
     from tnacli.recipe.schema.recipe import Settings
     from tnacli.report.distillation import Method
     from tnacli.report.table import Table
@@ -56,6 +57,7 @@ def compare_kd(
     out: options.Out = Path("runs"),
     data_root: options.DataRoot = None,
     device: options.Device = "auto",
+    jobs: options.Jobs = None,
     time_limit: options.TimeLimit = None,
     tensorboard: options.TensorBoard = None,
     as_json: options.Json = False,
@@ -77,6 +79,7 @@ def compare_kd(
       tna compare-kd fig3b_cifar100_kd --with laptop --match kl --json
     """
     from tnacli.cli.common import with_place
+    from tnacli.cli.jobs import train_at_once
     from tnacli.cli.running import train_all
     from tnacli.errors import UsageError
     from tnacli.recipe.parse import load
@@ -97,7 +100,8 @@ def compare_kd(
         )
     ]
     runs = list({run.identity: run for method in compared for run in method.runs}.values())
-    trained = train_all(output, runs, out, time_limit=time_limit, tensorboard=tensorboard)
+    train_them = train_all if jobs is None else partial(train_at_once, jobs=jobs)
+    trained = train_them(output, runs, out, time_limit=time_limit, tensorboard=tensorboard)
     found = {outcome.run.identity: outcome for outcome in trained.outcomes}
     lost = {one.run.identity: one.note for one in trained.diverged}
     outcomes = []

@@ -49,6 +49,11 @@ def overlays(incomplete: str) -> Offers:
     return []
 
 
+def listed(incomplete: str) -> Offers:
+    """What `tna recipes` prints by name: recipes, then overlays."""
+    return recipes(incomplete) + overlays(incomplete)
+
+
 def runs(context: typer.Context, incomplete: str) -> list[str]:
     """The runs of the recipes that stand on the line already.
 
@@ -60,7 +65,7 @@ def runs(context: typer.Context, incomplete: str) -> list[str]:
     for recipe in context.args:
         with contextlib.suppress(TnaError):
             found = read_file(find_recipe(recipe))[0].child("runs")
-            names += found.entries if found else ()
+            names += [name for name, run in found.entries.items() if not run.takes_back] if found else ()
     return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
 
 

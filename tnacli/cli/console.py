@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO, cast
 
 from rich import box
-from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from tnacli.cli import document
+from tnacli.cli.fitting import Block, fitted, without_shared_folder
 from tnacli.cli.streams import cell_text, encodable, lines_text
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 # In a pipe nothing may be wrapped or cut: rich is told of a very wide terminal, and pads nothing to it.
 PIPE_WIDTH = 100_000
-# A word longer than this, such as a path, may be folded to make room for the numbers of a table.
-FOLDED_WIDTH = 16
 
 
 def stream_console(stream: TextIO) -> Console:
@@ -67,15 +65,33 @@ class Output:
     ) -> None:
         """A table; the columns named in `right` are numbers. In a pipe: no frame, two spaces between columns, nothing cut.
 
-        On a terminal too narrow for its numbers, a line for each cell that is not empty (as psql's expanded display).
+        Where it does not fit a terminal: paths without the folder that they share, which the title says; then folded and broken
+        as `fitted` does; and at worst a line for each cell that is not empty (as psql's expanded display).
         """
         title, columns = self._shown(title), list(map(self._shown, columns))
-        right = list(map(self._shown, right))
-        cells = [["" if cell is None else self._shown(str(cell)) for cell in row] for row in rows]
+        numbers = [name in map(self._shown, right) for name in columns]
         headed = any(columns)
         if not self.stdout.is_terminal:
-            self._plain_table(title, [list(columns), *cells] if headed else cells, [name in right for name in columns])
+            cells = self._texts(rows)
+            self._plain_table(title, [list(columns), *cells] if headed else cells, numbers)
             return
+        if not headed:
+            self._framed_table(title, Block(columns, self._texts(rows), numbers, [None] * len(columns)))
+            return
+        blocks = fitted(columns, self._texts(rows), numbers, self.stdout.width)
+        if len(blocks) != 1 or any(blocks[0].widths):
+            title, rows = _with_short_paths(title, columns, rows)
+            blocks = fitted(columns, self._texts(rows), numbers, self.stdout.width)
+        for block in blocks:
+            self._framed_table(title if block is blocks[0] else "", block)
+        if not blocks:
+            self._expanded_table(title, columns, self._texts(rows))
+
+    def _texts(self, rows: Sequence[Sequence[object]]) -> list[list[str]]:
+        return [["" if cell is None else self._shown(str(cell)) for cell in row] for row in rows]
+
+    def _framed_table(self, title: str, block: Block) -> None:
+        headed = any(block.columns)
         table = Table(
             title=escape(title) if title else None,
             title_justify="left",
@@ -84,39 +100,17 @@ class Output:
             show_header=headed,
             pad_edge=False,
         )
-        numbers = [name in right for name in columns]
-        least = self._least_widths([columns, *cells], numbers) if headed else [None] * len(columns)
-        if least is None:
-            self._expanded_table(title, columns, cells)
-            return
-        if any(least):
+        if any(block.widths):
             table.padding = (0, 1, 0, 0)
-        for column, number, width in zip(columns, numbers, least, strict=True):
+        for column, number, width in zip(block.columns, block.numbers, block.widths, strict=True):
             table.add_column(escape(column), justify="right" if number else "left", overflow="fold", width=width)
-        for row in cells:
+        for row in block.rows:
             table.add_row(*map(escape, row))
         self.stdout.print(table)
 
     def _shown(self, text: str) -> str:
         """`text` as stdout will show it, so that widths are those of what is shown."""
         return encodable(cell_text(text), cast(TextIO, self.stdout.file))
-
-    def _least_widths(self, rows: Sequence[Sequence[str]], numbers: Sequence[bool]) -> list[int | None] | None:
-        """Widths that keep every number whole on this terminal, as far as they must be given; None if it is too narrow.
-
-        Headers are broken between words, text beside within them where they are long, as those of paths.
-        """
-        natural, least = 3 * len(numbers) - 1, 2 * len(numbers)  # between columns, and at both edges
-        widths: list[int | None] = []
-        for n, number in enumerate(numbers):
-            header, *cells = (row[n] for row in rows)
-            words = max(map(cell_len, [*header.split(), *(() if number else " ".join(cells).split())]), default=0)
-            widths.append(max([words, *map(cell_len, cells)]) if number else None)
-            natural += max(cell_len(row[n]) for row in rows)
-            least += widths[-1] or min(words, FOLDED_WIDTH)
-        if natural <= self.stdout.width:
-            return [None] * len(numbers)
-        return widths if least <= self.stdout.width else None
 
     def _expanded_table(self, title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
         margin = max(map(len, columns))
@@ -137,6 +131,21 @@ class Output:
     def line(self, text: str) -> None:
         """One line of data."""
         self.stdout.print(escape(lines_text(text)))
+
+
+def _with_short_paths(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
+) -> tuple[str, list[list[object]]]:
+    """The same table with its paths from the folder that all of a column share, which the title says."""
+    shown = [list(row) for row in rows]
+    for n, name in enumerate(columns):
+        found = without_shared_folder([row[n] for row in rows])
+        if found is not None:
+            folder, short = found
+            title = f"{title + ', ' if title else ''}{name} below {folder}"
+            for row, text in zip(shown, short, strict=True):
+                row[n] = text
+    return title, shown
 
 
 def coloured(stream: TextIO) -> bool:

@@ -23,7 +23,8 @@ from tnacli.runs.store import RunFolder
 
 
 def show(output: Output, loaded: Loaded, runs: tuple[Run, ...], out: Path) -> None:
-    """Print the plan; nothing is loaded, built or written."""
+    """Print the plan; nothing is built or written, and nothing loaded but checkpoints to start from, which must fit."""
+    _require_initial(runs, out)
     if output.as_json:
         output.document(TrainDryRun(recipe=loaded.recipe.name, runs=[_planned(run, out) for run in runs]))
         return
@@ -56,6 +57,9 @@ def show(output: Output, loaded: Loaded, runs: tuple[Run, ...], out: Path) -> No
         ])  # fmt: skip
         if planned.data_changed:
             output.say(f"{run.name} seed {run.seed}: data files changed since: {planned.data_changed}")
+    for place, digest in dict.fromkeys((run.settings.train.initial, run.initial) for run in runs if run.initial):
+        who = ", ".join(dict.fromkeys(run.name for run in runs if run.initial == digest))
+        output.say(f"{who}: from the weights of {place} (SHA-256 {str(digest)[:10]}...), which fit")
     numbers = ("parameters", "checkpoint", "packed 2-bit", "FLOP a sample", "FLOP in all", "memory of a step")
     output.table(
         f"{loaded.recipe.name}: runs", ["run", "seed", "status", *numbers, "folder"], rows, right=("seed", *numbers)
@@ -84,12 +88,27 @@ def _show_gpus(output: Output, recipe: str, runs: list[Run]) -> None:
     if rows:
         heads = ["run", "GPU", "memory needed", "fits", "hours"]
         output.table(f"{recipe}: on a GPU, estimated", heads, rows, right=("memory needed", "hours"))
-        output.say("on a GPU: estimates by arithmetic, none of them measured. Memory: tensors, a tenth for the allocator, 1 GB for "
-                   f"CUDA; hours: training at {SUSTAINED:.0%} of the data sheet's arithmetic and all of its memory's rate")  # fmt: skip
+        output.say(
+            "on a GPU: estimates by arithmetic, none of them measured. Memory: tensors, a tenth for the allocator, "
+            f"1 GB for CUDA; hours: training at {SUSTAINED:.0%} of the data sheet's arithmetic and all of its memory's rate"
+        )
 
 
 def _gpus(settings: Settings) -> tuple[OnCard, ...]:
     return on_cards(settings) if settings.runtime.device.startswith("cuda") else ()
+
+
+def _require_initial(runs: tuple[Run, ...], out: Path) -> None:
+    """Raise RecipeError if a run that is not finished cannot start from the checkpoint that its recipe names."""
+    starting = {run.name: run for run in runs if run.initial and RunFolder.of(out, run).status != "finished"}
+    if starting:
+        from tnacli.cli.loading import load_torch
+
+        load_torch()
+        from tnacli.training.warm_start import initial_checkpoint
+
+        for run in starting.values():
+            initial_checkpoint(run)
 
 
 def _matching(settings: Settings) -> MatchingWeight | None:
@@ -120,6 +139,7 @@ def _planned(run: Run, out: Path) -> PlannedRun:
         folder=folder.path,
         altered=run.altered,
         size=sizes(run.settings),
+        initial=run.initial,
         data_changed=data_changed(run.settings.data, folder.learned_from) or None,
         costs=None if found is None else Costs.model_validate(found),
         gpus=[documents.OnCard.model_validate(found) for found in _gpus(run.settings)],

@@ -137,7 +137,7 @@ def evaluate(
                 trusted=trust_build,
             )  # fmt: skip
         else:
-            measured = measure_packed(output, file, selection, ternary=ternary, delta=delta, batch_size=batch_size)
+            measured = measure_packed(file, selection, ternary=ternary, delta=delta, batch_size=batch_size)
         activities = None
         if prices is not None:
             from tnacli.evaluation.activity import measure_activity
@@ -186,17 +186,26 @@ def _record(
 
 
 def _table(output: Output, records: Sequence[Evaluate]) -> None:
+    """A row a file; where all were evaluated on the same samples, the title says which."""
+    split = records[0].split
+    same = len({(r.data, r.samples) for r in records}) == 1 and output.stdout.is_terminal
+    title = f"{records[0].data}: {records[0].samples} {split} samples" if same else ""
+    columns = [
+        "file",
+        "weights",
+        "size",
+        *([] if same else ["data", "samples"]),
+        f"{split} accuracy %",
+        "top-5 %",
+        "loss",
+        "time",
+    ]
     rows = [
-        [r.file, r.weights, size_text(r.file.stat().st_size), r.data, r.split, r.samples,
+        [r.file, r.weights, size_text(r.file.stat().st_size), *([] if same else [r.data, r.samples]),
          f"{r.accuracy:.2f}", f"{r.top5:.2f}", f"{r.loss:.4f}", duration_text(r.seconds)]
         for r in records
     ]  # fmt: skip
-    output.table(
-        "",
-        ["file", "weights", "size", "data", "split", "samples", "accuracy %", "top-5 %", "loss", "time"],
-        rows,
-        right=("size", "samples", "accuracy %", "top-5 %", "loss", "time"),
-    )
+    output.table(title, columns, rows, right=("size", "samples", *columns[-4:]))
 
 
 def _rates(output: Output, measured: Measured) -> None:

@@ -89,6 +89,21 @@ def export(
             show_default=False,
         ),
     ] = None,
+    onnx_ops: Annotated[
+        str | None,
+        typer.Option(
+            "--onnx-ops",
+            help="Of onnx: integer (default), or float for runtimes without ConvInteger, such as OpenCV's.",
+            autocompletion=completion.words("integer", "float"),
+            show_default=False,
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch", min=1, help="Of onnx: a fixed number of samples at once (default: any).", show_default=False
+        ),
+    ] = None,
     data_root: options.DataRoot = None,
     trust_build: options.TrustBuild = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
@@ -139,6 +154,10 @@ def export(
         )
     if target_cc is not None and form != "c":
         raise UsageError(f"--target-cc applies to --format c, not {form}")
+    if onnx_ops not in (None, "integer", "float"):
+        raise UsageError(f"--onnx-ops is integer or float, not {onnx_ops!r}")
+    if (onnx_ops is not None or batch is not None) and form != "onnx":
+        raise UsageError(f"--onnx-ops and --batch apply to --format onnx, not {form}")
     if max_different is not None and form == "packed":
         raise UsageError("--max-different has no effect on packed files, whose predictions all have to be equal")
     if meant not in (None, form):
@@ -155,7 +174,10 @@ def export(
     if not of_training:
         options.refuse_trust(trust_build)
     if form in FORMATS:
-        wishes = Wishes(None if max_different is None else max_different / 100, integer, vectors, target_cc)
+        wishes = Wishes(
+            None if max_different is None else max_different / 100, integer, vectors, target_cc,
+            onnx_floats=onnx_ops == "float", batch=batch,
+        )  # fmt: skip
         if of_training:
             deployed = deploy_checkpoint(
                 source, destination, form, samples=samples, data_root=data_root, trusted=trust_build, wishes=wishes

@@ -134,6 +134,8 @@ def _checkpoint(file: Path, trusted: str | None) -> Checkpoint:
 
 
 def _label(key: str) -> str:
+    if key == "accuracy":
+        return "test accuracy"
     return key.removesuffix("_bytes").replace("_", " ")
 
 

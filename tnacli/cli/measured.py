@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tnacli.cli.console import Output
 from tnacli.cli.documents.files import MeasuredFile
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def measure_checkpoint(
 
 
 def measure_packed(
-    output: Output, file: Path, selection: Selection, *, ternary: bool, delta: float | None, batch_size: int
+    file: Path, selection: Selection, *, ternary: bool, delta: float | None, batch_size: int
 ) -> Measured:
     """The same of a packed file; firing rates are those of the whole numbers that its engine counts."""
     from tnacli.errors import UsageError
@@ -91,8 +90,6 @@ def measure_packed(
         raise UsageError(f"{file} has ternary weights already; --delta applies to full-precision checkpoints")
     batches = packed_batches(file, about, selection, batch_size=batch_size)
     engine = PackedSNN(packed)
-    for layer, reason in engine.fallbacks.items():
-        output.say(f"{layer} runs in fp32: {reason}")
     origin = about.origin
     measured = MeasuredFile(
         file=file, kind="packed", network="base", weights="binary" if binary else "ternary", data=origin.data_set,

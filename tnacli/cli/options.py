@@ -33,6 +33,14 @@ def _known_device(value: str) -> str:
     return value
 
 
+def _number_of_jobs(value: str | None) -> str | None:
+    from tnacli.errors import UsageError
+
+    if value is not None and value != "auto" and not (value.isdecimal() and 1 <= int(value) <= 1024):
+        raise UsageError(f"--jobs is auto or a number from 1 to 1024, not {value!r}")
+    return value
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout instead of tables.")]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="No progress and no messages; errors and warnings still show.")
@@ -65,7 +73,7 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Override one value, such as train.epochs=20. Repeatable.",
+        help="Override one value, such as train.epochs=20; several make a run each: objective.alpha=[1e-2,1e-3]. Repeatable.",
         autocompletion=completion.settings,
     ),
 ]
@@ -74,6 +82,16 @@ Seed = Annotated[
     typer.Option("--seed", min=0, help="This seed instead of the recipe's. Repeatable."),
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Train again; what was there is moved aside.")]
+Jobs = Annotated[
+    str | None,
+    typer.Option(
+        "--jobs",
+        metavar="N|auto",
+        help="Train so many runs at once, each in a process with its share of the cores, or a GPU of its own.",
+        callback=_number_of_jobs,
+        autocompletion=completion.words("auto"),
+    ),
+]
 TimeLimit = Annotated[
     float | None,
     typer.Option("--time-limit", metavar="MINUTES", min=0, help="Save and stop (exit 75) after this long."),

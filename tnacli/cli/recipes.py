@@ -14,22 +14,24 @@ from tnacli.errors import UsageError
 
 def recipes(
     name: Annotated[
-        str | None, typer.Argument(help="Print this recipe's file.", autocompletion=completion.recipes)
+        str | None, typer.Argument(help="Print the file of this recipe or overlay.", autocompletion=completion.listed)
     ] = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of a recipe file, for editors.")
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """List the shipped recipes, or print one of them.
+    """List the shipped recipes and overlays, or print one: what a recipe says, what an overlay changes.
 
     Examples:
 
       tna recipes
 
       tna recipes table1_cifar100 > my_recipe.yaml
+
+      tna recipes laptop
     """
-    from tnacli.recipe.parse import find_recipe, json_schema, list_overlays, list_recipes
+    from tnacli.recipe.parse import find_listed, json_schema, list_overlays, list_recipes
 
     output = Output(as_json)
     if schema:
@@ -38,7 +40,7 @@ def recipes(
     if name is not None and as_json:
         raise UsageError("a recipe is printed as its file stands, in YAML; leave --json out, or NAME")
     if name is not None:
-        typer.echo(find_recipe(name).read_text(encoding="utf-8"), nl=False)
+        typer.echo(find_listed(name).read_text(encoding="utf-8"), nl=False)
         return
     found, overlays = list_recipes(), list_overlays()
     if as_json:

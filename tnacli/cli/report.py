@@ -54,9 +54,11 @@ def report(
             "--save",
             "-o",
             metavar="FILE",
-            help="Write a picture (.png, .svg, .pdf), a page (.html) or tables (.md, .csv, .tex, .json).",
+            help="Write a picture (.png, .svg, .pdf), a page (.html) or tables (.md, .csv, .tex, .json; CSV in several "
+            "files, NAME-1.csv, NAME-2.csv, ...).",
         ),
     ] = None,
+    title: tables.Title = None,
     check: Annotated[
         bool,
         typer.Option(
@@ -85,11 +87,14 @@ def report(
       tna report quickstart --save quickstart.html
 
       tna report claims_cifar10 --ledger docs/results
+
+      tna report quickstart --set "objective.alpha=[1e-2,1e-3]" --save alpha.png
     """
     from tnacli.errors import UsageError
     from tnacli.report.cells import PaperPart, is_run_folder
     from tnacli.report.check import check as checked
     from tnacli.report.contents import all_cells, tables_of
+    from tnacli.report.plots import PICTURES
 
     format = tables.known_format(format, as_json)
     output = Output(format == "json", quiet)
@@ -108,8 +113,9 @@ def report(
     groups = [_compare(group, against) for group in groups]
     shown = tables_of(groups, figure)
     if save is not None:
-        _save(save, groups, shown, figure)
-        output.say(f"wrote {save}")
+        tables.say_written(output, _save(save, groups, shown, figure=figure, title=title))
+        if save.suffix.lower() in PICTURES:
+            tables.say_missing(output, all_cells(groups))
     if save is None or check or output.as_json:
         tables.print_tables(output, format, shown.all, partial(_document, groups, shown))
     for hint in _hints(groups, out):
@@ -151,7 +157,9 @@ def _groups(
             placed = {name: with_data(settings, data_root) for name, settings in one.recipe.runs.items()}
             one = dataclasses.replace(one, recipe=one.recipe.model_copy(update={"runs": placed}))
             cells = list(compared(cells_of(one, out, runs=runs, seeds=seeds)))
-            groups.append(Group(one.recipe.name, one.recipe.description, cells, effects_of(one, cells), number))
+            groups.append(
+                Group(one.recipe.name, one.recipe.description, cells, effects_of(one, cells), number, sweeps=one.sweeps)
+            )
     return groups
 
 
@@ -209,31 +217,51 @@ def _document(groups: Sequence[Group], shown: Tables) -> Report:
     )
 
 
-def _save(path: Path, groups: Sequence[Group], shown: Tables, figure: str | None) -> None:
+def _save(path: Path, groups: Sequence[Group], shown: Tables, *, figure: str | None, title: str | None) -> list[Path]:
+    """Write a picture, a page or tables; the files written. Without a `title` it is that of the figure, or the recipes'."""
     from tnacli.report.contents import all_cells
     from tnacli.report.curves import METRICS, curves
     from tnacli.report.plots import PICTURES, save_figure, save_panels
+    from tnacli.report.sweep import points_of
     from tnacli.storage import write_atomically
 
     suffix, cells = path.suffix.lower(), all_cells(groups)
     if suffix in PICTURES:
+        usual = f"Figure {figure}" if figure else ", ".join(group.name for group in groups)
+        title = usual if title is None else title
         if figure is not None and figure.startswith("3"):
             panels = [(_what(group), curves(group.cells)) for group in groups]
-            save_panels(path, panels, "val_accuracy", title=f"Figure {figure}")
+            save_panels(path, panels, "val_accuracy", title=title)
+        elif figure is None and any(group.sweeps for group in groups):
+            from tnacli.report.sweep_plot import save_sweeps
+
+            swept = [
+                (sweep, group.cells) for group in groups for sweep in group.sweeps if points_of(group.cells, sweep)
+            ]
+            save_sweeps(path, swept, title=title)
         else:
-            title = f"Figure {figure}" if figure else ", ".join(group.name for group in groups)
             save_figure(path, curves(cells), list(METRICS), title=title)
     elif suffix == ".html":
         from tnacli.report.page import page
-        from tnacli.version import __version__
 
-        title, description = groups[0][:2] if len(groups) == 1 else ("tna report", "")
-        made_by = f"written by tnacli {__version__}"
-        write_atomically(
-            path, page(title, description, cells, [*shown.differences, *shown.effects], made_by=made_by).encode()
-        )
+        usual, description = groups[0][:2] if len(groups) == 1 else ("tna report", "")
+        text = page(title or usual, description, cells, [*shown.differences, *shown.effects], made_by=_made_by())
+        write_atomically(path, text.encode(errors="backslashreplace"))
     else:
-        tables.save_tables(path, shown.all, partial(_document, groups, shown), others=[*PICTURES, ".html"])
+        return tables.save_tables(path, shown.all, partial(_document, groups, shown), others=[*PICTURES, ".html"])
+    return [path]
+
+
+def _made_by() -> str:
+    """The command, the program and the time, for the foot of a page."""
+    import datetime
+    import shlex
+    import sys
+
+    from tnacli.version import __version__
+
+    now = datetime.datetime.now().astimezone().isoformat(" ", "minutes")
+    return f"$ {shlex.join(['tna', *sys.argv[1:]])} · tnacli {__version__} · {now}"
 
 
 def _what(group: Group) -> str:

@@ -7,16 +7,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tnacli.cli.console import Output, duration_text, size_text
+from tnacli.cli.tables import show_table
 from tnacli.report.alike import disagreement
 from tnacli.report.marks import marks
 from tnacli.report.statistics import spread
+from tnacli.report.table import Column, Table, Value
 
 if TYPE_CHECKING:
     from tnacli.cli.documents.training import TrainedRun
-    from tnacli.cli.running import Diverged, Trained
+    from tnacli.cli.trained import Diverged, Trained
     from tnacli.deploy.from_checkpoint import Exported
     from tnacli.experiment import Outcome
 
+_COLUMNS = (
+    Column("run", "run"), Column("weights", "weights"), Column("seeds", "seeds"),
+    Column("accuracy", "test accuracy %", number=True), Column("paper", "paper %", number=True),
+    Column("sibling", "sibling %", number=True), Column("packed_bytes", "packed file", number=True),
+    Column("packed_accuracy", "packed test accuracy %", number=True), Column("seconds", "training", number=True),
+    Column("notes", "note"),
+)  # fmt: skip
 WEIGHTS = {None: "fp32", "ternary": "ternary", "binary": "binary"}
 
 
@@ -40,16 +49,6 @@ def show_results(
     groups: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         groups.setdefault(outcome.run.name, []).append(outcome)
-    columns = ["run", "weights", "seeds", "test accuracy %"]
-    with_paper = any(name in paper for name in groups)
-    if with_paper:
-        columns.append("paper %")
-    with_sibling = any(len(o.result.accuracy) > 1 for o in outcomes)
-    if with_sibling:
-        columns.append("sibling %")
-    if packed:
-        columns += ["packed file", "packed accuracy %"]
-    columns.append("training")
     lost: dict[str, list[Diverged]] = {}
     for one in trained.diverged:
         lost.setdefault(one.run.name, []).append(one)
@@ -59,49 +58,38 @@ def show_results(
     }
     for name, ones in lost.items():  # no seed of these came to a result
         notes[name] = "; ".join([*ones[0].run.altered, *(one.note for one in ones if one.taught)])
-    if any(notes.values()):
-        columns.append("note")
-    rows = []
+    rows: list[tuple[Value, ...]] = []
     for name, group in groups.items():
-        apart = _apart(group)
-        row: list[object] = [
-            name,
-            WEIGHTS[group[0].result.compressed],
-            seeds_text(o.run.seed for o in group),
-            "" if apart else spread([o.result.accuracy["base"] for o in group]),
-        ]
-        if with_paper:
-            row.append(f"{paper[name]:.2f}" if name in paper else "")
-        if with_sibling:
-            siblings = [a for o in group for key, a in o.result.accuracy.items() if key != "base"]
-            row.append(spread(siblings) if siblings and not apart else "")
-        if packed:
-            files = [packed[o.run.identity] for o in group if o.run.identity in packed]
-            row += (
-                [size_text(files[0].size_bytes), spread([f.accuracy for f in files if f.accuracy is not None])]
-                if files and not apart
-                else ["", ""]
-            )
-        row.append(duration_text(sum(o.result.seconds for o in group)))
-        if any(notes.values()):
-            row.append(notes[name])
-        rows.append(row)
+        ours, sibling, packed_bytes, packed_accuracy = _means(group, packed)
+        rows.append((
+            name, WEIGHTS[group[0].result.compressed], seeds_text(o.run.seed for o in group), ours, paper.get(name), sibling,
+            packed_bytes, packed_accuracy, duration_text(sum(o.result.seconds for o in group)), notes[name],
+        ))  # fmt: skip
     for name, ones in lost.items():
         settings = ones[0].run.settings
-        known = {
-            "run": name, "weights": WEIGHTS[settings.compression.mode if settings.compression else None],
-            "seeds": seeds_text(one.run.seed for one in ones), "test accuracy %": "diverged", "note": notes[name],
-        }  # fmt: skip
-        rows.append([known.get(column, "") for column in columns])
+        rows.append((
+            name, WEIGHTS[settings.compression.mode if settings.compression else None],
+            seeds_text(one.run.seed for one in ones), "diverged", *(None,) * 5, notes[name],
+        ))  # fmt: skip
     runs_shown = [*(o.run for o in outcomes), *(one.run for one in trained.diverged)]
-    output.table(
-        runs_shown[0].recipe, columns, rows,
-        right=("test accuracy %", "paper %", "sibling %", "packed file", "packed accuracy %", "training"),
-    )  # fmt: skip
+    show_table(output, Table(runs_shown[0].recipe, _COLUMNS, tuple(rows)))
     if len(outcomes) == 1:
         output.say(f"checkpoint: {outcomes[0].checkpoint}")
     elif outcomes:
         output.say(f"checkpoints: {_common_folder(outcomes)}/*/last.pt")
+
+
+def _means(group: Sequence[Outcome], packed: Mapping[str, Exported]) -> tuple[Value, Value, Value, Value]:
+    """Accuracies of base and siblings, size and accuracy of the packed files, over a run's seeds; None where there is no mean."""
+    if _apart(group):
+        return (None,) * 4
+    siblings = [a for o in group for key, a in o.result.accuracy.items() if key != "base"]
+    files = [packed[o.run.identity] for o in group if o.run.identity in packed]
+    compared = [file.accuracy for file in files if file.accuracy is not None]
+    return (
+        spread([o.result.accuracy["base"] for o in group]), spread(siblings) if siblings else None,
+        size_text(files[0].size_bytes) if files else None, spread(compared) if compared else None,
+    )  # fmt: skip
 
 
 def _marks(group: Sequence[Outcome]) -> tuple[str, ...]:

@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tnacli.cli.console import Output
-from tnacli.errors import DivergedError
+from tnacli.cli.trained import Busy, Diverged, Done, Ending, Trained
+from tnacli.errors import DivergedError, RunBusyError
 
 if TYPE_CHECKING:
-    from tnacli.cli.documents import base as documents
-    from tnacli.deploy.from_checkpoint import Exported
-    from tnacli.experiment import Outcome
+    from tnacli.cli.progress import TrainingView
+    from tnacli.experiment import Experiment, Outcome
     from tnacli.recipe.identity import Run
     from tnacli.training.checkpoint import Checkpoint
     from tnacli.training.events import Event
-
-
-@dataclass(frozen=True)
-class Diverged:
-    """A run that came to no result: its own training diverged, or that of its teacher (`taught`). `message` says why."""
-
-    run: Run
-    message: str
-    taught: bool = False
-
-    @property
-    def note(self) -> str:
-        """What a table says of it."""
-        return f"seed {self.run.seed}: {self.message}" if self.taught else f"seed {self.run.seed} diverged"
+    from tnacli.training.stop import StopRequest
+    from tnacli.training.tensorboard import TensorBoardLog
 
 
 class Start(NamedTuple):
@@ -42,34 +30,93 @@ class Start(NamedTuple):
 
 
 @dataclass
-class Trained:
-    """What runs came to, in their order; `packed` are the packed files of compressed ones by identity.
+class Watch:
+    """What shows and logs the training of runs, and hears that it should stop."""
 
-    `ended` is what ended the training before the last run, if anything did.
-    """
+    output: Output
+    view: TrainingView
+    log: TensorBoardLog | None
+    stop: StopRequest
+    trained: Trained
+    stopping: Callable[[], None] = lambda: None  # called when a signal is heard, within its handler
 
-    outcomes: list[Outcome] = field(default_factory=list)
-    packed: dict[str, Exported] = field(default_factory=dict)
-    diverged: list[Diverged] = field(default_factory=list)
-    ended: Exception | None = None
+    def emit(self, run: Run, event: Event) -> None:
+        """Show and log one event of one run."""
+        self.view.emit(run, event)
+        if self.log is not None:
+            self.log.emit(run, event)
 
-    def document(self) -> list[documents.Diverged]:
-        """Those that diverged, as documents list them."""
-        from tnacli.cli.documents.base import Diverged
+    def end(self, ending: Ending) -> None:
+        """Show and keep how one run ended."""
+        from tnacli.training.distributed import ranks
 
-        return [
-            Diverged(recipe=d.run.recipe, run=d.run.name, seed=d.run.seed, identity=d.run.identity, message=d.message)
-            for d in self.diverged
-        ]
+        run = ending.run
+        match ending:
+            case Done(outcome):
+                if not outcome.trained:
+                    self.output.say(f"{run.name} seed {run.seed}: finished before, taken from {outcome.folder.path}")
+                    self.view.skip(run, outcome.result)
+                    if self.log is not None and ranks().first:
+                        self.log.copy(run, outcome.folder, outcome.result)
+            case Diverged():
+                self.view.show_diverged(run, ending.message)
+            case Busy():
+                self.view.show_left(run, "busy", ending.message)
+            case _:
+                self.view.show_left(run, "ended early", ending.message)
+        self.trained.add(ending)
 
-    def refuse_unfinished(self) -> None:
-        """Raise what ended the training early, or DivergedError if a run diverged; when the results there are have been shown."""
-        if self.ended is not None:
-            raise self.ended
-        if self.diverged:
-            names = ", ".join(f"{one.run.name} seed {one.run.seed}" for one in self.diverged)
-            count = len(self.diverged) + len(self.outcomes)
-            raise DivergedError(f"{len(self.diverged)} of {count} runs diverged: {names}; the warnings above say why")
+
+@contextlib.contextmanager
+def watched(
+    trained: Trained,
+    output: Output,
+    runs: Sequence[Run],
+    out: Path,
+    *,
+    fresh: bool,
+    time_limit: float | None,
+    tensorboard: Path | None,
+) -> Iterator[Watch]:
+    """Show, log below `tensorboard` and stop, by signals and after `time_limit` minutes, what is trained inside."""
+    from tnacli.cli.loading import load_torch
+    from tnacli.cli.progress import TrainingView
+
+    with contextlib.ExitStack() as open_now:
+        view = open_now.enter_context(TrainingView(output, runs, () if fresh else _finished(runs, out)))
+        view.show_activity("loading PyTorch ...")
+        load_torch()
+        view.show_activity("")
+        from tnacli.training.stop import StopRequest, stop_on_signals
+        from tnacli.training.tensorboard import TensorBoardLog
+
+        def hear() -> None:
+            view.show_stopping()
+            watch.stopping()
+
+        log = None if tensorboard is None else open_now.enter_context(TensorBoardLog(tensorboard, out))
+        stop = StopRequest(None if time_limit is None else 60 * time_limit, heard=hear)
+        watch = Watch(output, view, log, stop, trained)
+        open_now.enter_context(stop_on_signals(stop))
+        yield watch
+
+
+def _finished(runs: Sequence[Run], out: Path) -> set[str]:
+    """The identities of those of `runs`, and of their teachers, whose results are there."""
+    from tnacli.runs.store import RunFolder
+
+    wanted = {run.identity: run for one in runs for run in (one, one.teacher) if run is not None}
+    return {identity for identity, run in wanted.items() if RunFolder.of(out, run).status == "finished"}
+
+
+@contextlib.contextmanager
+def kept(trained: Trained, runs: Sequence[Run]) -> Iterator[None]:
+    """Keep an error that ends what is done inside in `trained`, for `refuse_unfinished` to raise when results have been shown."""
+    try:
+        yield
+    except Exception as error:
+        trained.ended = error
+    trained.sort(runs)
 
 
 def train_all(
@@ -85,74 +132,94 @@ def train_all(
 ) -> Trained:
     """What `runs` come to below `out`, with `export` packed as well where they are compressed.
 
-    One that diverges does not keep the next from being trained; whatever else `Experiment.execute` raises does, and so does
-    UsageError if TensorBoard is asked for and not installed: `refuse_unfinished` raises it. `time_limit` is in minutes.
-    `tensorboard` is a folder to log into.
+    One that diverges, or that another process is training, does not keep the next from being trained; whatever else
+    `Experiment.execute` raises does: `refuse_unfinished` raises it. `time_limit` is in minutes. `tensorboard` is a folder to
+    log into.
     """
-    from tnacli.cli.loading import load_torch
-
-    load_torch()
-    from tnacli.cli.progress import TrainingView
-    from tnacli.experiment import Experiment
-    from tnacli.training.distributed import ranks
-    from tnacli.training.stop import StopRequest, stop_on_signals
-    from tnacli.training.tensorboard import TensorBoardLog
-
     trained = Trained()
+    with (
+        kept(trained, runs),
+        watched(trained, output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard) as watch,
+    ):
+        train_here(watch, runs, out, fresh=fresh, export=export, start=start)
+    return trained
+
+
+def train_here(
+    watch: Watch, runs: Sequence[Run], out: Path, *, fresh: bool, export: bool, start: Start | None = None
+) -> None:
+    """Train `runs` one after the other in this process."""
+    from tnacli.experiment import Experiment
+
+    output = watch.output
+    initial = {} if start is None else {start.checkpoint.digest: start.checkpoint}
+    experiment = Experiment(
+        out, emit=watch.emit, stop=watch.stop, on_data=watch.view.show_data, initial=initial,
+        other_data=start is not None and start.other_data, coming=runs,
+    )  # fmt: skip
+    for note in experiment.require_same_data(runs, fresh=fresh):
+        output.say(note)
+    number = {run.identity: n for n, run in enumerate(runs, 1)}
+
+    def begin(run: Run) -> None:
+        output.detail(f"run {number[run.identity]} of {len(runs)}: {run.name}, seed {run.seed}")
+
+    train_in_turn(experiment, runs, fresh=fresh, export=export, begin=begin, end=watch.end)
+
+
+def train_in_turn(
+    experiment: Experiment,
+    runs: Sequence[Run],
+    *,
+    fresh: bool,
+    export: bool,
+    begin: Callable[[Run], None],
+    end: Callable[[Ending], None],
+) -> None:
+    """Train `runs` one after the other; `begin` hears of each before, and `end` how it ended.
+
+    Those that another process is training are asked for again after the others, as long as that brings anything; not with
+    `fresh`, which would train anew what the other process has just finished.
+    """
+    from tnacli.training.distributed import ranks
+
     failed: dict[str, Diverged] = {}
-    try:
-        with contextlib.ExitStack() as open_now:
-            log = None if tensorboard is None else open_now.enter_context(TensorBoardLog(tensorboard, out))
-            view = TrainingView(output, runs)
-            stop = StopRequest(None if time_limit is None else 60 * time_limit, heard=view.show_stopping)
-            open_now.enter_context(stop_on_signals(stop))
-            open_now.enter_context(view)
 
-            def emit(run: Run, event: Event) -> None:
-                view.emit(run, event)
-                if log is not None:
-                    log.emit(run, event)
+    def execute(run: Run, fresh: bool) -> Outcome | None:
+        """None, with the reason in `failed`, if it diverges; one whose teacher does is not tried."""
+        if run.identity in failed:
+            return None
+        # A run that is finished needs no teacher any more.
+        teacher = None if experiment.finished(run) and not fresh else run.teacher
+        try:
+            if teacher is not None and execute(teacher, fresh and experiment.differs(teacher)) is None:
+                why = f"its teacher diverged ({teacher.name} seed {teacher.seed})"
+                failed[run.identity] = Diverged(run, why, taught=True)
+                return None
+            return experiment.execute(run, fresh=fresh)
+        except DivergedError as error:
+            failed[run.identity] = Diverged(run, str(error))
+            return None
 
-            initial = {} if start is None else {start.checkpoint.digest: start.checkpoint}
-            experiment = Experiment(
-                out, emit=emit, stop=stop, on_data=view.show_data, initial=initial,
-                other_data=start is not None and start.other_data, coming=runs,
-            )  # fmt: skip
-            for note in experiment.require_same_data(runs, fresh=fresh):
-                output.say(note)
-
-            def execute(run: Run, fresh: bool) -> Outcome | None:
-                """None, with the reason in `failed`, if it diverges; one whose teacher does is not tried."""
-                if run.identity in failed:
-                    return None
-                # A run that is finished needs no teacher any more.
-                teacher = None if experiment.finished(run) and not fresh else run.teacher
-                try:
-                    if teacher is not None and execute(teacher, fresh and experiment.differs(teacher)) is None:
-                        why = f"its teacher diverged ({teacher.name} seed {teacher.seed})"
-                        failed[run.identity] = Diverged(run, why, taught=True)
-                        return None
-                    return experiment.execute(run, fresh=fresh)
-                except DivergedError as error:
-                    failed[run.identity] = Diverged(run, str(error))
-                    return None
-
-            for number, run in enumerate(runs, 1):
-                output.detail(f"run {number} of {len(runs)}: {run.name}, seed {run.seed}")
+    waiting = list(runs)
+    while waiting:
+        busy: list[Busy] = []
+        for run in waiting:
+            begin(run)
+            try:
                 outcome = execute(run, fresh)
                 if outcome is None:
-                    trained.diverged.append(failed[run.identity])
-                    view.show_diverged(run, failed[run.identity].message)
+                    end(failed[run.identity])
                     continue
-                if not outcome.trained:
-                    output.say(f"{run.name} seed {run.seed}: finished before, taken from {outcome.folder.path}")
-                    view.skip(run, outcome.result)
-                    if log is not None and ranks().first:
-                        log.copy(run, outcome.folder, outcome.result)
-                trained.outcomes.append(outcome)
                 # A file of a finished run was verified when it was written; without the data it could not be again.
-                if export and outcome.result.compressed and (outcome.trained or experiment.has_data(run)):
-                    trained.packed[run.identity] = experiment.pack(outcome)
-    except Exception as error:
-        trained.ended = error
-    return trained
+                packing = export and outcome.result.compressed and (outcome.trained or experiment.has_data(run))
+                end(Done(outcome, experiment.pack(outcome) if packing else None))
+            except RunBusyError as error:
+                if not ranks().alone:  # the other processes have ended
+                    raise
+                busy.append(Busy(run, str(error)))
+        if fresh or len(busy) == len(waiting):
+            for one in busy:
+                end(one)
+            return
+        waiting = [one.run for one in busy]

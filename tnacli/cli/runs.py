@@ -1,4 +1,4 @@
-"""`tna runs`: which runs are on disk, and finished ones as lines of a ledger."""
+"""`tna runs`: which runs are on disk, two of them side by side, finished ones as lines of a ledger; what of it can go."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from pathlib import Path
 import typer
 
 from tnacli.cli import options
+from tnacli.cli.clean import clean
 from tnacli.cli.console import Output, size_text
+from tnacli.cli.diff import diff
 from tnacli.cli.record import record
 
 app = typer.Typer(invoke_without_command=True, no_args_is_help=False)
 app.command("record")(record)
+app.command("diff")(diff)
+app.command("clean")(clean)
 
 
 @app.callback()
@@ -28,11 +32,14 @@ def runs(
       tna runs
 
       tna runs record runs/quickstart --ledger results.jsonl
+
+      tna runs clean
     """
     if context.invoked_subcommand is not None:
         return
     from tnacli.cli.documents.lists import RunOnDisk, Runs
     from tnacli.errors import FileFormatError, UsageError
+    from tnacli.report.marks import started_from
     from tnacli.runs.store import RunFolder
 
     output = Output(as_json)
@@ -58,22 +65,26 @@ def runs(
                 written=datetime.datetime.fromtimestamp(max(file.st_mtime for file in files)).isoformat(" ", "minutes"),
                 altered=() if begun is None else begun.altered,
                 initial=None if begun is None else begun.initial,
+                started_from=None if begun is None else begun.settings.train.initial,
                 folder=path,
             )
         )
     if as_json:
         output.document(Runs(runs=found))
         return
-    output.table(
-        f"runs below {out}",
-        ["recipe", "run", "seed", "status", "test accuracy %", "size", "written", "note"],
-        [
-            [
-                one.recipe, one.run, one.seed, one.status, None if one.accuracy is None else f"{one.accuracy:.2f}",
-                size_text(one.size_bytes), one.written,
-                "; ".join([*one.altered, *(["from the weights of a checkpoint"] if one.initial else [])]),
-            ]
-            for one in found
-        ],
-        right=("seed", "test accuracy %", "size"),
+    from tnacli.cli.tables import show_table
+    from tnacli.report.table import Column, Table
+
+    columns = (
+        Column("recipe", "recipe"), Column("run", "run"), Column("seed", "seed", number=True), Column("status", "status"),
+        Column("accuracy", "test accuracy %", number=True), Column("size_bytes", "size", number=True),
+        Column("written", "written"), Column("notes", "note"),
     )  # fmt: skip
+    rows = [
+        (
+            one.recipe, one.run, one.seed, one.status, one.accuracy, size_text(one.size_bytes), one.written,
+            "; ".join([*one.altered, *([started_from(one.started_from)] if one.initial else [])]),
+        )
+        for one in found
+    ]  # fmt: skip
+    show_table(output, Table(f"runs below {out}", columns, tuple(rows)))

@@ -21,7 +21,7 @@ def shard(runs: Sequence[Run], text: str) -> tuple[Run, ...]:
     match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise UsageError(f"--shard {text!r} is no share; write I/N with I from 1 to N, such as 1/4")
-    number, of, groups = int(match[1]), int(match[2]), _groups(runs)
+    number, of, groups = int(match[1]), int(match[2]), pieces(runs)
     mine = groups[number - 1 :: of]
     if not mine:
         raise UsageError(
@@ -31,8 +31,8 @@ def shard(runs: Sequence[Run], text: str) -> tuple[Run, ...]:
     return tuple(run for run in runs if id(run) in chosen)
 
 
-def _groups(runs: Sequence[Run]) -> list[list[Run]]:
-    """`runs` in groups that share something to be trained, each in the order of its first run."""
+def pieces(runs: Sequence[Run]) -> list[list[Run]]:
+    """`runs` in pieces of work that can be done apart: those that share something to be trained are one."""
     groups: list[tuple[set[str], list[Run]]] = []
     there = {run.identity for run in runs}
     for run in runs:
@@ -59,7 +59,7 @@ def slurm_script(runs: Sequence[Run], arguments: Sequence[str], name: str) -> st
 
     `arguments` are those of the command line as given; `--slurm` is left out of them.
     """
-    count = len(_groups(runs))
+    count = len(pieces(runs))
     command = shlex.join(["tna", *(argument for argument in arguments if argument != "--slurm")])
     return f"""\
 #!/bin/bash

@@ -14,6 +14,7 @@ from tnacli.cli.console import Output
 
 if TYPE_CHECKING:
     from tnacli.cli.documents.base import Document
+    from tnacli.report.cells import Cell
     from tnacli.report.table import Table
 
 Format = Annotated[
@@ -23,6 +24,9 @@ Format = Annotated[
         help="rich, md, csv, latex or json.",
         autocompletion=completion.words("rich", "md", "csv", "latex", "json"),
     ),
+]
+Title = Annotated[
+    str | None, typer.Option("--title", help='Title of the picture or page of --save; "" for a picture without one.')
 ]
 _SUFFIXES = {".md": "md", ".csv": "csv", ".tex": "latex", ".json": "json"}
 
@@ -62,24 +66,48 @@ def print_tables(output: Output, format: str, tables: Sequence[Table], document:
 
 def save_tables(
     path: Path, tables: Sequence[Table], document: Callable[[], Document], *, others: Sequence[str]
-) -> None:
-    """Write tables to a file whose ending says the format. Raises UsageError for another ending; it names `others`, too."""
+) -> list[Path]:
+    """Write tables to a file whose ending says the format; the files written.
+
+    CSV holds one table a file: of several, NAME.csv becomes NAME-1.csv, NAME-2.csv and so on. Raises UsageError for another
+    ending; it names `others`, too.
+    """
     from tnacli.errors import UsageError
     from tnacli.storage import write_atomically
 
     suffix = path.suffix.lower()
     if suffix == ".json":
-        write_atomically(path, (json.dumps(document().plain(), indent=2, allow_nan=False) + "\n").encode())
+        texts = [json.dumps(document().plain(), indent=2, allow_nan=False) + "\n"]
+    elif suffix == ".csv":
+        texts = [_text("csv", [table]) for table in tables]
     elif suffix in _SUFFIXES:
-        write_atomically(path, _text(_SUFFIXES[suffix], tables).encode())
+        texts = [_text(_SUFFIXES[suffix], tables)]
     else:
         known = ", ".join([*others, *_SUFFIXES])
         raise UsageError(
             f"--save {path}: the ending says what to write, and {suffix or 'none'} is not known; known: {known}"
         )
+    several = len(texts) > 1
+    paths = [path.with_name(f"{path.stem}-{n}{path.suffix}") if several else path for n in range(1, len(texts) + 1)]
+    for one, text in zip(paths, texts, strict=True):
+        write_atomically(one, text.encode())
+    return paths
 
 
 def _text(format: str, tables: Sequence[Table]) -> str:
     from tnacli.report.table import csv, latex, markdown
 
     return "\n".join({"md": markdown, "csv": csv, "latex": latex}[format](table) for table in tables)
+
+
+def say_written(output: Output, paths: Sequence[Path]) -> None:
+    """Say which files were written."""
+    output.say(f"wrote {', '.join(map(str, paths))}")
+
+
+def say_missing(output: Output, cells: Sequence[Cell]) -> None:
+    """Name the runs of which a picture has no curve, and why."""
+    from tnacli.report.curves import missing_curves
+
+    for cell, why in missing_curves(cells):
+        output.say(f"no curve of {cell.name}: {why}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,11 @@ def train(
     ],
     run: Annotated[
         list[str] | None,
-        typer.Option("--run", help="Only this run of the recipe. Repeatable.", autocompletion=completion.runs),
+        typer.Option(
+            "--run",
+            help="Only this run of the recipe, or those of a sweep or pattern (*, ?). Repeatable.",
+            autocompletion=completion.runs,
+        ),
     ] = None,
     seed: options.Seed = None,
     overlays: options.With = None,
@@ -41,6 +46,7 @@ def train(
     slurm: Annotated[
         bool, typer.Option("--slurm", help="Print a Slurm job-array script that does the same, a share a task.")
     ] = False,
+    jobs: options.Jobs = None,
     fresh: options.Fresh = False,
     time_limit: options.TimeLimit = None,
     tensorboard: options.TensorBoard = None,
@@ -56,13 +62,18 @@ def train(
 
       tna train quickstart
 
+      tna train quickstart --jobs 2
+
       tna train recipes/table1_cifar100.yaml --with laptop --seed 0
 
       tna train table2_cifar10 --run tna_t_snn --set train.epochs=100 --dry-run
 
+      tna train quickstart --set "objective.alpha=[1e-2,1e-3]" --set data.validation_samples=200
+
       tna train table2_cifar100 --out /shared/runs --slurm > job.sh
     """
     from tnacli.cli.common import with_place
+    from tnacli.cli.jobs import train_at_once
     from tnacli.cli.results import show_results
     from tnacli.cli.running import train_all
     from tnacli.errors import UsageError
@@ -76,6 +87,8 @@ def train(
 
         if shard is not None:
             raise UsageError("--slurm gives every task a share of its own; leave --shard out")
+        if jobs is not None:
+            raise UsageError("--slurm gives every task one piece of work, for one process; leave --jobs out")
         if fresh:
             raise UsageError(
                 "a task that is queued again goes on with its runs, and --fresh would begin anew; leave it out"
@@ -91,8 +104,14 @@ def train(
 
         show(output, loaded, runs, out)
         return
-    trained = train_all(
+    train_them = train_all if jobs is None else partial(train_at_once, jobs=jobs)
+    trained = train_them(
         output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard, export=loaded.recipe.export
     )
     show_results(output, trained, loaded.recipe.reproduces.accuracy)
+    if loaded.sweeps and trained.outcomes:
+        from tnacli.report.sweep import best_of
+
+        for line in best_of(loaded.sweeps, runs, out):
+            output.say(line)
     trained.refuse_unfinished()

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from tnacli.deploy import c_build
 from tnacli.deploy.c import c_source
-from tnacli.deploy.nir import nir_graph, nir_logits, nir_read, nir_write
+from tnacli.deploy.nir import nir_graph, nir_read, nir_write
+from tnacli.deploy.nir_steps import nir_logits
 from tnacli.deploy.onnx import onnx_bytes, onnx_logits
 from tnacli.deploy.vectors import VECTOR_ENDINGS, vector_files
 from tnacli.errors import DataError, FileFormatError, ToleranceError, UsageError
@@ -58,7 +59,8 @@ class Deployed:
 class Wishes:
     """What a form may be asked for.
 
-    `max_different`: the largest share of predictions that may differ, None for `TOLERATED` or `TOLERATED_INTEGER`. Of C:
+    `max_different`: the largest share of predictions that may differ, None for `TOLERATED` or `TOLERATED_INTEGER`. Of ONNX:
+    `onnx_floats`, no operator of integers; `batch`, how many samples it takes at once, None for any number. Of C:
     `integer`, whole numbers alone; `vectors`, how many samples to write for tests; `target_cc`, the compiler of the machine that
     memory is measured for, None for this one's.
     """
@@ -67,6 +69,8 @@ class Wishes:
     integer: bool = False
     vectors: int = 0
     target_cc: str | None = None
+    onnx_floats: bool = False
+    batch: int | None = None
 
     def allows(self, differing: int, samples: int) -> bool:
         """Whether so many of the predictions may differ."""
@@ -113,6 +117,8 @@ def deploy(
         raise UsageError(f"--integer is a kind of --format c, not of {form}")
     if wishes.target_cc is not None and form != "c":
         raise UsageError(f"--target-cc compiles --format c, not {form}")
+    if form != "onnx" and (wishes.onnx_floats or wishes.batch is not None):
+        raise UsageError(f"--onnx-ops and --batch are of --format onnx, not of {form}")
     if wishes.vectors > (len(inputs) if form == "c" else 0):
         raise UsageError(
             f"--vectors {wishes.vectors} needs --format c and as many samples to verify it on; here are {len(inputs)}"
@@ -209,7 +215,7 @@ def _nir(packed: PackedNetwork, destination: Path, running: bool, wishes: Wishes
 
 
 def _onnx(packed: PackedNetwork, destination: Path, running: bool, wishes: Wishes) -> _Written:
-    data = onnx_bytes(packed)
+    data = onnx_bytes(packed, floats=wishes.onnx_floats, batch=wishes.batch)
     return _Written({"": data}, lambda inputs: torch.from_numpy(onnx_logits(data, inputs.numpy())), "ONNX Runtime", {})
 
 

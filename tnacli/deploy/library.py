@@ -1,17 +1,18 @@
-"""Trained networks as plain functions of images: `model = tnacli.load("model.safetensors"); model(images)`."""
+"""Trained networks as plain functions of images: `model = tnacli.load("model.safetensors"); model(images)`.
+
+Loads torch for checkpoints, and where tensors are given, alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from tnacli.deploy.formats import deploy
-from tnacli.deploy.from_checkpoint import input_of, origin_of
 from tnacli.deploy.inputs import as_array
 from tnacli.deploy.predictor import wanted_by
 from tnacli.errors import UsageError
@@ -19,12 +20,15 @@ from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import from_bytes, read_packed, to_bytes, write_packed
 from tnacli.packed.network import PackedNetwork
 from tnacli.packed.spec import InputSpec, Origin
-from tnacli.pixels import as_input, standardised
-from tnacli.quant.weights import compression_mode
-from tnacli.snn.arithmetic import exact
+from tnacli.pixels import array_as_input, standardised_array
 from tnacli.storage import is_archive, network_file
-from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tnacli.training.checkpoint import Checkpoint
+
+Floats = NDArray[np.float32]
 _AT_ONCE = 64
 
 
@@ -41,33 +45,40 @@ class Model:
     input: InputSpec
     timesteps: int
     weights: str
-    run: Callable[[Tensor], Tensor] = field(repr=False)
+    run: Callable[[Floats], Floats] = field(repr=False)
     packed: PackedNetwork | None = field(default=None, repr=False)
     sample: Tensor | None = field(default=None, repr=False)
     origin: Origin | None = None
     checkpoint: Checkpoint | None = field(default=None, repr=False)
     trusted: str | None = None
 
-    def __call__(self, samples: Any, *, unit: bool = False, normalised: bool = False) -> Tensor:
-        """Logits, float32 [N, classes], of images [N, C, H, W] or event frames [N, T, C, H, W].
+    def __call__(self, samples: Any, *, unit: bool = False, normalised: bool = False) -> Any:
+        """Logits, float32 [N, classes], of images [N, C, H, W] or event frames [N, T, C, H, W], an array; of a tensor, a tensor.
 
         An array, a tensor or a list of numbers is taken as it is: whole numbers are pixels from 0 to 255, to which the
         network's own mean and std are applied. Floats have to be marked: `unit`, pixels from 0 to 1, or `normalised`, mean and
         std applied already. Frames are numbers of events, of any type. PIL images and paths of images or recordings, one or a
         list, are made what the network takes, as `tna predict` does. Raises DataError for anything else.
         """
+        logits = self._logits(samples, unit, normalised)
+        if not hasattr(samples, "detach"):
+            return logits
+        import torch
+
+        return torch.from_numpy(logits)
+
+    def _logits(self, samples: Any, unit: bool, normalised: bool) -> Floats:
         if unit and normalised:
             raise UsageError("unit=True is for pixels from 0 to 1, normalised=True for what is normalised; give one")
         values = "unit" if unit else "normalised" if normalised else "pixels"
-        array = as_array(samples, wanted_by(self.input, self.timesteps, self.origin), values)
-        given = torch.from_numpy(array if array.flags.writeable and array.flags.c_contiguous else array.copy())
-        with torch.inference_mode(), exact():
-            parts = [self.run(self._normalise(part, values)) for part in given.split(_AT_ONCE)]
-        return torch.cat(parts).clone() if len(given) else torch.empty(0, len(self.labels))
+        given = as_array(samples, wanted_by(self.input, self.timesteps, self.origin), values)
+        cuts = range(0, len(given), _AT_ONCE)
+        parts = [self.run(self._normalise(given[cut : cut + _AT_ONCE], values)) for cut in cuts]
+        return np.concatenate([np.empty((0, len(self.labels)), np.float32), *parts])
 
     def predict(self, samples: Any, *, unit: bool = False, normalised: bool = False) -> list[str]:
         """The label of each sample, a list of N; samples and errors as for a call."""
-        return [self.labels[best] for best in self(samples, unit=unit, normalised=normalised).argmax(1).tolist()]
+        return [self.labels[best] for best in self._logits(samples, unit, normalised).argmax(1)]
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Not the engine or the modules: they are made anew, as the machine that unpickles runs them best.
@@ -94,17 +105,17 @@ class Model:
             raise UsageError(
                 f"give a sample that the network as {form} is to be compared on: normalised float32 inputs"
             )
+        from tnacli.deploy.formats import deploy
+
         return deploy(self.packed, form, Path(path), inputs).paths
 
-    def _normalise(self, inputs: Tensor, values: str) -> Tensor:
+    def _normalise(self, inputs: NDArray[Any], values: str) -> Floats:
         spec = self.input
         if values == "normalised":
             return inputs
-        return (
-            standardised(inputs.clone(), spec.mean, spec.std)
-            if values == "unit"
-            else as_input(inputs, spec.mean, spec.std, spec.kind)
-        )
+        if values == "unit":
+            return standardised_array(inputs, spec.mean, spec.std)
+        return array_as_input(inputs, spec.mean, spec.std, spec.kind)
 
 
 def _unpickled(packed: bytes, sample: Tensor | None) -> Model:
@@ -132,6 +143,8 @@ def packed_model(packed: PackedNetwork, sample: Tensor | None = None) -> Model:
 
 
 def _from_checkpoint(path: Path, trust_build: str | None) -> Model:
+    from tnacli.training.checkpoint import Checkpoint, load_checkpoint
+
     checkpoint = load_checkpoint(path)
     # Without what is for training alone: Adam's moments and the siblings.
     needed = {
@@ -141,8 +154,22 @@ def _from_checkpoint(path: Path, trust_build: str | None) -> Model:
 
 
 def _restored(checkpoint: Checkpoint, trusted: str | None, source: str = "the checkpoint") -> Model:
+    import torch
+
+    from tnacli.deploy.from_checkpoint import input_of, origin_of
+    from tnacli.quant.weights import compression_mode
+    from tnacli.snn.arithmetic import exact
+    from tnacli.training.checkpoint import restore_network
+
     network = restore_network(checkpoint, trusted=trusted, source=source)
+
+    def run(inputs: Floats) -> Floats:
+        owned = inputs if inputs.flags.writeable and inputs.flags.c_contiguous else inputs.copy()
+        with torch.inference_mode(), exact():
+            logits: Floats = network(torch.from_numpy(owned)).numpy()
+        return logits
+
     return Model(
-        checkpoint.metadata.classes, input_of(checkpoint), network.timesteps, compression_mode(network) or "fp32", network,
+        checkpoint.metadata.classes, input_of(checkpoint), network.timesteps, compression_mode(network) or "fp32", run,
         origin=origin_of(checkpoint), checkpoint=checkpoint, trusted=trusted,
     )  # fmt: skip

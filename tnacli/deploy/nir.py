@@ -8,25 +8,16 @@ the graph ends at the readout's currents. docs/deployment.md says what is mapped
 
 from __future__ import annotations
 
-import functools
-import graphlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional as F
 
+from tnacli.deploy.nir_steps import DT
 from tnacli.errors import UsageError
 from tnacli.packed.network import Floats, PackedNetwork, PackedWeights
 from tnacli.packed.steps import Current, Input, LIFLayer, Shape
-from tnacli.snn.arithmetic import exact
-
-DT = 1e-4
-"""Seconds of a timestep: what NIR's consumers take where nothing else is said."""
 
 READOUT = (
     "Run the graph tnacli_timesteps times, from potentials of 0, in steps of tnacli_dt seconds. With its output of each step: "
@@ -99,72 +90,8 @@ def nir_write(path: Path, graph: Any) -> None:
 
 
 def nir_read(path: Path) -> Any:
-    """The graph in the file `path`."""
-    return _nir().read(path)
-
-
-@torch.inference_mode()
-@exact()
-def nir_logits(graph: Any, inputs: Tensor) -> Tensor:
-    """Logits [N, classes] of a graph of NIR nodes, stepped by Euler's method as its metadata asks for (`READOUT`).
-
-    `inputs` are images [N, C, H, W], the same at every step, or frames [N, T, C, H, W]. Neurons fire at `v >= v_threshold`,
-    as ours do; what leads into a node is added up. Raises ValueError for a graph with a cycle or with nodes that `nir_graph`
-    does not make.
-    """
-    about, sources = graph.metadata, _in_order(graph)
-    dt, leak = float(about["tnacli_dt"]), float(about["tnacli_leak"])
-    states: dict[str, Tensor | float] = dict.fromkeys(sources, 0.0)
-    potential = logits = torch.zeros(())
-    for t in range(int(about["tnacli_timesteps"])):
-        given: dict[str, Tensor] = {}
-        for name, leading in sources.items():
-            frame = inputs[:, t] if inputs.dim() == 5 else inputs
-            x = functools.reduce(torch.add, (given[source] for source in leading)) if leading else frame
-            given[name], states[name] = _step(graph.nodes[name], x, states[name], dt)
-        potential = potential * leak + given["output"]
-        logits = logits + potential
-    return logits
-
-
-def _step(node: Any, x: Tensor, state: Tensor | float, dt: float) -> tuple[Tensor, Tensor | float]:
-    kind = type(node).__name__
-    if kind in ("Input", "Output"):
-        return x, state
-    if kind == "Conv2d":
-        stride, padding = (tuple(int(side) for side in sides) for sides in (node.stride, node.padding))
-        return F.conv2d(x, _tensor(node.weight), _tensor(node.bias), stride, padding), state
-    if kind == "Affine":
-        return F.linear(x, _tensor(node.weight), _tensor(node.bias)), state
-    if kind == "SumPool2d":
-        return F.avg_pool2d(x, tuple(int(k) for k in node.kernel_size), divisor_override=1), state
-    if kind == "Flatten":
-        return x.flatten(1), state
-    if kind == "IF":
-        keep, gain, rest = 1.0, node.r * dt, 0.0
-    elif kind == "LIF":
-        # v + dt / tau * (v_leak - v + r * I), with v's two shares gathered
-        keep, gain, rest = 1 - dt / node.tau, node.r * dt / node.tau, node.v_leak * dt / node.tau
-    else:
-        raise ValueError(f"the exported graph holds a node {kind}, which is not of our making")
-    potential = state * _tensor(keep) + (x * _tensor(gain) + _tensor(rest))
-    spikes = potential >= _tensor(node.v_threshold)
-    return spikes.float(), torch.where(spikes, _tensor(node.v_reset), potential)
-
-
-def _in_order(graph: Any) -> dict[str, list[str]]:
-    """The nodes from input to output, each after those that lead into it, which are listed."""
-    leading: dict[str, list[str]] = {name: [] for name in graph.nodes}
-    for source, target in graph.edges:
-        leading[target].append(source)
-    try:
-        return {name: leading[name] for name in graphlib.TopologicalSorter(leading).static_order()}
-    except graphlib.CycleError:
-        raise ValueError("the graph has a cycle") from None
-
-
-def _tensor(value: NDArray[Any] | float) -> Tensor:
-    return torch.from_numpy(np.array(value, np.float32))
+    """The graph in the file `path`; shapes that exporters leave open, or with axes of samples, are read as they are."""
+    return _nir().read(path, type_check=False)
 
 
 def _nir() -> Any:
@@ -187,7 +114,7 @@ def _weights(nir: Any, layer: PackedWeights, shape: Shape, *, mean: float, gain:
     if weight.ndim == 2:
         node = nir.Affine(weight=scaled, bias=shift)
     else:
-        node = _convolution(nir, scaled, shift, layer.spec.stride, shape)
+        node = _convolution(nir, scaled, shift, stride=layer.spec.stride, shape=shape)
     node.metadata = {
         "tnacli_weights": "fp32" if layer.spec.encoding == "fp32" else "ternary",
         "tnacli_scale": scale,
@@ -199,10 +126,12 @@ def _multiplied(nir: Any, factor: float, shape: Shape) -> Any:
     """Every map times `factor`, as a 1x1 convolution: NIR's own Scale has no module elsewhere."""
     channels = shape[0]
     weight = np.eye(channels, dtype=np.float32)[:, :, None, None] * np.float32(factor)
-    return _convolution(nir, weight, np.zeros(channels, np.float32), 1, shape)
+    node = _convolution(nir, weight, np.zeros(channels, np.float32), stride=1, shape=shape)
+    node.metadata = {"tnacli_factor": factor}
+    return node
 
 
-def _convolution(nir: Any, weight: Floats, bias: Floats, stride: int, shape: Shape) -> Any:
+def _convolution(nir: Any, weight: Floats, bias: Floats, *, stride: int, shape: Shape) -> Any:
     half = weight.shape[-1] // 2
     return nir.Conv2d(
         input_shape=(shape[1], shape[2]), weight=weight, bias=bias, stride=(stride, stride), padding=(half, half),

@@ -1,8 +1,9 @@
-"""A packed network as an ONNX graph: every timestep unrolled, any batch size, hidden layers in integers.
+"""A packed network as an ONNX graph: every timestep unrolled, any batch size or a fixed one, hidden layers in integers.
 
 Spikes after a pooling travel as counts in one byte, as in the packed engine; `ConvInteger` and `MatMulInteger` add them up
-exactly. Their scale is divided by the pooling's square first, a power of two, which changes no bit of the product. Only
-operators of the standard set are used.
+exactly. For runtimes that have neither, `Conv` and `MatMul` add the same whole numbers in float32, as exactly. Their scale is
+divided by the pooling's square first, a power of two, which changes no bit of the product. Only operators of the standard set
+are used.
 """
 
 from __future__ import annotations
@@ -25,16 +26,17 @@ OPSET = 13
 INPUT, OUTPUT = "input", "logits"
 
 
-def onnx_bytes(network: PackedNetwork) -> bytes:
+def onnx_bytes(network: PackedNetwork, *, floats: bool = False, batch: int | None = None) -> bytes:
     """The ONNX file of `network`: "input" float32 [N, C, H, W] or [N, T, C, H, W], normalised, to "logits" [N, classes].
 
+    `floats`: counts and ternary weights are float32, and no operator is one of integers. `batch`: N, where it is to be fixed.
     Class names, mean and std are in the file's metadata. Raises UsageError if the package onnx is missing.
     """
     onnx = _onnx()
-    graph = _Graph()
+    graph = _Graph(floats)
     about = network.about
     images = about.input.kind == "images"
-    shape = ["N", *([] if images else [about.timesteps]), about.input.channels, *about.input.size]
+    shape = [batch or "N", *([] if images else [about.timesteps]), about.input.channels, *about.input.size]
     frames = [INPUT] if images else graph.frames(about.timesteps)
     given: dict[Input | LIFLayer, list[str]] = {network.steps.input: frames}
     for layer in network.steps.layers:
@@ -48,7 +50,7 @@ def onnx_bytes(network: PackedNetwork) -> bytes:
         graph.nodes,
         "tnacli",
         [helper.make_tensor_value_info(INPUT, kind.FLOAT, shape)],
-        [helper.make_tensor_value_info(OUTPUT, kind.FLOAT, ["N", len(about.labels)])],
+        [helper.make_tensor_value_info(OUTPUT, kind.FLOAT, [batch or "N", len(about.labels)])],
         graph.initialisers,
     )
     model = helper.make_model(
@@ -70,7 +72,11 @@ def onnx_logits(data: bytes, inputs: NDArray[np.float32], *, at_once: int = 64) 
     Raises UsageError if the package onnxruntime is missing, FileFormatError if it cannot run the file.
     """
     network = OnnxNetwork(data)
-    return np.concatenate([network(inputs[i : i + at_once]) for i in range(0, len(inputs), at_once)])
+    fixed = network.batch
+    if fixed is None:
+        return np.concatenate([network(inputs[i : i + at_once]) for i in range(0, len(inputs), at_once)])
+    filled = np.concatenate([inputs, np.zeros((-len(inputs) % fixed, *inputs.shape[1:]), np.float32)])
+    return np.concatenate([network(filled[i : i + fixed]) for i in range(0, len(filled), fixed)])[: len(inputs)]
 
 
 class OnnxNetwork:
@@ -102,6 +108,12 @@ class OnnxNetwork:
         return logits
 
     @property
+    def batch(self) -> int | None:
+        """How many samples it takes at once; None if any number."""
+        size = self._session.get_inputs()[0].shape[0]
+        return size if isinstance(size, int) else None
+
+    @property
     def frames(self) -> int | None:
         """How many frames of events it takes; None of images."""
         shape = self._session.get_inputs()[0].shape
@@ -127,10 +139,11 @@ def _onnx() -> Any:
 
 
 class _Graph:
-    """Nodes and constants so far; every value gets a name of its own."""
+    """Nodes and constants so far; every value gets a name of its own. `floats`: spike counts are float32, not bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, floats: bool) -> None:
         self._onnx = _onnx()
+        self.floats = floats
         self.nodes: list[Any] = []
         self.initialisers: list[Any] = []
 
@@ -146,6 +159,16 @@ class _Graph:
     def cast(self, value: str, to: str) -> str:
         return self.node("Cast", [value], to=getattr(self._onnx.TensorProto, to))
 
+    def counted(self, value: str, *, of_bool: bool = False) -> str:
+        """Spike counts as they travel, from floats or from what is true where a neuron spiked."""
+        if self.floats:
+            return self.cast(value, "FLOAT") if of_bool else value
+        return self.cast(value, "UINT8")
+
+    def summable(self, counts: str) -> str:
+        """Spike counts as floats."""
+        return counts if self.floats else self.cast(counts, "FLOAT")
+
     def frames(self, timesteps: int) -> list[str]:
         """The frames [N, C, H, W] of event inputs, one name for each timestep."""
         places = [self.constant(f"frame_{t}", np.array(t, np.int64)) for t in range(timesteps)]
@@ -157,15 +180,15 @@ def _currents(graph: _Graph, network: PackedNetwork, current: Current, values: S
     name, counts_to = current.name, current.source.counts_to
     if current.spec is None:
         share = graph.constant(f"{name}.share", np.array(1 / counts_to, np.float32))
-        return [graph.node("Mul", [graph.cast(value, "FLOAT"), share]) for value in values]
+        return [graph.node("Mul", [graph.summable(value), share]) for value in values]
     weights = network.weights[name]
-    exact = current.spec.encoding != "fp32"
+    exact = current.spec.encoding != "fp32" and not graph.floats
     operator = ("Conv" if current.is_conv else "MatMul") + ("Integer" if exact else "")
     geometry = _geometry(current.spec) if current.is_conv else {}
     if exact and current.flattens:
         values = [graph.node("Flatten", [value], axis=1) for value in values]
     stored = weights.values() if current.is_conv else weights.values().T
-    weight = graph.constant(f"{name}.weight", stored)
+    weight = graph.constant(f"{name}.weight", stored if exact else stored.astype(np.float32))
     scale, shift = _by_channel(graph, name, weights, divisor=counts_to)
     currents = []
     for value in values:
@@ -211,9 +234,9 @@ def _neurons(graph: _Graph, network: PackedNetwork, layer: LIFLayer, currents: S
             averaged = graph.node(
                 "AveragePool", [graph.cast(spiked, "FLOAT")], kernel_shape=[pool] * 2, strides=[pool] * 2
             )
-            spikes.append(graph.cast(graph.node("Mul", [averaged, square]), "UINT8"))
+            spikes.append(graph.counted(graph.node("Mul", [averaged, square])))
         else:
-            spikes.append(graph.cast(spiked, "UINT8"))
+            spikes.append(graph.counted(spiked, of_bool=True))
     return spikes
 
 
@@ -224,7 +247,7 @@ def _readout(graph: _Graph, network: PackedNetwork, counts: Sequence[str]) -> st
     share = graph.constant("readout.share", np.array(1 / network.steps.readout.source.counts_to, np.float32))
     potential, logits = "", ""
     for value in counts:
-        averaged = graph.node("Mul", [graph.cast(value, "FLOAT"), share])
+        averaged = graph.node("Mul", [graph.summable(value), share])
         current = graph.node("Add", [graph.node("MatMul", [graph.node("Flatten", [averaged], axis=1), weight]), bias])
         potential = graph.node("Add", [graph.node("Mul", [potential, leak]), current]) if potential else current
         logits = graph.node("Add", [logits, potential]) if logits else potential

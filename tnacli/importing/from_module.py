@@ -45,8 +45,9 @@ def from_module(
     them to logits [N, classes]: whatever is around `module`, a loop over timesteps, a reset, a mean over time; without it,
     `module` does so itself. It is called once in evaluation mode, and what it does is recorded: convolutions and linear layers
     (hidden ones ternary or binary, as `tnacli.ternarize` makes them), batch norm, LIF neurons with a hard reset and one decay
-    for all, average and sum pooling, residual sums of currents, and a last layer without neurons, or with leaky ones that never
-    spike, summed or averaged over time. Modules of PyTorch, SpikingJelly, snnTorch, sinabs, norse and our own are known.
+    for all, average and sum pooling, residual sums of currents, and a last layer without neurons, with leaky ones that never
+    spike, or with neurons whose spikes are the logits, summed or averaged over time. Modules of PyTorch, SpikingJelly, snnTorch,
+    sinabs, norse and our own are known.
 
     `labels` name the classes, in the order of the logits. `mean` and `std` by channel say how uint8 pixels were normalised to
     what `sample` is: (pixel / 255 - mean) / std. `data_set` is the name of one that `tna evaluate` is to measure the file on.
@@ -54,6 +55,29 @@ def from_module(
 
     Raises NetworkError that names the first module or operation that no packed file can say, or if the packed network's logits
     of `sample` are not the network's own, or no neuron of a layer spikes on it; UsageError if the arguments make no sense.
+    """
+    packed, logits = described(
+        module, sample, forward=forward, labels=labels, mean=mean, std=std, data_set=data_set, encoding=encoding
+    )
+    _require_same(packed, sample, logits)
+    return packed_model(packed, sample)
+
+
+@torch.no_grad()
+def described(
+    module: nn.Module,
+    sample: Tensor,
+    *,
+    forward: Callable[[Tensor], Tensor] | None = None,
+    labels: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    data_set: str | None = None,
+    encoding: str = "ternary2",
+) -> tuple[PackedNetwork, Tensor]:
+    """What `from_module` makes of its arguments, before it is compared, and the logits that it has to give for `sample`.
+
+    Raises as `from_module` does.
     """
     kind = {4: "images", 5: "events"}.get(sample.dim())
     if kind is None or not len(sample) or sample.dtype != torch.float32:
@@ -95,8 +119,7 @@ def from_module(
             data_set=data_set or "unknown", recipe="from_module", run=type(module).__name__, seed=0, identity=""
         ),
     )
-    _require_same(packed, sample, logits)
-    return packed_model(packed, sample)
+    return packed, logits
 
 
 def _run(module: nn.Module, sample: Tensor, forward: Callable[[Tensor], Tensor], recorder: Recorder) -> Tensor:

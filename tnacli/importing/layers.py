@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tnacli.errors import NetworkError
-from tnacli.importing.parts import Affine, Leaky, Neurons, Pool, Weighted
+from tnacli.importing.parts import Affine, Leaky, Neurons, Pool, Vote, Weighted
 from tnacli.importing.recording import Added, Given, Scaled, Summed, Value
 
 
@@ -62,16 +62,13 @@ def layers_of(output: Value, samples: int) -> tuple[list[Layer], Readout, int]:
     """
     walk = _Walk()
     after, value = walk.factors(output)
+    if isinstance(value.part, Vote | Neurons):
+        return _spikes_as_logits(walk, value, after, samples)
     leak = 0.0  # no potential is kept: currents are summed as they are
     if isinstance(value.part, Leaky):
         leak, after.factor = value.part.leak, after.factor * value.part.gain
         inner, value = walk.factors(value.sources[0])
         after = after.times(inner)
-    if isinstance(value.part, Neurons):
-        raise NetworkError(
-            f"{value.where} spikes, and the logits are its spikes; a packed file ends in weights whose output is summed over "
-            f"time without neurons. Take the last neurons away, or train without them"
-        )
     readout = walk.current(value, _Factors())
     if readout.weights is None or readout.weights.weight.dim() != 2:
         raise NetworkError(f"{value.where} gives the logits; a packed file ends in a linear layer")
@@ -86,6 +83,23 @@ def layers_of(output: Value, samples: int) -> tuple[list[Layer], Readout, int]:
     factor = after.over(steps)
     weight = readout.weights.weight.double() * (readout.scale * factor * before.over(steps))[:, None]
     return hidden, Readout(weight, readout.shift * (factor * driven / steps), leak), steps
+
+
+def _spikes_as_logits(walk: _Walk, value: Value, after: _Factors, samples: int) -> tuple[list[Layer], Readout, int]:
+    """What ends in neurons whose spikes, or the means of groups of them, are the logits: a readout of equal weights."""
+    voters = 1
+    if isinstance(value.part, Vote):
+        voters = value.part.size
+        inner, value = walk.factors(value.sources[0])
+        after = after.times(inner)
+    if not isinstance(value.part, Neurons) or len(value.shape) != 1 or value.shape[0] % voters:
+        raise NetworkError(f"{value.where} gives the logits; a packed file ends in a linear layer, or in its neurons")
+    walk.pools[id(value)] = 1
+    walk.visit(value)
+    hidden, (features,) = walk.layers(), value.shape
+    steps, classes = value.numel // (samples * features), features // voters
+    weight = torch.eye(classes, dtype=torch.float64).repeat_interleave(voters, 1) * (after.over(steps) / voters)
+    return hidden, Readout(weight, torch.zeros(classes, dtype=torch.float64), 0.0), steps
 
 
 @dataclass
@@ -141,7 +155,7 @@ class _Walk:
         weights = value.part if isinstance(value.part, Weighted) else None
         if weights is None:
             source, gain = self.spikes(value)
-            if gain != 1 or scale.numel() != 1 or float(scale) != 1 or shift.any():
+            if scale.numel() != 1 or not math.isclose(float(scale) * gain, 1, rel_tol=1e-6) or shift.any():
                 raise NetworkError(
                     f"{where} scales spikes that are a current of their own; a shortcut adds them as they are"
                 )
@@ -169,7 +183,8 @@ class _Walk:
                 self.time[-1] = over_time
             elif isinstance(value.part, Added):
                 raise NetworkError(
-                    f"{value.where} adds spikes; packed neurons receive sums of currents, and weights meet spikes"
+                    f"{value.where} adds spikes, or a current to a sum of currents; packed neurons receive the current of one "
+                    f"layer's weights and that of one shortcut, and weights meet spikes"
                 )
             else:
                 raise NetworkError(f"the output of {value.where} meets no spiking neurons before what comes next")

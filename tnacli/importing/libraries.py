@@ -13,13 +13,13 @@ from typing import Any
 import torch
 
 from tnacli.errors import NetworkError
-from tnacli.importing.parts import Leaky, Neurons, Part, Same, pool, refused
+from tnacli.importing.parts import Leaky, Neurons, Part, Same, Vote, pool, refused
 
 Module = Any
 """A module of another library, whose attributes are looked up by name."""
 
 
-def _number(value: Any, what: str) -> float:
+def number(value: Any, what: str) -> float:
     """A constant that all neurons of a layer share."""
     tensor = torch.as_tensor(value).detach().double()
     if tensor.numel() != 1:
@@ -42,7 +42,7 @@ def _jelly(decay: Callable[[Module], float], gain: Callable[[Module, float], flo
 
 
 def _tau(module: Module) -> float:
-    return 1 - 1 / _number(module.tau, "decay")
+    return 1 - 1 / number(module.tau, "decay")
 
 
 def _plif(module: Module) -> float:
@@ -61,7 +61,7 @@ def _non_spiking(module: Module) -> Leaky:
 
 
 def _snntorch(module: Module) -> Neurons | Leaky:
-    beta = min(max(_number(module.beta, "beta"), 0.0), 1.0)
+    beta = min(max(number(module.beta, "beta"), 0.0), 1.0)
     mechanism = module.reset_mechanism
     if mechanism == "subtract":
         raise NetworkError("a soft reset (reset_mechanism='subtract'); packed neurons are reset to zero ('zero')")
@@ -69,15 +69,15 @@ def _snntorch(module: Module) -> Neurons | Leaky:
         raise NetworkError("inhibition or quantised states")
     if mechanism == "none":
         return Leaky(beta, output=1)
-    if _number(module.graded_spikes_factor, "graded spikes' factor") != 1:
+    if number(module.graded_spikes_factor, "graded spikes' factor") != 1:
         raise NetworkError("graded spikes; packed ones are 0 or 1")
-    return Neurons(beta, _number(module.threshold, "threshold"), strict=True)
+    return Neurons(beta, number(module.threshold, "threshold"), strict=True)
 
 
 def _sinabs(module: Module) -> Neurons | Leaky:
     if getattr(module, "tau_syn", None) is not None or getattr(module, "alpha_syn", None) is not None:
         raise NetworkError("synaptic currents with a time constant (tau_syn)")
-    decay = _number(module.alpha_mem_calculated, "tau_mem")
+    decay = number(module.alpha_mem_calculated, "tau_mem")
     gain = 1 - decay if module.norm_input else 1.0
     if module.min_v_mem is not None:
         raise NetworkError("a lower bound of the membrane potential (min_v_mem)")
@@ -89,24 +89,24 @@ def _sinabs(module: Module) -> Neurons | Leaky:
         raise NetworkError(
             "a soft reset, or one to another value than 0; take reset_fn=sinabs.activation.MembraneReset()"
         )
-    return Neurons(decay, _number(module.spike_threshold, "threshold"), gain)
+    return Neurons(decay, number(module.spike_threshold, "threshold"), gain)
 
 
 def _norse(module: Module) -> Neurons:
-    p, rate = module.p, float(module.dt) * _number(module.p.tau_mem_inv, "tau_mem_inv")
-    if hasattr(p, "tau_syn_inv") and not math.isclose(float(module.dt) * _number(p.tau_syn_inv, "tau_syn_inv"), 1):
+    p, rate = module.p, float(module.dt) * number(module.p.tau_mem_inv, "tau_mem_inv")
+    if hasattr(p, "tau_syn_inv") and not math.isclose(float(module.dt) * number(p.tau_syn_inv, "tau_syn_inv"), 1):
         raise NetworkError("synaptic currents with a time constant (tau_syn_inv); LIFBoxCell has none")
-    leak, reset = _number(p.v_leak, "v_leak"), _number(p.v_reset, "v_reset")
+    leak, reset = number(p.v_leak, "v_leak"), number(p.v_reset, "v_reset")
     if leak != reset:
         raise NetworkError("a reset to another potential than the resting one (v_reset, v_leak)")
     if getattr(getattr(p, "reset_method", None), "__name__", "reset_value") != "reset_value":
         raise NetworkError("a soft reset; take norse's reset_value")
-    return Neurons(1 - rate, _number(p.v_th, "v_th") - leak, rate, strict=True)
+    return Neurons(1 - rate, number(p.v_th, "v_th") - leak, rate, strict=True)
 
 
 def _norse_leaky(module: Module) -> Leaky:
-    rate = float(module.dt) * _number(module.p.tau_mem_inv, "tau_mem_inv")
-    if _number(module.p.v_leak, "v_leak") != 0:
+    rate = float(module.dt) * number(module.p.tau_mem_inv, "tau_mem_inv")
+    if number(module.p.v_leak, "v_leak") != 0:
         raise NetworkError("a resting potential other than 0 (v_leak)")
     return Leaky(1 - rate, rate)
 
@@ -116,9 +116,11 @@ THEIRS: dict[tuple[str, str], Callable[[Any], Part]] = {
     ("LIFNode", "spikingjelly"): _jelly(_tau, _of_decayed_input),
     ("IFNode", "spikingjelly"): _jelly(lambda module: 1.0, lambda module, decay: 1.0),
     ("ParametricLIFNode", "spikingjelly"): _jelly(_plif, _of_decayed_input),
+    ("OTTTLIFNode", "spikingjelly"): _jelly(_tau, _of_decayed_input),
     ("NonSpikingLIFNode", "spikingjelly"): _non_spiking,
     ("Dropout", "spikingjelly"): lambda module: Same(),
     ("Dropout2d", "spikingjelly"): lambda module: Same(),
+    ("VotingLayer", "spikingjelly"): lambda module: Vote(module.voting_size),
     ("Leaky", "snntorch"): _snntorch,
     ("LIF", "sinabs"): _sinabs,
     ("LIFSqueeze", "sinabs"): _sinabs,
@@ -129,6 +131,7 @@ THEIRS: dict[tuple[str, str], Callable[[Any], Part]] = {
     ("SumPool2d", "sinabs"): lambda module: pool(
         module.kernel_size, stride=module.stride, padding=0, ceil_mode=module.ceil_mode, summed=True
     ),
+    ("LIF", "norse"): _norse,
     ("LIFCell", "norse"): _norse,
     ("LIFBoxCell", "norse"): _norse,
     ("LIBoxCell", "norse"): _norse_leaky,
@@ -139,7 +142,9 @@ THEIRS: dict[tuple[str, str], Callable[[Any], Part]] = {
     **{
         (name, "norse"): refused(_SOFT)
         for name in (
+            "LI",
             "LICell",
+            "LILinearCell",
             "LIFRecurrentCell",
             "LIFRefracCell",
             "LSNNCell",

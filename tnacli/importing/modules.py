@@ -10,7 +10,19 @@ from torch import Tensor, nn
 
 from tnacli.errors import NetworkError
 from tnacli.importing.libraries import THEIRS
-from tnacli.importing.parts import Affine, LeakyReadout, Neurons, Part, Pool, Same, Weighted, pool, refused, whole
+from tnacli.importing.parts import (
+    Affine,
+    LeakyReadout,
+    Neurons,
+    Part,
+    Pool,
+    Same,
+    Weighted,
+    convolution,
+    pool,
+    refused,
+    whole,
+)
 from tnacli.snn.lif import LIF
 from tnacli.snn.readout import Readout
 
@@ -30,18 +42,12 @@ def part_of(module: nn.Module) -> Part | None:
 
 
 def _conv(conv: nn.Conv2d) -> Weighted:
-    size, stride = conv.kernel_size, conv.stride
-    if conv.groups != 1:
-        raise NetworkError(f"its {conv.groups} groups; a packed convolution sees all feature maps")
-    if conv.dilation != (1, 1):
-        raise NetworkError("its dilation; kernels are dense")
-    if size[0] != size[1] or size[0] % 2 == 0 or stride[0] != stride[1] or stride[0] not in (1, 2):
-        raise NetworkError(
-            f"a kernel of {size[0]}x{size[1]} with stride {stride}; kernels are square and odd, strides 1 or 2"
-        )
-    if conv.padding not in ("same", (size[0] // 2, size[1] // 2)) or conv.padding_mode != "zeros":
-        raise NetworkError(f"padding {conv.padding} ({conv.padding_mode}); it is with zeros, of half the kernel")
-    return Weighted(conv.weight.detach(), _bias(conv), stride[0])
+    if conv.padding_mode != "zeros":
+        raise NetworkError(f"padding_mode={conv.padding_mode!r}; convolutions are padded with zeros")
+    return convolution(
+        conv.weight.detach(), _bias(conv), stride=conv.stride, padding=conv.padding, dilation=conv.dilation,
+        groups=conv.groups,
+    )  # fmt: skip
 
 
 def _linear(linear: nn.Linear) -> Weighted:

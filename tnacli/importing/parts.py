@@ -56,6 +56,13 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Vote:
+    """Each `size` neighbouring features become their mean, the vote for a class."""
+
+    size: int
+
+
+@dataclass(frozen=True)
 class LeakyReadout:
     """Weights and leaky neurons in one."""
 
@@ -68,15 +75,41 @@ class Same:
     """Changes nothing but the order of a tensor's axes, if that."""
 
 
-Part = Weighted | Affine | Neurons | Leaky | Pool | LeakyReadout | Same
+Part = Weighted | Affine | Neurons | Leaky | Pool | Vote | LeakyReadout | Same
+
+
+def convolution(
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...] | str,
+    dilation: tuple[int, ...],
+    groups: int,
+) -> Weighted:
+    """A convolution with these settings, height before width. Raises NetworkError if a packed file has none such."""
+    size = tuple(weight.shape[2:])
+    if groups != 1:
+        raise NetworkError(f"its {groups} groups; a packed convolution sees all feature maps")
+    if tuple(dilation) != (1, 1):
+        raise NetworkError("its dilation; kernels are dense")
+    if size[0] != size[1] or size[0] % 2 == 0 or stride[0] != stride[1] or stride[0] not in (1, 2):
+        raise NetworkError(
+            f"a kernel of {size[0]}x{size[1]} with stride {stride}; kernels are square and odd, strides 1 or 2"
+        )
+    if padding not in ("same", (size[0] // 2, size[1] // 2)):
+        raise NetworkError(f"padding {padding}; it is of half the kernel")
+    return Weighted(weight, bias, stride[0])
 
 
 def pool(size: Any, *, stride: Any, padding: Any, ceil_mode: bool, summed: bool = False) -> Pool:
     """Pooling with these settings, each a number or a pair. Raises NetworkError if a packed file has none such."""
     (size, also), stride, padding = _pair(size), _pair(size if stride in (None, ()) else stride), _pair(padding)
     if size != also or stride != (size, size) or padding != (0, 0) or ceil_mode or size not in (1, 2, 4, 8):
+        rounded = ", rounding up" if ceil_mode else ""
         raise NetworkError(
-            f"pooling of {size}x{also} with stride {stride[0]}; packed files have squares of 2, 4 or 8 side by side, unpadded"
+            f"pooling of {size}x{also} with stride {stride[0]} and padding {padding[0]}{rounded}; packed files have squares of "
+            f"2, 4 or 8 side by side, without padding, and what fills none is dropped"
         )
     return Pool(size, summed)
 

@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 
 from tnacli.errors import NetworkError
 from tnacli.importing.modules import part_of
-from tnacli.importing.parts import Leaky, LeakyReadout, Part, Pool, Same, Weighted, pool, whole
+from tnacli.importing.parts import Leaky, LeakyReadout, Part, Pool, Same, Vote, Weighted, pool, whole
 
 _REARRANGES = {
     "unsqueeze", "unsqueeze_", "squeeze", "squeeze_", "view", "view_as", "reshape", "reshape_as", "flatten", "unflatten",
@@ -171,6 +171,8 @@ class Recorder(TorchFunctionMode):
             shape = tuple(out.shape[-(part.weight.dim() - 1) :])
         elif isinstance(part, Pool):
             shape = tuple(out.shape[-3:])
+        elif isinstance(part, Vote):
+            shape = (out.shape[-1],)
         else:
             shape = source.shape
         value = self._value(part, (source,), shape, where)

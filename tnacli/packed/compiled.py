@@ -1,121 +1,121 @@
-"""The compiled parts of the engine, `engine.c`: sums by table lookup, with and without neurons after them, and pooling.
+"""The engine's work in C (`native/engine.c`): sums over lists of weights that are not zero, neurons and pooling.
 
-Everything here is a choice of speed: integers are summed exactly, and neurons round as PyTorch does, so spikes are the same.
+Everything here is a choice of speed: integers are summed exactly, and neurons round as in NumPy
+(`tnacli.packed.plain`), so spikes are the same.
 """
 
 from __future__ import annotations
 
 import ctypes
-from functools import cache
-from pathlib import Path
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from tnacli.snn.native import Native, address, check, compiled
+from tnacli.native.library import INPUTS, Layer, Lists, address, engine
+from tnacli.native.threads import in_parts
+from tnacli.packed.network import Floats
+from tnacli.packed.plain import Counts, Neurons, padded
 
-_GROUP = 4  # input channels of a table
-
-
-class _Shape(ctypes.Structure):
-    """`Shape` of engine.c."""
-
-    _fields_ = [(name, ctypes.c_int64) for name in ("T", "N", "H", "W", "C", "out", "kernel", "stride", "counts_to")]
+_OVERRUN = 8  # bytes that copies of eight may read beyond the last count
+_IN_16_BITS = (1 << 15) - 1
+_NONE = Neurons(0.0, 0.0)
 
 
-@cache
-def compiled_engine() -> Native:
-    """The library of engine.c, compiled if need be, or why there is none."""
-    kernels = compiled(Path(__file__).with_name("engine.c"))
-    library = kernels.library
-    if library is not None:
-        pointer, count, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
-        library.ternary_layer.argtypes = [
-            ctypes.POINTER(_Shape), *[pointer] * 5, number, number, pointer, count,
-        ]  # fmt: skip
-        library.lif.argtypes = [pointer, count, count, count, number, number, pointer, count]
-        library.pool.argtypes = [pointer, *[count] * 5, pointer, count]
-        library.ternary_codes.argtypes = [pointer, *[count] * 3, pointer]
-        library.lif.restype = library.pool.restype = library.ternary_codes.restype = None
-        library.fill_tables()
-    return kernels
+class ListSums:
+    """Currents and spikes from counts 0 to `counts_to`, of weights -1, 0 and +1, int8 [out, in, kernel, kernel] or [out, in].
 
-
-class LookupSums:
-    """Sums of counts 0 to `counts_to` with int8 `weight`, -1, 0 and +1, [out, in, kernel, kernel] or [out, in].
-
-    Called like any `Sums` (tnacli.packed.sums). Weights are held four in a byte, a sixteenth of fp32.
+    Weights are held as two bytes for each that is not zero; of those without many zeros, half are (`Lists` of engine.c).
     """
 
-    def __init__(self, weight: Tensor, counts_to: int, stride: int = 1) -> None:
-        library = compiled_engine().library
-        assert library is not None
-        self._library = library
-        self._is_conv = weight.dim() == 4
-        self._out, into = weight.shape[:2]
-        self._kernel = weight.shape[2] if self._is_conv else 1
-        self._stride, self._counts_to = stride if self._is_conv else 1, counts_to
-        taps = weight[0, 0].numel()
-        self._codes = torch.empty((self._out, -(-into // _GROUP), taps), dtype=torch.uint8)
-        weight = weight.contiguous()
-        library.ternary_codes(address(weight), self._out, into, taps, address(self._codes))
-
-    def __call__(self, counts: Tensor) -> Tensor:
-        if self._is_conv and (self._kernel > 1 or self._stride > 1):
-            shape = self._shape(1, *counts.shape)
-            sums = torch.empty(self._outer(counts.shape))
-        else:  # one row of places: neighbours in memory, whatever they are
-            shape = self._shape(1, 1, 1, counts.shape[:-1].numel(), counts.shape[-1])
-            sums = torch.empty((*counts.shape[:-1], self._out))
-        self._run(shape, counts, sums=sums)
-        return sums
-
-    def fire(self, counts: Tensor, scale: Tensor, shift: Tensor, *, decay: float, threshold: float) -> Tensor:
-        """Spikes uint8 [T, n, H, W, out] of LIF neurons driven by sum * scale + shift, from counts [T, n, H, W, in]."""
-        spikes = torch.empty(self._outer(counts.shape), dtype=torch.uint8)
-        shape = self._shape(*counts.shape)
-        self._run(shape, counts, scale=scale, shift=shift, decay=decay, threshold=threshold, spikes=spikes)
-        return spikes
-
-    def _outer(self, shape: torch.Size) -> tuple[int, ...]:
-        *before, height, width, _ = shape
-        return (*before, *((side - 1) // self._stride + 1 for side in (height, width)), self._out)
-
-    def _shape(self, *sizes: int) -> _Shape:
-        return _Shape(*sizes, self._out, self._kernel, self._stride, self._counts_to)
-
-    def _run(
-        self, shape: _Shape, counts: Tensor, *, sums: Tensor | None = None, scale: Tensor | None = None,
-        shift: Tensor | None = None, decay: float = 0.0, threshold: float = 0.0, spikes: Tensor | None = None,
-    ) -> None:  # fmt: skip
-        counts = counts.contiguous()
-        check(
-            self._library.ternary_layer(
-                ctypes.byref(shape), address(counts), address(self._codes), address(sums), address(scale), address(shift),
-                decay, threshold, address(spikes), torch.get_num_threads(),
-            )
+    def __init__(self, weight: NDArray[np.int8], counts_to: int, stride: int = 1) -> None:
+        self._counts_to, self._stride = counts_to, stride
+        self._shape = weight.shape if weight.ndim == 4 else (*weight.shape, 1, 1)
+        out, inputs = len(weight), weight[0].size
+        rows = np.ascontiguousarray(weight).reshape(out, inputs)
+        self._dense = int(2 * int(np.count_nonzero(rows)) + int(rows.sum(dtype=np.int64)) > 2 * rows.size)
+        blocks = -(-inputs // INPUTS)
+        self._order = np.empty((blocks, out), np.uint16)
+        lengths, most = np.empty((blocks, out, 2), np.uint32), np.empty((blocks, out), np.uint16)
+        about = address(rows), out, inputs, self._dense
+        in_parts(
+            lambda *part: _library().count_lists(*about, address(lengths), address(self._order), address(most), *part),
+            rows.size,
+        )
+        self._starts = np.zeros(lengths.size + 1, np.uint32)
+        np.cumsum(lengths.reshape(-1), out=self._starts[1:])
+        self._entries = np.empty(int(self._starts[-1]), np.uint16)
+        in_parts(
+            lambda *part: _library().fill_lists(
+                *about, address(self._starts), address(self._order), address(self._entries), *part
+            ),
+            rows.size,
+        )
+        largest = inputs if self._dense else int(most.sum(axis=0, dtype=np.int64).max())
+        self._lists = Lists(
+            blocks, out, address(self._entries), address(self._starts), address(self._order), self._dense,
+            largest * counts_to <= _IN_16_BITS,
         )  # fmt: skip
 
+    def currents(self, counts: Counts, scale: Floats, shift: Floats) -> Floats:
+        """sum * scale + shift, fp32 [out, T, n, H', W'], of counts [in, T, n, H, W]."""
+        currents = np.empty(self._outer(counts), np.float32)
+        self._run(counts, scale, shift, currents=currents)
+        return currents
 
-def lif_spikes(current: Tensor, timesteps: int, *, decay: float, threshold: float) -> Tensor:
-    """Spikes uint8 [T, ...] of currents [T or 1, ...], fp32 and contiguous. Needs `compiled_engine()`."""
-    library = compiled_engine().library
-    assert library is not None
-    spikes = torch.empty((timesteps, *current.shape[1:]), dtype=torch.uint8)
-    library.lif(
-        address(current), int(len(current) == 1), timesteps, current[0].numel(), decay, threshold,
-        address(spikes), torch.get_num_threads(),
-    )  # fmt: skip
+    def spikes(self, counts: Counts, scale: Floats, shift: Floats, neurons: Neurons) -> Counts:
+        """What LIF neurons make of these currents, uint8 of the same shape."""
+        spikes = np.empty(self._outer(counts), np.uint8)
+        self._run(counts, scale, shift, spikes=spikes, neurons=neurons)
+        return spikes
+
+    def _outer(self, counts: Counts) -> tuple[int, ...]:
+        sides = ((side - 1) // self._stride + 1 for side in counts.shape[3:])
+        return (self._shape[0], *counts.shape[1:3], *sides)
+
+    def _run(
+        self, counts: Counts, scale: Floats, shift: Floats, *, currents: Floats | None = None, spikes: Counts | None = None,
+        neurons: Neurons = _NONE,
+    ) -> None:  # fmt: skip
+        around = padded(counts, self._shape[2] // 2, beyond=_OVERRUN)
+        into, timesteps, images, height, width = around.shape
+        outer = self._outer(counts)
+        layer = Layer(
+            timesteps, images, height, width, into, outer[0], self._shape[2], self._stride, *outer[3:], self._counts_to,
+            neurons.decay, neurons.threshold,
+        )  # fmt: skip
+        given = address(around), address(scale), address(shift), address(currents), address(spikes)
+        in_parts(
+            lambda *part: _library().layer(ctypes.byref(layer), ctypes.byref(self._lists), *given, *part),
+            len(self._entries) * float(np.prod(outer[1:])) / 32,
+        )
+
+
+def lif_spikes(currents: Floats, timesteps: int, neurons: Neurons) -> Counts:
+    """Spikes uint8 [out, T, ...] of currents [out, T or 1, ...], fp32 and contiguous."""
+    spikes = np.empty((len(currents), timesteps, *currents.shape[2:]), np.uint8)
+    if spikes.size:
+        about = (
+            int(currents.shape[1] == 1),
+            len(currents),
+            timesteps,
+            currents[0, 0].size,
+            neurons.decay,
+            neurons.threshold,
+        )
+        in_parts(lambda *part: _library().lif(address(currents), *about, address(spikes), *part), spikes.size / 4)
     return spikes
 
 
-def pooled_counts(spikes: Tensor, size: int) -> Tensor:
-    """How many of each size x size neurons spiked, uint8 [T, n, H, W, C], contiguous. Needs `compiled_engine()`."""
-    library = compiled_engine().library
-    assert library is not None
-    steps, count, height, width, channels = spikes.shape
-    counts = torch.empty((steps, count, height // size, width // size, channels), dtype=torch.uint8)
-    library.pool(
-        address(spikes), steps * count, height, width, channels, size, address(counts), torch.get_num_threads()
-    )
+def pooled(spikes: Counts, size: int) -> Counts:
+    """How many of each size x size neurons spiked, uint8 [C, T, n, H, W], contiguous."""
+    *planes, height, width = spikes.shape
+    counts = np.empty((*planes, height // size, width // size), np.uint8)
+    about = int(np.prod(planes)), height, width, size
+    in_parts(lambda *part: _library().pool(address(spikes), *about, address(counts), *part), spikes.size / 4)
     return counts
+
+
+def _library() -> ctypes.CDLL:
+    library = engine().library
+    assert library is not None
+    return library

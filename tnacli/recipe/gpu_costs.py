@@ -164,7 +164,7 @@ def _passed(layers: Sequence[_Layer]) -> int:
 
 
 def _evaluation(shapes: Sequence[LayerShape], timesteps: int, *, frames: bool) -> int:
-    """Bytes of a sample at the most in a forward pass in fp32: a layer's input, its summed input, and its spikes before they are pooled."""
+    """The most bytes of a sample's fp32 forward pass: a layer's input, its summed input, and its spikes before pooling."""
     most = before = 0
     for number, shape in enumerate(shapes[:-1]):
         out = prod(shape.out)

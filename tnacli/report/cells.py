@@ -138,7 +138,8 @@ def cells_of(loaded: Loaded, out: Path, *, runs: Sequence[str] = (), seeds: Sequ
     cells = []
     for name, group in by_name.items():
         cell = collect(group, out, paper=reproduces.accuracy.get(name), tolerance=reproduces.tolerance, own_recipe=own)
-        changed = replace(group[0], settings=written.runs[name]).identity != group[0].identity
+        own_run = written.runs.get(name)  # one of a sweep by --set is in no recipe
+        changed = own_run is None or replace(group[0], settings=own_run, initial=None).identity != group[0].identity
         cells.append(replace(cell, own_seeds=written.seeds, changed=changed))
     return tuple(cells)
 

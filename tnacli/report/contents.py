@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from tnacli.recipe.parse import Sweep
 from tnacli.report.cells import Cell
 from tnacli.report.curves import last_epoch_table
 from tnacli.report.differences import Difference, differences_table
 from tnacli.report.effects import Effect, effects_table, judged
+from tnacli.report.sweep import points_of, sweep_table
 from tnacli.report.table import Table
 from tnacli.report.tables import NAMES, accuracy_table, table3_report, twin_table
 
@@ -16,7 +18,7 @@ from tnacli.report.tables import NAMES, accuracy_table, table3_report, twin_tabl
 class Group(NamedTuple):
     """The cells of a recipe, the effects it names, and the table of the paper in which they are shown, if any.
 
-    `differences` are those of its other runs from one of them.
+    `differences` are those of its other runs from one of them, `sweeps` those of its runs that several values made.
     """
 
     name: str
@@ -25,6 +27,7 @@ class Group(NamedTuple):
     effects: tuple[Effect, ...] = ()
     table: int | None = None
     differences: tuple[Difference, ...] = ()
+    sweeps: tuple[Sweep, ...] = ()
 
 
 class Tables(NamedTuple):
@@ -77,4 +80,8 @@ def tables_of(groups: Sequence[Group], figure: str | None) -> Tables:
             if (twins := twin_table(group.cells)) is not None:
                 found.numbers.append(twins)
             add_comparisons([group], group.name)
+    for group in groups:
+        found.numbers.extend(
+            sweep_table(points, sweep) for sweep in group.sweeps if (points := points_of(group.cells, sweep))
+        )
     return found

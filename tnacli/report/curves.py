@@ -103,6 +103,15 @@ def curves(cells: Sequence[Cell]) -> list[Curve]:
     ]
 
 
+def missing_curves(cells: Sequence[Cell]) -> list[tuple[Cell, str]]:
+    """The cells that have no curve, and why."""
+    return [
+        (cell, f"{apart}: no mean" if (apart := _apart(cell)) else "no epoch yet")
+        for cell in cells
+        if curve(cell) is None
+    ]
+
+
 def _rows(folder: RunFolder) -> list[Row]:
     """The folder's epochs, the newest of each where a crash left one written twice."""
     by_epoch = {row["epoch"]: row for row in folder.metrics() if isinstance(row, dict) and "epoch" in row}
@@ -138,8 +147,6 @@ def last_epoch_table(cells: Sequence[Cell], title: str) -> Table:
         notes = [*([f"measured on the {one.measured_on} samples"] if mixed else []), *one.marks]
         notes += [] if one.finished else ["unfinished"]
         rows.append((one.label, shown_alpha(one.alpha), one.seeds, epoch, *ends, "; ".join(notes)))
-    for cell in cells:
-        if curve(cell) is None:
-            why = f"{apart}: no mean" if (apart := _apart(cell)) else "no epoch yet"
-            rows.append((cell.name, shown_alpha(cell.alpha), 0, *(None,) * (1 + len(METRICS)), why))
+    for cell, why in missing_curves(cells):
+        rows.append((cell.name, shown_alpha(cell.alpha), 0, *(None,) * (1 + len(METRICS)), why))
     return Table(title, columns, tuple(rows), ("last epoch, mean over seeds",))

@@ -121,7 +121,7 @@ def methods(
     chosen = plan(loaded, runs=[next(iter(loaded.recipe.runs))], seeds=seeds)
     found: list[Method] = []
     for kind, name, settings in wanted:
-        runs = tuple(replace(run, name=name, settings=settings) for run in chosen)
+        runs = tuple(replace(run, name=name, settings=settings, initial=None) for run in chosen)
         objective = settings.objective
         if kind == "KD":
             teachers = {teacher.identity: teacher for run in runs if (teacher := run.teacher) is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from pathlib import PurePath
 
 from tnacli.recipe.datasets import OWN
 from tnacli.recipe.schema.recipe import Settings
@@ -10,6 +11,14 @@ from tnacli.runs.metadata import of_execution
 from tnacli.runs.result import RunResult
 
 _SELECTED = {"test": "epoch selected on the test set", "val": "epoch selected on validation samples"}
+
+
+def started_from(place: str | PurePath | None) -> str:
+    """That a run starts from the weights of the checkpoint at `place`, as short as tells: the folder of its run, or its file."""
+    if place is None:
+        return "from the weights of a checkpoint"
+    path = PurePath(place)
+    return f"from the weights of {path.parent.name if path.name in ('last.pt', 'previous.pt') else path.name}"
 
 
 def marks(settings: Settings, altered: Sequence[str], results: Collection[RunResult]) -> tuple[str, ...]:
@@ -28,8 +37,8 @@ def marks(settings: Settings, altered: Sequence[str], results: Collection[RunRes
         found.append("class folders, not the official files")
     if "generated" in sources:
         found.append("generated data")
-    if any(result.initial for result in results):
-        found.append("from the weights of a checkpoint")
+    if settings.train.initial or any(result.initial for result in results):
+        found.append(started_from(settings.train.initial))
     precisions = sorted({result.precision for result in results})
     if precisions not in ([], ["fp32"]):
         found.append(f"trained in {' and '.join(precisions)}")

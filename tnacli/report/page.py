@@ -5,26 +5,35 @@ Pictures are inline SVG, styles are inside; nothing is fetched, nothing is execu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
-from tnacli.report.cells import Cell
-from tnacli.report.curves import METRICS, curves, last_epoch_table
+from tnacli.report.cells import Cell, named_apart
+from tnacli.report.curves import METRICS, curves, last_epoch_table, missing_curves
 from tnacli.report.plots import svg
+from tnacli.report.settings import settings_table
 from tnacli.report.table import Table
 from tnacli.report.tables import accuracy_table, twin_table
 
 _CSS = """
+:root { color-scheme: light dark }
 body { font: 15px/1.5 system-ui, sans-serif; color: #1b1b1b; background: #fff; max-width: 76rem;
   margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem } .quiet { color: #555; font-size: .88rem }
 .wide { overflow-x: auto } table { border-collapse: collapse; font-size: .9rem }
+.n, .whole { white-space: nowrap }
 th, td { padding: .3rem .7rem; text-align: left; border-bottom: 1px solid #ddd; vertical-align: top }
 th { border-bottom: 2px solid #888 } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
 .bar { display: inline-flex; width: 16rem; height: .95rem; border: 1px solid #888; vertical-align: middle; background: #fff }
 .bar i { display: block; height: 100% } .neg { background: #21618c } .zero { background: #eee } .pos { background: #e08e2b }
-.rate { background: #555 } svg { max-width: 100%; height: auto }
+.rate { background: #555 } svg { max-width: 100%; min-width: 44rem; height: auto }
+@media (prefers-color-scheme: dark) {
+  body { color: #e4e4e4; background: #161616 } .quiet { color: #aaa } th, td { border-color: #3a3a3a }
+  svg { background: #fff; border-radius: 4px } .zero { background: #555 } .bar { background: #161616 } .rate { background: #bbb }
+  .neg { background: #5b9bd0 }
+}
 @media print { body { margin: 0 } h2 { break-after: avoid } }
 """
 
@@ -44,14 +53,16 @@ def page(title: str, description: str, cells: Sequence[Cell], effects: Sequence[
         parts.append(_table(twins))
     parts += [_table(table) for table in effects]
     if found:
-        parts += ["<h2>Training curves</h2>", svg(found, list(METRICS))]
+        parts += ["<h2>Training curves</h2>", f'<div class="wide">{svg(found, list(METRICS))}</div>']
         parts.append('<p class="quiet">Mean over the finished seeds, or those begun while none is finished; bands span '
                      "their range. Dashed upright line: the weights are compressed.</p>")  # fmt: skip
+        if missing := [f"{cell.name}: {why}" for cell, why in missing_curves(cells)]:
+            parts.append(f'<p class="quiet">Without a curve: {escape("; ".join(missing))}.</p>')
         parts.append(_table(last_epoch_table(cells, "Last epoch")))
     else:
         parts.append("<p>No run has finished an epoch yet.</p>")
     parts += _layers(cells)
-    parts += ["<h2>Runs</h2>", _runs(cells), f'<p class="quiet">{escape(made_by)}</p>']
+    parts += [_settings(cells), "<h2>Runs</h2>", _runs(cells), f'<p class="quiet">{escape(made_by)}</p>']
     body = "\n".join(part for part in parts if part)
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -60,20 +71,31 @@ def page(title: str, description: str, cells: Sequence[Cell], effects: Sequence[
     )
 
 
+def _settings(cells: Sequence[Cell]) -> str:
+    """The settings that all runs share, and those in which they differ from the first."""
+    cells = named_apart(cells)
+    return _table(settings_table(cells, cells[0], "Settings"))
+
+
 def _table(table: Table) -> str:
     table = table.for_people()
     heads = "".join(f"<th{_n(column.number)}>{escape(column.title)}</th>" for column in table.columns)
     rows = "".join(
         "<tr>"
-        + "".join(f"<td{_n(c.number)}>{escape(cell)}</td>" for cell, c in zip(row, table.columns, strict=True))
+        + "".join(f"<td{_n(c.number)}>{_whole(cell)}</td>" for cell, c in zip(row, table.columns, strict=True))
         + "</tr>\n"
         for row in table.texts()
     )
-    notes = "".join(f"<li>{escape(note)}</li>" for note in table.notes)
+    notes = "".join(f"<li>{_whole(note)}</li>" for note in table.notes)
     return (
         f'<h2>{escape(table.title)}</h2>\n<div class="wide"><table>\n<thead><tr>{heads}</tr></thead>\n<tbody>{rows}</tbody>\n'
         f'</table></div>\n<ul class="quiet">{notes}</ul>'
     )
+
+
+def _whole(text: str) -> str:
+    """`text` for HTML, in which no word with a number, such as 1e-2, -0.5 or 2026-11-25, is broken at its hyphen."""
+    return re.sub(r"\S{0,20}-\d\S{0,20}", lambda word: f'<span class="whole">{word[0]}</span>', escape(text))
 
 
 def _n(number: bool) -> str:

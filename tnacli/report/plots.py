@@ -64,7 +64,7 @@ def _draw(panels: Sequence[tuple[str, str, Sequence[Curve]]], format: str, title
     require_matplotlib()
     if not any(found for _, _, found in panels):
         raise UsageError("there is nothing to draw: no run has finished an epoch; train first, or name another --out")
-    with _style():
+    with style():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -180,7 +180,7 @@ def _marker(one: Curve) -> str | None:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
     """Settings for print, whatever the user's own are; text in SVG stays text, and its identifiers stay the same."""
     import matplotlib as mpl
 

@@ -64,14 +64,14 @@ def settings_table(cells: Sequence[Cell], reference: Cell, title: str) -> Table:
                 {key: values[one.name] for key, values in found.differing.items() if one.name in values}
                 for one in (cell, reference)
             )
-            said = [f"{key}={value_text(value)}" for key, value in own.items() if _says_something(key, value, theirs)]
+            said = [f"{key}={value_text(value)}" for key, value in own.items() if says_something(key, value, theirs)]
             rows.append((cell.name, " ".join(said) or "the same"))
     same = [f"{key}={value_text(value)}" for key, value in found.same.items() if not _is_default(key, value)]
     notes = (f"the same in all, beside defaults: {' '.join(same) or 'nothing'}",)
     return Table(title, (Column("run", "run"), Column("settings", f"other than {reference.name}")), tuple(rows), notes)
 
 
-def _says_something(key: str, value: Any, theirs: Mapping[str, Any]) -> bool:
+def says_something(key: str, value: Any, theirs: Mapping[str, Any]) -> bool:
     """Whether `key` is other than theirs; of a section that they have not, its defaults say nothing but which kind it is."""
     if key in theirs:
         return bool(value != theirs[key])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv as csv_module
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -152,14 +153,22 @@ def _fields(value: Any, parts: Sequence[str]) -> Iterator[Any]:
 
 
 def latex(table: Table) -> str:
-    """A `table` environment with booktabs rules; needs `\\usepackage{booktabs}`. Columns without values are left out."""
+    """A `table` environment with booktabs rules, `\\label{tab:...}` made of the title, and notes below at the table's left.
+
+    Needs `\\usepackage{booktabs}`. Columns without values are left out.
+    """
     table = table.for_people()
     alignment = "".join("r" if column.number else "l" for column in table.columns)
     rows = [" & ".join(_tex(cell) for cell in row) + r" \\" for row in table.texts()]
+    notes = [
+        r"\begin{flushleft}\footnotesize", *(rf"{_tex(note)}\par" for note in table.notes), r"\end{flushleft}"
+    ] if table.notes else []  # fmt: skip
+    label = "-".join(re.findall("[a-z0-9]+", table.title.lower())) or "table"
     return "\n".join([
-        r"\begin{table}", r"\centering", rf"\caption{{{_tex(table.title)}}}", rf"\begin{{tabular}}{{{alignment}}}", r"\toprule",
+        r"\begin{table}", r"\centering", rf"\caption{{{_tex(table.title)}}}", rf"\label{{tab:{label}}}",
+        rf"\begin{{tabular}}{{{alignment}}}", r"\toprule",
         " & ".join(_tex(column.title) for column in table.columns) + r" \\", r"\midrule", *rows, r"\bottomrule",
-        r"\end{tabular}", *(rf"\par\footnotesize {_tex(note)}" for note in table.notes), r"\end{table}", "",
+        r"\end{tabular}", *notes, r"\end{table}", "",
     ])  # fmt: skip
 
 

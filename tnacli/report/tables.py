@@ -54,7 +54,7 @@ def accuracy_table(cells: Sequence[Cell], *, number: int | None = None, title: s
     rows = [
         (
             DATASETS[cell.settings.data.name].title, names.get(cell.name, cell.name), cell.weights, shown_alpha(cell.alpha),
-            *_ours(cell), _validation(cell), "; ".join(cell.marks),
+            *_ours(cell), validation(cell), "; ".join(cell.marks),
         )
         for cell in cells
     ]  # fmt: skip
@@ -100,7 +100,7 @@ def _ours(cell: Cell) -> tuple[Value, ...]:
     return cell.paper, cell.accuracy, *shown_seeds(cell), cell.difference, within, tolerance
 
 
-def _validation(cell: Cell) -> Spread | None:
+def validation(cell: Cell) -> Spread | None:
     """The base's accuracy on held-out samples; None without any, and where the seeds have no mean."""
     values = [result.validation["base"] for result in cell.results.values() if "base" in result.validation]
     return spread(values) if values and not cell.mixed else None

@@ -16,7 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lif.h"
+#include "../native/lif.h"
+#include "half.h"
 
 #define SPIKED 1
 #define INSIDE 2
@@ -33,20 +34,6 @@ typedef struct {
 static void part(int64_t count, int64_t index, int64_t parts, int64_t *from, int64_t *to) {
     *from = count * index / parts;
     *to = count * (index + 1) / parts;
-}
-
-typedef uint32_t __attribute__((may_alias)) bits32;
-
-static void widen(int64_t C, const uint16_t *restrict from, bits32 *restrict to) {
-    for (int64_t c = 0; c < C; c++) to[c] = (uint32_t)from[c] << 16;
-}
-
-/* Rounds to nearest, ties to even; what is not a number stays so. */
-static void narrow(int64_t C, const bits32 *restrict from, uint16_t *restrict to) {
-    for (int64_t c = 0; c < C; c++) {
-        const uint32_t rounded = (from[c] + 0x7fff + (from[c] >> 16 & 1)) >> 16;
-        to[c] = (uint16_t)((from[c] & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);
-    }
 }
 
 /* Row `row` of x in fp32, in `wide` [C] if it has to be widened. */

@@ -20,6 +20,7 @@ from tnacli.snn import triton_lif
 from tnacli.snn.dropout import dropout_mask
 from tnacli.snn.fused import Constants, lif_pool, norm_lif_pool, why_not
 from tnacli.snn.lif import LIF
+from tnacli.snn.ordered import has_order, in_order
 from tnacli.snn.readout import Readout, readout_leak
 from tnacli.snn.rectifier import Rectifier
 from tnacli.snn.regions import Regions
@@ -40,6 +41,7 @@ class WeightedLayer(nn.Module):
         self.norm: nn.BatchNorm1d | nn.BatchNorm2d | None
         self.keeps_small = False
         self.compiled = True
+        self.ordered = False
         if len(weight) == 4:
             out, into, kernel, _ = weight
             self.synapse = nn.Conv2d(into, out, kernel, stride, padding=kernel // 2, bias=not normed)
@@ -75,7 +77,9 @@ class WeightedLayer(nn.Module):
             return self.synapse(self._met(x)) if driven is None else driven
 
     def summed(self, x: Tensor) -> Tensor:
-        """The weighted sums of x, without a bias."""
+        """The weighted sums of x, without a bias; `ordered` ones, of inputs that are no spikes, as a packed file's are."""
+        if self.ordered and has_order(x):
+            return in_order(x.flatten(1) if self.synapse.weight.dim() == 2 else x, self.synapse.weight, self.stride)
         if not isinstance(self.synapse, nn.Conv2d):
             return F.linear(x, self.synapse.weight)
         summed = self._over_lists(x)
@@ -244,6 +248,7 @@ class SpikingNetwork(Network):
         self.shapes = layer_shapes(model.layout, width=model.width, channels=channels, size=size, classes=classes)
         self.layers = nn.ModuleDict({shape.name: SpikingLayer(shape, model) for shape in self.shapes[:-1]})
         self._sources = {layer.source for layer in self.spiking.values()}
+        next(iter(self.spiking.values())).ordered = True
         classes, features = self.shapes[-1].weight
         self.readout = Readout(features, classes, readout_leak(model.readout, model.neuron.decay), model.timesteps)
 

@@ -1,8 +1,9 @@
 """3x3 convolutions that do only what spikes ask for: forward, and the gradient of the weights, over lists of what is not zero.
 
 Most inputs of a spiking layer are zero: a fifth of the neurons fire in a timestep. A dense convolution multiplies them all.
-Where few enough are other than zero, `sparse.c` takes over on the CPU in fp32; the gradient of the inputs, which is dense,
-stays PyTorch's. Sums are those of a dense convolution in another order.
+Where few enough are other than zero, `sparse.c` takes over on the CPU; the gradient of the inputs, which is dense, stays
+PyTorch's. Sums are fp32 and those of a dense convolution in another order. Where training is in bf16, inputs, outputs and weights
+are rounded to it as autocast rounds them, but the gradient of the weights is not.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch.nn import functional as F
 from tnacli.machine import processor_family
 from tnacli.snn.native import Native, address, check, compiled
 
-_OUT = 64  # outputs summed together in sparse.c; fewer cost as much
+_FORWARD_OUT, _WEIGHTS_OUT = 32, 16  # outputs summed together in sparse.c; fewer cost as much
 _SMALLEST = 50_000_000  # multiply-accumulates of a dense convolution below which lists win next to nothing
 _SAMPLED = 16  # one row of inputs in so many is looked at to tell how sparse they are
 
@@ -47,9 +48,9 @@ class _Strides(ctypes.Structure):
 
 
 @cache
-def sparse_kernels() -> Native:
-    """The library of sparse.c, compiled if need be, or why there is none."""
-    kernels = compiled(Path(__file__).with_name("sparse.c"), "-ffp-contract=fast")
+def sparse_kernels(*, half: bool = False) -> Native:
+    """The library of sparse.c for fp32 or bf16 inputs, compiled if need be, or why there is none."""
+    kernels = compiled(Path(__file__).with_name("sparse.c"), "-ffp-contract=fast", *(["-DHALF"] if half else []))
     library = kernels.library
     if library is not None:
         pointer, count = ctypes.c_void_p, ctypes.c_int64
@@ -60,17 +61,23 @@ def sparse_kernels() -> Native:
     return kernels
 
 
-_AVX512 = {("AuthenticAMD", 25): Bounds(0.5, 0.6)}
+_CAUTIOUS = {torch.float32: Bounds(0.25, 0.4), torch.bfloat16: Bounds(0.1, 0.2)}
+_AVX512: dict[tuple[str, int] | None, dict[torch.dtype, Bounds]] = {
+    ("AuthenticAMD", 25): {torch.float32: Bounds(0.6, 0.7), torch.bfloat16: Bounds(0.2, 0.35)},
+}
 """Measured of processors with AVX-512, by vendor and family (benchmarks/sparse.py): Zen 4 adds 512 bits in two halves."""
 
 
 @cache
-def bounds() -> Bounds:
-    """For this processor: dense sums are twice as fast where vectors are twice as long and added at once."""
+def bounds(dtype: torch.dtype) -> Bounds:
+    """For this processor and fp32 or bf16 inputs.
+
+    Dense sums are twice as fast where vectors are twice as long and added at once, and once more in bf16 where a processor
+    has instructions for it.
+    """
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
         return Bounds(0.5, 0.8)
-    family = processor_family()
-    return _AVX512.get(family, Bounds(0.25, 0.4)) if family else Bounds(0.25, 0.4)
+    return _AVX512.get(processor_family(), _CAUTIOUS)[dtype]
 
 
 def sparse_convolution(x: Tensor, synapse: nn.Conv2d) -> Tensor | None:
@@ -79,24 +86,31 @@ def sparse_convolution(x: Tensor, synapse: nn.Conv2d) -> Tensor | None:
     Which way is taken depends on nothing but the processor, the shapes and the numbers in x, so that a run that is resumed
     computes what it would have computed.
     """
+    autocast = torch.is_autocast_enabled("cpu")
+    dtype = torch.get_autocast_dtype("cpu") if autocast else synapse.weight.dtype
     if (
         x.device.type != "cpu"
-        or x.dtype != torch.float32
-        or synapse.weight.dtype != torch.float32
-        or torch.is_autocast_enabled("cpu")
+        or dtype not in (torch.float32, torch.bfloat16)
+        or x.dtype not in ((torch.float32, torch.bfloat16) if autocast else (dtype,))
         or (synapse.kernel_size, synapse.stride, synapse.padding) != ((3, 3), (1, 1), (1, 1))
         or synapse.bias is not None
         or x.numel() * synapse.out_channels * 9 < _SMALLEST
-        or sparse_kernels().library is None
+        or sparse_kernels(half=dtype == torch.bfloat16).library is None
     ):
         return None
-    # A block of outputs that is not full costs what a full one does.
-    work = share_not_zero(x) * (-(-synapse.out_channels // _OUT) * _OUT / synapse.out_channels)
-    forward, weights = work < bounds().forward, work < bounds().weights
+    share, out = share_not_zero(x), synapse.out_channels
+    below = bounds(dtype)
+    forward = share * _filled(out, _FORWARD_OUT) < below.forward
+    weights = share * _filled(out, _WEIGHTS_OUT) < below.weights
     if not (forward or weights):
         return None
-    summed: Tensor = _SparseConvolution.apply(x, synapse.weight, forward, weights)
+    summed: Tensor = _SparseConvolution.apply(x.to(dtype), synapse.weight, forward, weights)
     return summed
+
+
+def _filled(out: int, block: int) -> float:
+    """How many times as much as `out` outputs the blocks cost that hold them: one that is not full costs what a full one does."""
+    return -(-out // block) * block / out
 
 
 def share_not_zero(x: Tensor) -> float:
@@ -108,16 +122,19 @@ def share_not_zero(x: Tensor) -> float:
 class _SparseConvolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, forward: bool, weights: bool) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
+        x, rounded = x.contiguous(memory_format=torch.channels_last), weight.to(x.dtype)
         ctx.sparse_gradient = weights
-        ctx.save_for_backward(x, weight)
+        ctx.save_for_backward(x, rounded)
+        ctx.weight_dtype = weight.dtype
         if not forward:
-            return F.conv2d(x, weight, padding=1)
-        out = torch.empty((x.shape[0], weight.shape[0], *x.shape[2:]), memory_format=torch.channels_last)
-        shape, strides = _shape(x, weight), _Strides(*weight.stride())
+            with torch.autocast("cpu", enabled=False):
+                return F.conv2d(x, rounded, padding=1)
+        summing = rounded.float()
+        shape, strides = _shape(x, weight), _Strides(*summing.stride())
+        out = torch.empty((x.shape[0], weight.shape[0], *x.shape[2:]), dtype=x.dtype, memory_format=torch.channels_last)
         check(
-            _library().sparse_forward(
-                ctypes.byref(shape), address(x), address(weight), ctypes.byref(strides), address(out),
+            _library(x).sparse_forward(
+                ctypes.byref(shape), address(x), address(summing), ctypes.byref(strides), address(out),
                 torch.get_num_threads(),
             )
         )  # fmt: skip
@@ -146,15 +163,15 @@ class _SparseConvolution(torch.autograd.Function):
                 (of_x, of_weight and not sparse, False),
             )
         if sparse:
-            grad_weight = torch.empty_like(weight)
+            grad_weight = torch.empty_like(weight, dtype=torch.float32)
             shape, strides = _shape(x, weight), _Strides(*grad_weight.stride())
             check(
-                _library().sparse_weight_gradient(
+                _library(x).sparse_weight_gradient(
                     ctypes.byref(shape), address(x), address(outward), address(grad_weight), ctypes.byref(strides),
                     torch.get_num_threads(),
                 )
             )  # fmt: skip
-        return grad_x, grad_weight, None, None
+        return grad_x, None if grad_weight is None else grad_weight.to(ctx.weight_dtype), None, None
 
 
 def _shape(x: Tensor, weight: Tensor) -> _Shape:
@@ -162,7 +179,7 @@ def _shape(x: Tensor, weight: Tensor) -> _Shape:
     return _Shape(samples, height, width, channels, weight.shape[0])
 
 
-def _library() -> ctypes.CDLL:
-    library = sparse_kernels().library
+def _library(x: Tensor) -> ctypes.CDLL:
+    library = sparse_kernels(half=x.dtype == torch.bfloat16).library
     assert library is not None
     return library

@@ -1,4 +1,4 @@
-"""What a run begins with: its precision, its weights, its batches, and what makes it another run than its recipe's."""
+"""What a run begins with: its precision, its batches, and what makes it another run than its recipe's."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import torch
 from tnacli.data.batches import Batches
 from tnacli.data.learned_from import LearnedFrom
 from tnacli.data.samples import Dataset, Samples
-from tnacli.objectives.objective import Objective
-from tnacli.quant.weights import load_latent_state
 from tnacli.recipe.identity import Run
 from tnacli.recipe.schema.recipe import Settings
 from tnacli.runs.metadata import Precision, of_execution
@@ -31,16 +29,6 @@ def precision_of(settings: Settings, device: torch.device, begun: Checkpoint | N
         return found, None if why is None else f"train.precision: auto is {found} here: {why}"
     resolve_precision(before, device)
     return before, f"in {before}, as it began; train.precision: auto would be {found} here: {why}"
-
-
-def start_from(objective: Objective, initial: Checkpoint) -> None:
-    """Fill the networks with the weights that a checkpoint has for them; a twin that it does not have starts fresh."""
-    for name, network in objective.networks.items():
-        if name in initial.networks():
-            load_latent_state(network, initial.under(f"networks/{name}"))
-    helpers = initial.under("auxiliary")
-    if helpers.keys() == objective.auxiliary.state_dict().keys():
-        objective.auxiliary.load_state_dict(helpers)
 
 
 def altered_in(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -70,6 +71,7 @@ def compression_run(
     trained = before.train.epochs
     with _refused():
         train = _schedule(before.train, round(trained * 2 / 3) if epochs is None else epochs, learning_rate)
+        train = train.model_copy(update={"initial": str(Path(source).absolute())})
         settings = Settings(
             data=before.data,
             model=before.model,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from tnacli.data.files import files_there
 from tnacli.data.learned_from import LearnedFrom
@@ -12,6 +15,9 @@ from tnacli.data.samples import Dataset
 from tnacli.recipe.costs import Sample, sample_of
 from tnacli.recipe.identity import Run
 from tnacli.training.distributed import Ranks
+
+if os.name == "posix":
+    import fcntl
 
 
 @dataclass(frozen=True)
@@ -27,10 +33,13 @@ class Compared:
 
 
 class RunData:
-    """Data sets as runs ask for them, one in memory at a time: they can be large. Every process of a run has one."""
+    """Data sets as runs ask for them, one in memory at a time: they can be large. Every process of a run has one.
 
-    def __init__(self, ranks: Ranks, on_data: Callable[[str, int, int], None] | None) -> None:
-        self._ranks, self._on_data = ranks, on_data
+    Processes that train other runs meanwhile may share the file `lock`: what one downloads and decodes, the next ones find.
+    """
+
+    def __init__(self, ranks: Ranks, on_data: Callable[[str, int, int], None] | None, lock: Path | None = None) -> None:
+        self._ranks, self._on_data, self._lock = ranks, on_data, lock
         self._loaded: dict[str, Dataset] = {}
         self._files: dict[str, dict[str, str] | None] = {}
 
@@ -41,9 +50,10 @@ class RunData:
             self._loaded.clear()
             # Before a file is read: one that changes meanwhile is another the next time.
             files = self._ranks.broadcast(lambda: files_there(data))
-            self._loaded[key] = self._ranks.in_turn(
-                lambda: load(data, run.settings.model.timesteps, on_progress=self._on_data)
-            )
+            with self._locked():
+                self._loaded[key] = self._ranks.in_turn(
+                    lambda: load(data, run.settings.model.timesteps, on_progress=self._on_data)
+                )
             # A download has brought them only now.
             self._files[key] = self._ranks.broadcast(lambda: files_there(data)) if files is None else files
         return self._loaded[key]
@@ -87,6 +97,15 @@ class RunData:
     def there(self, run: Run) -> bool:
         """Whether the data of `run` is there, as far as a look at folders tells."""
         return self._now(run) is not None
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        if self._lock is None or os.name != "posix":
+            yield
+            return
+        with self._lock.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def _now(self, run: Run) -> dict[str, str] | None:
         key = _key(run)

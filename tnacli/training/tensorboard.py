@@ -44,7 +44,8 @@ class TensorBoardLog:
                 "--tensorboard needs the package tensorboard; install it with `pip install 'tnacli[tensorboard]'`"
             ) from None
         self.folder, self._runs = folder, runs
-        self._writer: SummaryWriter | None = None
+        self._writers: dict[str, SummaryWriter] = {}  # by identity of the run
+        self._epochs: dict[str, int] = {}  # the last one in the log
 
     def __enter__(self) -> TensorBoardLog:
         return self
@@ -52,7 +53,8 @@ class TensorBoardLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close()
+        for identity in list(self._writers):
+            self._close(identity)
 
     def emit(self, run: Run, event: Event) -> None:
         """Add one event of one run; those that metrics.jsonl has no line for are left out."""
@@ -61,61 +63,62 @@ class TensorBoardLog:
                 case Started():
                     self._begin(run, RunFolder.of(self._runs, run))
                 case EpochDone():
-                    self._add(dataclasses.asdict(event), time.time())
+                    # Of a run in another process, the epoch may have been in its metrics already when its log was begun.
+                    if event.epoch > self._epochs[run.identity]:
+                        self._add(run, dataclasses.asdict(event), time.time())
                 case Finished():
-                    self._end(event.accuracy, event.selected_epoch)
+                    self._end(run, event.accuracy, event.selected_epoch)
 
     def copy(self, run: Run, folder: RunFolder, result: RunResult) -> None:
         """The log of a run that was finished before, with that result."""
         with self._explained():
             self._begin(run, folder)
-            self._end(result.accuracy, result.selected_epoch)
+            self._end(run, result.accuracy, result.selected_epoch)
 
     def _begin(self, run: Run, folder: RunFolder) -> None:
         """A new log with the hyperparameters and every epoch so far, in place of the one that was there."""
         from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams
 
-        self._close()
+        self._close(run.identity)
         place = self.folder / run.recipe / run.folder_name
         for old in place.glob("events.out.tfevents.*"):
             old.unlink()
         # Told to drop what came before, a TensorBoard that is looking at the folder forgets the old file, too.
-        self._writer = SummaryWriter(str(place), purge_step=0)
+        writer = self._writers[run.identity] = SummaryWriter(str(place), purge_step=0)
+        self._epochs[run.identity] = 0
         begun, settings, _ = hparams(_hyperparameters(run), {RESULT: 0.0})
         for summary in (begun, settings):
-            self._writer._get_file_writer().add_summary(summary)
+            writer._get_file_writer().add_summary(summary)
         rows = folder.metrics()
         # The clock of the log is that of training: pauses between two commands are left out.
         clock = time.time() - sum(row["seconds"] for row in rows)
         for row in rows:
             clock += row["seconds"]
-            self._add(row, clock)
+            self._add(run, row, clock)
 
-    def _add(self, row: Mapping[str, Any], clock: float) -> None:
-        assert self._writer is not None
+    def _add(self, run: Run, row: Mapping[str, Any], clock: float) -> None:
+        writer, self._epochs[run.identity] = self._writers[run.identity], row["epoch"]
         for tag, value in _numbers(row):
             if tag != "epoch":
-                self._writer.add_scalar(tag, value, row["epoch"], walltime=clock)
-        self._writer.flush()
+                writer.add_scalar(tag, value, row["epoch"], walltime=clock)
+        writer.flush()
 
-    def _end(self, accuracy: Mapping[str, float], epoch: int) -> None:
-        assert self._writer is not None
+    def _end(self, run: Run, accuracy: Mapping[str, float], epoch: int) -> None:
         for network, value in accuracy.items():
-            self._writer.add_scalar(f"{RESULT.partition('/')[0]}/{network}", value, epoch)
-        self._close()
+            self._writers[run.identity].add_scalar(f"{RESULT.partition('/')[0]}/{network}", value, epoch)
+        self._close(run.identity)
 
-    def _close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+    def _close(self, identity: str) -> None:
+        if (writer := self._writers.pop(identity, None)) is not None:
+            writer.close()
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            self._writer = None
+            self._writers.clear()
             raise StorageError(
                 f"{self.folder}: the TensorBoard log cannot be written: {error.strerror or error}; give another folder with "
                 f"--tensorboard, or leave it out"

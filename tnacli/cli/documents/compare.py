@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from tnacli.cli.documents.base import Count, Document, Interval, Part, Spread
+from tnacli.cli.documents.base import Count, Document, Identity, Interval, Part, Spread
 
 
 class Difference(Part):
@@ -48,3 +49,31 @@ class Compare(Document):
     other_settings: dict[str, dict[str, Any]] = Field(
         description="settings in which they differ, by dotted key and run; a run need not have the key"
     )
+
+
+class DiffedRun(Part):
+    folder: Path
+    recipe: str
+    run: str
+    seed: Count
+    identity: Identity
+
+
+class Quantity(Part):
+    key: str = Field(description="such as status, accuracy.base, seconds, versions.torch")
+    title: str
+    a: Any = Field(description="null where the run does not have it")
+    b: Any
+    difference: float | None = Field(description="b minus a, of two numbers")
+
+
+class RunsDiff(Document):
+    """tna runs diff --json"""
+
+    command: Literal["runs diff"] = "runs diff"
+    a: DiffedRun
+    b: DiffedRun
+    settings: dict[str, dict[str, Any]] = Field(
+        description='what was asked for otherwise: seed, initial and settings by dotted key; of "a" and "b" where it has it'
+    )
+    results: list[Quantity] = Field(description="of both runs; of what computed them only what differs")

@@ -157,3 +157,20 @@ class OtherExport(Document):
 
 
 Export = Annotated[PackedExport | OtherExport, Field(discriminator="format")]
+
+
+class Import(Document):
+    """tna import --json"""
+
+    command: Literal["import"] = "import"
+    file: Path = Field(description="what was imported")
+    path: Path = Field(description="the packed file")
+    size_bytes: Count = Field(description="bytes of the packed file")
+    weights: Count = Field(description="ternary weights")
+    layers: tuple[str, ...] = Field(description="names of the layers of neurons")
+    timesteps: Count
+    decay: Share
+    threshold: float
+    samples: Count = Field(description="random inputs that the file's nodes and the packed file were run on")
+    agreeing: Count = Field(description="of them, those predicted alike")
+    silent: tuple[str, ...] = Field(description="layers of which no neuron spiked on them")

@@ -160,6 +160,9 @@ class RunOnDisk(Part):
         description="overlays, overrides and what else makes it another run than the recipe's"
     )
     initial: str | None = Field(description="digest of the checkpoint whose weights it starts from")
+    started_from: Path | None = Field(
+        description="where that checkpoint, or the folder of its run, was; null if it starts from none"
+    )
     folder: Path
 
 
@@ -177,3 +180,19 @@ class Recorded(Document):
     ledger: Path
     new: Count = Field(description="runs that the ledger did not have")
     known: Count = Field(description="runs that it had, whose lines it keeps")
+
+
+class Leftover(Part):
+    path: Path
+    why: str = Field(description="it may go")
+    size_bytes: Count = Field(description="of a folder: of all files in it")
+
+
+class Cleaned(Document):
+    """tna runs clean --json"""
+
+    command: Literal["runs clean"] = "runs clean"
+    deleted: bool = Field(description="false if it was only looked for, without --yes")
+    size_bytes: Count = Field(description="of all leftovers")
+    leftovers: list[Leftover]
+    busy: list[Path] = Field(description="folders of runs in training, which were left as they are")

@@ -13,16 +13,17 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from tnacli.cli.documents.base import Failed, JsonSchema
-from tnacli.cli.documents.compare import Compare
-from tnacli.cli.documents.files import Evaluate, Export, Inspect
-from tnacli.cli.documents.lists import Data, Doctor, Recipes, Recorded, Report, Runs
+from tnacli.cli.documents.compare import Compare, RunsDiff
+from tnacli.cli.documents.files import Evaluate, Export, Import, Inspect
+from tnacli.cli.documents.lists import Cleaned, Data, Doctor, Recipes, Recorded, Report, Runs
 from tnacli.cli.documents.predict import Predict
 from tnacli.cli.documents.training import CompareKD, Train, TrainDryRun
 
 DOCUMENTS: dict[str, Any] = {
     "compare": Compare, "compare_kd": CompareKD, "data": Data, "doctor": Doctor, "error": Failed, "evaluate": Evaluate,
-    "export": Export, "inspect": Inspect, "predict": Predict, "recipes": Recipes, "report": Report, "runs": Runs,
-    "runs_record": Recorded, "train": Train, "train_dry_run": TrainDryRun,
+    "export": Export, "import": Import, "inspect": Inspect, "predict": Predict, "recipes": Recipes, "report": Report,
+    "runs": Runs, "runs_clean": Cleaned, "runs_diff": RunsDiff, "runs_record": Recorded, "train": Train,
+    "train_dry_run": TrainDryRun,
 }  # fmt: skip
 FOLDER = Path(str(files("tnacli.cli").joinpath("schemas")))
 

@@ -124,6 +124,9 @@ class PlannedRun(Part):
     folder: Path
     altered: tuple[str, ...]
     size: Sizes | None
+    initial: str | None = Field(
+        description="SHA-256 of the checkpoint that settings.train.initial names, whose weights the run starts from; null without"
+    )
     data_changed: str | None = Field(
         description="which data files are no longer those that the run learned from; null if none, or unknown"
     )

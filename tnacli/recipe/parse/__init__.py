@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from tnacli.recipe.parse.describe import json_schema, resolved
 from tnacli.recipe.parse.fields import choices, setting_fields
-from tnacli.recipe.parse.find import find_recipe, list_overlays, list_recipes, shipped_folder
+from tnacli.recipe.parse.find import find_listed, find_recipe, list_overlays, list_recipes, shipped_folder
 from tnacli.recipe.parse.layers import read_file
 from tnacli.recipe.parse.load import Loaded, load, plan
 from tnacli.recipe.parse.located import located
 from tnacli.recipe.parse.node import plain, refuse_all
+from tnacli.recipe.parse.sweep import Sweep, value_text
 from tnacli.recipe.parse.yaml_strict import read_yaml
 
 __all__ = [
     "Loaded",
+    "Sweep",
     "choices",
+    "find_listed",
     "find_recipe",
     "json_schema",
     "list_overlays",
@@ -28,4 +31,5 @@ __all__ = [
     "resolved",
     "setting_fields",
     "shipped_folder",
+    "value_text",
 ]

@@ -33,14 +33,13 @@ def json_schema() -> dict[str, Any]:
     """
     whole = Recipe.model_json_schema()
     definitions = whole["$defs"]
-    run = {"anyOf": [{"$ref": "#/$defs/Settings"}, {"type": "null"}]}
     extends = {"type": "string", "description": "a recipe file seen from this one, or a shipped one's name"}
     properties = {**whole["properties"], "extends": extends}
     properties.update({name: definitions["Settings"]["properties"][name] for name in SETTINGS})
     properties["runs"] = {
         "type": "object",
         "description": whole["properties"]["runs"]["description"],
-        "patternProperties": {NAME: run},
+        "patternProperties": {NAME: {"anyOf": [{"$ref": "#/$defs/Settings"}, {"type": "null"}]}},
         "additionalProperties": False,
     }
     schema = _partial({**whole, "title": "tnacli recipe", "properties": properties})
@@ -56,7 +55,15 @@ def _partial(schema: Any) -> Any:
     kept = {key: _partial(value) for key, value in schema.items() if key not in ("required", "discriminator")}
     if "oneOf" in kept:
         kept["anyOf"] = kept.pop("oneOf")
+    if isinstance(kept.get("properties"), dict):
+        kept["properties"] = {key: _or_null(value) for key, value in kept["properties"].items()}
     return kept
+
+
+def _or_null(schema: Any) -> Any:
+    """The schema of a key, which null takes back."""
+    described = {"description": schema["description"]} if "description" in schema else {}
+    return {"anyOf": [schema, {"type": "null"}], **described}
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -59,6 +59,16 @@ def field_at(loc: tuple[str | int, ...], tree: Node) -> FieldInfo | None:
     return section.model_fields.get(str(loc[-1])) if section else None
 
 
+@cache
+def fields_below(path: tuple[str, ...], within: type[Section]) -> dict[str, FieldInfo] | None:
+    """The fields that a mapping at `path` of a section may have, each kind of a union included; None where any may stand."""
+    sections: list[type[Section]] = [within]
+    for part in path:
+        fields = [section.model_fields[part] for section in sections if part in section.model_fields]
+        sections = [inner for field in fields for inner in _sections(field.annotation)]
+    return {key: field for section in sections for key, field in section.model_fields.items()} if sections else None
+
+
 def bounds(field: FieldInfo | None) -> str:
     """`at least 1 and below 90`, or nothing for a field without bounds."""
     found = []

@@ -48,6 +48,14 @@ def find_recipe(reference: str | Path) -> Path:
     return _find(Path(reference), str(reference), what="recipe", folder=shipped_folder(), advice=_LISTED)
 
 
+def find_listed(reference: str) -> Path:
+    """The file of what `tna recipes` lists: a recipe as `find_recipe` finds it, or else a shipped overlay."""
+    overlay = shipped_folder() / "overlays" / f"{reference.removesuffix('.yaml')}.yaml"
+    if reference in (overlay.name, overlay.stem) and overlay.is_file() and not os.path.exists(reference):
+        return overlay
+    return find_recipe(reference)
+
+
 def find_overlay(reference: str | Path) -> Path:
     """The same for an overlay, as given to `--with`; shipped ones are in the folder `overlays`."""
     folder = shipped_folder() / "overlays"

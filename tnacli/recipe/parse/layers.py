@@ -15,15 +15,17 @@ from tnacli.recipe.parse.fields import COMMON, FILE, SETTINGS, unknown_key
 from tnacli.recipe.parse.find import find_extended, find_overlay, shown
 from tnacli.recipe.parse.located import anchored
 from tnacli.recipe.parse.merge import keys_of_no_kind, merge
-from tnacli.recipe.parse.node import Location, Node, Problem, show, suggest
+from tnacli.recipe.parse.node import Location, Node, Problem, quoted, show, suggest
+from tnacli.recipe.parse.take_back import runs_not_there
 from tnacli.recipe.parse.yaml_strict import read_value, read_yaml
+from tnacli.recipe.schema.patterns import NAME, PATTERNS
 
 _OF_ONE_FILE = ("name", "description", "extends")
 
 
 @dataclass(frozen=True)
 class Override:
-    """One `--set`: settings for every run, or for the one called `run`."""
+    """One `--set`: settings for every run, or for the one called `run`, which null takes back."""
 
     settings: Node
     run: str | None = None
@@ -32,8 +34,9 @@ class Override:
 def read_file(path: Path, extending: tuple[Path, ...] = ()) -> tuple[Node, list[Problem]]:
     """The recipe in the file `path`, laid over what it extends; its runs are still partial settings, or null.
 
-    All is inherited but the name and the description, which belong to one file. Runs of the same name merge;
-    where the upper one is null, nothing changes. `extending` are the files that led here, the last one first.
+    All is inherited but the name and the description, which belong to one file. Runs of the same name merge; where the
+    upper one is empty, nothing changes, and where it is null, the run stays as null. `extending` are the files that led here,
+    the last one first.
     """
     node, problems = read_yaml(path, shown(path), layer=-len(extending))
     node, unknown = _only(node, FILE)
@@ -43,16 +46,20 @@ def read_file(path: Path, extending: tuple[Path, ...] = ()) -> tuple[Node, list[
         text = f"must be a mapping of runs by name, not {show(runs)}"
         problems.append(Problem(runs.origin, runs.key, text))
         node = replace(node, value={**node.entries, "runs": replace(runs, value={}, broken=True)})
-    for run in runs.entries.values() if runs else ():
+    for name, run in runs.entries.items() if runs else ():
+        if "[" in name:
+            problems.append(Problem(run.origin, run.key, f"must be {PATTERNS[NAME]}, not {quoted(name)}"))
         if run.value is not None and not isinstance(run.value, dict) and not run.broken:
             text = f"must be a mapping of settings, or empty for the shared ones as they are, not {show(run)}"
             problems.append(Problem(run.origin, run.key, text))
     node = anchored(node, path)
-    extends = node.child("extends")
-    if extends is None or extends.broken:
-        return node, problems
-    lower, found = _extended(extends, (path, *extending))
-    return _laid_over(lower, node), problems + found
+    extends, lower = node.child("extends"), None
+    if extends is not None and not extends.broken and not extends.takes_back:
+        lower, found = _extended(extends, (path, *extending))
+        problems += found
+    if lower is None or not lower.broken:
+        problems += runs_not_there(runs, lower.child("runs") if lower else None)
+    return node if lower is None else _laid_over(lower, node), problems
 
 
 def read_overlay(reference: str, layer: int) -> tuple[Node, list[Problem]]:
@@ -92,8 +99,8 @@ def read_override(text: str, layer: int, runs: Sequence[str]) -> tuple[Override 
     if parts and parts[0] not in known:
         return None, [Problem(origin, key, unknown_key(parts[0], known))]
     node, problems = read_value(value, origin.file, key, layer)
-    if not parts and not isinstance(node.value, dict):
-        text = f"is a run; name one of its settings, such as {key}.train.epochs=3"
+    if not parts and not isinstance(node.value, dict) and not node.takes_back:
+        text = f"is a run; name one of its settings, such as {key}.train.epochs=3, or take it back: {key}=null"
         problems.append(Problem(origin, key, text))
     elif node.value == {} and not problems:
         problems.append(Problem(origin, key, "sets nothing; name a setting, such as train.epochs=3"))
@@ -141,6 +148,6 @@ def _laid_over(lower: Node, upper: Node) -> Node:
     if below is not None or above is not None:
         runs = dict(below.entries) if below else {}
         for name, run in above.entries.items() if above else ():
-            runs[name] = runs[name] if run.value is None and name in runs else merge(runs.get(name), run)
+            runs[name] = runs[name] if run.empty and name in runs else merge(runs.get(name), run)
         entries["runs"] = replace(above or below or upper, value=runs)
     return replace(merged, value=entries, broken=lower.broken or upper.broken)

@@ -7,6 +7,7 @@ how.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from tnacli.recipe.parse.find import find_recipe, shown
 from tnacli.recipe.parse.layers import Override, read_file, read_overlay, read_override
 from tnacli.recipe.parse.merge import fit, kindless_keys, kinds_with, merge
 from tnacli.recipe.parse.node import Location, Node, Problem, leaves, plain, refuse_all, suggest
+from tnacli.recipe.parse.sweep import Sweep, expanded, swept
+from tnacli.recipe.parse.take_back import without_null, without_runs
 from tnacli.recipe.schema.recipe import Recipe
 
 
@@ -29,13 +32,15 @@ class Loaded:
     """A recipe in full, and how it came about.
 
     `altered` names the overlays and overrides ("with laptop", "set train.epochs=3"). `origins` says for every
-    run where each setting was written, by dotted key; what is not in it has the schema's default.
+    run where each setting was written, by dotted key; what is not in it has the schema's default. `sweeps` are the runs
+    that were made by several values for a key.
     """
 
     recipe: Recipe
     path: Path
     altered: tuple[str, ...]
     origins: dict[str, dict[str, Location]]
+    sweeps: tuple[Sweep, ...] = ()
 
 
 def load(reference: str | Path, *, overlays: Sequence[str] = (), overrides: Sequence[str] = ()) -> Loaded:
@@ -53,15 +58,18 @@ def load(reference: str | Path, *, overlays: Sequence[str] = (), overrides: Sequ
         problems += found
     if file.broken or any(layer.settings.broken for layer in layers):
         refuse_all(problems)  # of a file that cannot be read, nothing else can be said
-    names = tuple(file.entries["runs"].entries) if "runs" in file.entries else ()
+    names = [name for name, run in _written_runs(file).items() if not run.takes_back]
     for number, text in enumerate(overrides, len(overlays) + 1):
         override, found = read_override(text, number, names)
         layers += [override] if override else []
         problems += found
 
-    runs, found = _runs(file, layers)
-    problems += found
-    tree = _recipe(file, path, layers, runs)
+    merged, found = _runs(file, layers)
+    runs, sweeps, wrong = expanded(merged)
+    problems += [*found, *wrong]
+    gone = {name: max((node.layer for node in swept(run).values()), default=run.layer) for name, run in merged.items()}
+    gone = _taken_back(file, layers) | {name: layer for name, layer in gone.items() if name not in runs}
+    tree = _recipe(file, path, layers, runs=runs, gone=gone)
     recipe = None
     try:
         recipe = Recipe.model_validate(plain(tree))
@@ -75,19 +83,18 @@ def load(reference: str | Path, *, overlays: Sequence[str] = (), overrides: Sequ
         path,
         altered=tuple(altered),
         origins={name: {key: node.origin for key, node in leaves(run)} for name, run in runs.items()},
+        sweeps=sweeps,
     )
 
 
 def plan(loaded: Loaded, *, runs: Sequence[str] = (), seeds: Sequence[int] = ()) -> tuple[Run, ...]:
     """The runs to do, all of one seed before those of the next, in the recipe's order.
 
-    `runs` picks some by name; `seeds` stand in for the recipe's. Raises UsageError for one that cannot be.
+    `runs` picks some by name, that of a sweep for all of its runs, or with `*` and `?` for any text and any character;
+    `seeds` stand in for the recipe's. Raises UsageError for one that cannot be.
     """
     known = loaded.recipe.runs
-    for name in runs:
-        if name not in known:
-            hint = suggest(name, known)
-            raise UsageError(f"{loaded.recipe.name} has no run {name!r}; runs: {', '.join(known)}{hint}")
+    picked = {name for asked in runs for name in _picked(asked, loaded)}
     for seed in seeds:
         if seed < 0 or seeds.count(seed) > 1:
             wrong = "is below 0" if seed < 0 else "is given twice"
@@ -96,8 +103,21 @@ def plan(loaded: Loaded, *, runs: Sequence[str] = (), seeds: Sequence[int] = ())
         Run(loaded.recipe.name, name, seed, settings, loaded.altered)
         for seed in seeds or loaded.recipe.seeds
         for name, settings in known.items()
-        if name in runs or not runs
+        if name in picked or not runs
     )
+
+
+def _picked(asked: str, loaded: Loaded) -> list[str]:
+    """The runs that `asked` means. Raises UsageError if there are none."""
+    known = loaded.recipe.runs
+    if asked in known:
+        return [asked]
+    found = [name for sweep in loaded.sweeps if sweep.name == asked for name in sweep.points]
+    pattern = "".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in asked)
+    if not (found := found or [name for name in known if re.fullmatch(pattern, name)]):
+        hint = suggest(asked, [*known, *(sweep.name for sweep in loaded.sweeps)])
+        raise UsageError(f"{loaded.recipe.name} has no run {asked!r}; runs: {', '.join(known)}{hint}")
+    return found
 
 
 def _runs(file: Node, layers: Sequence[Override]) -> tuple[dict[str, Node], list[Problem]]:
@@ -105,15 +125,18 @@ def _runs(file: Node, layers: Sequence[Override]) -> tuple[dict[str, Node], list
     shared = _part(file, SETTINGS)
     settings: dict[str, Node] = {}
     used: set[tuple[int, str, str]] = set()
-    for name, own in file.entries["runs"].entries.items() if "runs" in file.entries else ():
-        # Anything but a mapping or null is known to be wrong by now.
+    gone = _taken_back(file, layers)
+    for name, own in _written_runs(file).items():
+        if name in gone:
+            continue
+        # Anything but a mapping or nothing is known to be wrong by now.
         node = merge(shared, own) if isinstance(own.value, dict) else shared
         for number, layer in enumerate(layers):
             if layer.run in (None, name):
                 upper = fit(_part(layer.settings, SETTINGS), node)
                 used |= {(number, mapping, key) for mapping, key, _ in kindless_keys(upper)}
                 node = merge(node, upper)
-        settings[name] = replace(node, origin=own.origin, key=own.key, layer=own.layer)
+        settings[name] = replace(without_null(node), origin=own.origin, key=own.key, layer=own.layer)
     return settings, list(_without_effect(layers, used))
 
 
@@ -130,19 +153,31 @@ def _without_effect(layers: Sequence[Override], used: set[tuple[int, str, str]])
                 yield Problem(node.origin, node.key, text)
 
 
-def _recipe(file: Node, path: Path, layers: Sequence[Override], runs: dict[str, Node]) -> Node:
-    """The whole recipe as the schema takes it."""
+def _recipe(file: Node, path: Path, layers: Sequence[Override], *, runs: dict[str, Node], gone: dict[str, int]) -> Node:
+    """The whole recipe as the schema takes it; `gone` are runs that are no more, each with the layer that did it."""
     named = {"name": Node(path.stem, Location(shown(path)), "name")}
-    node = replace(file, value={**named, **_part(file, Recipe.model_fields).entries})
+    node = _part(file, Recipe.model_fields)
     for layer in layers:
         if layer.run is None:
             node = merge(node, _part(layer.settings, COMMON))
-    entries = dict(node.entries)
+    entries = {**named, **without_null(node, Recipe).entries}
     if "runs" in entries:
         entries["runs"] = replace(entries["runs"], value=dict(runs))
-    if "reproduces" in entries and entries["reproduces"].value is None:
-        del entries["reproduces"]  # null takes back what an extended recipe said
+    if "reproduces" in entries:
+        entries["reproduces"] = without_runs(entries["reproduces"], gone)
     return replace(file, value=entries)
+
+
+def _written_runs(file: Node) -> dict[str, Node]:
+    """The runs of a recipe's file by name, null those that it takes back."""
+    return file.entries["runs"].entries if "runs" in file.entries else {}
+
+
+def _taken_back(file: Node, layers: Sequence[Override]) -> dict[str, int]:
+    """The runs that the file or an override takes back, each with the layer that does."""
+    nodes = dict(_written_runs(file))
+    nodes |= {layer.run: layer.settings for layer in layers if layer.run is not None and layer.settings.takes_back}
+    return {name: node.layer for name, node in nodes.items() if node.takes_back}
 
 
 def _part(node: Node, keys: Collection[str]) -> Node:

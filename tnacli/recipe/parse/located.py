@@ -26,23 +26,23 @@ def located(path: str, folder: Path) -> str:
 
 
 def anchored(layer: Node, file: Path | None) -> Node:
-    """The settings of `layer`, and of its runs, with `data.root` and `model.build` as seen from `file`, or from here."""
+    """The settings of `layer`, and of its runs, with every path in them as seen from `file`, or from here."""
     folder = file.parent if file is not None and file.is_file() else Path.cwd()  # a pipe lies nowhere
 
-    def root(value: str) -> str:
+    def place(value: str) -> str:
         return located(value, folder)
 
     def build(value: str) -> str:
         if not re.search(BUILD, value):
             return value  # which the schema refuses
-        place, slash, function = value.rpartition("/")
+        lies, slash, function = value.rpartition("/")
         module = folder / re.split("[.:]", function)[0]
         if not slash and not module.is_dir() and not module.with_suffix(".py").is_file():
             return function  # of an installed package
-        return os.path.join(located(place or "/" if slash else "", folder), function)
+        return os.path.join(located(lies or "/" if slash else "", folder), function)
 
     def settings(node: Node) -> Node:
-        for section, key, path in (("data", "root", root), ("model", "build", build)):
+        for section, key, path in (("data", "root", place), ("model", "build", build), ("train", "initial", place)):
             outer = node.child(section)
             inner = outer.child(key) if outer is not None else None
             if outer is not None and inner is not None and isinstance(inner.value, str):

@@ -1,6 +1,7 @@
 """Laying settings over settings.
 
-Mappings merge key by key; any other value replaces what was below it. One rule more: a mapping that comes in
+Mappings merge key by key; any other value replaces what was below it. `null` takes back what was below it, in every layer
+down to the lowest (`take_back.py`). One rule more: a mapping that comes in
 several kinds (`objective` by its `kind`, `compression` by its `mode`) is replaced as a whole by one of
 another kind, because the settings of one kind mean nothing to another.
 
@@ -79,13 +80,11 @@ def _kind(name: str, node: Node) -> str | None:
 
 
 def _usable_keys(name: str, node: Node | None) -> tuple[str, ...]:
-    """The keys that the mapping `name` has as it is: none where it is null, all where its kind is unknown."""
+    """The keys that the mapping `name` has as it is: its default's where it is null, all where its kind is unknown."""
     kinds = unions()[name][1]
-    if node is None:
+    if node is None or (node.value is None and not node.broken):
         default = Settings.model_fields[name].default
         return () if default is None else tuple(type(default).model_fields)
-    if node.value is None and not node.broken:
-        return ()
     kind = _kind(name, node)
     return tuple(kinds[kind].model_fields) if kind in kinds else _keys_of_any_kind(name)
 

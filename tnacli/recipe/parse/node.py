@@ -29,7 +29,7 @@ class Node:
 
     `key` is the dotted key as written, such as `runs.tna.train.epochs`. `layer` says what was laid over what:
     of two values that do not fit together, the one of the higher layer is to blame. A `broken` value has a
-    problem that is already known, so no more is said about it.
+    problem that is already known, so no more is said about it. An `empty` one is None because nothing was written.
     """
 
     value: Scalar | dict[str, Node] | list[Node]
@@ -37,6 +37,12 @@ class Node:
     key: str = ""
     layer: int = 0
     broken: bool = False
+    empty: bool = False
+
+    @property
+    def takes_back(self) -> bool:
+        """Whether it is a written `null`: whatever was said below, it is as if nobody had."""
+        return self.value is None and not self.empty and not self.broken
 
     @property
     def entries(self) -> dict[str, Node]:

@@ -69,7 +69,7 @@ def read_value(text: str, place: str, key: str, layer: int = 0) -> tuple[Node, l
     if text.startswith(_INDICATORS):
         return _Reader(text, place, layer, key, lines=False).whole()
     try:
-        return Node(scalar(text), origin, key, layer), []
+        return Node(scalar(text), origin, key, layer, empty=not text), []
     except ValueError as error:
         return Node(text, origin, key, layer, broken=True), [Problem(origin, key, str(error))]
 
@@ -152,7 +152,7 @@ class _Reader:
         if depth > MAX_DEPTH:
             self._problem(line, "", f"is nested more than {MAX_DEPTH} deep; no recipe needs that")
             raise _TooDeepError
-        broken = False
+        broken = empty = False
         if isinstance(event, yaml.AliasEvent):
             self._problem(line, key, f"*{event.anchor} stands for a value elsewhere; write the value itself")
             return Node(None, self._origin(line), key, self.layer, broken=True)
@@ -172,12 +172,13 @@ class _Reader:
             assert isinstance(event, yaml.ScalarEvent)
             value = event.value
             if event.style is None:
+                empty = not event.value
                 try:
                     value = scalar(event.value)
                 except ValueError as error:
                     self._problem(line, key, str(error))
                     broken = True
-        return Node(value, self._origin(line), key, self.layer, broken)
+        return Node(value, self._origin(line), key, self.layer, broken, empty)
 
     def _list(self, key: str, depth: int) -> list[Node]:
         items: list[Node] = []

@@ -22,7 +22,7 @@ from tnacli.recipe.schema.matching import matching_misfits, timestep_misfits
 from tnacli.recipe.schema.misfit import Misfit, refuse
 from tnacli.recipe.schema.model import Model
 from tnacli.recipe.schema.objective import Logits, Objective, Solo, Twin
-from tnacli.recipe.schema.patterns import DEVICE, NAME
+from tnacli.recipe.schema.patterns import DEVICE, NAME, RUN
 from tnacli.recipe.schema.reproduces import Reproduces
 from tnacli.recipe.schema.section import Later, Positive, Section
 from tnacli.recipe.schema.siblings import models_of, twin_misfits
@@ -54,6 +54,11 @@ class Train(Section):
     batch_size: Positive = Field(256, description="samples a step")
     learning_rate: float = Field(0.01, gt=0, description="Adam's initial learning rate")
     schedule: Schedule = Field(Schedule(), description="how the learning rate falls")
+    initial: Annotated[str | None, Later()] = Field(
+        None,
+        description="a checkpoint, or the folder of its run, whose weights the networks start from, as seen from this file; a "
+        "twin that it does not have starts fresh (default: all do)",
+    )
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
         "fp32",
         description="arithmetic of training, evaluation is fp32 always; fp32: IEEE; tf32: products on CUDA; bf16, fp16: "
@@ -186,7 +191,7 @@ class Recipe(Section):
         False, description="write a packed file beside the checkpoint of every compressed run, and evaluate it"
     )
     reproduces: Reproduces = Field(Reproduces(), description="the paper's numbers that the runs answer to")
-    runs: dict[Annotated[str, Field(pattern=NAME)], Settings] = Field(
+    runs: dict[Annotated[str, Field(pattern=RUN)], Settings] = Field(
         min_length=1, description="the runs, each a partial set of settings over the shared ones"
     )
 

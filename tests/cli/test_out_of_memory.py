@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.cli.conftest import Tna, recipe, tna  # noqa: F401 - fixtures
+from tests.cli.conftest import Tna
 from tests.conftest import tiny_tna_t_snn
 from tnacli.errors import DeviceError, ran_out_of_memory
 from tnacli.recipe.costs import Sample
@@ -20,6 +20,7 @@ from tnacli.training.loop import Trainer
 from tnacli.training.out_of_memory import memory_explained
 
 GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.25 GiB. GPU 0 has a total capacity of 7.92 GiB")
+ALONE = Ranks()
 SAID = (
     GPU,
     RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
@@ -73,7 +74,7 @@ def test_training_that_runs_out_keeps_what_it_saved(
     monkeypatch.undo()
 
 
-def test_other_commands_say_it_too(tna: Tna, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_other_commands_say_it_too(tna: Tna, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tnacli.cli.app.app", lambda: torch.empty(2**50))
     done = tna("recipes", "--json")
     assert done.code == 5
@@ -90,7 +91,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU")
 
 
-def said(settings: Settings, ranks: Ranks = Ranks(), sample: Sample | None = None) -> str:
+def said(settings: Settings, ranks: Ranks = ALONE, sample: Sample | None = None) -> str:
     with pytest.raises(DeviceError) as raised, memory_explained(settings, ranks, lambda: sample):
         raise GPU
     return str(raised.value)
@@ -107,8 +108,8 @@ def full_size(**model: object) -> Settings:
 def test_a_gpu_is_told_of_with_what_would_fit() -> None:
     assert said(full_size()) == (
         "cuda:0 (Some GPU): out of memory: a step (train.batch_size 256, bf16) needs about 5.8 GB for its tensors, an evaluation "
-        "4.4 GB; the device has 8.0 GB, of which 1.0 GB are not this process's. These are estimates. Would fit: runtime.memory=low "
-        "(6.8 GB, the same result); or 2 GPUs, torchrun --nproc-per-node 2 (5.1 GB each, the same result); or "
+        "4.4 GB; the device has 8.0 GB, of which 1.0 GB are not this process's. These are estimates. Would fit: "
+        "runtime.memory=low (6.8 GB, the same result); or 2 GPUs, torchrun --nproc-per-node 2 (5.1 GB each, the same result); or "
         "train.batch_size=128 (5.1 GB). What was saved of the run is whole."
     )
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from tnacli.cli import checks
-from tnacli.snn import native
-from tnacli.snn.native import compiled
+from tnacli.native import compile as native
+from tnacli.native.compile import compiled
+from tnacli.snn import native as training
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners and permissions as POSIX has them"),
@@ -28,7 +29,7 @@ def _kernels_are_wanted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("TNA_NATIVE", raising=False)
     yield
     native._private_folder.cache_clear()
-    native.native.cache_clear()
+    training.native.cache_clear()
 
 
 @pytest.fixture
@@ -209,9 +210,9 @@ def test_where_the_cache_does_not_do_a_private_folder_is_used_and_doctor_says_so
         assert loaded.pop().parent == shared
         assert why in (kernels.not_cached or "")
     assert stat.S_IMODE(shared.stat().st_mode) == 0o700
-    monkeypatch.setattr(native, "_SOURCE", source)
-    monkeypatch.setattr(native, "_bind", lambda library: None)
-    native.native.cache_clear()
+    monkeypatch.setattr(training, "_SOURCE", source)
+    monkeypatch.setattr(training, "_bind", lambda library: None)
+    training.native.cache_clear()
     (finding,) = checks._kernels()
     assert (finding.status, finding.fix is not None and "TNA_CACHE" in finding.fix) == ("warning", True)
     assert str(shared) in finding.found

@@ -1,0 +1,174 @@
+"""`python -m benchmarks.zoo`: which public models of other libraries become packed files, and what stands in the way of the rest.
+
+Each model of `benchmarks.zoo_models` is made by its library's own code. Where a packed file can say it, it is trained on a slice
+of its data, ternarized, fine-tuned, packed by `tnacli.from_module`, and written as C, which is compiled and run on all test
+samples: the predictions must be the network's own. Minutes at most; data as in recipes ($TNA_DATA).
+
+    python -m benchmarks.zoo                       prints the table
+    python -m benchmarks.zoo --page docs/zoo.md    writes it there
+    python -m benchmarks.zoo --match parametric    only some, printed
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import tnacli
+from benchmarks.document import table
+from benchmarks.zoo_models import MODELS, Forward, ZooModel
+from tnacli.data.load import load
+from tnacli.errors import NetworkError, TnaError
+from tnacli.importing.from_module import described
+from tnacli.pixels import as_input
+from tnacli.recipe.schema.data import Data
+
+TRAIN, TEST, BATCH = 800, 100, 25
+EPOCHS, TERNARY_EPOCHS, RATE = 3, 2, 1e-3
+COLUMNS = ("library", "model", "data", "weights", "full precision %", "ternary %", "packed file", "C predicts alike")
+_TABLE = re.compile(r"(?<=<!-- made by: python -m benchmarks.zoo -->\n).*?(?=<!-- end -->)", flags=re.S)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """float32 samples as `from_module` takes them, normalised, and their labels, for training and testing."""
+
+    train: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+
+
+def samples_for(model: ZooModel, *, train: int = TRAIN, test: int = TEST) -> Samples:
+    """Real samples of the model's data set. Raises DataError if it is missing."""
+    found = load(Data(name=model.data, train_samples=train, test_samples=test, normalise="none"), model.timesteps)
+    parts = []
+    for split in (found.train, found.test):
+        inputs = as_input(split.inputs, None, None, found.kind)
+        if found.kind == "images" and model.timesteps > 1:  # Poisson-coded: a spike with the pixel as its probability
+            generator = torch.Generator().manual_seed(0)
+            shape = (len(inputs), model.timesteps, *inputs.shape[1:])
+            inputs = (torch.rand(shape, generator=generator) < inputs.unsqueeze(1)).float()
+        parts.append((inputs, split.labels))
+    return Samples(*parts)
+
+
+def hidden_layers(net: nn.Module, spiking_output: bool) -> list[str]:
+    """What is made ternary: all convolutions and linear layers but the first, and but the last where its currents are logits."""
+    names = [name for name, part in net.named_modules() if isinstance(part, nn.modules.conv._ConvNd | nn.Linear)]
+    return names[1:] if spiking_output else names[1:-1]
+
+
+def ternarized(net: nn.Module, model: ZooModel) -> int:
+    """Make its hidden layers ternary, and say how many there are."""
+    hidden = hidden_layers(net, model.spiking_output)
+    if hidden:
+        tnacli.ternarize(net, layers=hidden, skip_first_and_last=False)
+    return len(hidden)
+
+
+def refusal(model: ZooModel, samples: Tensor) -> str | None:
+    """The first thing about the untrained model that no packed file can say; None if there is none."""
+    net, forward = model.make()
+    ternarized(net, model)
+    try:
+        described(net, samples, forward=forward)
+    except NetworkError as error:
+        return str(error)
+    return None
+
+
+def trained(net: nn.Module, forward: Forward, data: tuple[Tensor, Tensor], epochs: int) -> None:
+    """Train `net` on cross-entropy with Adam."""
+    inputs, labels = data
+    optimizer = torch.optim.Adam(net.parameters(), lr=RATE)
+    net.train()
+    for _ in range(epochs):
+        for rows in torch.split(torch.randperm(len(labels)), BATCH):
+            loss = F.cross_entropy(forward(inputs[rows]), labels[rows])
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+
+
+@torch.no_grad()
+def predicted(net: nn.Module, forward: Forward, inputs: Tensor) -> Tensor:
+    """The class of each sample."""
+    net.eval()
+    return torch.cat([forward(part).argmax(1) for part in torch.split(inputs, BATCH)])
+
+
+def row(model: ZooModel, samples: Samples, folder: Path) -> list[str]:
+    """The model's row of the table: what came out, or why it does not pass."""
+    begun = [model.library, f"`{model.name}`", model.data]
+    reason = refusal(model, samples.test[0][:4])
+    if reason is not None:
+        return [*begun, "", "", "", f"no: {reason}", ""]
+    torch.manual_seed(0)
+    net, forward = model.make()
+    (inputs, labels), rates = samples.test, []
+    trained(net, forward, samples.train, EPOCHS)
+    rates.append(float((predicted(net, forward, inputs) == labels).float().mean()))
+    layers = ternarized(net, model)
+    trained(net, forward, samples.train, TERNARY_EPOCHS)
+    own = predicted(net, forward, inputs)
+    rates.append(float((own == labels).float().mean()))
+    try:
+        packed = tnacli.from_module(net, inputs, forward=forward)
+        (file,) = packed.save(folder / "model.safetensors")
+        packed.save(folder / "model", form="c")
+    except TnaError as error:
+        return [*begun, f"{layers} ternary", *(f"{100 * rate:.1f}" for rate in rates), f"no: {error}", ""]
+    alike = int((packed(inputs, normalised=True).argmax(1) == own).sum())
+    return [
+        *begun, f"{layers} ternary", *(f"{100 * rate:.1f}" for rate in rates), f"yes, {file.stat().st_size:,} bytes",
+        f"{alike} of {len(own)}",
+    ]  # fmt: skip
+
+
+def installed(model: ZooModel) -> bool:
+    return importlib.util.find_spec(model.library.lower()) is not None
+
+
+def rows(models: Sequence[ZooModel]) -> list[list[str]]:
+    """A row for each model, in order."""
+    made = []
+    with tempfile.TemporaryDirectory() as folder:
+        for model in models:
+            if installed(model):
+                made.append(row(model, samples_for(model), Path(folder)))
+            else:
+                reason = "not measured: not installed"
+                made.append([model.library, f"`{model.name}`", model.data, "", "", "", reason, ""])
+            print(f"{model.library} {model.name}: {made[-1][-2]}", file=sys.stderr)
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.zoo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--match", default="", metavar="TEXT", help="only models whose library or name holds TEXT")
+    parser.add_argument("--page", type=Path, help="write the table into this page instead of printing it")
+    arguments = parser.parse_args()
+    if arguments.page is not None and arguments.match:
+        parser.error("--page takes all models; leave --match out")
+    chosen = [model for model in MODELS if arguments.match.lower() in f"{model.library} {model.name}".lower()]
+    text = table(COLUMNS, rows(chosen)) + "\n"
+    if arguments.page is None:
+        print(text, end="")
+    else:
+        page = arguments.page.read_text(encoding="utf-8")
+        arguments.page.write_text(_TABLE.sub(lambda _: text, page), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+/* What a packed network computes, for any processor: `variant.h` compiled once for each kind of vectors, and the choice among them.
+ *
+ * Nothing here needs a library: threads are the caller's, each of whom computes a part. Every function gives the same bits in every
+ * variant, on every processor: integers are exact, and floats are added in the order that docs/packed-format.md states.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lif.h"
+
+#if defined(_WIN32)
+#define EXPORTED __declspec(dllexport)
+#else
+#define EXPORTED __attribute__((visibility("default")))
+#endif
+
+#define PLACES 64 /* places worked on at once */
+#define INPUTS 384 /* inputs worked on at once: so many rows of PLACES stay in the nearest cache */
+#define ZEROS ((INPUTS + 1) * PLACES) /* where a row of zeros lies after them, beyond what copies run over */
+
+typedef struct {
+    int64_t T, N, H, W, C;             /* timesteps, images, height and width with the zeros around, channels */
+    int64_t out, kernel, stride, outH, outW;
+    int64_t counts_to;                 /* counts are 0 to this, a power of two */
+    float decay, threshold;
+} Layer;
+
+/* Which weights of a layer meet an output, in blocks of INPUTS inputs: for each block and output two lists of places in the block,
+ * in bytes. Of few zeros, fewer inputs are added that way: sum = (all inputs) - (those of weight 0) - 2 * (those of -1). */
+typedef struct {
+    int64_t blocks, out;
+    const uint16_t *entries; /* the lists after one another */
+    const uint32_t *starts;  /* [blocks][out][2] and the end: where each list begins; its length is a multiple of four */
+    const uint16_t *order;   /* [blocks][out]: whose lists they are */
+    int64_t dense;           /* 0: lists of +1 and -1; 1: of 0 and -1, after the sum of all inputs */
+    int64_t fits;            /* whether all sums of a layer fit in 16 bits */
+} Lists;
+
+static void part_of(int64_t count, int64_t index, int64_t parts, int64_t *from, int64_t *to) {
+    *from = count * index / parts;
+    *to = count * (index + 1) / parts;
+}
+
+#define JOIN(name, variant) name##_##variant
+#define JOINED(name, variant) JOIN(name, variant)
+#define NAME(name) JOINED(name, VARIANT) /* the name of this variant's function */
+
+#if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
+#define CHOICE 1
+#define VARIANT avx512
+#define LANES 64
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq"))), apply_to = function)
+#include "variant.h"
+#pragma clang attribute pop
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,prefer-vector-width=512")
+#include "variant.h"
+#pragma GCC pop_options
+#endif
+#undef VARIANT
+#undef LANES
+#define VARIANT avx2
+#define LANES 32
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
+#include "variant.h"
+#pragma clang attribute pop
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2")
+#include "variant.h"
+#pragma GCC pop_options
+#endif
+#undef VARIANT
+#undef LANES
+#else
+#define CHOICE 0
+#endif
+#define VARIANT baseline /* SSE2 on x86-64, NEON on arm64, whatever the compiler makes of it elsewhere */
+#define LANES 16
+#include "variant.h"
+
+typedef struct {
+    const char *name;
+    int64_t (*layer)(const Layer *, const Lists *, const uint8_t *, const float *, const float *, float *, uint8_t *, int64_t, int64_t);
+    void (*lif)(const float *, int64_t, int64_t, int64_t, int64_t, float, float, uint8_t *, int64_t, int64_t);
+    void (*pool)(const uint8_t *, int64_t, int64_t, int64_t, int64_t, uint8_t *, int64_t, int64_t);
+    int64_t (*ordered)(const Layer *, const float *, const int64_t *, const float *, float *, const int64_t *, int64_t, int64_t);
+} Variant;
+
+#define OF(variant) {#variant, JOIN(layer, variant), JOIN(lif, variant), JOIN(pool, variant), JOIN(ordered, variant)}
+static const Variant variants[] = {
+#if CHOICE
+    OF(avx512),
+    OF(avx2),
+#endif
+    OF(baseline),
+};
+enum { COUNT = sizeof variants / sizeof *variants };
+
+static int runs_here(int64_t number) {
+#if CHOICE
+    __builtin_cpu_init();
+    if (number == 0)
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("avx512dq");
+    if (number == 1) return __builtin_cpu_supports("avx2");
+#endif
+    return number < COUNT;
+}
+
+static const Variant *chosen;
+
+/* The name of variant `number`, fastest first; NULL if there is none, or this processor has not what it needs. */
+EXPORTED const char *variant_name(int64_t number) {
+    return number >= 0 && number < COUNT && runs_here(number) ? variants[number].name : NULL;
+}
+
+/* Compute with variant `number` from now on, which has a name. */
+EXPORTED void use_variant(int64_t number) { chosen = &variants[number]; }
+
+/* Spikes uint8 [out][T][N][outH][outW] of the neurons of a layer, driven by sum * scale + shift (both [out]), or without `spikes`
+ * these currents, fp32, themselves; of counts uint8 [C][T][N][H][W]. Each sum is divided by counts_to. Part `index` of `parts`;
+ * returns 1 if there is no memory. */
+EXPORTED int64_t layer(const Layer *l, const Lists *lists, const uint8_t *counts, const float *scale, const float *shift,
+                       float *currents, uint8_t *spikes, int64_t index, int64_t parts) {
+    return chosen->layer(l, lists, counts, scale, shift, currents, spikes, index, parts);
+}
+
+/* Spikes [out][T][count], 0 or 1, of LIF neurons (Eq. 1) with currents [out][T][count], or [out][1][count] if they are `repeated`. */
+EXPORTED void lif(const float *current, int64_t repeated, int64_t out, int64_t T, int64_t count, float decay, float threshold,
+                  uint8_t *spikes, int64_t index, int64_t parts) {
+    chosen->lif(current, repeated, out, T, count, decay, threshold, spikes, index, parts);
+}
+
+/* How many of each size x size spikes [planes][H][W] there are: counts [planes][H / size][W / size]. */
+EXPORTED void pool(const uint8_t *spikes, int64_t planes, int64_t H, int64_t W, int64_t size, uint8_t *counts, int64_t index,
+                   int64_t parts) {
+    chosen->pool(spikes, planes, H, W, size, counts, index, parts);
+}
+
+/* Sums of weights [out][C][kernel][kernel] times x, fp32, each product and each sum rounded, added in the order of the weights. x is
+ * [N][C][H][W] with distances `from` between images and channels, and the sums [N][out][outH][outW] with distances `to`, in numbers.
+ * Part `index` of `parts`; returns 1 if there is no memory. */
+EXPORTED int64_t ordered(const Layer *l, const float *x, const int64_t *from, const float *weights, float *sums, const int64_t *to,
+                         int64_t index, int64_t parts) {
+    return chosen->ordered(l, x, from, weights, sums, to, index, parts);
+}
+
+/* How long the lists of `weight` [out][inputs], -1, 0 and +1, are in each block: lengths [blocks][out][2], multiples of four, of the
+ * outputs in `order` [blocks][out], which puts those with lists of one length together: the ends of loops can then be foreseen.
+ * `most` [blocks][out] receives how many weights an output's longer list holds. Part `index` of `parts`. */
+EXPORTED void count_lists(const int8_t *weight, int64_t out, int64_t inputs, int64_t dense, uint32_t *lengths, uint16_t *order,
+                          uint16_t *most, int64_t index, int64_t parts) {
+    enum { KINDS = INPUTS / 4 + 1 };
+    const int8_t first = dense ? 0 : 1;
+    int64_t from, to;
+    part_of((inputs + INPUTS - 1) / INPUTS, index, parts, &from, &to);
+    for (int64_t b = from; b < to; b++) {
+        const int64_t begin = b * INPUTS, here = inputs - begin < INPUTS ? inputs - begin : INPUTS;
+        uint32_t place[KINDS * KINDS + 1] = {0};
+        for (int pass = 0; pass < 2; pass++) {
+            for (int64_t o = 0; o < out; o++) {
+                const int8_t *w = weight + o * inputs + begin;
+                int one = 0, two = 0;
+                for (int64_t i = 0; i < here; i++) {
+                    one += w[i] == first;
+                    two += w[i] == -1;
+                }
+                const int kind = (one + 3) / 4 * KINDS + (two + 3) / 4;
+                if (pass == 0) {
+                    place[kind + 1]++;
+                    most[b * out + o] = (uint16_t)(one > two ? one : two);
+                } else {
+                    const int64_t at = b * out + place[kind]++;
+                    order[at] = (uint16_t)o;
+                    lengths[2 * at] = (uint32_t)((one + 3) / 4 * 4);
+                    lengths[2 * at + 1] = (uint32_t)((two + 3) / 4 * 4);
+                }
+            }
+            for (int kind = 0; pass == 0 && kind < KINDS * KINDS; kind++) place[kind + 1] += place[kind];
+        }
+    }
+}
+
+/* Fill the lists of `weight` that begin at `starts` [blocks][out][2]; what is left of each becomes entries for a row of zeros. */
+EXPORTED void fill_lists(const int8_t *weight, int64_t out, int64_t inputs, int64_t dense, const uint32_t *starts,
+                         const uint16_t *order, uint16_t *entries, int64_t index, int64_t parts) {
+    const int8_t kinds[2] = {dense ? 0 : 1, -1};
+    int64_t from, to;
+    part_of((inputs + INPUTS - 1) / INPUTS, index, parts, &from, &to);
+    for (int64_t at = from * out; at < to * out; at++) {
+        const int64_t begin = at / out * INPUTS, here = inputs - begin < INPUTS ? inputs - begin : INPUTS;
+        const int8_t *w = weight + order[at] * inputs + begin;
+        for (int kind = 0; kind < 2; kind++) {
+            uint16_t found[INPUTS + 1];
+            int64_t count = 0;
+            for (int64_t i = 0; i < here; i++) {
+                found[count] = (uint16_t)(i * PLACES);
+                count += w[i] == kinds[kind];
+            }
+            const int64_t length = (count + 3) / 4 * 4;
+            for (; count < length; count++) found[count] = ZEROS;
+            memcpy(entries + starts[2 * at + kind], found, (size_t)length * sizeof *found);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+"""The engine's work in NumPy: sums, neurons and pooling, where nothing is compiled. It defines what compiled code computes.
+
+Counts of spikes are uint8 [C, T, n, H, W], channels first. Weights are -1, 0 and +1: while fan_in times the largest
+count stays below 2**24, every partial sum is a number that fp32 holds exactly, in any order, and dividing by a power
+of two keeps it so. Beyond that sums are computed in fp64 and rounded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Counts = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+_EXACT_BELOW = 1 << 24
+
+
+class Neurons(NamedTuple):
+    """The constants of LIF neurons (Eq. 1)."""
+
+    decay: float
+    threshold: float
+
+
+class PlainSums:
+    """Currents and spikes from counts 0 to `counts_to`, of weights -1, 0 and +1, int8 [out, in, kernel, kernel] or [out, in]."""
+
+    def __init__(self, weight: NDArray[np.int8], counts_to: int, stride: int = 1) -> None:
+        self._counts_to, self._stride = counts_to, stride
+        self._kernel = weight.shape[2] if weight.ndim == 4 else 1
+        self._rows = np.ascontiguousarray(weight).reshape(len(weight), -1)
+
+    def currents(self, counts: Counts, scale: Floats, shift: Floats) -> Floats:
+        """sum * scale + shift, fp32 [out, T, n, H', W'], of counts [in, T, n, H, W]."""
+        return np.stack(list(self._each(counts, scale, shift)), axis=1)
+
+    def spikes(self, counts: Counts, scale: Floats, shift: Floats, neurons: Neurons) -> Counts:
+        """What LIF neurons make of these currents, uint8 of the same shape."""
+        return np.stack([spiked for _, spiked in lif_steps(self._each(counts, scale, shift), neurons)], axis=1)
+
+    def _each(self, counts: Counts, scale: Floats, shift: Floats) -> Iterator[Floats]:
+        """The currents [out, n, H', W'] of each timestep."""
+        exact: Any = np.float32 if self._rows.shape[1] * self._counts_to < _EXACT_BELOW else np.float64
+        rows: Any = self._rows.astype(exact)
+        stride, sides = self._stride, (self._kernel, self._kernel)
+        around = padded(counts, self._kernel // 2)
+        for t in range(counts.shape[1]):
+            windows = np.lib.stride_tricks.sliding_window_view(around[:, t], sides, axis=(2, 3))[
+                :, :, ::stride, ::stride
+            ]
+            outer = windows.shape[1:4]
+            laid = windows.transpose(0, 4, 5, 1, 2, 3).reshape(rows.shape[1], -1).astype(exact)
+            summed = ((rows @ laid) / exact(self._counts_to)).astype(np.float32)
+            yield (summed * scale[:, None] + shift[:, None]).reshape(-1, *outer)
+
+
+def padded(counts: Counts, pad: int, *, beyond: int = 0) -> Counts:
+    """`counts` with `pad` zeros around height and width, contiguous, and readable `beyond` its end."""
+    if not pad and not beyond:
+        return np.ascontiguousarray(counts)
+    *before, height, width = counts.shape
+    shape = (*before, height + 2 * pad, width + 2 * pad)
+    size = int(np.prod(shape))
+    around = np.zeros(size + beyond, np.uint8)[:size].reshape(shape)
+    around[..., pad : pad + height, pad : pad + width] = counts
+    return around
+
+
+def lif_steps(currents: Iterator[Floats], neurons: Neurons) -> Iterator[tuple[Floats, Counts]]:
+    """Eq. 1: the membrane potential before the reset and the spikes, uint8, of each timestep's current.
+
+    The potential is written over at the next timestep. Each multiplication and addition is rounded on its own.
+    """
+    potential: Any = None
+    for current in currents:
+        if potential is None:
+            potential = current.copy()
+        else:
+            potential *= np.float32(neurons.decay)
+            potential += current
+        spiked = potential >= np.float32(neurons.threshold)
+        yield potential, spiked.view(np.uint8)
+        potential[spiked] = 0
+
+
+def lif_spikes(currents: Floats, timesteps: int, neurons: Neurons) -> Counts:
+    """Spikes uint8 [out, T, ...] of currents [out, T or 1, ...]."""
+    each = (currents[:, min(t, currents.shape[1] - 1)] for t in range(timesteps))
+    return np.stack([spiked for _, spiked in lif_steps(each, neurons)], axis=1)
+
+
+def pooled(spikes: Counts, size: int) -> Counts:
+    """How many of each size x size neurons spiked, uint8 [C, T, n, H, W].
+
+    Rows and columns that do not fill a square are dropped, as AvgPool2d does.
+    """
+    *before, height, width = spikes.shape
+    whole = spikes[..., : height // size * size, : width // size * size]
+    squares = whole.reshape(*before, height // size, size, width // size, size)
+    counts: Counts = squares.sum(axis=(-3, -1), dtype=np.uint8)
+    return counts

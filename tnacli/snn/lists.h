@@ -1,0 +1,108 @@
+/* Lists of what is not zero among neighbouring inputs, without a branch where the processor allows it: whether a neuron spiked
+ * cannot be foreseen. Inputs are fp32, or with HALF defined bf16; the values listed are fp32. */
+#ifndef TNACLI_LISTS_H
+#define TNACLI_LISTS_H
+
+#include <stdint.h>
+#include <string.h>
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
+#define IN 32 /* inputs listed together; three columns of them have a byte for where */
+#ifdef __AVX512F__
+#define LANES 16 /* of a vector */
+#else
+#define LANES 8
+#endif
+
+typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+#ifdef HALF
+typedef uint16_t number;
+typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+typedef uint32_t words __attribute__((vector_size(4 * LANES)));
+
+static inline float one_of(const number *x) {
+    const uint32_t bits = (uint32_t)*x << 16;
+    float wide;
+    memcpy(&wide, &bits, sizeof(wide));
+    return wide;
+}
+
+static inline vec vector_of(const number *x) { return (vec)(__builtin_convertvector(*(const halves *)x, words) << 16); }
+#else
+typedef float number;
+
+static inline float one_of(const number *x) { return *x; }
+
+static inline vec vector_of(const number *x) { return *(const vec *)x; }
+#endif
+
+/* One bit for each of up to 32 numbers that is not zero. */
+static uint32_t not_zero(const number *x, int64_t count) {
+    uint32_t mask = 0;
+#ifdef __AVX512F__
+    if (count == IN) {
+        for (int part = 0; part < IN / LANES; part++)
+            mask |= (uint32_t)_mm512_cmp_ps_mask((__m512)vector_of(x + LANES * part), _mm512_setzero_ps(), _CMP_NEQ_UQ)
+                    << (LANES * part);
+        return mask;
+    }
+#elif defined(__AVX2__)
+    if (count == IN) {
+        for (int part = 0; part < IN / LANES; part++)
+            mask |= (uint32_t)_mm256_movemask_ps(
+                        _mm256_cmp_ps((__m256)vector_of(x + LANES * part), _mm256_setzero_ps(), _CMP_NEQ_UQ))
+                    << (LANES * part);
+        return mask;
+    }
+#endif
+    for (int64_t i = 0; i < count; i++) mask |= (uint32_t)(one_of(x + i) != 0.0f) << i;
+    return mask;
+}
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
+static uint64_t packed[256]; /* of a mask of eight bits: which are set, a byte each */
+
+__attribute__((constructor)) static void fill_packed(void) {
+    for (int mask = 0; mask < 256; mask++)
+        for (int i = 0, at = 0; i < 8; i++)
+            if (mask >> i & 1) packed[mask] |= (uint64_t)i << 8 * at++;
+}
+#endif
+
+/* List those of `count` numbers that are not zero, at `first` and on; how many there are is returned. Up to a vector more is
+ * written behind them. */
+static int64_t list(const number *x, int64_t count, int64_t first, uint8_t *where, float *value) {
+    int64_t entries = 0, i = 0;
+#ifdef __AVX512F__
+    for (; i + LANES <= count; i += LANES) {
+        const __m512 all = (__m512)vector_of(x + i);
+        const __mmask16 mask = _mm512_cmp_ps_mask(all, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+        const __m512i places = _mm512_add_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                                                _mm512_set1_epi32((int)(first + i)));
+        _mm512_storeu_ps(value + entries, _mm512_maskz_compress_ps(mask, all));
+        _mm_storeu_si128((__m128i *)(where + entries), _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(mask, places)));
+        entries += __builtin_popcount(mask);
+    }
+#elif defined(__AVX2__)
+    for (; i + LANES <= count; i += LANES) {
+        const __m256 all = (__m256)vector_of(x + i);
+        const int mask = _mm256_movemask_ps(_mm256_cmp_ps(all, _mm256_setzero_ps(), _CMP_NEQ_UQ));
+        const uint64_t set = packed[mask], places = set + 0x0101010101010101u * (uint64_t)(first + i);
+        const __m256i order = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)set));
+        _mm256_storeu_ps(value + entries, _mm256_permutevar8x32_ps(all, order));
+        memcpy(where + entries, &places, sizeof(places));
+        entries += __builtin_popcount((unsigned)mask);
+    }
+#endif
+    for (; i < count; i++) { /* without a branch: whether an input spiked cannot be foreseen */
+        where[entries] = (uint8_t)(first + i);
+        value[entries] = one_of(x + i);
+        entries += value[entries] != 0.0f;
+    }
+    return entries;
+}
+
+#endif
