@@ -4,7 +4,7 @@
     ├── UsageError           2   the command line, or a call of the library, does not make sense
     ├── RecipeError          3   a recipe, overlay or override is wrong
     ├── DataError            4   a data set is missing, damaged, does not fit, or is not what a run learned from
-    ├── DeviceError          5   the device or precision asked for is not there
+    ├── DeviceError          5   the device or precision asked for is not there, or has too little memory
     ├── ToleranceError       6   a number or effect is not as it should be, or none is there to judge
     ├── DivergedError        7   training produced NaN or infinite values, or a dead network
     ├── FileFormatError      8   a checkpoint or packed file is damaged, or of another version
@@ -48,7 +48,7 @@ class DataError(TnaError):
 
 
 class DeviceError(TnaError):
-    """The device or precision that was asked for is not there."""
+    """The device or precision that was asked for is not there, or the device has too little memory."""
 
     exit_code = 5
 
@@ -99,3 +99,13 @@ class Interrupted(Stopped):
     """The same, asked for with Ctrl-C."""
 
     exit_code = 130
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that there is too little memory, as Python, NumPy, PyTorch's allocators and CUDA's libraries say it.
+
+    By its text, as most of them are plain RuntimeErrors, and torch is not imported for it.
+    """
+    words = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed", "error_out_of_memory")
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(word in text for word in words))

@@ -33,6 +33,7 @@ from tnacli.training.distributed import ranks
 from tnacli.training.events import Branched, EpochDone, Event, Noted, Warned
 from tnacli.training.execution import Execution, compile_regions, kernels, prepare, threads
 from tnacli.training.loop import Trainer
+from tnacli.training.out_of_memory import memory_explained
 from tnacli.training.precision import resolve_precision
 from tnacli.training.run_data import RunData
 from tnacli.training.stop import StopRequest
@@ -105,7 +106,8 @@ class Experiment:
             if result is not None:
                 return Outcome(run, folder, result, trained=False)
             try:
-                return Outcome(run, folder, self._train(run, folder, fresh), trained=True)
+                with memory_explained(run.settings, self._ranks, lambda: self._data.sample(run)):
+                    return Outcome(run, folder, self._train(run, folder, fresh), trained=True)
             except Stopped as error:
                 if fresh:
                     error.args = (f"{error} Leave out --fresh then, which begins anew.",)

@@ -33,7 +33,7 @@ from tnacli.cli.runs import app as runs_app
 from tnacli.cli.streams import Explained, encodable, lines_text, open_closed
 from tnacli.cli.ternarize import ternarize
 from tnacli.cli.train import train
-from tnacli.errors import Interrupted, Stopped, TnaError
+from tnacli.errors import DeviceError, Interrupted, Stopped, TnaError, ran_out_of_memory
 from tnacli.version import __version__
 
 EXIT_CODES = """Exit codes: 0 done · 1 a bug · 2 usage · 3 recipe · 4 data · 5 device · 6 outside tolerance or too inaccurate ·
@@ -124,7 +124,7 @@ def _run() -> NoReturn:
     try:
         with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(watched):
             try:
-                app()
+                _command()
             except BaseException as end:
                 document.finish(shown, sys.argv[1:], end)
                 raise
@@ -134,6 +134,17 @@ def _run() -> NoReturn:
         _message(error, errors_to)
         sys.exit(error.exit_code)
     sys.exit(0)
+
+
+def _command() -> None:
+    """The command that was given. Raises DeviceError where it runs out of memory, and training has not said more of it."""
+    try:
+        app()
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        short = str(error).partition("\n")[0] or "Python was given no more"
+        raise DeviceError(f"out of memory: {short}. Take less at once, as with --batch-size or --samples.") from None
 
 
 def _rank() -> int:

@@ -6,11 +6,13 @@ from math import prod
 from pathlib import Path
 
 from tnacli.cli.console import Output, size_text
+from tnacli.cli.documents import training as documents
 from tnacli.cli.documents.training import Costs, MatchingWeight, PlannedRun, Sizes, TrainDryRun
-from tnacli.recipe.costs import costs
+from tnacli.recipe.costs import costs, sample_of
 from tnacli.recipe.datasets import DATASETS
+from tnacli.recipe.gpus import SUSTAINED, OnCard, on_cards
 from tnacli.recipe.identity import Run
-from tnacli.recipe.layout import LayerShape, layer_shapes
+from tnacli.recipe.layout import LayerShape
 from tnacli.recipe.parse import Loaded, resolved
 from tnacli.recipe.schema.matching import weight_in_batch_means
 from tnacli.recipe.schema.objective import Solo
@@ -62,6 +64,7 @@ def show(output: Output, loaded: Loaded, runs: tuple[Run, ...], out: Path) -> No
     output.table(
         f"{loaded.recipe.name}: runs", ["run", "seed", "status", *numbers, "folder"], rows, right=("seed", *numbers)
     )
+    _show_gpus(output, loaded.recipe.name, list(by_name.values()))
     if matched := list(dict.fromkeys(row for run in runs if (row := _matched(run)) is not None)):
         heads = ["run", "alpha", "reduction", "in batch means"]
         output.table(f"{loaded.recipe.name}: weight of the matching loss", heads, [list(row) for row in matched])
@@ -71,6 +74,28 @@ def show(output: Output, loaded: Loaded, runs: tuple[Run, ...], out: Path) -> No
                "with the compiled kernels, without Python, torch and the data")  # fmt: skip
     if not output.verbose:
         output.say("values not shown are defaults; -v shows them all")
+
+
+def _show_gpus(output: Output, recipe: str, runs: list[Run]) -> None:
+    """What the runs would take on known cards, where the device is to be CUDA."""
+    rows: list[list[object]] = []
+    for run in runs:
+        for found in _gpus(run.settings):
+            fits = found.unavailable or ("yes" if found.fits else "no: " + (" or ".join(found.remedies) or "too large"))
+            needed = "" if found.needed_bytes is None else size_text(found.needed_bytes)
+            hours = "" if found.hours is None else f"{found.hours:.2g}"
+            rows.append([run.name, found.card, needed, fits, hours])
+    if rows:
+        heads = ["run", "GPU", "memory needed", "fits", "hours"]
+        output.table(f"{recipe}: on a GPU, estimated", heads, rows, right=("memory needed", "hours"))
+        output.say(
+            "on a GPU: estimates by arithmetic, none of them measured. Memory: tensors, a tenth for the allocator, "
+            f"1 GB for CUDA; hours: training at {SUSTAINED:.0%} of the data sheet's arithmetic and all of its memory's rate"
+        )
+
+
+def _gpus(settings: Settings) -> tuple[OnCard, ...]:
+    return on_cards(settings) if settings.runtime.device.startswith("cuda") else ()
 
 
 def _require_initial(runs: tuple[Run, ...], out: Path) -> None:
@@ -117,6 +142,7 @@ def _planned(run: Run, out: Path) -> PlannedRun:
         initial=run.initial,
         data_changed=data_changed(run.settings.data, folder.learned_from) or None,
         costs=None if found is None else Costs.model_validate(found),
+        gpus=[documents.OnCard.model_validate(found) for found in _gpus(run.settings)],
         matching=_matching(run.settings),
         settings=run.settings,
     )
@@ -136,21 +162,17 @@ def sizes(settings: Settings) -> Sizes | None:
     Maps between features, which are few, are not counted. None where the input's shape is only known from the user's own
     files, or the network from the user's own code, which a plan does not run.
     """
-    spec = DATASETS[settings.data.name]
-    size = settings.data.size or spec.size
-    if spec.channels is None or spec.classes is None or size is None or settings.model.build is not None:
+    sample = sample_of(settings)
+    if sample is None:
         return None
     parameters = buffers = 0
     for model in models_of(settings.model, settings.objective).values():
-        shapes = layer_shapes(model.layout, width=model.width, channels=spec.channels, size=size, classes=spec.classes)
-        *hidden_weights, readout = _weights(shapes)
+        *hidden_weights, readout = _weights(sample.shapes(model))
         hidden = sum(weight[0] for weight in hidden_weights)
         normed = settings.model.norm == "batch"
         parameters += sum(map(prod, hidden_weights)) + prod(readout) + readout[0] + hidden * (2 if normed else 1)
         buffers += 2 * hidden if normed else 0
-    base = layer_shapes(
-        settings.model.layout, width=settings.model.width, channels=spec.channels, size=size, classes=spec.classes
-    )
+    base = sample.shapes(settings.model)
     # Adam keeps two moments a parameter.
     checkpoint = 4 * (3 * parameters + buffers)
     packed = packed_bytes(base) if settings.compression else None

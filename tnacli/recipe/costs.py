@@ -28,6 +28,37 @@ class Costs:
     step_bytes: int | None
 
 
+@dataclass(frozen=True)
+class Sample:
+    """What a network is fed with: the shape of an image, or of each of the frames of a recording; and the number of classes."""
+
+    channels: int
+    size: tuple[int, int]
+    classes: int
+    frames: bool = False
+
+    def shapes(self, model: Model) -> tuple[LayerShape, ...]:
+        """The layers of `model` for such samples."""
+        return layer_shapes(
+            model.layout, width=model.width, channels=self.channels, size=self.size, classes=self.classes
+        )
+
+
+def sample_of(settings: Settings) -> Sample | None:
+    """A sample of the data of `settings`; None where it, or what the layers make of it, depends on the user's own files."""
+    spec = DATASETS[settings.data.name]
+    size = settings.data.size or spec.size
+    if spec.channels is None or spec.classes is None or size is None or settings.model.build is not None:
+        return None
+    return Sample(spec.channels, size, spec.classes, spec.is_events)
+
+
+def steps_of_epoch(settings: Settings) -> int | None:
+    """Training steps; None where the number of samples is only known from the user's files."""
+    samples = settings.data.train_samples or DATASETS[settings.data.name].train
+    return None if samples is None else -(-(samples - settings.data.validation_samples) // settings.train.batch_size)
+
+
 def multiply_accumulates(shapes: Sequence[LayerShape], timesteps: int) -> tuple[int, int]:
     """Those of one sample's forward pass over all timesteps: of the first layer, which is computed once, and of the others."""
     once, *rest = (sum(prod(shape.out) * prod(weight[1:]) for weight in shape.branches.values()) for shape in shapes)
@@ -36,26 +67,22 @@ def multiply_accumulates(shapes: Sequence[LayerShape], timesteps: int) -> tuple[
 
 def costs(settings: Settings) -> Costs | None:
     """What a run of `settings` takes, its compression not counted; None where layers are only known from the user's files."""
-    data, spec = settings.data, DATASETS[settings.data.name]
-    size = data.size or spec.size
-    if spec.channels is None or spec.classes is None or size is None or settings.model.build is not None:
+    data, sample = settings.data, sample_of(settings)
+    if sample is None:
         return None
-    channels, classes = spec.channels, spec.classes
-
-    def shapes_of(model: Model) -> tuple[LayerShape, ...]:
-        return layer_shapes(model.layout, width=model.width, channels=channels, size=size, classes=classes)
-
     models = list(models_of(settings.model, settings.objective).values())
     flop = 0
     for model in models:
-        once, rest = multiply_accumulates(shapes_of(model), _steps(model))
+        once, rest = multiply_accumulates(sample.shapes(model), _steps(model))
         # Backward takes a pass for the weights and one for the input, which the first layer's needs no gradient of.
         flop += 2 * (2 * once + 3 * rest)
     if isinstance(settings.objective, Distill):
-        flop += 2 * sum(multiply_accumulates(shapes_of(settings.model), _steps(settings.model)))  # the teacher: forward
-    samples = data.train_samples or spec.train
+        flop += 2 * sum(
+            multiply_accumulates(sample.shapes(settings.model), _steps(settings.model))
+        )  # the teacher: forward
+    samples = data.train_samples or DATASETS[data.name].train
     total = None if samples is None else flop * settings.train.epochs * (samples - data.validation_samples)
-    kept = [_kept_bytes(shapes_of(model), model.timesteps, settings.train.batch_size) for model in models]
+    kept = [_kept_bytes(sample.shapes(model), model.timesteps, settings.train.batch_size) for model in models]
     fused = all(model.spiking and model.norm == "batch" and model.neuron.detach_reset for model in models)
     simple = settings.runtime.memory == "normal" and not isinstance(settings.objective, Distill)
     held = sum(part for part, _ in kept) + max(passing for _, passing in kept)

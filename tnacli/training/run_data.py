@@ -12,6 +12,7 @@ from tnacli.data.files import files_there
 from tnacli.data.learned_from import LearnedFrom
 from tnacli.data.load import load
 from tnacli.data.samples import Dataset
+from tnacli.recipe.costs import Sample, sample_of
 from tnacli.recipe.identity import Run
 from tnacli.training.distributed import Ranks
 
@@ -56,6 +57,13 @@ class RunData:
             # A download has brought them only now.
             self._files[key] = self._ranks.broadcast(lambda: files_there(data)) if files is None else files
         return self._loaded[key]
+
+    def sample(self, run: Run) -> Sample | None:
+        """What a sample of `run` is, where that is known: of the data in memory, else of what its settings name."""
+        loaded = self._loaded.get(_key(run))
+        if loaded is None or run.settings.model.build is not None:
+            return sample_of(run.settings)
+        return Sample(loaded.channels, loaded.size, len(loaded.classes), loaded.kind == "events")
 
     def learned_from(self, run: Run) -> LearnedFrom:
         """What is stored of the data with the results of `run`."""

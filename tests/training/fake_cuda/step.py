@@ -95,9 +95,10 @@ class Watch(TorchDispatchMode):
         if "cuda" in devices and (count := kernels(func)):
             self.kernels[name] += count
             self.touched += sum(t.numel() * t.element_size() for t in given + out)
+        there = {t.untyped_storage()._cdata for t in given}  # a view of a weight is no room of its own
         for tensor in out:
             storage = tensor.untyped_storage()
-            if tensor.device.type == "cuda" and storage._cdata not in self.live:
+            if tensor.device.type == "cuda" and storage._cdata not in self.live.keys() | there:
                 self.live[storage._cdata] = size = (storage.nbytes() + 511) // 512 * 512
                 weakref.finalize(storage, self._free, storage._cdata)
                 self.now += size

@@ -104,6 +104,18 @@ class MatchingWeight(Part):
     why_not: str | None = Field(description="why weight_in_batch_means is null, if it is")
 
 
+class OnCard(Part):
+    """A run on a known GPU: estimates by arithmetic, none of them measured."""
+
+    card: str
+    memory_bytes: Count
+    needed_bytes: Count | None = Field(description="null where the card has no such arithmetic")
+    hours: float | None = Field(description="of training; null where the number of samples depends on the user's files")
+    fits: bool
+    remedies: tuple[str, ...] = Field(description="what would fit, where it does not")
+    unavailable: str | None = Field(description="why the card cannot train it as it is")
+
+
 class PlannedRun(Part):
     run: str
     seed: Count
@@ -119,6 +131,7 @@ class PlannedRun(Part):
         description="which data files are no longer those that the run learned from; null if none, or unknown"
     )
     costs: Costs | None
+    gpus: list[OnCard] = Field(description="on known cards, where the device is cuda; empty where that cannot be told")
     matching: MatchingWeight | None = Field(description="how much the matching loss weighs; null without one")
     settings: Annotated[Settings, WithJsonSchema({"type": "object"})] = Field(
         description="as `tna recipes --schema` describes the settings of a run"
