@@ -33,6 +33,7 @@ QUICKSTART = "tna train quickstart"
 
 _BLOCK = re.compile(r"(?:^<!-- not run: (?P<why>.+?) -->\n)?^```console\n(?P<text>.*?)^```$", flags=re.M | re.S)
 _MADE = re.compile(r"^<!-- made by: (?P<command>tna .+?) -->\n(?P<text>.*?)^<!-- end -->$", flags=re.M | re.S)
+_FILE = re.compile(r"^<!-- file: (?P<name>[\w.-]+) -->\n```\w*\n(?P<text>.*?)^```$", flags=re.M | re.S)
 _VARYING = (
     (re.compile(r"\b\d{4}-\d\d-\d\d \d\d:\d\d\b"), "# date"),
     (re.compile(r"(-seed\d+)-[0-9a-f]{10}\b"), r"\1"),  # a run that began from a checkpoint is known by its bytes
@@ -95,6 +96,11 @@ class World:
         if quickstart is not None:
             shutil.copytree(quickstart.folder / "runs", folder / "runs")
             self.printed = dict(quickstart.printed)
+
+    def put_files_of(self, page: str) -> None:
+        """Write the files that a page shows."""
+        for found in _FILE.finditer(page):
+            (self.folder / found["name"]).write_text(found["text"], encoding="utf-8")
 
     def run(self, command: str) -> str:
         """What `command` prints to stdout and stderr; the quickstart from memory, if it has been run. `> FILE` is understood."""
@@ -178,6 +184,7 @@ def rewritten(page: str, world: World) -> str:
     """
     from tests.reference import SHORT
 
+    world.put_files_of(page)
     parts, done = [], 0
     for block in blocks(page):
         if block.why_not is None or not any(shown for _, shown in block.commands):

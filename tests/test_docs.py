@@ -19,7 +19,7 @@ README = ROOT / "README.md"
 NOT_RUN = 7
 """How many console blocks of all pages may be left unrun: the data of the README's, and what differs between machines."""
 
-NEEDED = {"predict.md": ("onnx", "onnxruntime"), "deployment.md": ("nir", "onnx", "onnxruntime")}
+NEEDED = {"thesis.md": ("matplotlib",), "predict.md": ("onnx", "onnxruntime"), "deployment.md": ("nir", "onnx", "onnxruntime")}
 
 pytestmark = pytest.mark.skipif(not README.exists(), reason="only in a checkout")
 
@@ -117,6 +117,7 @@ def test_console_blocks_show_what_the_commands_print(
     for package in NEEDED.get(page.name, ()):
         pytest.importorskip(package, reason="what the page shows needs it")
     world = World(tmp_path, request.getfixturevalue("quickstart"))
+    world.put_files_of(page.read_text(encoding="utf-8"))
     for block in run:
         for command, shown in block.commands:
             printed = world.run(command)

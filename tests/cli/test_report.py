@@ -226,7 +226,52 @@ def test_a_start_that_failed_is_left_out_of_many_folders(tna: Tna, trained_runs:
 def test_without_a_number_of_the_paper_there_is_nothing_to_check(tna: Tna, trained_runs: Path) -> None:
     refused = tna("report", trained_runs / "tiny.yaml", "--seed", 0, "--out", trained_runs / "runs", "--check")
     assert refused.code == 6
-    assert "nothing to check: the paper gives no number for these runs" in refused.err
+    assert "nothing to check: these recipes name no number of the paper" in refused.err
+
+
+def with_thresholds(folder: Path, thresholds: str, seeds: str = "[0]") -> Path:
+    recipe = folder / "with_thresholds.yaml"
+    recipe.write_text(f"extends: tiny.yaml\nname: with_thresholds\nseeds: {seeds}\nthresholds: {thresholds}\n")
+    return recipe
+
+
+@pytest.mark.parametrize(("off", "code"), [(-5, 0), (0, 0), (0.01, 6)])
+def test_thresholds_of_ones_own_are_one_sided_and_not_the_papers(
+    tna: Tna, trained_runs: Path, off: float, code: int
+) -> None:
+    recipe = with_thresholds(trained_runs, f"{{baseline: {accuracy(trained_runs, 'baseline') + off}}}")
+    judged = tna("report", recipe, "--out", trained_runs / "runs", "--check")
+    assert judged.code == code
+    assert ("the threshold is reached" in judged.err) == (code == 0)
+    assert ("1 of 1 judged thresholds are not reached" in judged.err) == (code == 6)
+    assert "paper %" not in judged.out
+    assert "paper" not in judged.err.splitlines()[-1]
+    document = tna("report", recipe, "--out", trained_runs / "runs", "--json").json
+    assert document["counts"]["thresholds"] == {"given": 1, "judged": 1, "reached": int(code == 0)}
+    rows = {row["run"]: row for row in document["tables"][0]["rows"]}
+    assert (rows["baseline"]["reached"], rows["tna_t_snn"]["reached"]) == (code == 0, None)
+
+
+def test_thresholds_need_every_seed_asked_for_and_hold_in_any_setting(tna: Tna, trained_runs: Path) -> None:
+    common = (
+        "report",
+        with_thresholds(trained_runs, "{baseline: 0, tna_t_snn: 0}", "[0, 1]"),
+        "--out",
+        trained_runs / "runs",
+    )
+    refused = tna(*common, "--check")
+    assert refused.code == 6
+    assert "2 of 2 thresholds could not be judged: seeds asked for are missing" in refused.err
+    judged = tna(*common, "--check", "--seed", 0)
+    assert (judged.code, "2 thresholds are reached" in judged.err) == (0, True)
+
+
+def test_thresholds_name_runs_and_percentages(tna: Tna, trained_runs: Path) -> None:
+    wrong = tna("report", with_thresholds(trained_runs, "{baselin: 90}"), "--out", trained_runs / "runs")
+    assert wrong.code == 3
+    assert "thresholds.baselin" in wrong.err
+    assert "did you mean 'baseline'" in wrong.err
+    assert tna("report", with_thresholds(trained_runs, "{baseline: 101}")).code == 3
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,7 @@ def test_what_is_printed_is_counted_in_json(tna: Tna, out: Path, made: Made) -> 
     assert document["counts"] == {
         "numbers": {"given": 5, "judged": 5, "within": 3},
         "effects": {"given": 4, "judged": 4, "hold": 2, "not_shown": 1, "contradicted": 1},
+        "thresholds": {"given": 0, "judged": 0, "reached": 0},
     }
     # By hand: the seeds' own share cancels, and what is left of the noise of two runs is one pattern minus the other.
     first, second = (list(loaded.recipe.runs).index(name) for name in ("tna", "baseline"))

@@ -27,6 +27,8 @@ DATA_ORDER = ("cifar10", "cifar100", "fashion_mnist", "cifar10dvs")
 class Cell:
     """One run of a recipe over the seeds that were asked for: the paper's accuracy in % if it gives one, and ours.
 
+    `threshold` is the recipe's own: the accuracy in % that ours must reach.
+
     `folders` maps every seed to its folder, begun or not; `results` the finished ones to what is stored of them. `own_seeds`
     are those of the recipe without overlays and overrides, and `changed` says that these make it compute something else.
     `changed_files` says by seed which of the files learned from have changed since (`tnacli.report.changed`).
@@ -39,6 +41,7 @@ class Cell:
     results: Mapping[int, RunResult]
     paper: float | None = None
     tolerance: float = 1.0
+    threshold: float | None = None
     altered: tuple[str, ...] = ()
     own_recipe: bool = False
     own_seeds: tuple[int, ...] = ()
@@ -104,6 +107,13 @@ class Cell:
         return round(abs(self.difference), 6) <= self.tolerance
 
     @property
+    def reached(self) -> bool | None:
+        """Whether our mean reaches the recipe's own threshold, in whatever setting; None while seeds are missing, or no mean."""
+        if self.threshold is None or self.accuracy is None or not self.finished:
+            return None
+        return self.threshold <= round(self.accuracy.mean, 6)
+
+    @property
     def alpha(self) -> float | None:
         """Weight of the matching loss, where there is one."""
         return None if isinstance(self.settings.objective, Solo) else self.settings.objective.alpha
@@ -138,9 +148,10 @@ def cells_of(loaded: Loaded, out: Path, *, runs: Sequence[str] = (), seeds: Sequ
     cells = []
     for name, group in by_name.items():
         cell = collect(group, out, paper=reproduces.accuracy.get(name), tolerance=reproduces.tolerance, own_recipe=own)
+        threshold = loaded.recipe.thresholds.get(name)
         own_run = written.runs.get(name)  # one of a sweep by --set is in no recipe
         changed = own_run is None or replace(group[0], settings=own_run, initial=None).identity != group[0].identity
-        cells.append(replace(cell, own_seeds=written.seeds, changed=changed))
+        cells.append(replace(cell, own_seeds=written.seeds, changed=changed, threshold=threshold))
     return tuple(cells)
 
 
@@ -152,8 +163,8 @@ def collect(
     results = {seed: result for seed, folder in folders.items() if (result := folder.result) is not None}
     first = runs[0]
     return Cell(
-        first.recipe, first.name, first.settings, folders, results, paper, tolerance, first.altered, own_recipe,
-        identities=tuple(run.identity for run in runs),
+        first.recipe, first.name, first.settings, folders, results, paper, tolerance, altered=first.altered,
+        own_recipe=own_recipe, identities=tuple(run.identity for run in runs),
     )  # fmt: skip
 
 

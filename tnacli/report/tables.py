@@ -31,6 +31,8 @@ _OURS = (
     Column("difference", "difference", signed=True, number=True),
     Column("within", "tolerance"),
     Column("tolerance", "±", data_only=True),
+    Column("threshold", "at least", number=True),
+    Column("reached", "reached"),
 )
 _NOTES = Column("notes", "notes")
 
@@ -97,7 +99,8 @@ def _ours(cell: Cell) -> tuple[Value, ...]:
     elif _unjudged(cell):
         within = Shown(None, "not judged")
     tolerance = None if cell.paper is None else cell.tolerance
-    return cell.paper, cell.accuracy, *shown_seeds(cell), cell.difference, within, tolerance
+    reached = None if cell.reached is None else Shown(cell.reached, "yes" if cell.reached else "NO")
+    return cell.paper, cell.accuracy, *shown_seeds(cell), cell.difference, within, tolerance, cell.threshold, reached
 
 
 def validation(cell: Cell) -> Spread | None:
@@ -126,6 +129,8 @@ def legend(cells: Sequence[Cell]) -> list[str]:
     notes = ["ours: test accuracy, mean ± sample standard deviation over the finished seeds"]
     if any(cell.paper is not None for cell in cells):
         notes[0] += "; difference: ours minus the paper's"
+    if any(cell.threshold is not None for cell in cells):
+        notes.append("at least: the recipe's own threshold, in %, that the mean over all seeds must reach")
     missing = [cell for cell in cells if not cell.finished]
     if missing:
         runs = sum(len(cell.seeds) - len(cell.results) for cell in missing)

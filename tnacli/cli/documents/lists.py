@@ -120,9 +120,16 @@ class Effects(Part):
     contradicted: Count
 
 
+class Thresholds(Part):
+    given: Count
+    judged: Count
+    reached: Count
+
+
 class Counts(Part):
     numbers: Numbers
     effects: Effects
+    thresholds: Thresholds
 
 
 class ChangedData(Part):

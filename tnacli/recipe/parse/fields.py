@@ -19,7 +19,7 @@ from tnacli.recipe.schema.section import Section
 SETTINGS = tuple(Settings.model_fields)
 """The settings that every run has: what a recipe file, an overlay and a run may say."""
 
-COMMON = tuple(name for name in Recipe.model_fields if name not in ("name", "runs", "reproduces"))
+COMMON = tuple(name for name in Recipe.model_fields if name not in ("name", "runs", "reproduces", "thresholds"))
 """What a recipe says beside its runs, and an overlay or override may say too."""
 
 FILE = ("extends", *Recipe.model_fields, *SETTINGS)

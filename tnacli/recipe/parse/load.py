@@ -23,7 +23,7 @@ from tnacli.recipe.parse.layers import Override, read_file, read_overlay, read_o
 from tnacli.recipe.parse.merge import fit, kindless_keys, kinds_with, merge
 from tnacli.recipe.parse.node import Location, Node, Problem, leaves, plain, refuse_all, suggest
 from tnacli.recipe.parse.sweep import Sweep, expanded, swept
-from tnacli.recipe.parse.take_back import without_null, without_runs
+from tnacli.recipe.parse.take_back import without_names, without_null, without_runs
 from tnacli.recipe.schema.recipe import Recipe
 
 
@@ -165,6 +165,8 @@ def _recipe(file: Node, path: Path, layers: Sequence[Override], *, runs: dict[st
         entries["runs"] = replace(entries["runs"], value=dict(runs))
     if "reproduces" in entries:
         entries["reproduces"] = without_runs(entries["reproduces"], gone)
+    if "thresholds" in entries:
+        entries["thresholds"] = without_names(entries["thresholds"], gone)
     return replace(file, value=entries)
 
 

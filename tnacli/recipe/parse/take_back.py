@@ -50,13 +50,20 @@ def without_runs(reproduces: Node, gone: Mapping[str, int]) -> Node:
 
     entries = dict(reproduces.entries)
     accuracy, effects = entries.get("accuracy"), entries.get("effects")
-    if accuracy is not None and isinstance(accuracy.value, dict):
-        kept = {name: one for name, one in accuracy.entries.items() if not speaks_of_gone(one, name)}
-        entries["accuracy"] = replace(accuracy, value=kept)
+    if accuracy is not None:
+        entries["accuracy"] = without_names(accuracy, gone)
     if effects is not None and isinstance(effects.value, list):
         ones = [one for one in effects.value if not speaks_of_gone(one, *_names(one))]
         entries["effects"] = replace(effects, value=ones)
     return replace(reproduces, value=entries) if isinstance(reproduces.value, dict) else reproduces
+
+
+def without_names(by_run: Node, gone: Mapping[str, int]) -> Node:
+    """A mapping by names of runs without what layers below say of those that are gone."""
+    if not isinstance(by_run.value, dict):
+        return by_run
+    kept = {name: one for name, one in by_run.entries.items() if one.layer >= gone.get(name, one.layer)}
+    return replace(by_run, value=kept)
 
 
 def _names(effect: Node) -> Iterator[object]:

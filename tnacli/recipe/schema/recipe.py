@@ -191,6 +191,10 @@ class Recipe(Section):
         False, description="write a packed file beside the checkpoint of every compressed run, and evaluate it"
     )
     reproduces: Reproduces = Field(Reproduces(), description="the paper's numbers that the runs answer to")
+    thresholds: dict[str, Annotated[float, Field(ge=0, le=100)]] = Field(
+        {},
+        description="your own: test accuracy in % that a run's mean over all its seeds must reach (`tna report --check`)",
+    )
     runs: dict[Annotated[str, Field(pattern=RUN)], Settings] = Field(
         min_length=1, description="the runs, each a partial set of settings over the shared ones"
     )
@@ -206,6 +210,12 @@ class Recipe(Section):
     def _runs(self) -> Recipe:
         siblings = {name: len(getattr(run.objective, "siblings", ())) for name, run in self.runs.items()}
         refuse(self.reproduces.misfits(siblings))
+        text = f"is no run of this recipe; runs: {', '.join(siblings)}"
+        refuse(
+            Misfit(text, (f"thresholds.{name}",), name, tuple(siblings))
+            for name in self.thresholds
+            if name not in siblings
+        )
         undecided = [name for name, run in self.runs.items() if run.train.precision == "auto"]
         if undecided and self.reproduces != Reproduces():
             text = (
