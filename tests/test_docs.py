@@ -19,7 +19,11 @@ README = ROOT / "README.md"
 NOT_RUN = 7
 """How many console blocks of all pages may be left unrun: the data of the README's, and what differs between machines."""
 
-NEEDED = {"thesis.md": ("matplotlib",), "predict.md": ("onnx", "onnxruntime"), "deployment.md": ("nir", "onnx", "onnxruntime")}
+NEEDED = {
+    "thesis.md": ("matplotlib",),
+    "predict.md": ("onnx", "onnxruntime"),
+    "deployment.md": ("nir", "onnx", "onnxruntime"),
+}
 
 pytestmark = pytest.mark.skipif(not README.exists(), reason="only in a checkout")
 
