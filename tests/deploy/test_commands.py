@@ -160,6 +160,9 @@ def test_activity_of_checkpoint_and_packed_file(tna: Tna, quickstart: Quickstart
     assert packed == restored
     assert packed["samples"] == 360
     assert packed["energy_nj"] < packed["energy_dense_nj"]
+    assert packed["energy_nj"] < packed["energy_with_memory_nj"] < packed["ann_energy_with_memory_nj"]
+    without = tna("evaluate", quickstart.file, "--activity", "--memory-pj", 0, "--json").json["activity"]
+    assert without["energy_with_memory_nj"] == packed["energy_nj"]
     assert b"conv2" in picture.read_bytes()
 
     shown = tna("evaluate", quickstart.file, "--activity", "--mac-pj", 1, "--addition-pj", 0)
@@ -179,6 +182,7 @@ def test_activity_of_checkpoint_and_packed_file(tna: Tna, quickstart: Quickstart
         (["--plot", "a.png"], "--plot has no effect without --activity"),
         (["--mac-pj", "3"], "--mac-pj has no effect without --activity"),
         (["--addition-pj", "0"], "--addition-pj has no effect without --activity"),
+        (["--memory-pj", "0"], "--memory-pj has no effect without --activity"),
         (["--activity", "--plot", "a.bmp"], "--plot writes .png, .svg, .pdf files, not 'a.bmp'"),
     ],
 )

@@ -16,7 +16,8 @@ from tnacli.build import build_network
 from tnacli.data.batches import Batch
 from tnacli.evaluation.activity import measure_activity
 from tnacli.evaluation.activity_plot import draw_activity
-from tnacli.evaluation.energy import Prices
+from tnacli.evaluation.energy import Bits, Prices
+from tnacli.evaluation.own_activity import bits_of
 from tnacli.evaluation.trace import trace
 from tnacli.recipe.schema.model import Model
 from tnacli.snn.network import SpikingNetwork
@@ -153,6 +154,50 @@ def test_energy_is_operations_times_prices() -> None:
     said = activity.as_json()
     assert said["energy_nj"] == pytest.approx(sum(layer["energy_nj"] for layer in said["layers"]))
     assert [n["name"] for n in said["layers"]] == [*network.spiking, "readout"]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_memory_of_a_tiny_network_counted_by_hand(packed: bool) -> None:
+    """One pixel, 2 neurons of which one always spikes and one never, 3 neurons, 2 classes, 2 timesteps."""
+    network = make_network("2FC-3FC", channels=1, size=(1, 1), classes=2, timesteps=2)
+    first = network.spiking["fc1"].norm
+    assert first is not None
+    first.bias.data[:] = torch.tensor([1e6, -1e6])
+    source = make_packed(network) if packed else network
+    activity = measure_activity(source, batches(make_inputs(network, 3)), Prices(memory_pj=64))
+    counted = [
+        # 2 weights of 32 bits once; 2 potentials of 32 bits, read and written, twice; 2 spikes written and read, twice, 1 pixel.
+        Bits(weights=2 * 32, potentials=2 * 2 * 32 * 2, spikes=2 * 2 * 2 + 8, ann=2 * 32 + 2 * 2 * 32 + 8),
+        # 1 spike meets 3 weights of 2 bits, twice.
+        Bits(weights=3 * 2 * 2, potentials=3 * 2 * 32 * 2, spikes=3 * 2 * 2, ann=6 * 32 + 3 * 2 * 32),
+        # 6 weights of 32 bits, twice; 2 potentials. Without spikes 2 values are written.
+        Bits(weights=6 * 32 * 2, potentials=2 * 2 * 32 * 2, spikes=0, ann=6 * 32 + 2 * 32),
+    ]
+    assert [layer.bits for layer in activity.layers] == counted
+    said = activity.as_json()
+    assert said["memory_nj"] == pytest.approx((336 + 408 + 640) / 1000)
+    assert said["ann_memory_nj"] == pytest.approx((200 + 384 + 256) / 1000)
+    assert said["energy_with_memory_nj"] == pytest.approx(said["energy_nj"] + said["memory_nj"])
+    assert [layer["memory_nj"] for layer in said["layers"]] == pytest.approx([0.336, 0.408, 0.640])
+
+
+def test_a_shortcut_reads_spikes_once_more_and_no_weight() -> None:
+    network = make_network("4C3-R4-5FC", size=(3, 3))
+    inputs = make_inputs(network, 2)
+    conv1, conv2, block = measure_activity(network, batches(inputs)).layers[:3]
+    weight = next(w for name, w, _ in inputs_of(network, inputs) if name == block.name)
+    bypassed = met_by_shortcut(network, inputs, block.name, False) / 2
+    assert weight.shape == (4, 4, 3, 3)
+    assert bypassed > 0
+    assert block.bits.weights == pytest.approx(2 * (block.additions - bypassed))
+    assert conv1.bits.spikes == 3 * 4 * 9 * network.timesteps + 8 * 2 * 9  # written, and read by conv2 and the block
+    assert conv2.bits.spikes == 2 * 4 * 9 * network.timesteps
+
+
+def test_bits_of_a_weight() -> None:
+    ternary = torch.tensor([[0.0, 0.5, -0.5], [2.0, -2.0, 2.0], [0.0, 0.0, 0.0]])  # a scale each channel
+    assert bits_of(ternary) == 2
+    assert bits_of(ternary + 0.1) == 32
 
 
 def full_precision(layout: str) -> SpikingNetwork:

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
 
 def prices_asked_for(
-    activity: bool, plot: Path | None, mac_pj: float | None, addition_pj: float | None
+    activity: bool, plot: Path | None, *, mac_pj: float | None, addition_pj: float | None, memory_pj: float | None
 ) -> Prices | None:
     """What operations cost, or None if nobody asked; refuses options that would have no effect, and a plot that cannot be."""
     from tnacli.errors import UsageError
 
-    given = {"--plot": plot, "--mac-pj": mac_pj, "--addition-pj": addition_pj}
-    idle = [name for name, value in given.items() if value is not None]
+    prices = {"mac_pj": mac_pj, "addition_pj": addition_pj, "memory_pj": memory_pj}
+    given = {key: value for key, value in prices.items() if value is not None}
+    idle = ["--plot"] * (plot is not None) + [f"--{key.replace('_', '-')}" for key in given]
     if not activity:
         if idle:
             raise UsageError(f"{idle[0]} has no effect without --activity")
@@ -33,10 +34,7 @@ def prices_asked_for(
         if plot.suffix.lower()[1:] not in PICTURES:
             raise UsageError(f"--plot writes .{', .'.join(PICTURES)} files, not {plot.name!r}")
         require_matplotlib()
-    standard = Prices()
-    return Prices(
-        standard.mac_pj if mac_pj is None else mac_pj, standard.addition_pj if addition_pj is None else addition_pj
-    )
+    return Prices(**given)
 
 
 def draw(plot: Path, activity: Activity, *, network: Network | PackedNetwork, batches: Batches, title: str) -> None:
@@ -60,19 +58,26 @@ def show(output: Output, activity: Activity) -> None:
     rows = [
         [layer.name, "" if layer.firing_rate is None else f"{layer.firing_rate:.4f}", share(layer.silent),
          share(layer.saturated), f"{layer.macs:,.0f}", f"{layer.additions:,.0f}", f"{layer.additions_nonzero:,.0f}",
-         f"{layer.energy_pj(activity.prices) / 1000:,.2f}", f"{layer.ann_macs:,.0f}",
+         f"{layer.energy_pj(activity.prices) / 1000:,.2f}",
+         f"{layer.memory_pj(activity.prices) / 1000:,.2f}", f"{layer.ann_macs:,.0f}",
          f"{layer.ann_macs * activity.prices.mac_pj / 1000:,.2f}"]
         for layer in activity.layers
     ]  # fmt: skip
     totals = [f"{activity.total(of):,.0f}" for of in ("macs", "additions", "additions_nonzero")]
     rows.append(
-        ["sum", "", "", "", *totals, f"{activity.energy_nj:,.2f}", f"{activity.total('ann_macs'):,.0f}",
+        ["sum", "", "", "", *totals, f"{activity.energy_nj:,.2f}", f"{activity.memory_nj:,.2f}",
+         f"{activity.total('ann_macs'):,.0f}",
          f"{activity.ann_energy_nj:,.2f}"]
     )  # fmt: skip
     columns = ["layer", "firing rate", "silent %", "saturated %", "MACs", "additions", "of weights not 0", "energy nJ",
-               "ANN MACs", "ANN nJ"]  # fmt: skip
+               "memory nJ", "ANN MACs", "ANN nJ"]  # fmt: skip
     output.table("", columns, rows, right=columns[1:])
+    prices, memory, ann_memory = activity.prices, activity.memory_nj, activity.ann_memory_nj
     output.say(
-        f"operations and energy of one sample, on average over {activity.samples}; {activity.prices.mac_pj:g} pJ a MAC, "
-        f"{activity.prices.addition_pj:g} pJ an addition; arithmetic alone, no memory access"
+        f"operations and energy of one sample, on average over {activity.samples}; {prices.mac_pj:g} pJ a MAC, "
+        f"{prices.addition_pj:g} pJ an addition, {prices.memory_pj:g} pJ for 64 bits read or written"
+    )
+    output.say(
+        f"arithmetic alone {activity.energy_nj:,.2f} nJ (ANN {activity.ann_energy_nj:,.2f}), with memory "
+        f"{activity.energy_nj + memory:,.2f} nJ (ANN {activity.ann_energy_nj + ann_memory:,.2f})"
     )

@@ -78,6 +78,12 @@ def evaluate(
         float | None,
         typer.Option("--addition-pj", min=0, help="With --activity: energy of an addition in pJ (default: 0.9)."),
     ] = None,
+    memory_pj: Annotated[
+        float | None,
+        typer.Option(
+            "--memory-pj", min=0, help="With --activity: energy of reading or writing 64 bits in pJ (default: 10)."
+        ),
+    ] = None,
     data_root: options.DataRoot = None,
     trust_build: options.TrustBuild = None,
     device: options.Device = "auto",
@@ -111,7 +117,7 @@ def evaluate(
         raise UsageError(f"--split is one of {', '.join(_SPLITS)}, not {split!r}")
     if delta is not None and not ternary:
         raise UsageError("--delta has no effect without --ternary")
-    prices = prices_asked_for(activity, plot, mac_pj, addition_pj)
+    prices = prices_asked_for(activity, plot, mac_pj=mac_pj, addition_pj=addition_pj, memory_pj=memory_pj)
     if activity and len(files) > 1:
         raise UsageError("--activity shows one file; give them one at a time")
     files = [network_file(file) for file in files]

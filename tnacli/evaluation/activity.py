@@ -9,10 +9,14 @@ What is counted, for one sample on average over the samples:
   that are not zero are one addition each, as a packed network adds their number of spikes. `additions` counts every weight,
   `additions_nonzero` only those that are not 0, which a ternary network need not add.
 - Readout: a MAC for each weight at every timestep.
-- Left out: biases, batch norm, membrane potentials, pooling, and every access to memory. An energy made of this is a lower
-  bound, good for comparing networks and not for sizing batteries.
+- Left out: biases, batch norm, updates of membrane potentials and pooling. An energy made of this is a lower bound, good for
+  comparing networks and not for sizing batteries.
+- Memory, beside it: a weight is read for each MAC (32 bits) and each addition (2 bits if ternary or binary, also of weights
+  that are 0, since only reading tells). A potential, 32 bits, is read and written once a timestep; the sum that drives it
+  stays in a register. A spike is a bit, 0 or 1, written by each neuron at each timestep and read once by each layer that
+  takes it, which pools as it reads. Pixels and numbers of events are read once, in 8 bits.
 
-Beside it stands the same layout as a network without spikes: each layer once, in MACs.
+Beside it stands the same layout as a network without spikes: each layer once, in MACs of 32-bit weights and values.
 """
 
 from __future__ import annotations
@@ -27,8 +31,8 @@ from torch.nn import functional as F
 
 from tnacli.data.batches import Batch
 from tnacli.errors import UsageError
-from tnacli.evaluation.energy import SATURATED, Activity, LayerActivity, Prices
-from tnacli.evaluation.own_activity import own_activity, pairs
+from tnacli.evaluation.energy import SATURATED, Activity, Bits, LayerActivity, Prices
+from tnacli.evaluation.own_activity import bits_of, own_activity, pairs
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.network import PackedNetwork
 from tnacli.packed.steps import Current, LIFLayer
@@ -65,10 +69,12 @@ class _Layer:
     name: str
     ways: tuple[_Way, ...]
     pool: int
+    neurons: int
     spikes: Tensor = field(default_factory=lambda: torch.zeros(()))
     chances: int = 0
     additions: float = 0.0
     additions_nonzero: float = 0.0
+    weight_bits: float = 0.0
 
     def dense(self) -> int:
         """MACs of one pass over an input without zeros; what lies beyond the border is not met."""
@@ -79,8 +85,10 @@ class _Layer:
         """Add up the operations that outputs [n, ...] of `source`, zero or not, cause."""
         for way in self.ways:
             if way.source == source:
-                self.additions += way.met(counts, nonzero=False)
+                met = way.met(counts, nonzero=False)
+                self.additions += met
                 self.additions_nonzero += way.met(counts, nonzero=True)
+                self.weight_bits += 0 if way.weight is None else met * bits_of(way.weight)
 
     def give(self, spikes: Tensor) -> Tensor:
         """Note spikes [T, N, C, ...] of the layer; what comes out of its pooling [T * N, ...] is returned."""
@@ -91,7 +99,7 @@ class _Layer:
         self.chances += flat.numel() // flat.shape[1]
         return F.avg_pool2d(flat, self.pool) if self.pool > 1 else flat
 
-    def activity(self, macs: float, samples: int) -> LayerActivity:
+    def activity(self, macs: float, bits: Bits, samples: int) -> LayerActivity:
         rates = self.spikes / max(self.chances, 1)
         return LayerActivity(
             self.name,
@@ -102,6 +110,7 @@ class _Layer:
             additions=self.additions / samples,
             additions_nonzero=self.additions_nonzero / samples,
             ann_macs=self.dense(),
+            bits=bits,
         )
 
 
@@ -139,9 +148,22 @@ def measure_activity(
         frames = timesteps if batch.inputs.dim() == 5 else 1
     if not samples:
         raise ValueError("activity needs at least one sample")
-    rows = [layer.activity(0 if number else frames * layer.dense(), samples) for number, layer in enumerate(layers)]
-    weights = prod(readout)
-    rows.append(LayerActivity("readout", None, None, None, timesteps * weights, 0, 0, weights))
+    rows = []
+    for number, layer in enumerate(layers):
+        macs = 0 if number else frames * layer.dense()
+        # The readout takes the last layer's spikes.
+        readers = sum(way.source == layer.name for later in layers for way in later.ways) + (layer is layers[-1])
+        pixels = 0 if number else 8 * prod(layer.ways[0].shape)
+        bits = Bits(
+            weights=32 * macs + layer.weight_bits / samples,
+            potentials=64 * layer.neurons * timesteps,
+            spikes=(1 + readers) * layer.neurons * timesteps + frames * pixels,
+            ann=32 * layer.dense() + 32 * (1 + readers) * layer.neurons + pixels,
+        )
+        rows.append(layer.activity(macs, bits, samples))
+    weights, classes = prod(readout), readout[0]
+    bits = Bits(weights=32 * timesteps * weights, potentials=64 * classes * timesteps, ann=32 * weights + 32 * classes)
+    rows.append(LayerActivity("readout", None, None, None, timesteps * weights, 0, 0, weights, bits))
     return Activity(tuple(rows), samples, timesteps, prices or Prices())
 
 
@@ -159,7 +181,7 @@ def _of_network(network: SpikingNetwork) -> tuple[list[_Layer], _Run]:
             weight = None if layer.shortcut is None else layer.shortcut.synapse.weight.detach().cpu()
             source = shape.shortcut.source
             ways.append(_Way(source, weight, shapes[source], shape.shortcut.stride))
-        layers.append(_Layer(name, tuple(ways), shape.pool))
+        layers.append(_Layer(name, tuple(ways), shape.pool, prod(shape.out)))
         shapes[name] = shape.pooled
 
     def run(inputs: Tensor, observe: _Observer) -> None:
@@ -187,7 +209,10 @@ def _of_packed(network: PackedNetwork) -> tuple[list[_Layer], _Run]:
         weight = torch.from_numpy(network.weights[current.name].values().copy())
         return _Way(source, weight, current.source.out, current.spec.stride)
 
-    layers = [_Layer(layer.name, tuple(map(way, layer.currents)), layer.pool) for layer in network.steps.layers]
+    layers = [
+        _Layer(layer.name, tuple(map(way, layer.currents)), layer.pool, prod(layer.neurons))
+        for layer in network.steps.layers
+    ]
     engine = PackedSNN(network)
 
     def run(inputs: Tensor, observe: _Observer) -> None:

@@ -12,14 +12,31 @@ SATURATED = 0.99
 
 @dataclass(frozen=True)
 class Prices:
-    """Energy of one operation in pJ: 32-bit floats in 45 nm at 0.9 V (Horowitz, ISSCC 2014, figure 1.1.9).
+    """Energy of one operation, or of 64 bits read or written, in pJ: 45 nm at 0.9 V (Horowitz, ISSCC 2014, figure 1.1.9).
 
     A multiplication is 3.7 pJ and an addition 0.9 pJ, so that a MAC is 4.6 pJ. Additions of small integers, which are what
     a ternary layer makes, would be 0.03 to 0.1 pJ; the field's custom is to price them as floats, and so does this.
+    The memory is a cache of 8 KB. One of 1 MB would be 100 pJ, DRAM 1,300 to 2,600.
     """
 
     mac_pj: float = 4.6
     addition_pj: float = 0.9
+    memory_pj: float = 10.0
+
+
+@dataclass(frozen=True)
+class Bits:
+    """Bits that a layer reads and writes, for one sample on average; `ann` are all of them in a network without spikes."""
+
+    weights: float = 0
+    potentials: float = 0
+    spikes: float = 0
+    ann: float = 0
+
+    @property
+    def moved(self) -> float:
+        """Bits of the network with spikes."""
+        return self.weights + self.potentials + self.spikes
 
 
 @dataclass(frozen=True)
@@ -39,10 +56,15 @@ class LayerActivity:
     additions: float
     additions_nonzero: float
     ann_macs: float
+    bits: Bits
 
     def energy_pj(self, prices: Prices) -> float:
         """Energy of a sample in pJ, weights that are 0 left out."""
         return self.macs * prices.mac_pj + self.additions_nonzero * prices.addition_pj
+
+    def memory_pj(self, prices: Prices) -> float:
+        """Energy in pJ of what a sample reads and writes."""
+        return self.bits.moved / 64 * prices.memory_pj
 
 
 @dataclass(frozen=True)
@@ -73,12 +95,28 @@ class Activity:
         """Energy in nJ of the same layout without spikes."""
         return self.total("ann_macs") * self.prices.mac_pj / 1000
 
+    @property
+    def memory_nj(self) -> float:
+        """Energy in nJ of what a sample reads and writes; `energy_nj` is without it."""
+        return sum(layer.memory_pj(self.prices) for layer in self.layers) / 1000
+
+    @property
+    def ann_memory_nj(self) -> float:
+        """The same in nJ of the same layout without spikes."""
+        return sum(layer.bits.ann for layer in self.layers) / 64 * self.prices.memory_pj / 1000
+
     def as_json(self) -> dict[str, Any]:
         """Plain values; counts and energies are those of one sample on average."""
         totals = {key: self.total(key) for key in ("macs", "additions", "additions_nonzero", "ann_macs")}
-        layers = [{**dataclasses.asdict(n), "energy_nj": n.energy_pj(self.prices) / 1000} for n in self.layers]
+        layers = [
+            {**dataclasses.asdict(layer), "energy_nj": layer.energy_pj(self.prices) / 1000,
+             "memory_nj": layer.memory_pj(self.prices) / 1000}
+            for layer in self.layers
+        ]  # fmt: skip
         energy = {
             "energy_nj": self.energy_nj, "energy_dense_nj": self.energy_dense_nj, "ann_energy_nj": self.ann_energy_nj,
+            "memory_nj": self.memory_nj, "energy_with_memory_nj": self.energy_nj + self.memory_nj,
+            "ann_memory_nj": self.ann_memory_nj, "ann_energy_with_memory_nj": self.ann_energy_nj + self.ann_memory_nj,
         }  # fmt: skip
         return {
             "samples": self.samples,

@@ -2,7 +2,8 @@
 
 Its forward pass is not known, so each convolution and matrix product is a row of its own, and each group of neurons another.
 What is counted is what `tnacli.evaluation.activity` counts: MACs for the first weights and the last, additions for inputs
-that are not zero between them, which are taken for spikes or averages of spikes.
+that are not zero between them, which are taken for spikes or averages of spikes. Spikes are read once, as in a chain; the
+network's inputs and the readout's potentials, which no module of ours holds, are left out of what memory is asked for.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 
 from tnacli.data.batches import Batch
 from tnacli.errors import UsageError
-from tnacli.evaluation.energy import SATURATED, Activity, LayerActivity, Prices
+from tnacli.evaluation.energy import SATURATED, Activity, Bits, LayerActivity, Prices
 from tnacli.snn.arithmetic import exact
 from tnacli.snn.network import Network
 
@@ -35,6 +36,13 @@ def pairs(active: Tensor, weight: Tensor, *, nonzero: bool, groups: int = 1, **g
     return float(F.conv2d(active, each, groups=groups, **geometry).sum(dtype=torch.float64))
 
 
+def bits_of(weight: Tensor) -> int:
+    """Bits that each of the weights [out, ...] takes: 2 if an output channel's are 0 or of one magnitude, its scale, else 32."""
+    magnitudes = weight.flatten(1).abs()
+    ternary = (magnitudes == 0) | (magnitudes == magnitudes.amax(1, keepdim=True))
+    return 2 if bool(ternary.all()) else 32
+
+
 @dataclass
 class _Row:
     """What has been seen of one module: of weights their operations, of neurons their spikes by channel."""
@@ -43,6 +51,8 @@ class _Row:
     passes: float = 0.0
     additions: float = 0.0
     additions_nonzero: float = 0.0
+    weight_bits: int = 0
+    outputs: int = 0
     spikes: Tensor | None = None
     chances: int = 0
 
@@ -59,6 +69,7 @@ class _Row:
         self.additions_nonzero += pairs(active, synapse.weight, nonzero=True, **geometry)
         self.dense = pairs(torch.ones_like(active[:1]), synapse.weight, nonzero=False, **geometry)
         self.passes += len(x)
+        self.weight_bits = bits_of(synapse.weight)
 
     def fire(self, spikes: Tensor) -> None:
         """Note spikes [T, N, C, ...]."""
@@ -67,6 +78,7 @@ class _Row:
         fired = flat.sum(axes, dtype=torch.float64).cpu()
         self.spikes = fired if self.spikes is None else self.spikes + fired
         self.chances += flat.numel() // flat.shape[1]
+        self.outputs += spikes.numel()
 
 
 @torch.inference_mode()
@@ -102,7 +114,8 @@ def own_activity(network: Network, batches: Iterable[Batch], prices: Prices) -> 
     if not samples:
         raise ValueError("activity needs at least one sample")
     ends = {next(iter(network.weight_shapes)), next(reversed(network.weight_shapes))}
-    layers = tuple(_layer(name, row, samples, in_macs=name in ends) for name, row in rows.items())
+    each = {"samples": samples, "timesteps": network.timesteps}
+    layers = tuple(_layer(name, row, in_macs=name in ends, **each) for name, row in rows.items())
     return Activity(layers, samples, network.timesteps, prices)
 
 
@@ -114,12 +127,16 @@ def _firing(row: _Row) -> Callable[[nn.Module, object, Tensor], None]:
     return lambda module, given, spikes: row.fire(spikes)
 
 
-def _layer(name: str, row: _Row, samples: int, *, in_macs: bool) -> LayerActivity:
+def _layer(name: str, row: _Row, *, samples: int, timesteps: int, in_macs: bool) -> LayerActivity:
     if row.spikes is not None:
         rates = row.spikes / row.chances
         silent, saturated = (row.spikes == 0).float().mean(), (rates >= SATURATED).float().mean()
-        return LayerActivity(name, float(rates.mean()), float(silent), float(saturated), 0, 0, 0, 0)
+        each = row.outputs / samples
+        bits = Bits(potentials=64 * each, spikes=2 * each, ann=64 * each / timesteps)
+        return LayerActivity(name, float(rates.mean()), float(silent), float(saturated), 0, 0, 0, 0, bits)
     if in_macs:
-        return LayerActivity(name, None, None, None, row.dense * row.passes / samples, 0, 0, row.dense)
+        macs = row.dense * row.passes / samples
+        return LayerActivity(name, None, None, None, macs, 0, 0, row.dense, Bits(weights=32 * macs, ann=32 * row.dense))
     additions, nonzero = row.additions / samples, row.additions_nonzero / samples
-    return LayerActivity(name, None, None, None, 0, additions, nonzero, row.dense)
+    bits = Bits(weights=row.weight_bits * additions, ann=32 * row.dense)
+    return LayerActivity(name, None, None, None, 0, additions, nonzero, row.dense, bits)
