@@ -57,6 +57,7 @@ def compare_kd(
     out: options.Out = Path("runs"),
     data_root: options.DataRoot = None,
     device: options.Device = "auto",
+    dry_run: options.DryRun = False,
     jobs: options.Jobs = None,
     time_limit: options.TimeLimit = None,
     tensorboard: options.TensorBoard = None,
@@ -100,6 +101,11 @@ def compare_kd(
         )
     ]
     runs = list({run.identity: run for method in compared for run in method.runs}.values())
+    if dry_run:
+        from tnacli.cli.dry_run import show
+
+        show(output, loaded, runs, out, command="compare-kd")
+        return
     train_them = train_all if jobs is None else partial(train_at_once, jobs=jobs)
     trained = train_them(output, runs, out, time_limit=time_limit, tensorboard=tensorboard)
     found = {outcome.run.identity: outcome for outcome in trained.outcomes}

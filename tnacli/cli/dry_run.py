@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
+from typing import Literal
 
 from tnacli.cli.console import Output, size_text
 from tnacli.cli.documents import training as documents
-from tnacli.cli.documents.training import Costs, MatchingWeight, PlannedRun, Sizes, TrainDryRun
+from tnacli.cli.documents.training import Costs, DataSeen, MatchingWeight, PlannedRun, Sizes, TrainDryRun
+from tnacli.data.look import Look, look
 from tnacli.recipe.costs import costs, sample_of
 from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.gpus import SUSTAINED, OnCard, on_cards
 from tnacli.recipe.identity import Run
 from tnacli.recipe.layout import LayerShape
-from tnacli.recipe.parse import Loaded, resolved
+from tnacli.recipe.parse import Loaded, Resolved, resolved
 from tnacli.recipe.schema.matching import weight_in_batch_means
 from tnacli.recipe.schema.objective import Solo
 from tnacli.recipe.schema.recipe import Settings
@@ -22,15 +25,27 @@ from tnacli.report.changed import data_changed
 from tnacli.runs.store import RunFolder
 
 
-def show(output: Output, loaded: Loaded, runs: tuple[Run, ...], out: Path) -> None:
-    """Print the plan; nothing is built or written, and nothing loaded but checkpoints to start from, which must fit."""
+def show(
+    output: Output, loaded: Loaded, runs: Sequence[Run], out: Path, *, command: Literal["train", "compare-kd"] = "train"
+) -> None:
+    """Print the plan; nothing is built or written, and nothing loaded but checkpoints to start from, which must fit.
+
+    The data are looked for, and not read. Runs that the recipe does not have are of the command's own making.
+    """
     _require_initial(runs, out)
+    seen = {data: look(data) for data in dict.fromkeys(run.settings.data for run in runs)}
     if output.as_json:
-        output.document(TrainDryRun(recipe=loaded.recipe.name, runs=[_planned(run, out) for run in runs]))
+        found_data = [DataSeen(name=one.name, there=one.there, text=one.text) for one in dict.fromkeys(seen.values())]
+        plans = [_planned(run, out, seen[run.settings.data]) for run in runs]
+        made_by: Literal["train --dry-run", "compare-kd --dry-run"] = (
+            "train --dry-run" if command == "train" else "compare-kd --dry-run"
+        )
+        output.document(TrainDryRun(command=made_by, recipe=loaded.recipe.name, data=found_data, runs=plans))
         return
+    own = f"tna {command}"
     names = list(dict.fromkeys(run.name for run in runs))
     by_name = {run.name: run for run in runs}
-    resolved_rows = {name: resolved(by_name[name].settings, loaded.origins[name]) for name in names}
+    resolved_rows = {name: _resolved(by_name[name], loaded, own) for name in names}
     keys = list(dict.fromkeys(key for rows in resolved_rows.values() for row in rows for key in [row.key]))
     table: list[list[object]] = []
     for key in keys:
@@ -43,20 +58,22 @@ def show(output: Output, loaded: Loaded, runs: tuple[Run, ...], out: Path) -> No
         else:
             table.extend([key, name, value, origin] for name, (value, origin) in values.items())
     if not output.verbose:
-        table = [row for row in table if str(row[3]) != "default"]
+        table = [row for row in table if str(row[3]) not in ("default", own)]
     output.table(f"{loaded.recipe.name}: settings", ["key", "run", "value", "from"], table)
     rows: list[list[object]] = []
     for run in runs:
-        planned = _planned(run, out)
+        planned = _planned(run, out, seen[run.settings.data])
         size, unknown = planned.size, "depends on your " + ("data" if run.settings.model.build is None else "code")
         rows.append([
             run.name, run.seed, planned.status, f"{size.parameters:,}" if size else unknown,
             size_text(size.checkpoint_bytes) if size else "",
-            size_text(size.packed_bytes) if size and size.packed_bytes else "", *_costs_texts(run.settings),
+            size_text(size.packed_bytes) if size and size.packed_bytes else "", *_costs_texts(planned.costs),
             planned.folder,
         ])  # fmt: skip
         if planned.data_changed:
             output.say(f"{run.name} seed {run.seed}: data files changed since: {planned.data_changed}")
+    for one in dict.fromkeys(seen.values()):
+        output.say(f"data: {one.name}: {one.text}", style=None if one.there else "yellow")
     for place, digest in dict.fromkeys((run.settings.train.initial, run.initial) for run in runs if run.initial):
         who = ", ".join(dict.fromkeys(run.name for run in runs if run.initial == digest))
         output.say(f"{who}: from the weights of {place} (SHA-256 {str(digest)[:10]}...), which fit")
@@ -98,7 +115,7 @@ def _gpus(settings: Settings) -> tuple[OnCard, ...]:
     return on_cards(settings) if settings.runtime.device.startswith("cuda") else ()
 
 
-def _require_initial(runs: tuple[Run, ...], out: Path) -> None:
+def _require_initial(runs: Sequence[Run], out: Path) -> None:
     """Raise RecipeError if a run that is not finished cannot start from the checkpoint that its recipe names."""
     starting = {run.name: run for run in runs if run.initial and RunFolder.of(out, run).status != "finished"}
     if starting:
@@ -129,8 +146,15 @@ def _matched(run: Run) -> tuple[object, ...] | None:
     return run.name, f"{objective.alpha:g}", objective.reduction, found.why_not if weight is None else f"{weight:g}"
 
 
-def _planned(run: Run, out: Path) -> PlannedRun:
-    folder, found = RunFolder.of(out, run), costs(run.settings)
+def _resolved(run: Run, loaded: Loaded, own: str) -> tuple[Resolved, ...]:
+    """Every setting of a run with its origin, that of runs which the recipe does not have being `own`."""
+    origins = loaded.origins.get(run.name)
+    rows = resolved(run.settings, origins or {})
+    return rows if origins is not None else tuple(row._replace(origin=own) for row in rows)
+
+
+def _planned(run: Run, out: Path, seen: Look) -> PlannedRun:
+    folder, found = RunFolder.of(out, run), costs(run.settings, seen.sample, seen.train)
     return PlannedRun(
         run=run.name,
         seed=run.seed,
@@ -138,7 +162,7 @@ def _planned(run: Run, out: Path) -> PlannedRun:
         status=folder.status,
         folder=folder.path,
         altered=run.altered,
-        size=sizes(run.settings),
+        size=sizes(run.settings, seen),
         initial=run.initial,
         data_changed=data_changed(run.settings.data, folder.learned_from) or None,
         costs=None if found is None else Costs.model_validate(found),
@@ -148,21 +172,20 @@ def _planned(run: Run, out: Path) -> PlannedRun:
     )
 
 
-def _costs_texts(settings: Settings) -> tuple[str, str, str]:
-    found = costs(settings)
+def _costs_texts(found: Costs | None) -> tuple[str, str, str]:
     if found is None:
         return "", "", ""
     memory = "" if found.step_bytes is None else f"about {size_text(found.step_bytes)}"
     return f"{found.sample_flop:.2g}", "" if found.run_flop is None else f"{found.run_flop:.2g}", memory
 
 
-def sizes(settings: Settings) -> Sizes | None:
+def sizes(settings: Settings, seen: Look | None = None) -> Sizes | None:
     """Parameters of all trained networks, bytes of a checkpoint with its optimiser, bytes of the base packed at 2 bits.
 
     Maps between features, which are few, are not counted. None where the input's shape is only known from the user's own
-    files, or the network from the user's own code, which a plan does not run.
+    files, which nobody has `seen`, or the network from the user's own code, which a plan does not run.
     """
-    sample = sample_of(settings)
+    sample = sample_of(settings, None if seen is None else seen.sample)
     if sample is None:
         return None
     parameters = buffers = 0

@@ -82,6 +82,10 @@ Seed = Annotated[
     typer.Option("--seed", min=0, help="This seed instead of the recipe's. Repeatable."),
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Train again; what was there is moved aside.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Print what would be done, and where each value comes from; look for the data."),
+]
 Jobs = Annotated[
     str | None,
     typer.Option(

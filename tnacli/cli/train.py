@@ -34,9 +34,7 @@ def train(
     out: options.Out = Path("runs"),
     data_root: options.DataRoot = None,
     device: options.Device = "auto",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be done, and where each value comes from.")
-    ] = False,
+    dry_run: options.DryRun = False,
     shard: Annotated[
         str | None,
         typer.Option(

@@ -44,10 +44,15 @@ class Sample:
         )
 
 
-def sample_of(settings: Settings) -> Sample | None:
-    """A sample of the data of `settings`; None where it, or what the layers make of it, depends on the user's own files."""
+def sample_of(settings: Settings, seen: Sample | None = None) -> Sample | None:
+    """A sample of the data of `settings`, `seen` where it depends on the user's own files and these were looked at.
+
+    None where they were not, and where the user's own code makes the network.
+    """
     spec = DATASETS[settings.data.name]
     size = settings.data.size or spec.size
+    if seen is not None and settings.model.build is None:
+        return seen
     if spec.channels is None or spec.classes is None or size is None or settings.model.build is not None:
         return None
     return Sample(spec.channels, size, spec.classes, spec.is_events)
@@ -65,9 +70,13 @@ def multiply_accumulates(shapes: Sequence[LayerShape], timesteps: int) -> tuple[
     return once, timesteps * sum(rest)
 
 
-def costs(settings: Settings) -> Costs | None:
-    """What a run of `settings` takes, its compression not counted; None where layers are only known from the user's files."""
-    data, sample = settings.data, sample_of(settings)
+def costs(settings: Settings, seen: Sample | None = None, train: int | None = None) -> Costs | None:
+    """What a run of `settings` takes, its compression not counted.
+
+    `seen` and `train` are a sample and the number of training samples of the user's own files, where these were looked at; None
+    where layers are known from nothing else.
+    """
+    data, sample = settings.data, sample_of(settings, seen)
     if sample is None:
         return None
     models = list(models_of(settings.model, settings.objective).values())
@@ -80,7 +89,7 @@ def costs(settings: Settings) -> Costs | None:
         flop += 2 * sum(
             multiply_accumulates(sample.shapes(settings.model), _steps(settings.model))
         )  # the teacher: forward
-    samples = data.train_samples or DATASETS[data.name].train
+    samples = data.train_samples or DATASETS[data.name].train or train
     total = None if samples is None else flop * settings.train.epochs * (samples - data.validation_samples)
     kept = [_kept_bytes(sample.shapes(model), model.timesteps, settings.train.batch_size) for model in models]
     fused = all(model.spiking and model.norm == "batch" and model.neuron.detach_reset for model in models)

@@ -138,11 +138,18 @@ class PlannedRun(Part):
     )
 
 
-class TrainDryRun(Document):
-    """tna train --dry-run --json"""
+class DataSeen(Part):
+    name: str
+    there: bool
+    text: str = Field(description="where it was found, or looked for")
 
-    command: Literal["train --dry-run"] = "train --dry-run"
+
+class TrainDryRun(Document):
+    """tna train --dry-run --json, tna compare-kd --dry-run --json"""
+
+    command: Literal["train --dry-run", "compare-kd --dry-run"] = "train --dry-run"
     recipe: str
+    data: list[DataSeen] = Field(description="the data sets of the runs; nothing is read of them")
     runs: list[PlannedRun]
 
 

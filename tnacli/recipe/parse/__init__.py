@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tnacli.recipe.parse.describe import json_schema, resolved
+from tnacli.recipe.parse.describe import Resolved, json_schema, resolved
 from tnacli.recipe.parse.fields import choices, setting_fields
 from tnacli.recipe.parse.find import find_listed, find_recipe, list_overlays, list_recipes, shipped_folder
 from tnacli.recipe.parse.layers import read_file
@@ -14,6 +14,7 @@ from tnacli.recipe.parse.yaml_strict import read_yaml
 
 __all__ = [
     "Loaded",
+    "Resolved",
     "Sweep",
     "choices",
     "find_listed",
