@@ -53,7 +53,7 @@ class _Way:
     stride: int = 1
 
     def met(self, inputs: Tensor, *, nonzero: bool) -> Tensor:
-        """Pairs of an input that is not zero and a weight that it meets, with `nonzero` one not 0, by row of `inputs` [n, ...]."""
+        """Pairs of an input that is not zero and a weight that it meets (`nonzero`: one not 0), by row of `inputs` [n, ...]."""
         active = (inputs != 0).float()
         if self.weight is None:
             return active.flatten(1).sum(1, dtype=torch.float64)
