@@ -165,7 +165,7 @@ def test_accuracy_by_timestep_and_early_exit(tna: Tna, trained: Outcome, packed:
     """The last timestep is the plain evaluation with its activity; who is never sure stays until then, who always is leaves."""
     for file in (trained.checkpoint, packed):
         plain = tna("evaluate", file, "--json", "--activity").json
-        assert "by_timestep" not in plain and "early_exit" not in plain
+        assert not {"by_timestep", "early_exit"} & set(plain)
         timesteps = tna("inspect", file, "--json").json["timesteps"]
         found = tna("evaluate", file, "--json", "--timesteps", f"1..{timesteps}", "--exit-confidence", "1e-9").json
         steps, left = found["by_timestep"], found["early_exit"]

@@ -87,5 +87,6 @@ def show_stopped(output: Output, record: Evaluate, who: str) -> None:
     if left is not None:
         output.say(
             f"{who}samples leave at a confidence of {left.confidence:g}: {left.timesteps:.2f} timesteps on average, "
-            f"{100 * left.energy_saved:.1f} % of the energy saved, accuracy {left.accuracy:.2f} % instead of {left.accuracy_all:.2f} %"
+            f"{100 * left.energy_saved:.1f} % of the energy saved, "
+            f"accuracy {left.accuracy:.2f} % instead of {left.accuracy_all:.2f} %"
         )

@@ -106,7 +106,7 @@ def by_timestep(network: Network | PackedNetwork, batches: Iterable[Batch], pric
         frames = count if batch.inputs.dim() == 5 else torch.ones_like(count)
         logits.append(torch.stack(list(accumulate(potentials))))
         labels.append(batch.labels.cpu())
-        additions.append(sum(torch.cat(part, 1) for part in parts.values()).cumsum(0))
+        additions.append(torch.stack([torch.cat(part, 1) for part in parts.values()]).sum(0).cumsum(0))
         macs.append((frames * layers[0].dense() + count * readout)[:, None].expand(-1, len(batch.labels)))
     if not labels:
         raise ValueError("at least one sample is needed")
