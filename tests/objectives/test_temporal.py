@@ -66,10 +66,10 @@ def test_every_trained_network_is_taught_beside_its_other_losses(kind: Solo | Tw
     before, losses = plain(INPUTS, LABELS), objective(INPUTS, LABELS)
     taught = sum(temporal_loss(network.potentials(INPUTS), temporal) for network in objective.networks.values())
     torch.testing.assert_close(losses.parts["temporal"], taught)
-    assert float(taught) > 0
+    assert taught.item() > 0
     torch.testing.assert_close(losses.total, before.total + 0.3 * taught)
-    assert {name: float(part) for name, part in losses.parts.items() if name != "temporal"} == pytest.approx(
-        {name: float(part) for name, part in before.parts.items()}
+    assert {name: part.item() for name, part in losses.parts.items() if name != "temporal"} == pytest.approx(
+        {name: part.item() for name, part in before.parts.items()}
     )
     assert "temporal" not in before.parts
 

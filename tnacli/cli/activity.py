@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def prices_asked_for(
-    activity: bool, plot: Path | None, *, mac_pj: float | None, addition_pj: float | None, memory_pj: float | None,
+    activity: bool,
+    plot: Path | None,
+    *,
+    mac_pj: float | None,
+    addition_pj: float | None,
+    memory_pj: float | None,
     by_timestep: bool = False,
 ) -> Prices | None:
     """What operations cost, or None if nobody asked; refuses options that would have no effect, and a plot that cannot be."""
