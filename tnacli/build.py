@@ -63,4 +63,4 @@ def build_objective(
         if teacher is None:
             raise ValueError("a distillation run needs its teacher")
         return DistillObjective(networks, settings.train, objective, teacher)
-    return SoloObjective(networks, settings.train)
+    return SoloObjective(networks, settings.train, objective)

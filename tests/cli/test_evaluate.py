@@ -159,3 +159,46 @@ def test_samples_beyond_a_whole_set(tna: Tna, recipe: Path, out: Path, tmp_path:
         assert "361 test samples are asked for (data.test_samples, or --samples); digits has 360 here" in refused.err
     assert tna(*export, 360).code == 0
     assert tna("evaluate", packed, "--samples", 361).code == 4
+
+
+def test_accuracy_by_timestep_and_early_exit(tna: Tna, trained: Outcome, packed: Path) -> None:
+    """The last timestep is the plain evaluation with its activity; who is never sure stays until then, who always is leaves."""
+    for file in (trained.checkpoint, packed):
+        plain = tna("evaluate", file, "--json", "--activity").json
+        assert not {"by_timestep", "early_exit"} & set(plain)
+        timesteps = tna("inspect", file, "--json").json["timesteps"]
+        found = tna("evaluate", file, "--json", "--timesteps", f"1..{timesteps}", "--exit-confidence", "1e-9").json
+        steps, left = found["by_timestep"], found["early_exit"]
+        assert [one["timesteps"] for one in steps] == list(range(1, timesteps + 1))
+        assert steps[-1]["accuracy"] == plain["accuracy"]
+        assert steps[-1]["loss"] == pytest.approx(plain["loss"])
+        assert steps[-1]["energy_nj"] == pytest.approx(plain["activity"]["energy_nj"])
+        assert {key: left[key] for key in steps[0]} == steps[0]
+        assert left["energy_saved"] == pytest.approx(1 - steps[0]["energy_nj"] / steps[-1]["energy_nj"])
+        assert 0 < left["energy_saved"] < 1
+        cheap = tna("evaluate", file, "--json", "--timesteps", "1", "--mac-pj", 0, "--addition-pj", 1000).json
+        assert cheap["by_timestep"][0]["energy_nj"] == pytest.approx(steps[0]["additions_nonzero"])
+    shown = tna("evaluate", packed, "--timesteps", "1,2", "--exit-confidence", "0.5")
+    _, one, two, early = shown.out.splitlines()[-4:]
+    assert (one.split()[0], two.split()[0], "(early exit)" in early) == ("1", "2", True)
+    assert "samples leave at a confidence of 0.5" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--timesteps 0..2", "--timesteps is a range such as 1..4, or a rising list such as 1,2,4; not '0..2'"),
+        ("--timesteps 2,1", "not '2,1'"),
+        ("--timesteps 3..2", "not '3..2'"),
+        ("--timesteps many", "not 'many'"),
+        ("--timesteps 1..999", "--timesteps 999 is beyond its last; the network has"),
+        ("--exit-confidence 0", "--exit-confidence must be above 0 and at most 1, not 0"),
+        ("--exit-confidence 1.5", "not 1.5"),
+        ("--mac-pj 1", "--mac-pj has no effect without --activity, --timesteps or --exit-confidence"),
+        ("--timesteps 1 --plot a.png", "--plot has no effect without --activity"),
+    ],
+)
+def test_timesteps_that_cannot_be(tna: Tna, packed: Path, words: str, said: str) -> None:
+    refused = tna("evaluate", packed, *words.split())
+    assert refused.code == 2
+    assert said in refused.err

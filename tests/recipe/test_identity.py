@@ -31,6 +31,7 @@ LATER = {
     "compression.gradual": ("null", "{order: forward}"),
     "objective.siblings": ("[{}]", "[{timesteps: 4}]"),
     "objective.features": ("null", "{alpha: 1}"),
+    "objective.temporal": ("null", "{alpha: 1}"),
     "model.spiking": ("true", "false"),
     "objective.logits": ("summed", "per_timestep"),
     "objective.gradient": ("both", "base"),

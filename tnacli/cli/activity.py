@@ -15,17 +15,25 @@ if TYPE_CHECKING:
 
 
 def prices_asked_for(
-    activity: bool, plot: Path | None, *, mac_pj: float | None, addition_pj: float | None, memory_pj: float | None
+    activity: bool,
+    plot: Path | None,
+    *,
+    mac_pj: float | None,
+    addition_pj: float | None,
+    memory_pj: float | None,
+    by_timestep: bool = False,
 ) -> Prices | None:
     """What operations cost, or None if nobody asked; refuses options that would have no effect, and a plot that cannot be."""
     from tnacli.errors import UsageError
 
     prices = {"mac_pj": mac_pj, "addition_pj": addition_pj, "memory_pj": memory_pj}
     given = {key: value for key, value in prices.items() if value is not None}
-    idle = ["--plot"] * (plot is not None) + [f"--{key.replace('_', '-')}" for key in given]
-    if not activity:
+    if not activity and (plot is not None or memory_pj is not None):
+        raise UsageError(f"{'--memory-pj' if plot is None else '--plot'} has no effect without --activity")
+    if not activity and not by_timestep:
+        idle = [f"--{key.replace('_', '-')}" for key in given]
         if idle:
-            raise UsageError(f"{idle[0]} has no effect without --activity")
+            raise UsageError(f"{idle[0]} has no effect without --activity, --timesteps or --exit-confidence")
         return None
     from tnacli.evaluation.activity_plot import PICTURES, require_matplotlib
     from tnacli.evaluation.energy import Prices

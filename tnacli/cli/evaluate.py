@@ -72,11 +72,30 @@ def evaluate(
     ] = None,
     mac_pj: Annotated[
         float | None,
-        typer.Option("--mac-pj", min=0, help="With --activity: energy of a multiply-accumulate in pJ (default: 4.6)."),
+        typer.Option(
+            "--mac-pj", min=0, help="Where energy is shown: that of a multiply-accumulate in pJ (default: 4.6)."
+        ),
     ] = None,
     addition_pj: Annotated[
         float | None,
-        typer.Option("--addition-pj", min=0, help="With --activity: energy of an addition in pJ (default: 0.9)."),
+        typer.Option("--addition-pj", min=0, help="Where energy is shown: that of an addition in pJ (default: 0.9)."),
+    ] = None,
+    timesteps: Annotated[
+        str | None,
+        typer.Option(
+            "--timesteps",
+            metavar="1..T",
+            help="Also: accuracy, operations and energy after each, such as 1..4 or 1,2,4.",
+        ),
+    ] = None,
+    exit_confidence: Annotated[
+        float | None,
+        typer.Option(
+            "--exit-confidence",
+            metavar="P",
+            callback=options.share_above_zero,
+            help="Also: stop each sample once its softmax reaches P (0 to 1): accuracy, timesteps, energy saved.",
+        ),
     ] = None,
     memory_pj: Annotated[
         float | None,
@@ -104,11 +123,14 @@ def evaluate(
       tna evaluate last.pt --ternary --split test --data-root ~/data
 
       tna evaluate model.safetensors --activity --plot activity.png
+
+      tna evaluate model.safetensors --timesteps 1..4 --exit-confidence 0.9
     """
     from tnacli.cli.activity import draw, prices_asked_for
     from tnacli.cli.activity import show as show_activity
     from tnacli.cli.loading import load_torch
     from tnacli.cli.measured import measure_checkpoint, measure_packed
+    from tnacli.cli.stopping import Stopping, measure_stopped, numbers_of, show_stopped
     from tnacli.errors import ToleranceError, UsageError
     from tnacli.storage import is_archive, network_file
 
@@ -117,7 +139,10 @@ def evaluate(
         raise UsageError(f"--split is one of {', '.join(_SPLITS)}, not {split!r}")
     if delta is not None and not ternary:
         raise UsageError("--delta has no effect without --ternary")
-    prices = prices_asked_for(activity, plot, mac_pj=mac_pj, addition_pj=addition_pj, memory_pj=memory_pj)
+    stopping = Stopping(None if timesteps is None else numbers_of(timesteps), exit_confidence)
+    prices = prices_asked_for(
+        activity, plot, mac_pj=mac_pj, addition_pj=addition_pj, memory_pj=memory_pj, by_timestep=bool(stopping)
+    )
     if activity and len(files) > 1:
         raise UsageError("--activity shows one file; give them one at a time")
     files = [network_file(file) for file in files]
@@ -145,15 +170,17 @@ def evaluate(
         else:
             measured = measure_packed(file, selection, ternary=ternary, delta=delta, batch_size=batch_size)
         activities = None
-        if prices is not None:
+        if prices is not None and activity:
             from tnacli.evaluation.activity import measure_activity
 
             activities = measure_activity(measured.network, measured.batches.epoch(0), prices)
             if plot is not None:
                 title = f"{file.name}, {measured.about.data}"
                 draw(plot, activities, network=measured.network, batches=measured.batches, title=title)
+        stopped = {} if prices is None else measure_stopped(measured, stopping, prices)
         seconds = time.perf_counter() - started
-        records.append(_record(measured, split, seconds=seconds, min_accuracy=min_accuracy, activities=activities))
+        record = _record(measured, split, seconds=seconds, min_accuracy=min_accuracy, activities=activities)
+        records.append(record.model_copy(update=stopped))
         if ternary and not measured.compressed:
             output.say(f"{file} has ternary weights already; --ternary changes nothing there")
         if as_json:
@@ -166,6 +193,7 @@ def evaluate(
             _rates(output, measured)
         for record in records:
             who = f"{record.file}: " if len(files) > 1 else ""
+            show_stopped(output, record, who)
             if record.altered:
                 output.say(f"{who}trained {'; '.join(record.altered)}")
             for note in record.notes:

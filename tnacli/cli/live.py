@@ -22,6 +22,7 @@ SHORT = {
     "sibling_cross_entropy": "CE sibling",
     "matching": "match",
     "feature_matching": "features",
+    "temporal": "temporal",
 }
 """What the parts of the loss are called where there is little room."""
 

@@ -22,6 +22,15 @@ def above_zero(parameter: typer.CallbackParam, value: T) -> T:
     return value
 
 
+def share_above_zero(parameter: typer.CallbackParam, value: float | None) -> float | None:
+    """A number above 0 and at most 1. Raises UsageError."""
+    from tnacli.errors import UsageError
+
+    if value is not None and not 0 < value <= 1:
+        raise UsageError(f"{parameter.opts[0]} must be above 0 and at most 1, not {value:g}")
+    return value
+
+
 def _known_device(value: str) -> str:
     import re
 

@@ -52,18 +52,18 @@ class _Way:
     shape: tuple[int, ...]
     stride: int = 1
 
-    def met(self, inputs: Tensor, *, nonzero: bool) -> float:
-        """Pairs of an input [n, ...] that is not zero and a weight that it meets; with `nonzero`, weights that are not 0."""
+    def met(self, inputs: Tensor, *, nonzero: bool) -> Tensor:
+        """Pairs of an input that is not zero and a weight that it meets (`nonzero`: one not 0), by row of `inputs` [n, ...]."""
         active = (inputs != 0).float()
         if self.weight is None:
-            return float(active.sum(dtype=torch.float64))
+            return active.flatten(1).sum(1, dtype=torch.float64)
         if self.weight.dim() == 2:
             return pairs(active.flatten(1), self.weight, nonzero=nonzero)
         return pairs(active, self.weight, nonzero=nonzero, stride=self.stride, padding=self.weight.shape[-1] // 2)
 
 
 @dataclass
-class _Layer:
+class LayerCounts:
     """A layer of neurons, the ways into it, and what has been seen of it so far; `pool` is the side of its pooling."""
 
     name: str
@@ -79,15 +79,15 @@ class _Layer:
     def dense(self) -> int:
         """MACs of one pass over an input without zeros; what lies beyond the border is not met."""
         weighted = [way for way in self.ways if way.weight is not None]
-        return round(sum(way.met(torch.ones(1, *way.shape), nonzero=False) for way in weighted))
+        return round(sum(float(way.met(torch.ones(1, *way.shape), nonzero=False)) for way in weighted))
 
     def take(self, source: str, counts: Tensor) -> None:
         """Add up the operations that outputs [n, ...] of `source`, zero or not, cause."""
         for way in self.ways:
             if way.source == source:
-                met = way.met(counts, nonzero=False)
+                met = float(way.met(counts, nonzero=False).sum())
                 self.additions += met
-                self.additions_nonzero += way.met(counts, nonzero=True)
+                self.additions_nonzero += float(way.met(counts, nonzero=True).sum())
                 self.weight_bits += 0 if way.weight is None else met * bits_of(way.weight)
 
     def give(self, spikes: Tensor) -> Tensor:
@@ -129,9 +129,9 @@ def measure_activity(
     if isinstance(network, SpikingNetwork):
         if not network.model.spiking:
             raise UsageError("the network is an artificial one (model.spiking: false): it has no spikes to count")
-        layers, run, readout, timesteps = *_of_network(network), network.readout.weight.shape, network.timesteps
+        layers, run, readout, timesteps = *of_network(network), network.readout.weight.shape, network.timesteps
     else:
-        layers, run, readout = *_of_packed(network), torch.Size(network.readout_weight.shape)
+        layers, run, readout = *of_packed(network), torch.Size(network.readout_weight.shape)
         timesteps = network.about.timesteps
     by_name = {layer.name: number for number, layer in enumerate(layers)}
 
@@ -168,11 +168,12 @@ def measure_activity(
 
 
 _Observer = Callable[[str, Tensor], None]
-_Run = Callable[[Tensor, _Observer], None]
+_Run = Callable[[Tensor, _Observer], Tensor]
 
 
-def _of_network(network: SpikingNetwork) -> tuple[list[_Layer], _Run]:
-    layers: list[_Layer] = []
+def of_network(network: SpikingNetwork) -> tuple[list[LayerCounts], _Run]:
+    """The layers of neurons, and what gives the output's potentials [T, N, classes] while an observer sees the spikes."""
+    layers: list[LayerCounts] = []
     shapes: dict[str, tuple[int, ...]] = {"": network.input_shape}
     for shape, (name, layer) in zip(network.shapes, network.spiking.items(), strict=False):
         before = next(reversed(shapes))
@@ -181,10 +182,10 @@ def _of_network(network: SpikingNetwork) -> tuple[list[_Layer], _Run]:
             weight = None if layer.shortcut is None else layer.shortcut.synapse.weight.detach().cpu()
             source = shape.shortcut.source
             ways.append(_Way(source, weight, shapes[source], shape.shortcut.stride))
-        layers.append(_Layer(name, tuple(ways), shape.pool, prod(shape.out)))
+        layers.append(LayerCounts(name, tuple(ways), shape.pool, prod(shape.out)))
         shapes[name] = shape.pooled
 
-    def run(inputs: Tensor, observe: _Observer) -> None:
+    def run(inputs: Tensor, observe: _Observer) -> Tensor:
         def watch(name: str) -> Callable[[object, object, Tensor], None]:
             return lambda module, given, spikes: observe(name, spikes)
 
@@ -192,7 +193,7 @@ def _of_network(network: SpikingNetwork) -> tuple[list[_Layer], _Run]:
         training = network.training
         network.eval()
         try:
-            network(inputs)
+            return network.potentials(inputs)
         finally:
             network.train(training)
             for hook in hooks:
@@ -201,7 +202,9 @@ def _of_network(network: SpikingNetwork) -> tuple[list[_Layer], _Run]:
     return layers, run
 
 
-def _of_packed(network: PackedNetwork) -> tuple[list[_Layer], _Run]:
+def of_packed(network: PackedNetwork) -> tuple[list[LayerCounts], _Run]:
+    """The same of a packed network."""
+
     def way(current: Current) -> _Way:
         source = current.source.name if isinstance(current.source, LIFLayer) else ""
         if current.spec is None:
@@ -210,12 +213,12 @@ def _of_packed(network: PackedNetwork) -> tuple[list[_Layer], _Run]:
         return _Way(source, weight, current.source.out, current.spec.stride)
 
     layers = [
-        _Layer(layer.name, tuple(map(way, layer.currents)), layer.pool, prod(layer.neurons))
+        LayerCounts(layer.name, tuple(map(way, layer.currents)), layer.pool, prod(layer.neurons))
         for layer in network.steps.layers
     ]
     engine = PackedSNN(network)
 
-    def run(inputs: Tensor, observe: _Observer) -> None:
-        engine(inputs.cpu(), observe)
+    def run(inputs: Tensor, observe: _Observer) -> Tensor:
+        return engine.potentials(inputs.cpu(), observe)
 
     return layers, run

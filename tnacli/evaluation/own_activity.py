@@ -23,17 +23,17 @@ from tnacli.snn.arithmetic import exact
 from tnacli.snn.network import Network
 
 
-def pairs(active: Tensor, weight: Tensor, *, nonzero: bool, groups: int = 1, **geometry: Any) -> float:
-    """Pairs of an input that is 1, of `active` [n, ...], and a weight that it meets; with `nonzero`, weights that are not 0.
+def pairs(active: Tensor, weight: Tensor, *, nonzero: bool, groups: int = 1, **geometry: Any) -> Tensor:
+    """Pairs of an input that is 1 and a weight that it meets, for each row of `active` [n, ...]: float64 [n].
 
-    `geometry` is a convolution's stride, padding and dilation.
+    With `nonzero`, weights that are not 0. `geometry` is a convolution's stride, padding and dilation.
     """
     meeting = (weight != 0).float() if nonzero else torch.ones_like(weight, dtype=torch.float32)
     # Summed over the output channels first: how many weights each input meets, by channel and offset.
     each = meeting.unflatten(0, (groups, -1)).sum(1)
     if weight.dim() == 2:
-        return float(F.linear(active, each).sum(dtype=torch.float64))
-    return float(F.conv2d(active, each, groups=groups, **geometry).sum(dtype=torch.float64))
+        return F.linear(active, each).sum(1, dtype=torch.float64)
+    return F.conv2d(active, each, groups=groups, **geometry).sum((1, 2, 3), dtype=torch.float64)
 
 
 def bits_of(weight: Tensor) -> int:
@@ -65,9 +65,9 @@ class _Row:
         else:
             x = x.flatten(0, -2)
         active = (x != 0).float()
-        self.additions += pairs(active, synapse.weight, nonzero=False, **geometry)
-        self.additions_nonzero += pairs(active, synapse.weight, nonzero=True, **geometry)
-        self.dense = pairs(torch.ones_like(active[:1]), synapse.weight, nonzero=False, **geometry)
+        self.additions += float(pairs(active, synapse.weight, nonzero=False, **geometry).sum())
+        self.additions_nonzero += float(pairs(active, synapse.weight, nonzero=True, **geometry).sum())
+        self.dense = float(pairs(torch.ones_like(active[:1]), synapse.weight, nonzero=False, **geometry))
         self.passes += len(x)
         self.weight_bits = bits_of(synapse.weight)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from tnacli.recipe.schema.objective import DEFAULT_TEMPERATURE, Matching, Twin
+from tnacli.recipe.schema.objective import DEFAULT_TEMPERATURE, Matching, Temporal, Twin
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, share: float = 1.0) -> Tensor:
@@ -54,6 +54,18 @@ def twin_matching_loss(base: Tensor, sibling: Tensor, twin: Twin, share: float =
         twin,
         share,
     )
+
+
+def temporal_loss(logits: Tensor, temporal: Temporal, share: float = 1.0) -> Tensor:
+    """Temporal self-distillation of one network's logits [T, N, classes], before its weight (Yu et al. 2025).
+
+    The teacher is the sum over time divided by T, which is on the scale of a single timestep: against the sum itself the loss
+    would be 0 nowhere but where nothing is said, and logits that follow it would grow without end.
+    """
+    temperature = temporal.temperature
+    teacher = F.log_softmax(logits.detach().mean(0, keepdim=True) / temperature, dim=-1).expand_as(logits)
+    each = F.kl_div(F.log_softmax(logits / temperature, dim=-1), teacher, reduction="none", log_target=True)
+    return weighed(temperature**2 * each.sum(-1).mean(), share)
 
 
 def weighed(mean: Tensor, share: float) -> Tensor:

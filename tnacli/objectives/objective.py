@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from tnacli.objectives.features import FeatureMatching, recorded_rates
-from tnacli.objectives.losses import cross_entropy, matching_loss, twin_matching_loss, weighed
+from tnacli.objectives.losses import cross_entropy, matching_loss, temporal_loss, twin_matching_loss, weighed
 from tnacli.recipe.schema.matching import matching_weight
-from tnacli.recipe.schema.objective import Distill, Logits, Twin
+from tnacli.recipe.schema.objective import Distill, Logits, Solo, Twin
 from tnacli.recipe.schema.recipe import Train
 from tnacli.snn.network import SpikingNetwork
 
@@ -41,9 +41,9 @@ class Objective(nn.Module):
 
     remedies: tuple[str, ...] = ()
 
-    def __init__(self, networks: Mapping[str, nn.Module], train: Train) -> None:
+    def __init__(self, networks: Mapping[str, nn.Module], train: Train, settings: Solo | Twin | Distill) -> None:
         super().__init__()
-        self.epochs, self.supervised = train.epochs, train.cross_entropy
+        self.epochs, self.supervised, self.temporal = train.epochs, train.cross_entropy, settings.temporal
         self.networks = nn.ModuleDict(networks)
         self.auxiliary = nn.ModuleDict()
 
@@ -55,6 +55,18 @@ class Objective(nn.Module):
         """The losses of inputs and labels [N], which are `share` of a batch, after `progress` epochs."""
         raise NotImplementedError
 
+    def _output(self, network: nn.Module, inputs: Tensor, *wanted: Logits) -> Tensor:
+        """The output of a network that is trained, by timestep where its own losses or those `wanted` need it."""
+        own: tuple[Logits, ...] = (self.supervised, "summed" if self.temporal is None else "per_timestep")
+        return _output(network, inputs, *own, *wanted)
+
+    def _with_temporal(self, losses: Losses, outputs: Mapping[str, Tensor], share: float) -> Losses:
+        """With temporal self-distillation of each network added, if there is any."""
+        if self.temporal is None:
+            return losses
+        taught = torch.stack([temporal_loss(output, self.temporal, share) for output in outputs.values()]).sum()
+        return Losses(losses.total + self.temporal.alpha * taught, {**losses.parts, "temporal": taught}, losses.logits)
+
     def _cross_entropy(self, output: Tensor, labels: Tensor, share: float) -> Tensor:
         return cross_entropy(_taken(output, self.supervised), labels, share)
 
@@ -63,9 +75,10 @@ class SoloObjective(Objective):
     """`CE(base)`: the baseline."""
 
     def forward(self, inputs: Tensor, labels: Tensor, share: float = 1.0, progress: float = 0.0) -> Losses:
-        output = _output(self.base, inputs, self.supervised)
+        output = self._output(self.base, inputs)
         loss = self._cross_entropy(output, labels, share)
-        return Losses(loss, {"cross_entropy": loss}, {"base": _taken(output, "summed")})
+        losses = Losses(loss, {"cross_entropy": loss}, {"base": _taken(output, "summed")})
+        return self._with_temporal(losses, {"base": output}, share)
 
 
 class TwinObjective(Objective):
@@ -81,7 +94,7 @@ class TwinObjective(Objective):
     remedies = ("a smaller objective.alpha",)
 
     def __init__(self, networks: Mapping[str, nn.Module], train: Train, twin: Twin) -> None:
-        super().__init__(networks, train)
+        super().__init__(networks, train, twin)
         self.matching, self.features = twin, twin.features
         if twin.features is not None:
             self.auxiliary["features"] = FeatureMatching(networks, twin.features)
@@ -98,8 +111,7 @@ class TwinObjective(Objective):
         return Losses(losses.total + self.features.alpha * hidden, parts, losses.logits)
 
     def _outputs(self, inputs: Tensor) -> dict[str, Tensor]:
-        wanted = (self.supervised, self.matching.logits)
-        return {name: _output(network, inputs, *wanted) for name, network in self.networks.items()}
+        return {name: self._output(network, inputs, self.matching.logits) for name, network in self.networks.items()}
 
     def _losses(self, outputs: dict[str, Tensor], labels: Tensor, share: float, progress: float) -> Losses:
         own = self._cross_entropy(outputs["base"], labels, share)
@@ -108,7 +120,8 @@ class TwinObjective(Objective):
         match = torch.stack([self._match(outputs["base"], outputs[name], share) for name in siblings]).sum()
         total = _added(own + theirs, match, matching_weight(self.matching, progress, self.epochs))
         logits = {name: _taken(output, "summed") for name, output in outputs.items()}
-        return Losses(total, {"cross_entropy": own, "sibling_cross_entropy": theirs, "matching": match}, logits)
+        parts = {"cross_entropy": own, "sibling_cross_entropy": theirs, "matching": match}
+        return self._with_temporal(Losses(total, parts, logits), outputs, share)
 
     def _match(self, base: Tensor, sibling: Tensor, share: float) -> Tensor:
         logits = self.matching.logits
@@ -121,7 +134,7 @@ class DistillObjective(Objective):
     remedies = ("a smaller objective.alpha",)
 
     def __init__(self, networks: Mapping[str, nn.Module], train: Train, distill: Distill, teacher: nn.Module) -> None:
-        super().__init__(networks, train)
+        super().__init__(networks, train, distill)
         self.distill = distill
         # In a tuple, so that the teacher is neither trained, saved nor put into training mode with the rest.
         self._teacher = (teacher.eval().requires_grad_(False),)
@@ -129,14 +142,17 @@ class DistillObjective(Objective):
     def forward(self, inputs: Tensor, labels: Tensor, share: float = 1.0, progress: float = 0.0) -> Losses:
         with torch.no_grad():
             target = _output(self._teacher[0], inputs, self.distill.logits)
-        output = _output(self.base, inputs, self.supervised, self.distill.logits)
+        output = self._output(self.base, inputs, self.distill.logits)
         match = matching_loss(_taken(output, self.distill.logits), target, self.distill, share)
         logits = _taken(output, "summed")
         weight = matching_weight(self.distill, progress, self.epochs)
         if not self.distill.cross_entropy:
-            return Losses(weight * match, {"matching": match}, {"base": logits})
-        own = self._cross_entropy(output, labels, share)
-        return Losses(_added(own, match, weight), {"cross_entropy": own, "matching": match}, {"base": logits})
+            losses = Losses(weight * match, {"matching": match}, {"base": logits})
+        else:
+            own = self._cross_entropy(output, labels, share)
+            parts = {"cross_entropy": own, "matching": match}
+            losses = Losses(_added(own, match, weight), parts, {"base": logits})
+        return self._with_temporal(losses, {"base": output}, share)
 
 
 def _output(network: nn.Module, inputs: Tensor, *wanted: Logits) -> Tensor:

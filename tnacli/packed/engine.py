@@ -124,16 +124,19 @@ class PackedSNN:
 
         Raises DataError for inputs of another shape.
         """
-        if not _is_tensor(inputs):
-            return self._logits_of(inputs, observe)
-        seen = None if observe is None else lambda name, spikes: observe(name, _tensor(spikes))
-        return _tensor(self._logits_of(inputs.detach().numpy(), seen))
+        if _is_tensor(inputs):
+            return _tensor(_summed(self._potentials(inputs.detach().numpy(), _of_tensors(observe))))
+        return _summed(self._potentials(inputs, observe))
 
-    def _logits_of(self, inputs: NDArray[Any], observe: Observer | None) -> Floats:
+    def potentials(self, inputs: Tensor, observe: Observer | None = None) -> Tensor:
+        """The output's membrane potentials [T, N, classes], whose sum over time are the logits."""
+        return _tensor(np.stack(self._potentials(inputs.detach().numpy(), _of_tensors(observe))))
+
+    def _potentials(self, inputs: NDArray[Any], observe: Observer | None) -> list[Floats]:
         self._check(inputs)
         convs = [hidden for hidden in self._hidden if hidden.layer.currents[0].is_conv]
         if not len(inputs):
-            return np.empty((0, len(self._readout_bias)), np.float32)
+            return [np.empty((0, len(self._readout_bias)), np.float32)] * self.about.timesteps
         if self._first.currents[0].is_conv:
             # Spikes do not depend on how a batch is cut. Fully connected layers are not cut: they hold most of the weights,
             # which would be read again for every part.
@@ -149,7 +152,7 @@ class PackedSNN:
             as_row = spikes.reshape(len(spikes), 1, 1, 1, -1)
             driven = hidden.own(as_row).reshape(-1, *spikes.shape[1:])
             spikes = self._fire(hidden.layer.name, driven, observe)
-        return self._logits(spikes)
+        return self._read_out(spikes)
 
     def _check(self, inputs: NDArray[Any]) -> None:
         spec = self.about.input
@@ -199,19 +202,26 @@ class PackedSNN:
             return spikes
         return compiled.pooled(spikes, size) if self._compiled else plain.pooled(spikes, size)
 
-    def _logits(self, spikes: Counts) -> Floats:
-        """Output potentials summed over time, from the last layer's spike counts [features, T, N]."""
+    def _read_out(self, spikes: Counts) -> list[Floats]:
+        """Output potentials, first to last, from the last layer's spike counts [features, T, N]."""
         averaged: Floats = (spikes.transpose(1, 2, 0) / np.float32(self._readout_divisor)).astype(
             np.float32, copy=False
         )
         summed = ordered_sums(averaged.reshape(-1, averaged.shape[2]), self._readout_weight)
         current = (summed + self._readout_bias).reshape(*averaged.shape[:2], -1)
-        potential: Floats = current[0]
-        logits: Floats = potential
-        for t in range(1, len(current)):
-            potential = potential * np.float32(self.about.readout.leak) + current[t]
-            logits = logits + potential
-        return logits
+        potentials: list[Floats] = [current[0]]
+        for later in current[1:]:
+            potentials.append(potentials[-1] * np.float32(self.about.readout.leak) + later)
+        return potentials
+
+
+def _summed(potentials: list[Floats]) -> Floats:
+    first, *later = potentials
+    return sum(later, start=first)
+
+
+def _of_tensors(observe: Observer | None) -> Observer | None:
+    return None if observe is None else lambda name, spikes: observe(name, _tensor(spikes))
 
 
 def _scaled(sums: Floats, weights: PackedWeights) -> Floats:

@@ -31,6 +31,22 @@ class MeasuredFile(Part):
     notes: tuple[str, ...] = Field(description="what is to be said of the samples")
 
 
+class Stopped(Part):
+    timesteps: float = Field(description="of a sample, on average")
+    accuracy: Percent = Field(description="in %")
+    loss: float = Field(description="mean cross-entropy")
+    macs: float = Field(description="of a sample, on average")
+    additions_nonzero: float = Field(description="of a sample, on average, those of weights that are not 0")
+    energy_nj: float = Field(description="of a sample, on average")
+
+
+class EarlyExit(Stopped):
+    confidence: Share = Field(description="of --exit-confidence: a sample leaves once its softmax reaches it")
+    energy_saved: Share = Field(description="of the energy after all timesteps")
+    energy_all_nj: float = Field(description="of a sample after all timesteps")
+    accuracy_all: Percent = Field(description="in %, after all timesteps")
+
+
 class Evaluate(MeasuredFile, Document):
     """tna evaluate --json; of several files, a list of these"""
 
@@ -45,6 +61,8 @@ class Evaluate(MeasuredFile, Document):
     min_accuracy: Percent | None = Field(description="of --min-accuracy, in %")
     enough: bool | None = Field(description="whether accuracy reaches min_accuracy; null without it")
     activity: dict[str, Any] | None = Field(None, description="of --activity: operations and energy by layer")
+    by_timestep: tuple[Stopped, ...] | None = Field(None, description="of --timesteps: after each of them")
+    early_exit: EarlyExit | None = Field(None, description="of --exit-confidence")
 
 
 class Layer(Part):

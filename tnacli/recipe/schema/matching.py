@@ -57,12 +57,13 @@ def matching_misfits(model: Model, objective: Twin | Distill, epochs: int) -> It
 
 def timestep_misfits(key: str, models: Mapping[str, Model]) -> Iterator[Misfit]:
     """Why a loss of the logits of each timestep, which the setting `key` asks for, cannot be taken of `models`."""
+    what = "takes the logits of each timestep" if key == "objective.temporal" else "is per_timestep"
     if any(one.build is not None for one in models.values()):
-        text = "is per_timestep, and a network of model.build gives one set of logits; leave it out"
+        text = f"{what}, and a network of model.build gives one set of logits; leave it out"
         yield Misfit(text, (key, "model.build"))
     elif not all(one.spiking for one in models.values()):
-        text = "is per_timestep, and an artificial network has no timesteps; leave it out"
+        text = f"{what}, and an artificial network has no timesteps; leave it out"
         yield Misfit(text, (key, "objective.siblings", "model.spiking"))
     elif all(one.timesteps == 1 for one in models.values()):
-        text = "is per_timestep, and with model.timesteps 1 the sum over time is the same; leave it out"
+        text = f"{what}, and with model.timesteps 1 the sum over time is the same; leave it out"
         yield Misfit(text, (key, "model.timesteps"))

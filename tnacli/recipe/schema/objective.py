@@ -12,21 +12,43 @@ from tnacli.recipe.schema.misfit import Misfit, refuse
 from tnacli.recipe.schema.model import Model, readable
 from tnacli.recipe.schema.section import Later, Section
 
+DEFAULT_TEMPERATURE = 4.0
 
-class Solo(Section):
+
+class Temporal(Section):
+    """Temporal self-distillation: the logits of each timestep are taught by those of all timesteps together.
+
+    The loss is the KL divergence from the softened distribution of the logits averaged over time, taken as a constant, to that
+    of each timestep's, times the squared temperature, averaged over time and samples (Yu et al. 2025, "Efficient logit-based
+    knowledge distillation of deep spiking neural networks for full-range timestep deployment").
+    """
+
+    alpha: float = Field(gt=0, description="weight of the loss")
+    temperature: float = Field(DEFAULT_TEMPERATURE, gt=0, description="softens the logits of both sides")
+
+
+class Supervised(Section):
+    """What all objectives have: each network trained has its own losses."""
+
+    temporal: Annotated[Temporal | None, Later()] = Field(
+        None,
+        description="temporal self-distillation: all timesteps together teach each of them; none is without (paper)",
+    )
+
+
+class Solo(Supervised):
     """One network, cross-entropy."""
 
     kind: Literal["solo"] = "solo"
 
 
-DEFAULT_TEMPERATURE = 4.0
 Match = Literal["mse", "kl"]
 Reduction = Literal["sum", "batch_mean", "mean"]
 Logits = Literal["summed", "per_timestep"]
 """What a loss is taken of: logits summed over time, or those of each timestep, the output's membrane potentials."""
 
 
-class Matching(Section):
+class Matching(Supervised):
     """How the logits of two networks are pulled together."""
 
     alpha: float = Field(gt=0, description="weight of the matching loss (Eq. 5)")

@@ -144,6 +144,8 @@ class Settings(Section):
             )
         if not isinstance(self.objective, Solo):
             yield from matching_misfits(self.model, self.objective, train.epochs)
+        if self.objective.temporal is not None:
+            yield from timestep_misfits("objective.temporal", models_of(self.model, self.objective))
         if train.cross_entropy == "per_timestep":
             yield from timestep_misfits("train.cross_entropy", models_of(self.model, self.objective))
         if self.runtime.memory == "low" and (not self.model.spiking or self.model.build is not None):
