@@ -27,10 +27,10 @@ ONE_TEST_IN = 5
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of one split, class after class and by name, and the class of each (int64, [n])."""
+    """The files of one split, class after class and by name, and the class of each."""
 
     files: tuple[SourceFile, ...]
-    labels: Tensor
+    labels: tuple[int, ...]
 
     def take(self, indices: Tensor) -> tuple[SourceFile, ...]:
         return tuple(self.files[index] for index in indices.tolist())
@@ -137,11 +137,11 @@ def _unused(place: Path, folders: dict[str, Path]) -> tuple[str, ...]:
 
 def _held_out(files: Listing, folders: list[Path]) -> dict[str, Listing]:
     """`files` as training and test files; a file's name decides, so one that is added moves few others, if any."""
-    import torch
-
     chosen: set[int] = set()
-    for label, folder in enumerate(folders):
-        mine = (files.labels == label).nonzero().flatten().tolist()
+    of_class: list[list[int]] = [[] for _ in folders]
+    for index, label in enumerate(files.labels):
+        of_class[label].append(index)
+    for mine, folder in zip(of_class, folders, strict=True):
         if len(mine) < 2:
             raise DataError(
                 f"{folder} has a single file, and one of each class is needed to train on and one to test on. Add some."
@@ -155,7 +155,7 @@ def _held_out(files: Listing, folders: list[Path]) -> dict[str, Listing]:
         "test": sorted(chosen),
     }
     return {
-        split: Listing(tuple(files.files[index] for index in indices), files.labels[torch.tensor(indices)])
+        split: Listing(tuple(files.files[index] for index in indices), tuple(files.labels[index] for index in indices))
         for split, indices in parts.items()
     }
 
@@ -165,8 +165,6 @@ def list_classes(folders: list[Path], suffixes: frozenset[str], passed_over: lis
 
     Raises DataError if a folder has none.
     """
-    import torch
-
     from tnacli.data.cache import SourceFile
 
     files: list[SourceFile] = []
@@ -185,7 +183,7 @@ def list_classes(folders: list[Path], suffixes: frozenset[str], passed_over: lis
                 "some, or remove the class from both train and test."
             )
         labels += [label] * (len(files) - before)
-    return Listing(tuple(files), torch.tensor(labels, dtype=torch.int64))
+    return Listing(tuple(files), tuple(labels))
 
 
 def readable(path: str) -> str:

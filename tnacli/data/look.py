@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tnacli.data.folders import SPLITS, class_folders
-from tnacli.data.image_files import IMAGE_SUFFIXES
 from tnacli.data.locate import locate
 from tnacli.errors import DataError
 from tnacli.recipe.costs import Sample
@@ -50,6 +49,8 @@ def look(data: Data) -> Look:
 
 
 def _own_images(data: Data, place: Path) -> Look:
+    from tnacli.data.image_files import IMAGE_SUFFIXES  # loads NumPy
+
     found = class_folders(place, IMAGE_SUFFIXES, own=True)
     files = found.splits["train"].files
     channels, size = _of_image(files[0].path)

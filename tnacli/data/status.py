@@ -7,10 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tnacli.data.folders import class_folders
-from tnacli.data.image_files import IMAGE_SUFFIXES
 from tnacli.data.locate import files_folder, locate, missing_parts
-from tnacli.data.source import no_progress
-from tnacli.data.sources.events import event_source
 from tnacli.errors import DataError
 from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.schema.data import Data
@@ -61,9 +58,14 @@ def status(name: str, root: str | None = None) -> Status:
         if place.layout == "torchvision":
             return replace(there, found="official", train=spec.train, test=spec.test)
         if spec.is_events:
+            from tnacli.data.source import no_progress  # loads torch
+            from tnacli.data.sources.events import event_source
+
             source = event_source(Data(name=name, root=root), place, 1, cache=None, on_progress=no_progress)
             counts = {split: len(labels) for split, labels in source.labels.items()}
             return replace(there, found=source.origin, train=counts["train"], test=counts["test"])
+        from tnacli.data.image_files import IMAGE_SUFFIXES
+
         splits = class_folders(place.path, IMAGE_SUFFIXES).splits
         return replace(there, train=len(splits["train"].files), test=len(splits["test"].files))
     except DataError as error:

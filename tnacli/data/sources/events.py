@@ -84,7 +84,7 @@ def event_source(data: Data, place: Place, timesteps: int, *, cache: Path | None
 
         return torch.from_numpy(cached(cache, entry_name(f"{data.name}-{split}", files, settings), decode))
 
-    labels = {split: listing.labels for split, listing in listings.items()}
+    labels = {split: torch.tensor(listing.labels, dtype=torch.int64) for split, listing in listings.items()}
     return Source(origin, classes, labels, read, notes)
 
 
@@ -102,7 +102,7 @@ def cifar10dvs_split(place: Path) -> tuple[tuple[str, ...], dict[str, Listing], 
     passed_over: list[str] = []
     everything = list_classes(folders, RECORDING_SUFFIXES, passed_over)
     recordings: dict[tuple[int, int], SourceFile] = {}
-    for label, file in zip(everything.labels.tolist(), everything.files, strict=True):
+    for label, file in zip(everything.labels, everything.files, strict=True):
         key = (label, _number(file))
         if key in recordings:
             raise DataError(f"{recordings[key].path} and {file.path} have the same number; keep one of them.")
@@ -111,7 +111,7 @@ def cifar10dvs_split(place: Path) -> tuple[tuple[str, ...], dict[str, Listing], 
     listings = {
         split: Listing(
             tuple(recordings[key] for key in keys),
-            torch.tensor([label for label, _ in keys], dtype=torch.int64),
+            tuple(label for label, _ in keys),
         )
         for split, keys in (
             ("train", [key for key in in_order if key[1] < FIRST_DVS_TEST]),
@@ -120,7 +120,7 @@ def cifar10dvs_split(place: Path) -> tuple[tuple[str, ...], dict[str, Listing], 
     }
     for split, listing in listings.items():
         for label, folder in enumerate(folders):
-            if not (listing.labels == label).any():
+            if label not in listing.labels:
                 raise DataError(
                     f"{folder} has no {split} recordings: those numbered 0 to 899 are for training, 900 to "
                     "999 for testing."
@@ -145,7 +145,7 @@ def _completeness(data: Data, place: Path, listings: dict[str, Listing]) -> tupl
     spec = DATASETS[data.name]
     there = {split: len(listing.files) for split, listing in listings.items()}
     whole = {"train": spec.train, "test": spec.test}
-    shares = Counter(listings["train"].labels.tolist()).values()
+    shares = Counter(listings["train"].labels).values()
     if there == whole and (data.name != "cifar10dvs" or set(shares) == {900}):
         return "official", ()
     shortfall = (

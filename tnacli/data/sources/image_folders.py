@@ -73,7 +73,7 @@ def image_folders(
         settings = f"{images.DECODING} {channels} {target} {size is not None}"
         return torch.from_numpy(cached(cache, entry_name(f"{name}-{split}", files, settings), decode))
 
-    labels = {split: listing.labels for split, listing in listings.items()}
+    labels = {split: torch.tensor(listing.labels, dtype=torch.int64) for split, listing in listings.items()}
     return Source("folder", classes, labels, read, found.notes("images"))
 
 
@@ -116,9 +116,9 @@ def _official_order(found: ClassFolders) -> tuple[tuple[str, ...], dict[str, Lis
     official = next((order for order in (by_number, by_name) if sorted(order) == list(range(10))), None)
     if official is None:
         return found.classes, found.splits
-    table = torch.tensor(official)
     return FASHION_CLASSES, {
-        split: Listing(listing.files, table[listing.labels]) for split, listing in found.splits.items()
+        split: Listing(listing.files, tuple(official[label] for label in listing.labels))
+        for split, listing in found.splits.items()
     }
 
 
