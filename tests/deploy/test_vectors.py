@@ -31,6 +31,20 @@ def mismatches(folder: Path) -> int:
     return subprocess.run([folder / "bench"], check=False).returncode
 
 
+def read_memory(file: Path) -> dict[int, int]:
+    """Words by address, as $readmemh reads a file: comments, @addresses and hexadecimal words between white space."""
+    words: dict[int, int] = {}
+    address = 0
+    for token in re.sub(r"//.*", "", file.read_text()).split():
+        if token.startswith("@"):
+            address = int(token[1:], 16)
+        else:
+            assert address not in words
+            words[address] = int(token, 16)
+            address += 1
+    return words
+
+
 @pytest.mark.parametrize("integer", [False, True], ids=["floats", "whole numbers"])
 def test_the_command_writes_what_the_network_computes(
     tna: Tna, quickstart: Quickstart, tmp_path: Path, integer: bool
@@ -39,7 +53,8 @@ def test_the_command_writes_what_the_network_computes(
     options = ("--integer", "--max-different", 20) if integer else ()
     done = tna(*export, *options)
     assert done.code == 0, done.err
-    names = ["net.h", "net.c", "net_vectors.c", "net_vectors.npz", "net_vectors.json"]
+    memories = [f"net_vectors_{kind}.mem" for kind in ("inputs", "spikes", "logits", "classes")]
+    names = ["net.h", "net.c", "net_vectors.c", "net_vectors.npz", *memories, "net_vectors.json"]
     assert [Path(path).name for path in done.json["paths"]] == names
     assert tna(*export, *options).code == 2  # they are there
     with np.load(tmp_path / "net_vectors.npz") as arrays:
@@ -53,6 +68,17 @@ def test_the_command_writes_what_the_network_computes(
     assert manifest["arrays"]["spikes_conv1"] == {"shape": [5, 4, 16, 8, 8], "dtype": "uint8"}
     for name, digest in manifest["sha256"].items():
         assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == digest
+    assert list(manifest["memories"]) == memories
+    for name, content in manifest["memories"].items():
+        words = read_memory(tmp_path / name)
+        assert sorted(words) == list(range(content["words"]))  # no hole, and nothing twice
+        assert max(words.values()) < 2 ** content["bits"]
+        for array, place in content["arrays"].items():
+            values = found[array]
+            start, shape = place["first_word"], place["shape"]
+            bits = np.array([words[start + n] for n in range(values.size)], f"u{values.dtype.itemsize}")
+            assert np.array_equal(bits.view(values.dtype).reshape(shape), values)
+    assert {a for content in manifest["memories"].values() for a in content["arrays"]} == set(found)
     unit = 1 if manifest["unit"] is None else manifest["unit"]
     if not integer:
         np.testing.assert_allclose(found["logits"], quickstart.expected[:5].numpy(), atol=1e-5)

@@ -77,7 +77,7 @@ def export(
         typer.Option(
             "--vectors",
             min=0,
-            help="Of c: write the first N test samples too, with spikes, logits and classes, as C, .npz and .json.",
+            help="Of c: write the first N test samples too, with spikes, logits and classes, as C, .npz, .mem and .json.",
             show_default=False,
         ),
     ] = 0,

@@ -1,7 +1,7 @@
 """Test vectors of an exported C network: samples and all that it makes of them, for a test bench of a device or a circuit.
 
-As C with a `main` that compares, as .npz, and a manifest of both in JSON. The C is compiled with the network and run here
-before it is given out.
+As C with a `main` that compares, as .npz, as .mem for $readmemh, and a manifest of them in JSON. The C is compiled with the
+network and run here before it is given out.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from tnacli.deploy import c_build
 from tnacli.deploy.c import c_source, origin_text
 from tnacli.deploy.c_tables import literal
+from tnacli.deploy.memories import MEMORY_ENDINGS, memory_files
 from tnacli.deploy.whole_numbers import whole_run
 from tnacli.errors import FileFormatError
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.network import PackedNetwork
 from tnacli.version import __version__
 
-VECTOR_ENDINGS = ("_vectors.c", "_vectors.npz", "_vectors.json")
+VECTOR_ENDINGS = ("_vectors.c", "_vectors.npz", *MEMORY_ENDINGS, "_vectors.json")
 """What is added to the network's name."""
 
 _MAIN = """
@@ -94,7 +95,8 @@ def vector_files(network: PackedNetwork, inputs: NDArray[np.uint8], prefix: str,
         )
     stream = io.BytesIO()
     np.savez_compressed(stream, allow_pickle=False, **found.arrays)
-    files = {"_vectors.c": text.encode("ascii"), "_vectors.npz": stream.getvalue()}
+    memories, contents = memory_files(found.arrays)
+    files = {"_vectors.c": text.encode("ascii"), "_vectors.npz": stream.getvalue(), **memories}
     manifest = {
         "format": "tnacli-vectors",
         "version": 1,
@@ -106,6 +108,7 @@ def vector_files(network: PackedNetwork, inputs: NDArray[np.uint8], prefix: str,
         "labels": network.about.labels,
         "origin": network.about.origin.model_dump(mode="json"),
         "arrays": {name: {"shape": a.shape, "dtype": str(a.dtype)} for name, a in found.arrays.items()},
+        "memories": {prefix + ending: content for ending, content in contents.items()},
         "sha256": {prefix + ending: hashlib.sha256(data).hexdigest() for ending, data in files.items()},
     }
     return {**files, "_vectors.json": (json.dumps(manifest, indent=1) + "\n").encode()}
