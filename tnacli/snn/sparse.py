@@ -48,9 +48,10 @@ class _Strides(ctypes.Structure):
 
 
 @cache
-def sparse_kernels(*, half: bool = False) -> Native:
+def sparse_kernels(dtype: torch.dtype = torch.float32) -> Native:
     """The library of sparse.c for fp32 or bf16 inputs, compiled if need be, or why there is none."""
-    kernels = compiled(Path(__file__).with_name("sparse.c"), "-ffp-contract=fast", *(["-DHALF"] if half else []))
+    half = ["-DHALF"] if dtype == torch.bfloat16 else []
+    kernels = compiled(Path(__file__).with_name("sparse.c"), "-ffp-contract=fast", *half)
     library = kernels.library
     if library is not None:
         pointer, count = ctypes.c_void_p, ctypes.c_int64
@@ -95,7 +96,7 @@ def sparse_convolution(x: Tensor, synapse: nn.Conv2d) -> Tensor | None:
         or (synapse.kernel_size, synapse.stride, synapse.padding) != ((3, 3), (1, 1), (1, 1))
         or synapse.bias is not None
         or x.numel() * synapse.out_channels * 9 < _SMALLEST
-        or sparse_kernels(half=dtype == torch.bfloat16).library is None
+        or sparse_kernels(dtype).library is None
     ):
         return None
     share, out = share_not_zero(x), synapse.out_channels
@@ -180,6 +181,6 @@ def _shape(x: Tensor, weight: Tensor) -> _Shape:
 
 
 def _library(x: Tensor) -> ctypes.CDLL:
-    library = sparse_kernels(half=x.dtype == torch.bfloat16).library
+    library = sparse_kernels(x.dtype).library
     assert library is not None
     return library
