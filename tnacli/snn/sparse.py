@@ -87,12 +87,12 @@ def sparse_convolution(x: Tensor, synapse: nn.Conv2d) -> Tensor | None:
     Which way is taken depends on nothing but the processor, the shapes and the numbers in x, so that a run that is resumed
     computes what it would have computed.
     """
+    if x.device.type != "cpu":
+        return None
     autocast = torch.is_autocast_enabled("cpu")
-    dtype = torch.get_autocast_dtype("cpu") if autocast else synapse.weight.dtype
+    dtype = torch.get_autocast_dtype("cpu") if autocast else x.dtype
     if (
-        x.device.type != "cpu"
-        or dtype not in (torch.float32, torch.bfloat16)
-        or x.dtype not in ((torch.float32, torch.bfloat16) if autocast else (dtype,))
+        not {x.dtype, dtype} <= {torch.float32, torch.bfloat16}
         or (synapse.kernel_size, synapse.stride, synapse.padding) != ((3, 3), (1, 1), (1, 1))
         or synapse.bias is not None
         or x.numel() * synapse.out_channels * 9 < _SMALLEST
@@ -105,7 +105,10 @@ def sparse_convolution(x: Tensor, synapse: nn.Conv2d) -> Tensor | None:
     weights = share * _filled(out, _WEIGHTS_OUT) < below.weights
     if not (forward or weights):
         return None
-    summed: Tensor = _SparseConvolution.apply(x.to(dtype), synapse.weight, forward, weights)
+    weight = synapse.weight  # once: where weights are ternary, they are made anew whenever they are asked for
+    if weight.dtype != dtype and not autocast:
+        return None
+    summed: Tensor = _SparseConvolution.apply(x.to(dtype), weight, forward, weights)
     return summed
 
 
