@@ -10,7 +10,43 @@ from pathlib import Path
 
 TNACLI = Path(__file__).resolve().parent.parent / "tnacli"
 OWN = Path(__file__).resolve().parent / "tnacli_runtime"
-SHARED = ["data/__init__.py", "data/folders.py", "data/image_files.py", "deploy/__init__.py", "deploy/likeliest.py", "deploy/numbers.py", "errors.py", "machine.py", "native/__init__.py", "native/compile.py", "native/engine.c", "native/library.py", "native/lif.h", "native/ordered.py", "native/threads.py", "native/variant.h", "packed/__init__.py", "packed/codec.py", "packed/compiled.py", "packed/container.py", "packed/document.py", "packed/engine.py", "packed/file.py", "packed/network.py", "packed/plain.py", "packed/spec.py", "packed/steps.py", "pixels.py", "places.py", "recipe/__init__.py", "recipe/layout.py", "recipe/schema/__init__.py", "recipe/schema/section.py", "storage.py", "version.py"]
+SHARED = (
+    "data/__init__.py",
+    "data/folders.py",
+    "data/image_files.py",
+    "deploy/__init__.py",
+    "deploy/likeliest.py",
+    "deploy/numbers.py",
+    "errors.py",
+    "machine.py",
+    "native/__init__.py",
+    "native/compile.py",
+    "native/engine.c",
+    "native/library.py",
+    "native/lif.h",
+    "native/ordered.py",
+    "native/threads.py",
+    "native/variant.h",
+    "packed/__init__.py",
+    "packed/codec.py",
+    "packed/compiled.py",
+    "packed/container.py",
+    "packed/document.py",
+    "packed/engine.py",
+    "packed/file.py",
+    "packed/network.py",
+    "packed/plain.py",
+    "packed/spec.py",
+    "packed/steps.py",
+    "pixels.py",
+    "places.py",
+    "recipe/__init__.py",
+    "recipe/layout.py",
+    "recipe/schema/__init__.py",
+    "recipe/schema/section.py",
+    "storage.py",
+    "version.py",
+)
 _IMPORT = re.compile(r"^(\s*(?:from|import) )(tnacli|pydantic)\b", flags=re.M)
 _NAMES = {"tnacli": "tnacli_runtime", "pydantic": "tnacli_runtime.checked"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -25,18 +26,14 @@ from tnacli_runtime.samples import read
 from tnacli_runtime.version import __version__
 
 _COLUMNS = ["sample", "rank", "label", "class", "probability", "logit"]
+_Row = tuple[str, int, str, int, float, float]
 _EXITS = "Exit codes: 0 done, 1 a bug, 2 usage, 4 data, 5 device, 8 damaged or unsupported file, 130 interrupted."
 
 
 def main(words: Sequence[str] | None = None) -> NoReturn:
     """Run `tna-run` with `words`, those of this process if None, and exit with its code."""
     try:
-        _predict(_parser().parse_args(words))
-        sys.stdout.flush()
-    except BrokenPipeError:  # who reads has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        _end(StorageError(f"stdout cannot be written: {error.strerror or error}"))
+        _say(_predict(_parser().parse_args(words)))
     except TnaError as error:
         _end(error)
     except KeyboardInterrupt:
@@ -46,6 +43,17 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
             raise
         _end(DeviceError(f"out of memory: {error or 'Python was given no more'}. Take fewer samples at once."))
     sys.exit(0)
+
+
+def _say(text: str) -> None:
+    """Write `text` to stdout. Raises StorageError if it cannot be written; who reads may have seen enough."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is tried again at the end
+        if not isinstance(error, BrokenPipeError):
+            raise StorageError(f"stdout cannot be written: {error.strerror or error}") from None
 
 
 def _end(error: TnaError) -> NoReturn:
@@ -77,44 +85,47 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _predict(asked: argparse.Namespace) -> None:
+def _predict(asked: argparse.Namespace) -> str:
+    """What is printed: a table, or CSV."""
     model = load(asked.file)
     if not 1 <= asked.top <= len(model.labels):
         raise UsageError(f"--top {asked.top}: from 1 to the {len(model.labels)} classes of {asked.file}")
-    rows = []
+    rows: list[_Row] = []
     for path in asked.samples:
         names, samples = read(path, model, marked=asked.unit or asked.normalised)
         try:
             logits = model(samples, unit=asked.unit, normalised=asked.normalised)
         except DataError as error:
-            raise DataError(f"{path}: {error}") from None
+            said = str(error).replace("unit=True", "--unit").replace("normalised=True", "--normalised")
+            raise DataError(f"{path}: {said}") from None
         shares = probabilities(logits)
         for name, row, share, order in zip(names, logits, shares, likeliest(logits, asked.top).tolist(), strict=True):
             rows += [
                 (name, rank, model.labels[i], i, float(share[i]), float(row[i]))
                 for rank, i in enumerate(order, start=1)
             ]
-    if asked.csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        writer.writerows((*row[:4], f"{row[4]:.6g}", f"{row[5]:.9g}") for row in rows)
-    else:
-        _table(rows, ranked=asked.top > 1)
+    return _csv(rows) if asked.csv else _table(rows, ranked=asked.top > 1)
 
 
-def _table(rows: list[tuple[str, int, str, int, float, float]], *, ranked: bool) -> None:
+def _csv(rows: list[_Row]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    writer.writerows((*row[:4], f"{row[4]:.6g}", f"{row[5]:.9g}") for row in rows)
+    return text.getvalue()
+
+
+def _table(rows: list[_Row], *, ranked: bool) -> str:
     lines = [["sample", "rank", "label", "probability %", "logit"]]
     lines += [
         [name, str(rank), label, f"{100 * share:.2f}", f"{logit:.4f}"] for name, rank, label, _, share, logit in rows
     ]
+    right = [False, True, False, True, True]
     if not ranked:
-        lines = [[line[0], *line[2:]] for line in lines]
+        lines, right = [[line[0], *line[2:]] for line in lines], [right[0], *right[2:]]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    numbers = {"rank", "probability %", "logit"}
-    right = [name in numbers for name in lines[0]]
+    text = ""
     for line in lines:
-        cells = [
-            cell.rjust(width) if at_right else cell.ljust(width)
-            for cell, width, at_right in zip(line, widths, right, strict=True)
-        ]
-        print("  ".join(cells).rstrip())
+        cells = zip(line, widths, right, strict=True)
+        text += "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in cells).rstrip() + "\n"
+    return text
