@@ -29,10 +29,7 @@ class SharedFiles(BuildHookInterface):  # type: ignore[type-arg]
             return
         self._collected = tempfile.TemporaryDirectory(prefix="tnacli-runtime-")
         added = {str(file): f"tnacli_runtime/{name}" for file, name in collect(Path(self._collected.name)).items()}
-        if self.target_name == "sdist":
-            added[str(TNACLI.parent / "LICENSE")] = "LICENSE"
-        else:
-            added[str(TNACLI.parent / "LICENSE")] = "tnacli_runtime/LICENSE"
+        added[str(TNACLI.parent / "LICENSE")] = "tnacli_runtime/LICENSE"
         build_data["force_include"].update(added)
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:

@@ -150,9 +150,11 @@ def _checked(hint: Any, value: Any, place: _Place, complaints: list[tuple[_Place
     if kind is tuple:
         return _tuple(parts, value, place, complaints)
     if kind is Literal:
-        if not any(type(value) is type(one) and value == one for one in parts):
+        # As pydantic does here alone: 1.0 and true are 1.
+        listed = [one for one in parts if one == value]
+        if not listed:
             complaints.append((place, f"Input should be {' or '.join(map(repr, parts))}"))
-        return value
+        return listed[0] if listed else None
     if issubclass(hint, BaseModel):
         return _model(hint, value, place, complaints)
     return _plain(hint, value, place, complaints)

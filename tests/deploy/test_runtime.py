@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -20,6 +22,9 @@ import tnacli
 from tests.deploy.conftest import KINDS, Quickstart
 from tests.deploy.conftest import quickstart as quickstart
 from tests.documents import ROOT
+from tests.packed.conftest import network as network
+from tests.packed.conftest import packed as packed
+from tests.packed.conftest import packed_bytes as packed_bytes
 from tests.packed.networks import make_inputs, make_network, make_packed
 from tests.packed.test_sealed import CASES, resealed
 from tnacli.errors import FileFormatError, TnaError
@@ -87,15 +92,15 @@ def plain(value: Any) -> Any:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("native", [True, False])
 def test_the_same_bits(kind: dict[str, Any], native: bool, module: Callable[[str], Any]) -> None:
-    network = make_network(**kind)
-    data, inputs = to_bytes(make_packed(network)), make_inputs(network, 9).numpy()
+    small = make_network(**kind)
+    data, inputs = to_bytes(make_packed(small)), make_inputs(small, 9).numpy()
     ours = PackedSNN(from_bytes(data))(inputs)
-    packed = module("packed.file").from_bytes(data)
-    assert type(packed).__module__ == "tnacli_runtime.packed.network"
-    found = module("packed.engine").PackedSNN(packed, native=native)(inputs)
+    theirs = module("packed.file").from_bytes(data)
+    assert type(theirs).__module__ == "tnacli_runtime.packed.network"
+    found = module("packed.engine").PackedSNN(theirs, native=native)(inputs)
     np.testing.assert_array_equal(found, ours)
     assert found.dtype == ours.dtype
-    assert plain(packed.about) == plain(from_bytes(data).about)
+    assert plain(theirs.about) == plain(from_bytes(data).about)
 
 
 @pytest.mark.parametrize(("change", "what"), CASES)
@@ -114,7 +119,8 @@ def test_the_same_files_are_refused_for_the_same_reason(
 VALUES = (
     "null", "true", "false", "0", "1", "2", "-0", "1.0", "2.0", "0.5", "-1", "3", "16384", "16385", "1e2", "1e400", "1e-60",
     "4294967296", "4294967297", "1" + "0" * 400, '""', '"a"', '"a\\n"', '"A"', '"a_1"', '"\\ud800"', '"\\ud83d\\ude00"', '"1"',
-    '"conv"', '"fc"', '"images"', '"fp32"', '"ternary2"', '"auto"', "[]", "[1]", "[2,3]", "[2,true]", "[2,3.0]", "[0,1]", "[9,6,3,3]", "[9,6,3]",
+    '"conv"', '"fc"', '"images"', '"fp32"', '"ternary2"', '"auto"', "[]", "[1]", "[2,3]", "[2,true]", "[2,3.0]", "[0,1]",
+    "[9,6,3,3]", "[9,6,3]",
     '["a"]', '["a","b"]', "[0.5]", "[1,1]", "[0.0,1.0]", "{}", '{"a":1}', '{"source":"conv1","convolution":null}',
     '{"source":"conv1","convolution":{"weight":[9,6,1,1],"stride":2,"encoding":"ternary2","binary":false}}',
     '{"source":"conv1","convolution":{"weight":[9,6,1,1],"stride":3,"encoding":"ternary2","binary":0}}',
@@ -139,7 +145,8 @@ SECTIONS = {
     "NeuronSpec": '{"decay":0.5,"threshold":1}',
     "ConvolutionSpec": '{"weight":[9,6,1,1],"stride":2,"encoding":"ternary2","binary":false}',
     "ShortcutSpec": '{"source":"conv1","convolution":null}',
-    "LayerSpec": '{"name":"a","kind":"conv","weight":[9,6,3,3],"pool":1,"encoding":"fp32","binary":false,"stride":1,"shortcut":null}',
+    "LayerSpec": '{"name":"a","kind":"conv","weight":[9,6,3,3],"pool":1,"encoding":"fp32","binary":false,"stride":1,'
+    '"shortcut":null}',
     "ReadoutSpec": '{"weight":[5,7],"leak":1.0}',
     "Origin": '{"data_set":"a","recipe":"b","run":"c","seed":0,"identity":"d","altered":["é"],"accuracy":92.5,"format":"auto",'
     '"binning":"time","sensor":[3,4],"test_samples":60}',
@@ -147,8 +154,6 @@ SECTIONS = {
 
 
 def variants(whole: str) -> list[str]:
-    import json
-
     keys = {key: json.dumps(value) for key, value in json.loads(whole).items()}
 
     def joined(keys: dict[str, str]) -> str:
@@ -162,8 +167,9 @@ def outcome(section: Any, text: str) -> tuple[str, Any, Any]:
     try:
         read = section.model_validate_json(text)
     except ValueError as error:
-        # Of a choice, pydantic's keys go on into what was tried.
-        return "refused", {tuple(item["loc"][:1]) for item in error.errors()}, None  # type: ignore[attr-defined]
+        # Of a choice, pydantic's keys go on into what was tried; of half a character it names none.
+        keys = None if "\\ud800" in text else {tuple(item["loc"][:1]) for item in error.errors()}  # type: ignore[attr-defined]
+        return "refused", keys, None
     return "taken", plain(read), set(read.model_fields_set)
 
 
@@ -221,7 +227,7 @@ def test_predict_prints_what_tna_predict_does(
     Image.fromarray(quickstart.pixels[0, 0].numpy()).save(picture)
     np.save(array, quickstart.pixels[0].numpy())
     for options in ([], ["--top", "3"], ["--csv"], ["--top", "10", "--csv"]):
-        expected = tna("predict", quickstart.file, picture, *options).stdout
+        expected = tna("predict", quickstart.file, picture, *options).out
         done = run(sys.executable, place, "predict", quickstart.file, picture, *options)
         assert (done.returncode, done.stderr, done.stdout) == (0, "", expected)
         done = run(sys.executable, place, "predict", quickstart.file, array, *options)
@@ -300,6 +306,10 @@ def test_its_errors_are_those_of_tnacli(module: Callable[[str], Any]) -> None:
     assert ours == {one.__name__: one.exit_code for one in module("errors").TnaError.__subclasses__()}
 
 
+def program(environment: Path, name: str = "python") -> Path:
+    return environment / ("Scripts" if os.name == "nt" else "bin") / name
+
+
 @pytest.mark.slow
 def test_the_wheel_in_an_environment_with_numpy_alone(quickstart: Quickstart, pixels: Path, tmp_path: Path) -> None:
     """Built from the checkout and from the source distribution, which are the same; installed with what it asks for alone."""
@@ -310,7 +320,7 @@ def test_the_wheel_in_an_environment_with_numpy_alone(quickstart: Quickstart, pi
         ).stdout
 
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "builds"], check=True)
-    builder = next((tmp_path / "builds").glob("*/python*"))
+    builder = program(tmp_path / "builds")
     subprocess.run([builder, "-m", "pip", "install", "-q", "build"], check=True)
     subprocess.run(
         [builder, "-m", "build", "-q", "-o", tmp_path / "both", RUNTIME], check=True
@@ -326,7 +336,7 @@ def test_the_wheel_in_an_environment_with_numpy_alone(quickstart: Quickstart, pi
         assert sum(one.file_size for one in first.infolist()) < 1_000_000
     assert wheel.stat().st_size < 200_000
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "fresh"], check=True)
-    python = next((tmp_path / "fresh").glob("*/python*"))
+    python = program(tmp_path / "fresh")
     subprocess.run([python, "-m", "pip", "install", "-q", wheel], check=True)
     listed = subprocess.run(
         [python, "-m", "pip", "list", "--format=freeze"], check=True, capture_output=True, text=True
@@ -337,6 +347,9 @@ def test_the_wheel_in_an_environment_with_numpy_alone(quickstart: Quickstart, pi
     }
     same_bits_from_numpy_alone(python, None, quickstart, pixels)
     done = subprocess.run(
-        [python.parent / "tna-run", "predict", quickstart.file, pixels], check=True, capture_output=True, text=True
+        [program(tmp_path / "fresh", "tna-run"), "predict", quickstart.file, pixels],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     assert len(done.stdout.splitlines()) == 1 + len(quickstart.pixels)
