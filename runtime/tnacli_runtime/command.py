@@ -92,7 +92,9 @@ def _predict(asked: argparse.Namespace) -> str:
         raise UsageError(f"--top {asked.top}: from 1 to the {len(model.labels)} classes of {asked.file}")
     rows: list[_Row] = []
     for path in asked.samples:
-        names, samples = read(path, model, marked=asked.unit or asked.normalised)
+        names, samples, done = read(path, model, marked=asked.unit or asked.normalised)
+        for change in done:
+            print(f"{path}: {change}", file=sys.stderr)
         try:
             logits = model(samples, unit=asked.unit, normalised=asked.normalised)
         except DataError as error:

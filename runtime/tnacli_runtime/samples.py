@@ -13,22 +13,25 @@ from tnacli_runtime.model import Model
 from tnacli_runtime.storage import absent
 
 
-def read(path: Path, model: Model, *, marked: bool = False) -> tuple[list[str], NDArray[Any]]:
-    """The names of the samples in `path` and the samples [N, ...], as `Model` takes them; `marked`: they are floats.
+def read(path: Path, model: Model, *, marked: bool = False) -> tuple[list[str], NDArray[Any], tuple[str, ...]]:
+    """The names of the samples in `path`, the samples [N, ...] as `Model` takes them, and what was done to them for that.
+
+    `marked`: they are floats.
 
     Raises DataError that names the file if it is missing, damaged or no such sample, UsageError for an image without Pillow.
     """
     if not path.is_file():
         raise DataError(f"{path}: {absent(path)}. Give arrays of NumPy (.npy) or images.")
     if path.suffix.lower() == ".npy":
-        return _array(path, model)
+        return (*_array(path, model), ())
     if model.input.kind != "images":
         raise DataError(
             f"{path}: the network takes event frames, {_by(model.shape)} numbers of events a sample: give arrays of NumPy (.npy)."
         )
     if marked:
         raise UsageError(f"{path}: images hold pixels: leave out --unit and --normalised")
-    return [str(path)], _image(path, model)[None]
+    pixels, done = _image(path, model)
+    return [str(path)], pixels[None], done
 
 
 def _array(path: Path, model: Model) -> tuple[list[str], NDArray[Any]]:
@@ -43,7 +46,7 @@ def _array(path: Path, model: Model) -> tuple[list[str], NDArray[Any]]:
     return [f"{path}[{number}]" for number in range(len(array) if array.ndim else 0)], array
 
 
-def _image(path: Path, model: Model) -> NDArray[np.uint8]:
+def _image(path: Path, model: Model) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     try:
         from tnacli_runtime.data import image_files
     except ImportError as error:
@@ -54,7 +57,7 @@ def _image(path: Path, model: Model) -> NDArray[np.uint8]:
             "(.npy) are read without it."
         ) from None
     with image_files.opened(str(path)) as image:
-        return image_files.pixels(str(path), image, model.input.channels, model.input.size)[0]
+        return image_files.pixels(str(path), image, model.input.channels, model.input.size)
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -234,6 +234,13 @@ def test_predict_prints_what_tna_predict_does(
         assert done.stdout == expected.replace(str(picture), str(array))
 
 
+def test_what_is_done_to_an_image_is_said(place: Path, quickstart: Quickstart, tmp_path: Path) -> None:
+    Image.new("RGB", (20, 30)).save(tmp_path / "large.png")
+    done = run(sys.executable, place, "predict", quickstart.file, tmp_path / "large.png")
+    large = tmp_path / "large.png"
+    assert (done.returncode, done.stderr) == (0, f"{large}: colour made gray\n{large}: resized to 8x8\n")
+
+
 def test_samples_of_an_array_are_numbered(place: Path, quickstart: Quickstart, pixels: Path) -> None:
     done = run(sys.executable, place, "predict", quickstart.file, pixels, "--csv")
     rows = [line.split(",") for line in done.stdout.splitlines()[1:]]
