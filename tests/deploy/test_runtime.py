@@ -173,6 +173,17 @@ def outcome(section: Any, text: str) -> tuple[str, Any, Any]:
     return "taken", plain(read), set(read.model_fields_set)
 
 
+class _Unbounded(Section):
+    x: float
+
+
+def test_numbers_without_bounds_are_finite_too(module: Callable[[str], Any]) -> None:
+    theirs = type("_Unbounded", (module("checked").BaseModel,), {"__annotations__": {"x": float}})
+    for value in VALUES:
+        text = f'{{"x":{value}}}'
+        assert outcome(theirs, text) == outcome(_Unbounded, text), text
+
+
 def test_a_read_section_cannot_be_changed(module: Callable[[str], Any]) -> None:
     read = module("packed.spec").NeuronSpec.model_validate_json(SECTIONS["NeuronSpec"])
     with pytest.raises(AttributeError):
@@ -276,7 +287,7 @@ def test_errors_have_the_exit_codes_of_tnacli(
     (tmp_path / "empty.npy").write_bytes(b"")
     (tmp_path / "text.png").write_text("no image")
     file = quickstart.file
-    for words, code, said in [
+    cases: list[tuple[list[Any], int, str]] = [
         ([tmp_path / "none", pixels], 8, "no such file"),
         ([_cut(file, tmp_path / "cut"), pixels], 8, "truncated"),
         ([quickstart.checkpoint, pixels], 8, "this is a checkpoint"),
@@ -291,7 +302,8 @@ def test_errors_have_the_exit_codes_of_tnacli(
         ([file, pixels, "--top", 11], 2, "--top 11: from 1 to the 10 classes"),
         ([file, tmp_path / "text.png", "--unit"], 2, "images hold pixels"),
         ([file], 2, "SAMPLES"),
-    ]:  # fmt: skip
+    ]  # fmt: skip
+    for words, code, said in cases:
         done = run(sys.executable, place, "predict", *words)
         assert (done.returncode, done.stdout) == (code, ""), (words, done.stderr)
         assert said in done.stderr
