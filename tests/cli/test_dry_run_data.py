@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from tests.cli.conftest import Tna
 from tnacli.recipe.costs import Sample, costs
@@ -90,3 +90,35 @@ def test_compare_kd_has_a_plan_too(tna: Tna, tmp_path: Path) -> None:
     alphas = [run["settings"]["objective"].get("alpha") for run in document["runs"]]
     assert alphas.count(1e-3) == 1
     assert len(document["runs"]) >= 5  # the baseline, a teacher, KD, KD + CE and TNA
+
+
+def test_a_set_that_is_not_whole_is_not_called_there(tna: Tna, tmp_path: Path) -> None:
+    (tmp_path / "data" / "cifar-10-batches-py").mkdir(parents=True)
+    recipe = OWN.replace("{name: folder}", "{name: cifar10, train_samples: 20}")
+    (seen,) = dry(tna, tmp_path, recipe, "--data-root", tmp_path / "data", "--json").json["data"]
+    assert not seen["there"]
+    assert "not whole; missing: " in seen["text"]
+    assert "data_batch_1" in seen["text"]
+
+
+def test_images_that_lie_are_taken_upright_and_16_bits_refused(tna: Tna, tmp_path: Path, own_images: Path) -> None:
+    """As training reads them."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for path in own_images.rglob("*.png"):
+        Image.new("L", (10, 6)).save(path, exif=exif)
+    shown = dry(tna, tmp_path, OWN, "--data-root", own_images, "--json").json
+    assert shown["data"][0]["text"].endswith("1x10x6 by the first of them")
+    Image.new("I;16", (10, 6)).save(own_images / "train" / "a" / "0.png")
+    (seen,) = dry(tna, tmp_path, OWN, "--data-root", own_images, "--json").json["data"]
+    assert not seen["there"]
+    assert "more than 8 bits" in seen["text"]
+
+
+def test_ones_own_images_are_predicted_on_known_gpus_too(tna: Tna, tmp_path: Path, own_images: Path) -> None:
+    common = ("--data-root", own_images, "--device", "cuda")
+    (run,) = dry(tna, tmp_path, OWN, *common, "--json").json["runs"]
+    assert all(one["needed_bytes"] > 1e9 and one["hours"] > 0 for one in run["gpus"])
+    shown = dry(tna, tmp_path, OWN, *common)
+    assert "own: on a GPU, estimated" in shown.out
+    assert [one["card"] for one in run["gpus"] if one["card"] not in shown.out] == []

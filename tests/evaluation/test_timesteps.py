@@ -97,6 +97,8 @@ def test_samples_leave_as_soon_as_they_are_sure() -> None:
     assert left.energy_nj == pytest.approx(sum(one.energy_nj for one in alone) / N)
     assert left.additions_nonzero == pytest.approx(sum(one.total("additions_nonzero") for one in alone) / N)
     assert found.leaving(1e-9) == found.after(1)
+    beyond = float(found.logits.softmax(-1).max()) * 1.001
+    assert found.leaving(beyond) == found.after(4)  # who is never sure stays to the end
 
 
 def test_a_network_without_timesteps_is_refused() -> None:

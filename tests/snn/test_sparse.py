@@ -179,6 +179,27 @@ def test_other_convolutions_stay_dense(conv: nn.Conv2d) -> None:
     assert sparse_convolution(x, conv) is None
 
 
+@pytest.mark.usefixtures("always")
+def test_weights_are_asked_for_once_if_lists_are_taken_and_not_at_all_otherwise() -> None:
+    """Ternary weights are made anew each time."""
+    asked = list[str]()
+
+    class Asked(nn.Conv2d):
+        def __getattribute__(self, name: str) -> object:
+            asked.append(name)
+            return super().__getattribute__(name)
+
+    conv = Asked(8, 64, 3, padding=1, bias=False)
+    for x, times in (
+        (spikes(4, 8, 6, 6, share=0.1), 1),
+        (spikes(4, 8, 6, 6, share=0.1).to("meta"), 0),
+        (spikes(4, 8, 6, 6, share=0.1).double(), 0),
+    ):
+        asked.clear()
+        assert (sparse_convolution(x, conv) is not None) == (times == 1)
+        assert asked.count("weight") == times
+
+
 def test_small_convolutions_stay_dense(monkeypatch: pytest.MonkeyPatch) -> None:
     x, conv = spikes(4, 32, 6, 6, share=0.1), synapse(32, 64)
     work = 4 * 32 * 6 * 6 * 64 * 9

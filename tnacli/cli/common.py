@@ -34,3 +34,15 @@ def _placed(run: Run, device: str, data_root: str | None) -> Settings:
         return settings
     runtime = Runtime.model_validate({**settings.runtime.model_dump(), "device": device})
     return settings.model_copy(update={"runtime": runtime})
+
+
+def require_free(destinations: Iterable[Path], *, force: bool) -> None:
+    """Raise UsageError for a file that is there and not to be replaced, StorageError for what no file may replace."""
+    from tnacli.errors import UsageError
+    from tnacli.storage import require_replaceable
+
+    there = [path for path in destinations if path.exists()]
+    for path in there:
+        require_replaceable(path)
+    if there and not force:
+        raise UsageError(f"{there[0]} is there already; choose another name with -o, or replace it with --force")

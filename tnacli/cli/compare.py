@@ -30,9 +30,7 @@ def compare(
         ),
     ] = None,
     against: sources.Against = None,
-    seed: Annotated[
-        list[int] | None, typer.Option("--seed", min=0, help="This seed instead of the recipes'. Repeatable.")
-    ] = None,
+    seed: sources.Seeds = None,
     overlays: options.With = None,
     overrides: options.Set = None,
     out: options.Out = Path("runs"),

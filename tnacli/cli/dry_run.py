@@ -1,8 +1,8 @@
-"""`tna train --dry-run`: the recipe as it resolves, where each value comes from, and what the runs would take."""
+"""`--dry-run` of what trains: the recipe as it resolves, where each value comes from, and what the runs would take."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,7 @@ from tnacli.cli.documents.training import Costs, DataSeen, MatchingWeight, Plann
 from tnacli.data.look import Look, look
 from tnacli.recipe.costs import costs, sample_of
 from tnacli.recipe.datasets import DATASETS
-from tnacli.recipe.gpus import SUSTAINED, OnCard, on_cards
+from tnacli.recipe.gpus import SUSTAINED, on_cards
 from tnacli.recipe.identity import Run
 from tnacli.recipe.layout import LayerShape
 from tnacli.recipe.parse import Loaded, Resolved, resolved
@@ -34,9 +34,9 @@ def show(
     """
     _require_initial(runs, out)
     seen = {data: look(data) for data in dict.fromkeys(run.settings.data for run in runs)}
+    plans = [_planned(run, out, seen[run.settings.data]) for run in runs]
     if output.as_json:
         found_data = [DataSeen(name=one.name, there=one.there, text=one.text) for one in dict.fromkeys(seen.values())]
-        plans = [_planned(run, out, seen[run.settings.data]) for run in runs]
         made_by: Literal["train --dry-run", "compare-kd --dry-run"] = (
             "train --dry-run" if command == "train" else "compare-kd --dry-run"
         )
@@ -61,8 +61,7 @@ def show(
         table = [row for row in table if str(row[3]) not in ("default", own)]
     output.table(f"{loaded.recipe.name}: settings", ["key", "run", "value", "from"], table)
     rows: list[list[object]] = []
-    for run in runs:
-        planned = _planned(run, out, seen[run.settings.data])
+    for run, planned in zip(runs, plans, strict=True):
         size, unknown = planned.size, "depends on your " + ("data" if run.settings.model.build is None else "code")
         rows.append([
             run.name, run.seed, planned.status, f"{size.parameters:,}" if size else unknown,
@@ -81,7 +80,7 @@ def show(
     output.table(
         f"{loaded.recipe.name}: runs", ["run", "seed", "status", *numbers, "folder"], rows, right=("seed", *numbers)
     )
-    _show_gpus(output, loaded.recipe.name, list(by_name.values()))
+    _show_gpus(output, loaded.recipe.name, {one.run: one for one in plans}.values())
     if matched := list(dict.fromkeys(row for run in runs if (row := _matched(run)) is not None)):
         heads = ["run", "alpha", "reduction", "in batch means"]
         output.table(f"{loaded.recipe.name}: weight of the matching loss", heads, [list(row) for row in matched])
@@ -93,15 +92,15 @@ def show(
         output.say("values not shown are defaults; -v shows them all")
 
 
-def _show_gpus(output: Output, recipe: str, runs: list[Run]) -> None:
+def _show_gpus(output: Output, recipe: str, plans: Iterable[PlannedRun]) -> None:
     """What the runs would take on known cards, where the device is to be CUDA."""
     rows: list[list[object]] = []
-    for run in runs:
-        for found in _gpus(run.settings):
+    for planned in plans:
+        for found in planned.gpus:
             fits = found.unavailable or ("yes" if found.fits else "no: " + (" or ".join(found.remedies) or "too large"))
             needed = "" if found.needed_bytes is None else size_text(found.needed_bytes)
             hours = "" if found.hours is None else f"{found.hours:.2g}"
-            rows.append([run.name, found.card, needed, fits, hours])
+            rows.append([planned.run, found.card, needed, fits, hours])
     if rows:
         heads = ["run", "GPU", "memory needed", "fits", "hours"]
         output.table(f"{recipe}: on a GPU, estimated", heads, rows, right=("memory needed", "hours"))
@@ -109,10 +108,6 @@ def _show_gpus(output: Output, recipe: str, runs: list[Run]) -> None:
             "on a GPU: estimates by arithmetic, none of them measured. Memory: tensors, a tenth for the allocator, "
             f"1 GB for CUDA; hours: training at {SUSTAINED:.0%} of the data sheet's arithmetic and all of its memory's rate"
         )
-
-
-def _gpus(settings: Settings) -> tuple[OnCard, ...]:
-    return on_cards(settings) if settings.runtime.device.startswith("cuda") else ()
 
 
 def _require_initial(runs: Sequence[Run], out: Path) -> None:
@@ -155,6 +150,7 @@ def _resolved(run: Run, loaded: Loaded, own: str) -> tuple[Resolved, ...]:
 
 def _planned(run: Run, out: Path, seen: Look) -> PlannedRun:
     folder, found = RunFolder.of(out, run), costs(run.settings, seen.sample, seen.train)
+    cards = on_cards(run.settings, seen.sample, seen.train) if run.settings.runtime.device.startswith("cuda") else ()
     return PlannedRun(
         run=run.name,
         seed=run.seed,
@@ -166,7 +162,7 @@ def _planned(run: Run, out: Path, seen: Look) -> PlannedRun:
         initial=run.initial,
         data_changed=data_changed(run.settings.data, folder.learned_from) or None,
         costs=None if found is None else Costs.model_validate(found),
-        gpus=[documents.OnCard.model_validate(found) for found in _gpus(run.settings)],
+        gpus=[documents.OnCard.model_validate(card) for card in cards],
         matching=_matching(run.settings),
         settings=run.settings,
     )

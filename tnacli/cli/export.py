@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tnacli.cli import completion, options
+from tnacli.cli.common import require_free
 from tnacli.cli.console import Output, size_text
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def export(
     from tnacli.errors import UsageError
 
     load_torch()
-    from tnacli.deploy.formats import Wishes
+    from tnacli.deploy.formats import Wishes, destinations
     from tnacli.deploy.from_checkpoint import ENCODINGS, FORMATS, deploy_checkpoint, export_checkpoint
     from tnacli.deploy.from_packed import deploy_packed
     from tnacli.evaluation.data import Selection
@@ -163,7 +164,7 @@ def export(
     if meant not in (None, form):
         raise UsageError(f"{to} is a name of --format {meant}, and this writes --format {form}; give one that fits")
     destination = _destination(to, form)
-    _refuse_existing(destination, form, force, vectors=bool(vectors))
+    require_free(destinations(form, destination, vectors=bool(vectors)), force=force)
     source = network_file(file)
     of_training = is_archive(source)
     if not of_training and form == "packed":
@@ -217,18 +218,6 @@ def _destination(to: str | None, form: str) -> Path:
     if to.endswith(("/", os.sep)) or path.is_dir():
         return path / name
     return path.with_suffix("") if form == "c" and path.suffix in (".c", ".h") else path
-
-
-def _refuse_existing(destination: Path, form: str, force: bool, *, vectors: bool) -> None:
-    from tnacli.deploy.formats import destinations
-    from tnacli.errors import UsageError
-    from tnacli.storage import require_replaceable
-
-    there = [path for path in destinations(form, destination, vectors=vectors) if path.exists()]
-    for path in there:
-        require_replaceable(path)
-    if there and not force:
-        raise UsageError(f"{there[0]} is there already; choose another name with -o, or replace it with --force")
 
 
 def _show(output: Output, deployed: Deployed, integer: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tnacli.cli import completion, options
+from tnacli.cli.common import require_free
 from tnacli.cli.console import Output, size_text
 
 _LIBRARIES = ("spikingjelly", "snntorch", "norse", "sinabs")
@@ -87,7 +88,6 @@ def import_file(
     """
     from tnacli.cli.loading import load_torch
     from tnacli.errors import FileFormatError, UsageError
-    from tnacli.storage import require_replaceable
 
     load_torch()
     from tnacli.deploy.from_checkpoint import ENCODINGS
@@ -100,10 +100,7 @@ def import_file(
     output = Output(as_json, quiet)
     if encoding not in ENCODINGS:
         raise UsageError(f"--encoding is one of {', '.join(ENCODINGS)}, not {encoding!r}")
-    if to.exists():
-        require_replaceable(to)
-        if not force:
-            raise UsageError(f"{to} is there already; choose another name with -o, or replace it with --force")
+    require_free([to], force=force)
     try:
         graph = nir_read(file)
     except FileNotFoundError:

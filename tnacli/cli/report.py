@@ -38,9 +38,7 @@ def report(
         list[str] | None,
         typer.Option("--run", help="Only this run of the recipes. Repeatable.", autocompletion=completion.runs),
     ] = None,
-    seed: Annotated[
-        list[int] | None, typer.Option("--seed", min=0, help="This seed instead of the recipes'. Repeatable.")
-    ] = None,
+    seed: sources.Seeds = None,
     overlays: options.With = None,
     overrides: options.Set = None,
     out: options.Out = Path("runs"),

@@ -23,6 +23,9 @@ Ledger = Annotated[
         help="Read results from a ledger, or a folder of ledgers (*.jsonl), in place of run folders.",
     ),
 ]
+Seeds = Annotated[
+    list[int] | None, typer.Option("--seed", min=0, help="This seed instead of the recipes'. Repeatable.")
+]
 Against = Annotated[
     str | None,
     typer.Option(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from tnacli.data.folders import SPLITS, class_folders
-from tnacli.data.locate import locate
+from tnacli.data.locate import locate, missing_parts
 from tnacli.errors import DataError
 from tnacli.recipe.costs import Sample
 from tnacli.recipe.datasets import DATASETS, OWN
@@ -41,6 +40,8 @@ def look(data: Data) -> Look:
         if search.place is None:
             return Look(data.name, False, f"not found; looked for {', '.join(search.looked)}")
         place = search.place.path
+        if gone := missing_parts(data.name, search.place, exactly=False):
+            return Look(data.name, False, f"found at {place}, but not whole; missing: {', '.join(gone)}")
         if data.name not in OWN or spec.is_events:
             return Look(data.name, True, f"found at {place}")
         return _own_images(data, place)
@@ -49,24 +50,13 @@ def look(data: Data) -> Look:
 
 
 def _own_images(data: Data, place: Path) -> Look:
-    from tnacli.data.image_files import IMAGE_SUFFIXES  # loads NumPy
+    from tnacli.data import image_files  # loads NumPy
 
-    found = class_folders(place, IMAGE_SUFFIXES, own=True)
+    found = class_folders(place, image_files.IMAGE_SUFFIXES, own=True)
     files = found.splits["train"].files
-    channels, size = _of_image(files[0].path)
+    with image_files.opened(files[0].path) as image:
+        channels = 1 if image.mode in image_files.GRAY_MODES else 3
+        height, width = data.size or image_files.upright_size(files[0].path, image)
     counts = ", ".join(f"{len(found.splits[split].files):,} {split}" for split in SPLITS)
-    height, width = data.size or size
     text = f"found at {place}: {len(found.classes)} classes, {counts} images; {channels}x{height}x{width} by the first of them"
     return Look(data.name, True, text, Sample(channels, (height, width), len(found.classes)), len(files))
-
-
-def _of_image(path: str) -> tuple[int, tuple[int, int]]:
-    """Channels, and height and width, by the header of an image. Raises DataError for one that cannot be read."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            gray = image.mode in ("1", "L", "LA", "I;16")
-            return (1 if gray else 3), (image.height, image.width)
-    except OSError as error:
-        raise DataError(f"{os.fspath(path)} cannot be read as an image: {error}.") from error

@@ -23,6 +23,10 @@ class Prices:
     addition_pj: float = 0.9
     memory_pj: float = 10.0
 
+    def operations_pj(self, macs: float, additions: float) -> float:
+        """Energy of so many operations in pJ."""
+        return macs * self.mac_pj + additions * self.addition_pj
+
 
 @dataclass(frozen=True)
 class Bits:
@@ -60,7 +64,7 @@ class LayerActivity:
 
     def energy_pj(self, prices: Prices) -> float:
         """Energy of a sample in pJ, weights that are 0 left out."""
-        return self.macs * prices.mac_pj + self.additions_nonzero * prices.addition_pj
+        return prices.operations_pj(self.macs, self.additions_nonzero)
 
     def memory_pj(self, prices: Prices) -> float:
         """Energy in pJ of what a sample reads and writes."""

@@ -62,7 +62,7 @@ class ByTimestep:
             loss=float(F.cross_entropy(logits, self.labels)),
             macs=macs,
             additions_nonzero=additions,
-            energy_nj=(macs * self.prices.mac_pj + additions * self.prices.addition_pj) / 1000,
+            energy_nj=self.prices.operations_pj(macs, additions) / 1000,
         )
 
     def after(self, timesteps: int) -> Stopped:

@@ -58,9 +58,14 @@ def sample_of(settings: Settings, seen: Sample | None = None) -> Sample | None:
     return Sample(spec.channels, size, spec.classes, spec.is_events)
 
 
-def steps_of_epoch(settings: Settings) -> int | None:
-    """Training steps; None where the number of samples is only known from the user's files."""
-    samples = settings.data.train_samples or DATASETS[settings.data.name].train
+def training_samples(settings: Settings, there: int | None = None) -> int | None:
+    """How many there are, those held out included; `there` of the user's own files, None where nobody has counted them."""
+    return settings.data.train_samples or DATASETS[settings.data.name].train or there
+
+
+def steps_of_epoch(settings: Settings, there: int | None = None) -> int | None:
+    """Training steps; None where the number of samples is not known (`training_samples`)."""
+    samples = training_samples(settings, there)
     return None if samples is None else -(-(samples - settings.data.validation_samples) // settings.train.batch_size)
 
 
@@ -89,7 +94,7 @@ def costs(settings: Settings, seen: Sample | None = None, train: int | None = No
         flop += 2 * sum(
             multiply_accumulates(sample.shapes(settings.model), _steps(settings.model))
         )  # the teacher: forward
-    samples = data.train_samples or DATASETS[data.name].train or train
+    samples = training_samples(settings, train)
     total = None if samples is None else flop * settings.train.epochs * (samples - data.validation_samples)
     kept = [_kept_bytes(sample.shapes(model), model.timesteps, settings.train.batch_size) for model in models]
     fused = all(model.spiking and model.norm == "batch" and model.neuron.detach_reset for model in models)

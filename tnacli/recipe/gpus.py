@@ -74,26 +74,31 @@ class OnCard:
         return self.needed_bytes is not None and self.needed_bytes <= self.memory_bytes
 
 
-def on_cards(settings: Settings) -> tuple[OnCard, ...]:
-    """A run of `settings` on every known card; none where what it takes cannot be told."""
-    return tuple(found for card in CARDS if (found := _on(card, settings)) is not None)
+def on_cards(settings: Settings, seen: Sample | None = None, train: int | None = None) -> tuple[OnCard, ...]:
+    """A run of `settings` on every known card; none where what it takes cannot be told. `seen` and `train` as of `costs`."""
+    sample = sample_of(settings, seen)
+    return tuple(found for card in CARDS if (found := _on(card, settings, sample, train)) is not None)
 
 
-def _on(card: Card, settings: Settings) -> OnCard | None:
+def _on(card: Card, settings: Settings, sample: Sample | None, train: int | None) -> OnCard | None:
     precision = card.precision(settings.train.precision)
     if precision is None:
         named = settings.train.precision
         return OnCard(card.name, card.memory_bytes, unavailable=f"has no {named}: train.precision=fp16")
     settings = _changed(settings, "train", precision=precision)
-    step, steps = gpu_step(settings), steps_of_epoch(settings)
+    step, steps = gpu_step(settings, sample), steps_of_epoch(settings, train)
     if step is None:
         return None
-    needed = needed_bytes(settings, card.memory_bytes)
+    needed = needed_bytes(settings, card.memory_bytes, sample)
     seconds = step.flop / (SUSTAINED * card.flop_per_second[precision]) + step.touched_bytes / card.bytes_per_second
     hours = None if steps is None else seconds * steps * settings.train.epochs / 3600
     fits = needed is not None and needed <= card.memory_bytes
     return OnCard(
-        card.name, card.memory_bytes, needed, hours, () if fits else tuple(remedies(settings, card.memory_bytes))
+        card.name,
+        card.memory_bytes,
+        needed,
+        hours,
+        () if fits else tuple(remedies(settings, card.memory_bytes, sample)),
     )
 
 
@@ -107,7 +112,7 @@ def needed_bytes(
     step = gpu_step(settings, sample, processes=processes)
     if step is None:
         return None
-    spec, known = DATASETS[settings.data.name], sample_of(settings)
+    spec, known = DATASETS[settings.data.name], sample or sample_of(settings)
     counts = (settings.data.train_samples or spec.train or 0, settings.data.test_samples or spec.test or 0)
     frames = settings.model.timesteps if known is not None and known.frames else 1
     each = 0 if known is None else frames * known.channels * prod(known.size)

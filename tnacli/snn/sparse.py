@@ -48,9 +48,10 @@ class _Strides(ctypes.Structure):
 
 
 @cache
-def sparse_kernels(*, half: bool = False) -> Native:
+def sparse_kernels(dtype: torch.dtype = torch.float32) -> Native:
     """The library of sparse.c for fp32 or bf16 inputs, compiled if need be, or why there is none."""
-    kernels = compiled(Path(__file__).with_name("sparse.c"), "-ffp-contract=fast", *(["-DHALF"] if half else []))
+    half = ["-DHALF"] if dtype == torch.bfloat16 else []
+    kernels = compiled(Path(__file__).with_name("sparse.c"), "-ffp-contract=fast", *half)
     library = kernels.library
     if library is not None:
         pointer, count = ctypes.c_void_p, ctypes.c_int64
@@ -86,16 +87,16 @@ def sparse_convolution(x: Tensor, synapse: nn.Conv2d) -> Tensor | None:
     Which way is taken depends on nothing but the processor, the shapes and the numbers in x, so that a run that is resumed
     computes what it would have computed.
     """
+    if x.device.type != "cpu":
+        return None
     autocast = torch.is_autocast_enabled("cpu")
-    dtype = torch.get_autocast_dtype("cpu") if autocast else synapse.weight.dtype
+    dtype = torch.get_autocast_dtype("cpu") if autocast else x.dtype
     if (
-        x.device.type != "cpu"
-        or dtype not in (torch.float32, torch.bfloat16)
-        or x.dtype not in ((torch.float32, torch.bfloat16) if autocast else (dtype,))
+        not {x.dtype, dtype} <= {torch.float32, torch.bfloat16}
         or (synapse.kernel_size, synapse.stride, synapse.padding) != ((3, 3), (1, 1), (1, 1))
         or synapse.bias is not None
         or x.numel() * synapse.out_channels * 9 < _SMALLEST
-        or sparse_kernels(half=dtype == torch.bfloat16).library is None
+        or sparse_kernels(dtype).library is None
     ):
         return None
     share, out = share_not_zero(x), synapse.out_channels
@@ -104,7 +105,10 @@ def sparse_convolution(x: Tensor, synapse: nn.Conv2d) -> Tensor | None:
     weights = share * _filled(out, _WEIGHTS_OUT) < below.weights
     if not (forward or weights):
         return None
-    summed: Tensor = _SparseConvolution.apply(x.to(dtype), synapse.weight, forward, weights)
+    weight = synapse.weight  # once: where weights are ternary, they are made anew whenever they are asked for
+    if weight.dtype != dtype and not autocast:
+        return None
+    summed: Tensor = _SparseConvolution.apply(x.to(dtype), weight, forward, weights)
     return summed
 
 
@@ -180,6 +184,6 @@ def _shape(x: Tensor, weight: Tensor) -> _Shape:
 
 
 def _library(x: Tensor) -> ctypes.CDLL:
-    library = sparse_kernels(half=x.dtype == torch.bfloat16).library
+    library = sparse_kernels(x.dtype).library
     assert library is not None
     return library

@@ -5,7 +5,7 @@ Of a key the schema's default holds then; a run is not there, and neither is wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from tnacli.recipe.parse.fields import fields_below
@@ -44,16 +44,12 @@ def runs_not_there(upper: Node | None, lower: Node | None) -> Iterator[Problem]:
 
 def without_runs(reproduces: Node, gone: Mapping[str, int]) -> Node:
     """`reproduces` without what layers below say of runs that are gone; `gone` has the layer that took each back."""
-
-    def speaks_of_gone(one: Node, *names: object) -> bool:
-        return any(one.layer < gone.get(str(name), one.layer) for name in names)
-
     entries = dict(reproduces.entries)
     accuracy, effects = entries.get("accuracy"), entries.get("effects")
     if accuracy is not None:
         entries["accuracy"] = without_names(accuracy, gone)
     if effects is not None and isinstance(effects.value, list):
-        ones = [one for one in effects.value if not speaks_of_gone(one, *_names(one))]
+        ones = [one for one in effects.value if not _speaks_of_gone(one, _names(one), gone)]
         entries["effects"] = replace(effects, value=ones)
     return replace(reproduces, value=entries) if isinstance(reproduces.value, dict) else reproduces
 
@@ -62,8 +58,12 @@ def without_names(by_run: Node, gone: Mapping[str, int]) -> Node:
     """A mapping by names of runs without what layers below say of those that are gone."""
     if not isinstance(by_run.value, dict):
         return by_run
-    kept = {name: one for name, one in by_run.entries.items() if one.layer >= gone.get(name, one.layer)}
+    kept = {name: one for name, one in by_run.entries.items() if not _speaks_of_gone(one, [name], gone)}
     return replace(by_run, value=kept)
+
+
+def _speaks_of_gone(one: Node, names: Iterable[object], gone: Mapping[str, int]) -> bool:
+    return any(one.layer < gone.get(str(name), one.layer) for name in names)
 
 
 def _names(effect: Node) -> Iterator[object]:

@@ -23,7 +23,7 @@ from tnacli.recipe.schema.misfit import Misfit, refuse
 from tnacli.recipe.schema.model import Model
 from tnacli.recipe.schema.objective import Logits, Objective, Solo, Twin
 from tnacli.recipe.schema.patterns import DEVICE, NAME, RUN
-from tnacli.recipe.schema.reproduces import Reproduces
+from tnacli.recipe.schema.reproduces import Reproduces, unknown_runs
 from tnacli.recipe.schema.section import Later, Positive, Section
 from tnacli.recipe.schema.siblings import models_of, twin_misfits
 
@@ -212,12 +212,7 @@ class Recipe(Section):
     def _runs(self) -> Recipe:
         siblings = {name: len(getattr(run.objective, "siblings", ())) for name, run in self.runs.items()}
         refuse(self.reproduces.misfits(siblings))
-        text = f"is no run of this recipe; runs: {', '.join(siblings)}"
-        refuse(
-            Misfit(text, (f"thresholds.{name}",), name, tuple(siblings))
-            for name in self.thresholds
-            if name not in siblings
-        )
+        refuse(unknown_runs(((f"thresholds.{name}", name) for name in self.thresholds), tuple(siblings)))
         undecided = [name for name, run in self.runs.items() if run.train.precision == "auto"]
         if undecided and self.reproduces != Reproduces():
             text = (

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from pydantic import Field, model_validator
 
 from tnacli.recipe.schema.misfit import Misfit, refuse
 from tnacli.recipe.schema.section import Positive, Section
+
+
+def unknown_runs(named: Iterable[tuple[str, str]], known: tuple[str, ...]) -> Iterator[Misfit]:
+    """Of pairs of a key and the run that it names, those whose run is none of the `known` ones of the recipe."""
+    for key, name in named:
+        if name not in known:
+            yield Misfit(f"is no run of this recipe; runs: {', '.join(known)}", (key,), name, known)
 
 
 class Effect(Section):
@@ -71,16 +78,11 @@ class Reproduces(Section):
     def misfits(self, siblings: Mapping[str, int]) -> Iterator[Misfit]:
         """What does not fit the runs of the recipe; `siblings` says how many each has. Keys as seen from the recipe."""
         known = tuple(siblings)
-        text = f"is no run of this recipe; runs: {', '.join(known)}"
-        for name in self.accuracy:
-            if name not in known:
-                yield Misfit(text, (f"reproduces.accuracy.{name}",), name, known)
+        yield from unknown_runs(((f"reproduces.accuracy.{name}", name) for name in self.accuracy), known)
         for number, effect in enumerate(self.effects):
             place = f"reproduces.effects.{number}"
             named = {"run": effect.run} | ({} if effect.minus is None else {"minus": effect.minus})
-            for key, name in named.items():
-                if name not in known:
-                    yield Misfit(text, (f"{place}.{key}",), name, known)
+            yield from unknown_runs(((f"{place}.{key}", name) for key, name in named.items()), known)
             count = siblings.get(effect.run)
             if effect.minus_sibling is not None and count is not None and effect.minus_sibling > count:
                 has = f"has {count}" if count else "has none"
