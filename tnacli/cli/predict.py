@@ -94,7 +94,7 @@ def _predictions(
     """What the network takes each of `files` for, and what was done to how many of them."""
     from tnacli.cli.documents.predict import Guess, Prediction
     from tnacli.data.folders import readable
-    from tnacli.deploy.predictor import probabilities
+    from tnacli.deploy.likeliest import likeliest, probabilities
 
     predictions: list[Prediction] = []
     done: Counter[str] = Counter()
@@ -106,7 +106,7 @@ def _predictions(
             done.update(change)
         logits = predictor.logits(inputs)
         shares = probabilities(logits)
-        best = (-logits).argsort(axis=1, kind="stable")[:, :top]  # the first of equals, as argmax
+        best = likeliest(logits, top)
         for path, row, share, order in zip(paths, logits, shares, best.tolist(), strict=True):
             guesses = [
                 Guess(label=predictor.labels[i], index=i, probability=float(share[i]), logit=float(row[i]))

@@ -40,6 +40,11 @@ class Wanted:
         """The endings of the files that are looked for in folders."""
         return image_files.IMAGE_SUFFIXES if self.kind == "images" else RECORDING_SUFFIXES
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample."""
+        return *(() if self.kind == "images" else (self.timesteps,)), self.channels, *self.size
+
     def read(self, path: Path) -> tuple[Bytes, tuple[str, ...]]:
         """The sample in `path`, uint8 [channels, H, W] or [timesteps, 2, H, W], and what was done to it for that.
 

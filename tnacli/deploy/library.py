@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tnacli.deploy.inputs import as_array
+from tnacli.deploy.numbers import as_inputs, values_of
 from tnacli.deploy.predictor import wanted_by
 from tnacli.errors import UsageError
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import from_bytes, read_packed, to_bytes, write_packed
 from tnacli.packed.network import PackedNetwork
 from tnacli.packed.spec import InputSpec, Origin
-from tnacli.pixels import array_as_input, standardised_array
 from tnacli.storage import is_archive, network_file
 
 if TYPE_CHECKING:
@@ -68,12 +68,10 @@ class Model:
         return torch.from_numpy(logits)
 
     def _logits(self, samples: Any, unit: bool, normalised: bool) -> Floats:
-        if unit and normalised:
-            raise UsageError("unit=True is for pixels from 0 to 1, normalised=True for what is normalised; give one")
-        values = "unit" if unit else "normalised" if normalised else "pixels"
+        values = values_of(unit=unit, normalised=normalised)
         given = as_array(samples, wanted_by(self.input, self.timesteps, self.origin), values)
         cuts = range(0, len(given), _AT_ONCE)
-        parts = [self.run(self._normalise(given[cut : cut + _AT_ONCE], values)) for cut in cuts]
+        parts = [self.run(as_inputs(given[cut : cut + _AT_ONCE], self.input, values)) for cut in cuts]
         return np.concatenate([np.empty((0, len(self.labels)), np.float32), *parts])
 
     def predict(self, samples: Any, *, unit: bool = False, normalised: bool = False) -> list[str]:
@@ -108,14 +106,6 @@ class Model:
         from tnacli.deploy.formats import deploy
 
         return deploy(self.packed, form, Path(path), inputs).paths
-
-    def _normalise(self, inputs: NDArray[Any], values: str) -> Floats:
-        spec = self.input
-        if values == "normalised":
-            return inputs
-        if values == "unit":
-            return standardised_array(inputs, spec.mean, spec.std)
-        return array_as_input(inputs, spec.mean, spec.std, spec.kind)
 
 
 def _unpickled(packed: bytes, sample: Tensor | None) -> Model:

@@ -65,13 +65,6 @@ def load_predictor(file: Path, *, trusted: str | None = None) -> Predictor:
     )  # fmt: skip
 
 
-def probabilities(logits: Logits) -> NDArray[np.float64]:
-    """The softmax of `logits`, [N, classes]: what the cross-entropy of training takes for probabilities."""
-    risen = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    shares: NDArray[np.float64] = risen / risen.sum(axis=1, keepdims=True)
-    return shares
-
-
 def _from_onnx(file: Path) -> Predictor:
     """What `tna export --format onnx` wrote: its metadata says the classes and how inputs are normalised."""
     from tnacli.deploy.onnx import OnnxNetwork

@@ -15,7 +15,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from tnacli.errors import FileFormatError
 from tnacli.storage import kind_of
@@ -35,6 +34,8 @@ _METADATA = "__metadata__"
 
 def to_bytes(text: str, arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """A safetensors file with `text` under its one metadata key, and float32 and uint8 `arrays`."""
+    from safetensors.numpy import save  # who only reads does not need it
+
     return save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, {TEXT_KEY: text})
 
 
