@@ -111,7 +111,10 @@ def import_file(
         Origin(data_set=data or "unknown", recipe="import", run=file.stem, seed=0, identity=""), made_by, dt, timesteps,
         labels=None if labels is None else tuple(labels.split(",")), taken=_taken(data, mean, std), encoding=ENCODINGS[encoding],
     )  # fmt: skip
-    packed, compared = network_from_nir(graph, stated)
+    try:
+        packed, compared = network_from_nir(graph, stated)
+    except FileFormatError as error:
+        raise FileFormatError(f"{file}: {error}") from None
     write_packed(to, packed)
     about = packed.about
     ternary = sum(row.weights for row in layer_sizes(packed) if row.encoding != "fp32")
