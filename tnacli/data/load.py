@@ -6,14 +6,13 @@ import logging
 from collections.abc import Collection
 from pathlib import Path
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from tnacli.data import images
-from tnacli.data.choose import balanced, rest
+from tnacli.data.choose import Indices, balanced, rest
 from tnacli.data.locate import Search, locate, missing, missing_parts
 from tnacli.data.published import obtain
-from tnacli.data.samples import Dataset, Samples, empty_like, fingerprint
+from tnacli.data.samples import Bytes, Dataset, Samples, empty_like, fingerprint
 from tnacli.data.source import OnProgress, Source, no_progress
 from tnacli.data.sources.events import event_source
 from tnacli.data.sources.generated import generated
@@ -122,25 +121,25 @@ def resolved(data: Data) -> Augmentation:
     )
 
 
-def statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def statistics(pixels: Bytes) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel of uint8 [n, C, H, W], as of pixels scaled to [0, 1].
 
     From exact counts of each of the 256 values. Raises DataError if a channel is the same everywhere.
     """
-    values = torch.arange(256, dtype=torch.float64) / 255
+    values = np.arange(256) / 255
     means, deviations = [], []
     for channel in range(pixels.shape[1]):
-        share = torch.bincount(pixels[:, channel].flatten(), minlength=256).double()
-        share /= share.sum()
+        counts = np.bincount(pixels[:, channel].ravel(), minlength=256)
+        share = counts / counts.sum()
         mean = (share * values).sum()
-        deviation = (share * (values - mean).square()).sum().sqrt()
+        deviation = np.sqrt((share * np.square(values - mean)).sum())
         if deviation == 0:
             raise DataError(
                 f"channel {channel} has the same value in every training pixel and cannot be normalised. "
                 "Check the images, or set data.normalise: none in the recipe."
             )
-        means.append(mean.item())
-        deviations.append(deviation.item())
+        means.append(float(mean))
+        deviations.append(float(deviation))
     return tuple(means), tuple(deviations)
 
 
@@ -161,12 +160,12 @@ def _found(data: Data, on_progress: OnProgress) -> Search:
     return locate(data.name, data.format, data.root)
 
 
-def _chosen(data: Data, source: Source, split: str) -> Tensor:
+def _chosen(data: Data, source: Source, split: str) -> Indices:
     labels = source.labels[split]
     key = f"{split}_samples"
     count: int | None = getattr(data, key)
     if count is None:
-        return torch.arange(len(labels))
+        return np.arange(len(labels), dtype=np.int64)
     if count > len(labels):
         raise DataError(
             f"{count:,} {split} samples are asked for (data.{key}, or --samples); {data.name} has {len(labels):,} here."
@@ -193,5 +192,5 @@ def _hold_out(data: Data, samples: Samples) -> tuple[Samples, Samples | None]:
     return samples.take(rest(len(samples), taken)), samples.take(taken)
 
 
-def _read(source: Source, split: str, indices: Tensor) -> Samples:
+def _read(source: Source, split: str, indices: Indices) -> Samples:
     return Samples(source.read(split, indices), source.labels[split][indices])
