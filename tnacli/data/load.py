@@ -8,15 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tnacli.data import images
 from tnacli.data.choose import Indices, balanced, rest
 from tnacli.data.locate import Search, locate, missing, missing_parts
-from tnacli.data.published import obtain
 from tnacli.data.samples import Bytes, Dataset, Samples, empty_like, fingerprint
 from tnacli.data.source import OnProgress, Source, no_progress
-from tnacli.data.sources.events import event_source
-from tnacli.data.sources.generated import generated
-from tnacli.data.sources.image_folders import image_folders
 from tnacli.errors import DataError
 from tnacli.places import cache_folder
 from tnacli.recipe.datasets import DATASETS, OWN
@@ -89,12 +84,19 @@ def load(
 
 
 def open_source(data: Data, timesteps: int, cache: Path | None, on_progress: OnProgress) -> Source:
-    """Find the data set, or fetch it, without decoding samples yet; raises DataError if it is missing."""
+    """Find the data set, or fetch it, without decoding samples yet; raises DataError if it is missing.
+
+    What reads one kind of data set is imported where it is wanted.
+    """
     spec = DATASETS[data.name]
     size = data.size or spec.size
     if data.format == "generated":
+        from tnacli.data.sources.generated import generated
+
         assert size is not None  # the schema lets only known sets be generated
         return generated(data.name, size, timesteps, train_samples=data.train_samples, test_samples=data.test_samples)
+    from tnacli.data import images
+
     if data.name == "digits":
         assert size is not None
         return images.digits(size)
@@ -103,10 +105,14 @@ def open_source(data: Data, timesteps: int, cache: Path | None, on_progress: OnP
     if place is None:
         raise missing(data.name, search)
     if spec.is_events:
+        from tnacli.data.sources.events import event_source
+
         return event_source(data, place, timesteps, cache=cache, on_progress=on_progress)
     if place.layout == "torchvision":
         assert size is not None
         return images.official(data.name, place.path, size)
+    from tnacli.data.sources.image_folders import image_folders
+
     return image_folders(data.name, place.path, data.size, cache=cache, on_progress=on_progress)
 
 
@@ -156,6 +162,8 @@ def _found(data: Data, on_progress: OnProgress) -> Search:
             "data.download fetches the official files, and data.format: folder asks for folders of one's own "
             "making. Leave one of the two out."
         )
+    from tnacli.data.published import obtain
+
     obtain(data.name, search.root, on_progress)
     return locate(data.name, data.format, data.root)
 
