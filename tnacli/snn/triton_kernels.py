@@ -91,6 +91,16 @@ def _shared(values, P: tl.constexpr):
 
 
 @triton.jit
+def _scaling(table, table2, TWO: tl.constexpr, C: tl.constexpr, B: tl.constexpr):
+    """Scale and shift of either branch; without a second one, those of the first."""
+    scale, shift = _row(table, 0, C, B), _row(table, 1, C, B)
+    if TWO:
+        return scale, shift, _row(table2, 0, C, B), _row(table2, 1, C, B)
+    else:  # noqa: RET505 - a branch that is chosen when it is compiled
+        return scale, shift, scale, shift
+
+
+@triton.jit
 def _current(x, y, at, there, scale, shift, scale2, shift2, TWO: tl.constexpr):
     """fp32 [R, B]: the current of one timestep, of both branches if there are two."""
     scaled = tl.load(x + at, mask=there, other=0.0).to(tl.float32) * scale + shift
@@ -120,10 +130,7 @@ def _forward(
     kept = rescale
     if DROPPED:
         kept = _kept(to, key0, key1, limit, rescale)
-    scale, shift = _row(table, 0, C, B), _row(table, 1, C, B)
-    scale2, shift2 = scale, shift
-    if TWO:
-        scale2, shift2 = _row(table2, 0, C, B), _row(table2, 1, C, B)
+    scale, shift, scale2, shift2 = _scaling(table, table2, TWO, C, B)
     for begin in tl.static_range(0, T, AT_ONCE):
         end = begin + AT_ONCE if begin + AT_ONCE < T else T
         counts = tl.zeros((R, B), COUNT)
@@ -157,10 +164,7 @@ def _codes(
     UNROLL: tl.constexpr, CODE: tl.constexpr, R: tl.constexpr, B: tl.constexpr,
 ):  # fmt: skip
     """Of every neuron, at bit 2 * t whether it fired at t, at bit 2 * t + 1 whether its potential was within the window."""
-    scale, shift = _row(table, 0, C, B), _row(table, 1, C, B)
-    scale2, shift2 = scale, shift
-    if TWO:
-        scale2, shift2 = _row(table2, 0, C, B), _row(table2, 1, C, B)
+    scale, shift, scale2, shift2 = _scaling(table, table2, TWO, C, B)
     if REPEATED:
         drive = _current(x, y, at, there, scale, shift, scale2, shift2, TWO)
     u = tl.zeros((R, B), tl.float32)
@@ -214,9 +218,8 @@ def _sums(
     product = tl.zeros((R, B), tl.float32)
     product2 = tl.zeros((R, B), tl.float32)
     tile = 0
-    while (
-        tile < each
-    ):  # a `for` over a number that is no constant fails in the interpreter of Triton 3.6 with NumPy 2.4
+    # A `for` over a number that is no constant fails in the interpreter of Triton 3.6 with NumPy 2.4.
+    while tile < each:
         first = (_tile(C, B) * each + tile) * R
         to, whole = _pooled(first, N, H, W, rows, columns, C, P, R, B)
         kept = rescale
