@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tnacli.data.batches import Batch
 from tnacli.deploy import c_build
 from tnacli.deploy.c import c_source
 from tnacli.deploy.nir import nir_graph, nir_read, nir_write
@@ -24,6 +25,8 @@ from tnacli.deploy.nir_steps import nir_logits
 from tnacli.deploy.onnx import onnx_bytes, onnx_logits
 from tnacli.deploy.vectors import VECTOR_ENDINGS, vector_files
 from tnacli.errors import DataError, FileFormatError, ToleranceError, UsageError
+from tnacli.evaluation.activity import measure_activity, most_activity
+from tnacli.evaluation.energy import Activity
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.network import PackedNetwork
 from tnacli.packed.spec import InputSpec
@@ -33,6 +36,7 @@ TOLERATED, TOLERATED_INTEGER = 0.01, 0.02
 """The largest share of predictions that may differ where nothing else is asked for; one sample always may then."""
 
 _AT_ONCE = 64
+_COUNTED = 1000  # samples that operations are counted on, which takes as long as to run them
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ def deploy(
         raise UsageError(
             f"--vectors {wishes.vectors} needs --format c and as many samples to verify it on; here are {len(inputs)}"
         )
-    written = FORMATS[form](packed, destination, bool(len(inputs)), wishes)
+    written = FORMATS[form](packed, destination, inputs, wishes)
     agreeing, largest = _compare(packed, written.logits, inputs, expected)
     differing = len(inputs) - agreeing
     if not wishes.allows(differing, len(inputs)):
@@ -201,7 +205,7 @@ def _compare(
     return agreeing, float((given - expected).abs().max())
 
 
-def _nir(packed: PackedNetwork, destination: Path, running: bool, wishes: Wishes) -> _Written:
+def _nir(packed: PackedNetwork, destination: Path, samples: Tensor, wishes: Wishes) -> _Written:
     with tempfile.TemporaryDirectory() as folder:
         aside = Path(folder, "network.nir")
         nir_write(aside, nir_graph(packed))
@@ -214,18 +218,19 @@ def _nir(packed: PackedNetwork, destination: Path, running: bool, wishes: Wishes
     return _Written({"": data}, logits, "Euler steps over the file's nodes", {})
 
 
-def _onnx(packed: PackedNetwork, destination: Path, running: bool, wishes: Wishes) -> _Written:
+def _onnx(packed: PackedNetwork, destination: Path, samples: Tensor, wishes: Wishes) -> _Written:
     data = onnx_bytes(packed, floats=wishes.onnx_floats, batch=wishes.batch)
     return _Written({"": data}, lambda inputs: torch.from_numpy(onnx_logits(data, inputs.numpy())), "ONNX Runtime", {})
 
 
-def _c(packed: PackedNetwork, destination: Path, running: bool, wishes: Wishes) -> _Written:
-    source, program = c_source(packed, destination.name, integer=wishes.integer), c_build.compiler()
-    if program is None and running:
+def _c(packed: PackedNetwork, destination: Path, samples: Tensor, wishes: Wishes) -> _Written:
+    program = c_build.compiler()
+    if program is None and len(samples):
         raise UsageError(
             "the C export is compiled and run before it is written, and there is no C compiler here (Debian: apt install gcc; "
             "or name one in CC). `--samples 0` writes it unverified."
         )
+    source = c_source(packed, destination.name, integer=wishes.integer, activity=_operations(packed, samples))
     sizes = {"tables": source.table_bytes, "ram": source.ram_bytes}
     measured_by = wishes.target_cc or program
     compiled = None
@@ -249,5 +254,15 @@ def _c(packed: PackedNetwork, destination: Path, running: bool, wishes: Wishes) 
     return _Written(files, logits, f"a program compiled by {c_build.shown(program or 'cc')}", sizes, by)
 
 
-FORMATS: dict[str, Callable[[PackedNetwork, Path, bool, Wishes], _Written]] = {"nir": _nir, "onnx": _onnx, "c": _c}
+def _operations(packed: PackedNetwork, samples: Tensor) -> Activity:
+    """Those of the first of `samples` [N, ...]; of none, the most that there can be."""
+    if not len(samples):
+        return most_activity(packed)
+    samples = samples[:_COUNTED]
+    return measure_activity(
+        packed, [Batch(part, torch.zeros(len(part)), len(part)) for part in samples.split(_AT_ONCE)]
+    )
+
+
+FORMATS: dict[str, Callable[[PackedNetwork, Path, Tensor, Wishes], _Written]] = {"nir": _nir, "onnx": _onnx, "c": _c}
 """The forms by what `tna export --format` calls them."""
