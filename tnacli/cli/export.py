@@ -14,6 +14,7 @@ from tnacli.cli.common import require_free
 from tnacli.cli.console import Output, size_text
 
 if TYPE_CHECKING:
+    from tnacli.deploy.c_stack import Stack
     from tnacli.deploy.formats import Deployed
 
 _NAMES = {"packed": "model.safetensors", "nir": "model.nir", "onnx": "model.onnx", "c": "tna_net"}
@@ -234,10 +235,18 @@ def _show(output: Output, deployed: Deployed, integer: bool) -> None:
         compared += f"{deployed.agreeing} of {deployed.samples} predictions {equal} when run by {deployed.ran_on}"
     files = ", ".join(map(str, deployed.paths))
     output.line(f"{files}: {size_text(deployed.size_bytes)}; verified: {compared or 'nothing'}")
-    meaning = {
-        "flash": f"code and constants, compiled by {deployed.compiled_by}", "tables": "constants alone", "ram": "static buffers",
-        "stack": "stack of all functions together",
-    }  # fmt: skip
-    sizes = deployed.memory_bytes
+    sizes, stack = deployed.memory_bytes, deployed.stack
     if sizes:
-        output.line("memory: " + ", ".join(f"{meaning[key]} {sizes[key]:,} bytes" for key in meaning if key in sizes))
+        compiled = f"code and constants, compiled by {deployed.compiled_by}"
+        meaning = {"flash": compiled, "tables": "constants alone", "ram": "static buffers"}
+        parts = [f"{meaning[key]} {sizes[key]:,} bytes" for key in meaning if key in sizes]
+        output.line("memory: " + ", ".join(parts if stack is None else [*parts, _stack_text(stack)]))
+
+
+def _stack_text(stack: Stack) -> str:
+    least = f"stack {stack.size_bytes:,} bytes or more, since {stack.unbounded}"
+    text = f"stack at most {stack.size_bytes:,} bytes" if stack.unbounded is None else least
+    if stack.library is None:
+        return f"{text} and those of the compiler's library, if it is called"
+    names = stack.library if len(stack.library) < 4 else (f"{len(stack.library)} functions of the compiler's library",)
+    return f"{text} and those of {', '.join(names)}" if names else text

@@ -20,6 +20,7 @@ from torch import Tensor
 from tnacli.data.batches import Batch
 from tnacli.deploy import c_build
 from tnacli.deploy.c import c_source
+from tnacli.deploy.c_stack import Stack
 from tnacli.deploy.nir import nir_graph, nir_read, nir_write
 from tnacli.deploy.nir_steps import nir_logits
 from tnacli.deploy.onnx import onnx_bytes, onnx_logits
@@ -44,7 +45,7 @@ class Deployed:
     """A network that has been written in another form, and what was verified before.
 
     Of `samples` predictions `agreeing` were those of the packed network, logits within `largest_difference`. `memory_bytes`
-    has what the form can say of it: C its "flash", "ram" (static) and "stack", when compiled by `compiled_by`.
+    has what the form can say of it: C its "flash" and "ram" (static), and `stack`, when compiled by `compiled_by`.
     """
 
     form: str
@@ -56,6 +57,7 @@ class Deployed:
     largest_difference: float
     ran_on: str | None
     memory_bytes: dict[str, int]
+    stack: Stack | None = None
     compiled_by: str | None = None
 
 
@@ -95,6 +97,7 @@ class _Written:
     logits: Callable[[Tensor], Tensor]
     ran_on: str
     sizes: dict[str, int]
+    stack: Stack | None = None
     compiled_by: str | None = None
 
 
@@ -158,6 +161,7 @@ def deploy(
         largest_difference=largest,
         ran_on=written.ran_on if len(inputs) else None,
         memory_bytes=written.sizes,
+        stack=written.stack,
         compiled_by=written.compiled_by,
     )
 
@@ -239,9 +243,7 @@ def _c(packed: PackedNetwork, destination: Path, samples: Tensor, wishes: Wishes
     elif program is not None:
         compiled = c_build.footprint(source, program=program)
     if compiled is not None:
-        sizes |= {"flash": compiled.flash_bytes} | (
-            {} if compiled.stack_bytes is None else {"stack": compiled.stack_bytes}
-        )
+        sizes |= {"flash": compiled.flash_bytes, "ram": compiled.static_bytes}
 
     def logits(inputs: Tensor) -> Tensor:
         assert program is not None
@@ -251,7 +253,8 @@ def _c(packed: PackedNetwork, destination: Path, samples: Tensor, wishes: Wishes
 
     files = {".h": source.header.encode("ascii"), ".c": source.source.encode("ascii")}
     by = None if compiled is None or measured_by is None else c_build.shown(measured_by)
-    return _Written(files, logits, f"a program compiled by {c_build.shown(program or 'cc')}", sizes, by)
+    ran_on, stack = f"a program compiled by {c_build.shown(program or 'cc')}", compiled.stack if compiled else None
+    return _Written(files, logits, ran_on, sizes, stack, by)
 
 
 def _operations(packed: PackedNetwork, samples: Tensor) -> Activity:

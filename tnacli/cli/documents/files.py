@@ -152,6 +152,14 @@ class PackedExport(Document):
     largest_difference: float = Field(description="between logits of the network and of the file")
 
 
+class Stack(Part):
+    size_bytes: Count = Field(description="of the network's own functions, along the deepest chain of calls")
+    unbounded: str | None = Field(description="why a call may take more; null where none can")
+    library: tuple[str, ...] | None = Field(
+        description="functions of the compiler's library that it calls, whose stack comes on top; null where that is unknown"
+    )
+
+
 class OtherExport(Document):
     """tna export --json in another form"""
 
@@ -168,7 +176,8 @@ class OtherExport(Document):
     agreeing: Count = Field(description="of them, those with the prediction of the packed network")
     largest_difference: float = Field(description="between logits of the packed network and of what was written")
     ran_on: str | None = Field(description="what ran it; null where nothing was run")
-    memory_bytes: dict[str, Count] = Field(description="of C: flash, tables, ram (static) and stack, as far as known")
+    memory_bytes: dict[str, Count] = Field(description="of C: flash, tables and ram (static), as far as known")
+    stack: Stack | None = Field(description="of C; null where it is unknown")
     compiled_by: str | None = Field(
         description="of C: the compiler whose flash and stack these are; null where it is unknown"
     )
