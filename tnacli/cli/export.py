@@ -91,6 +91,15 @@ def export(
             show_default=False,
         ),
     ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            help="Of c: write what makes a library of the folder for cmake, arduino or zephyr, too.",
+            autocompletion=completion.words("cmake", "arduino", "zephyr"),
+            show_default=False,
+        ),
+    ] = None,
     onnx_ops: Annotated[
         str | None,
         typer.Option(
@@ -124,6 +133,8 @@ def export(
 
       tna export last.pt --format c --integer --max-different 1.5 -o firmware/digits
 
+      tna export last.pt --format c --for cmake -o firmware/digits
+
       tna export last.pt -o digits.onnx --json
 
       tna export digits.safetensors --format nir -o exported/
@@ -156,6 +167,8 @@ def export(
         )
     if target_cc is not None and form != "c":
         raise UsageError(f"--target-cc applies to --format c, not {form}")
+    if project is not None and form != "c":
+        raise UsageError(f"--for applies to --format c, not {form}")
     if onnx_ops not in (None, "integer", "float"):
         raise UsageError(f"--onnx-ops is integer or float, not {onnx_ops!r}")
     if (onnx_ops is not None or batch is not None) and form != "onnx":
@@ -165,7 +178,11 @@ def export(
     if meant not in (None, form):
         raise UsageError(f"{to} is a name of --format {meant}, and this writes --format {form}; give one that fits")
     destination = _destination(to, form)
-    require_free(destinations(form, destination, vectors=bool(vectors)), force=force)
+    wishes = Wishes(
+        None if max_different is None else max_different / 100, integer, vectors, target_cc, project=project,
+        onnx_floats=onnx_ops == "float", batch=batch,
+    )  # fmt: skip
+    require_free(destinations(form, destination, wishes), force=force)
     source = network_file(file)
     of_training = is_archive(source)
     if not of_training and form == "packed":
@@ -176,10 +193,6 @@ def export(
     if not of_training:
         options.refuse_trust(trust_build)
     if form in FORMATS:
-        wishes = Wishes(
-            None if max_different is None else max_different / 100, integer, vectors, target_cc,
-            onnx_floats=onnx_ops == "float", batch=batch,
-        )  # fmt: skip
         if of_training:
             deployed = deploy_checkpoint(
                 source, destination, form, samples=samples, data_root=data_root, trusted=trust_build, wishes=wishes

@@ -20,6 +20,7 @@ from torch import Tensor
 from tnacli.data.batches import Batch
 from tnacli.deploy import c_build
 from tnacli.deploy.c import c_source
+from tnacli.deploy.c_projects import project_files
 from tnacli.deploy.c_stack import Stack
 from tnacli.deploy.nir import nir_graph, nir_read, nir_write
 from tnacli.deploy.nir_steps import nir_logits
@@ -30,7 +31,7 @@ from tnacli.evaluation.activity import measure_activity, most_activity
 from tnacli.evaluation.energy import Activity
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.network import PackedNetwork
-from tnacli.packed.spec import InputSpec
+from tnacli.packed.spec import InputSpec, Origin
 from tnacli.storage import write_atomically
 
 TOLERATED, TOLERATED_INTEGER = 0.01, 0.02
@@ -68,13 +69,14 @@ class Wishes:
     `max_different`: the largest share of predictions that may differ, None for `TOLERATED` or `TOLERATED_INTEGER`. Of ONNX:
     `onnx_floats`, no operator of integers; `batch`, how many samples it takes at once, None for any number. Of C:
     `integer`, whole numbers alone; `vectors`, how many samples to write for tests; `target_cc`, the compiler of the machine that
-    memory is measured for, None for this one's.
+    memory is measured for, None for this one's; `project`, one of `PROJECTS` to write build files for.
     """
 
     max_different: float | None = None
     integer: bool = False
     vectors: int = 0
     target_cc: str | None = None
+    project: str | None = None
     onnx_floats: bool = False
     batch: int | None = None
 
@@ -124,12 +126,15 @@ def deploy(
         raise UsageError(f"--integer is a kind of --format c, not of {form}")
     if wishes.target_cc is not None and form != "c":
         raise UsageError(f"--target-cc compiles --format c, not {form}")
+    if wishes.project is not None and form != "c":
+        raise UsageError(f"--for is of --format c, not of {form}")
     if form != "onnx" and (wishes.onnx_floats or wishes.batch is not None):
         raise UsageError(f"--onnx-ops and --batch are of --format onnx, not of {form}")
     if wishes.vectors > (len(inputs) if form == "c" else 0):
         raise UsageError(
             f"--vectors {wishes.vectors} needs --format c and as many samples to verify it on; here are {len(inputs)}"
         )
+    projects = _project(packed.about.origin, destination, wishes)
     written = FORMATS[form](packed, destination, inputs, wishes)
     agreeing, largest = _compare(packed, written.logits, inputs, expected)
     differing = len(inputs) - agreeing
@@ -148,13 +153,13 @@ def deploy(
     if wishes.vectors:
         fed = as_bytes(packed.about.input, inputs[: wishes.vectors]).numpy()
         files = files | vector_files(packed, fed, destination.name, integer=wishes.integer)
-    paths = [destination.with_name(destination.name + ending) for ending in files]
-    for path, data in zip(paths, files.values(), strict=True):
+    contents = {destination.with_name(destination.name + ending): data for ending, data in files.items()} | projects
+    for path, data in contents.items():
         write_atomically(path, data)
     return Deployed(
         form=form,
-        paths=tuple(paths),
-        size_bytes=sum(map(len, files.values())),
+        paths=tuple(contents),
+        size_bytes=sum(map(len, contents.values())),
         weights=0,
         samples=len(inputs),
         agreeing=agreeing,
@@ -184,12 +189,24 @@ def as_bytes(spec: InputSpec, inputs: Tensor) -> Tensor:
     return found.to(torch.uint8)
 
 
-def destinations(form: str, destination: Path, *, vectors: bool = False) -> list[Path]:
-    """The files that `deploy` would write."""
+def destinations(form: str, destination: Path, wishes: Wishes = WITHOUT) -> list[Path]:
+    """The files that `deploy` would write. Raises UsageError for a wish that it cannot fulfil."""
     if form != "c":
         return [destination]
-    endings = (".h", ".c", *(VECTOR_ENDINGS if vectors else ()))
-    return [destination.with_name(destination.name + ending) for ending in endings]
+    endings = (".h", ".c", *(VECTOR_ENDINGS if wishes.vectors else ()))
+    origin = Origin(data_set="", recipe="", run="", seed=0, identity="")
+    return [
+        *(destination.with_name(destination.name + ending) for ending in endings),
+        *_project(origin, destination, wishes),
+    ]
+
+
+def _project(origin: Origin, destination: Path, wishes: Wishes) -> dict[Path, bytes]:
+    """The build files that are asked for."""
+    if wishes.project is None:
+        return {}
+    files = project_files(wishes.project, destination.name, origin, vectors=bool(wishes.vectors))
+    return {destination.parent / path: data for path, data in files.items()}
 
 
 def _compare(
