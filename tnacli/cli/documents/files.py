@@ -191,13 +191,14 @@ class Import(Document):
 
     command: Literal["import"] = "import"
     file: Path = Field(description="what was imported")
-    path: Path = Field(description="the packed file")
-    size_bytes: Count = Field(description="bytes of the packed file")
-    weights: Count = Field(description="ternary weights")
+    path: Path = Field(description="the file that was written")
+    kind: Literal["packed", "checkpoint"]
+    size_bytes: Count = Field(description="bytes of the file that was written")
+    weights: Count = Field(description="ternary weights; 0 of a checkpoint, where all are in full precision")
     layers: tuple[str, ...] = Field(description="names of the layers of neurons")
     timesteps: Count
     decay: Share
     threshold: float
-    samples: Count = Field(description="random inputs that the file's nodes and the packed file were run on")
+    samples: Count = Field(description="random inputs that the file's nodes and what was written were run on")
     agreeing: Count = Field(description="of them, those predicted alike")
     silent: tuple[str, ...] = Field(description="layers of which no neuron spiked on them")
