@@ -27,7 +27,6 @@ from tnacli.packed.engine import PackedSNN
 from tnacli.snn.network import SpikingNetwork
 from tnacli.training.checkpoint import Checkpoint, load_checkpoint, restore_network, save_checkpoint
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning:nir.*")
 T = 4
 
 
@@ -260,6 +259,15 @@ def test_what_no_checkpoint_says_is_refused() -> None:
     graph.metadata["tnacli_origin"] = HERE.model_copy(update={"data_set": "folder"}).model_dump_json()
     with pytest.raises(NetworkError, match=r"readout leaks by 0\.25"):
         checkpoint_of(read_graph(graph, Stated(HERE)))
+
+
+def test_other_classes_than_the_datas_are_refused(tna: Tna, tmp_path: Path) -> None:
+    graph = full_precision(nir_graph(make_packed(make_network("4C3-5FC", channels=1, size=(8, 8), classes=7))))
+    graph.metadata = {"tnacli_dt": graph.metadata["tnacli_dt"]}
+    nir_write(tmp_path / "net.nir", graph)
+    done = tna("import", tmp_path / "net.nir", "--timesteps", 3, "--data", "digits", "-o", tmp_path / "net.pt")
+    assert (done.code, "--data digits has 10 classes, and the network 7 outputs" in done.err) == (2, True)
+    assert not (tmp_path / "net.pt").exists()
 
 
 def test_normalisation_of_ones_own_is_refused(tna: Tna, quickstart: Quickstart, tmp_path: Path) -> None:

@@ -44,15 +44,15 @@ def checkpoint_of(found: Graph, data_root: str | None = None) -> tuple[Checkpoin
     set, so that training, which takes those of a batch, begins where evaluation is; where that is not there they are 0 and 1.
     Classes of a graph that does not name its own are the data set's, if that is there.
 
-    Raises UsageError if the data set is not one of ours or its pixels are normalised otherwise, NetworkError if no layout has
-    such layers, DataError if the data is there and has other classes.
+    Raises UsageError if the data set is not one of ours, its pixels are normalised otherwise, or it is there and has other
+    classes; NetworkError if no layout has such layers.
     """
     settings = _settings(found)
     dataset = _dataset(found, settings.data, data_root)
     classes = found.labels if dataset is None or found.named else dataset.classes
     if len(classes) != len(found.labels):
-        raise DataError(
-            f"{settings.data.name} has {len(classes)} classes, and the network {len(found.labels)} outputs; --labels names those"
+        raise UsageError(
+            f"--data {settings.data.name} has {len(classes)} classes, and the network {len(found.labels)} outputs"
         )
     inputs = found.inputs
     network = build_network(settings.model, channels=inputs.channels, size=inputs.size, classes=len(classes), seed=0)
@@ -162,7 +162,9 @@ def _seen(found: Graph, dataset: Dataset) -> Tensor:
     inputs, pixels = found.inputs, dataset.train.inputs
     wanted = inputs.shape(found.reading.timesteps)
     if pixels.shape[1:] != wanted:
-        raise DataError(f"{dataset.name} has samples of {tuple(pixels.shape[1:])}, and the network takes {wanted}")
+        raise UsageError(
+            f"--data {dataset.name} has samples of {tuple(pixels.shape[1:])}, and the network takes {wanted}"
+        )
     return torch.from_numpy(np.array(array_as_input(pixels.numpy(), inputs.mean, inputs.std, inputs.kind)))
 
 
