@@ -193,8 +193,8 @@ def _write_checkpoint(output: Output, found: Graph, to: Path, data_root: str | N
     if not seen:
         name = checkpoint.metadata.data.name
         output.warn(
-            f"{name} is not there: batch norms have no statistics of it, and the first epoch of training begins elsewhere than the "
-            f"network is now; --data-root says where it is"
+            f"{name} is not there: batch norms have no statistics of it, and training would begin elsewhere than the network is "
+            f"now; --data-root says where it is"
         )
     return 0, compared
 
