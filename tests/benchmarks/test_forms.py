@@ -51,7 +51,7 @@ def test_every_form_is_as_large_and_as_near_as_its_row_says(form: str, activity:
     assert energies(found) == pytest.approx(energies(said), rel=1e-4)
     assert found.size_bytes == pytest.approx(said.size_bytes, rel=0.01)  # versions of the libraries
     assert found.agreeing == said.agreeing
-    assert found.ram_bytes == said.ram_bytes
+    assert found.ram_bytes == said.ram_bytes or not same_compiler()
     if said.flash_bytes is not None and found.flash_bytes is not None:
         assert found.flash_bytes == pytest.approx(said.flash_bytes, rel=0.01 if same_compiler() else 0.2)
 

@@ -16,7 +16,8 @@ from tnacli.deploy.c_stack import Stack, red_zone, stack_in
 CC = c_build.compiler() or ""
 needs_gcc = pytest.mark.skipif(
     not CC
-    or "gcc" not in subprocess.run([*CC.split(), "-v"], capture_output=True, text=True, check=False).stderr.lower(),
+    or "gcc version"
+    not in subprocess.run([*CC.split(), "-v"], capture_output=True, text=True, check=False).stderr.lower(),
     reason="needs GCC as this machine's compiler",
 )
 
