@@ -160,6 +160,8 @@ def test_console_blocks_that_are_not_run_are_few_and_say_why() -> None:
         (["a 360"], "a 361\n", False),
         (["a"], "a\nb\n", False),
         (["conv2 14/75/11"], "conv2 20/60/20\n", True),
+        (["a, stack at most 488 bytes"], "a, stack at most 352 bytes and those of memset\n", True),
+        (["a, stack at most 488 bytes"], "a, stack 352 bytes or more, since f calls itself\n", False),
         ([], "a\n", False),
     ],
 )

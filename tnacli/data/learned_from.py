@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tnacli.data.files import GLANCE, changes
 
+UNKNOWN = ""
+"""The fingerprint of what a network learned from that was trained elsewhere."""
+
 
 class LearnedFrom(BaseModel):
     """The data that a run learned from, as its result, its checkpoints and its `run.json` have it.
