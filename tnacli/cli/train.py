@@ -71,9 +71,6 @@ def train(
       tna train table2_cifar100 --out /shared/runs --slurm > job.sh
     """
     from tnacli.cli.common import with_place
-    from tnacli.cli.jobs import train_at_once
-    from tnacli.cli.results import show_results
-    from tnacli.cli.running import train_all
     from tnacli.errors import UsageError
     from tnacli.recipe.parse import load, plan
 
@@ -102,6 +99,10 @@ def train(
 
         show(output, loaded, runs, out)
         return
+    from tnacli.cli.jobs import train_at_once
+    from tnacli.cli.results import show_results
+    from tnacli.cli.running import train_all
+
     train_them = train_all if jobs is None else partial(train_at_once, jobs=jobs)
     trained = train_them(
         output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard, export=loaded.recipe.export
