@@ -31,7 +31,8 @@ from tnacli.version import __version__
 EXIT_CODES = """Exit codes: 0 done · 1 a bug · 2 usage · 3 recipe · 4 data · 5 device · 6 outside tolerance or too inaccurate ·
 7 diverged · 8 damaged or unsupported file, or not writable · 75 stopped or busy, the same command goes on · 130 interrupted"""
 
-_COMMANDS = {
+# In the order of `tna --help`: where the function or the group of each is.
+COMMANDS = {
     "train": "tnacli.cli.train:train",
     "ternarize": "tnacli.cli.ternarize:ternarize",
     "evaluate": "tnacli.cli.evaluate:evaluate",
@@ -52,7 +53,7 @@ _COMMANDS = {
 @cache
 def _load(name: str) -> Any:
     """The command `name` as Typer runs it, its file imported now."""
-    module, _, attribute = _COMMANDS[name].partition(":")
+    module, _, attribute = COMMANDS[name].partition(":")
     found = getattr(importlib.import_module(module), attribute)
     if not isinstance(found, typer.Typer):
         alone = typer.Typer(add_completion=False)
@@ -68,10 +69,10 @@ class _Commands(Mapping[str, Any]):
         return _load(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_COMMANDS)
+        return iter(COMMANDS)
 
     def __len__(self) -> int:
-        return len(_COMMANDS)
+        return len(COMMANDS)
 
 
 class _Group(typer.core.TyperGroup):
