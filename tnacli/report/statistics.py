@@ -146,7 +146,7 @@ def sign_permutation_test(differences: Sequence[float]) -> float | None:
     if least <= 0:
         return 1.0
     if count <= EXACT_UP_TO:
-        # A sum over all differences is one over each half of them, so that those that reach `least` need not be made to be counted.
+        # Each sum is one over either half of the differences, so that those that reach `least` are counted without being made.
         first, second = _signed_sums(differences[: count // 2]), sorted(_signed_sums(differences[count // 2 :]))
         larger = sum(len(second) - bisect_left(second, least - one) for one in first)
         return 2 * larger / 2**count
