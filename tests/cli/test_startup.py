@@ -12,6 +12,7 @@ from tests.cli.conftest import environment, loaded_by
 from tnacli.cli.app import COMMANDS
 
 FILES = {name: place.partition(":")[0] for name, place in COMMANDS.items()}
+LEDGER = Path(__file__).parents[2] / "docs" / "results" / "readings_cifar10.jsonl"  # of ten seeds: with statistics
 HEAVY = {"PIL", "matplotlib", "numpy", "scipy", "sklearn", "tonic", "torch", "torchvision"}
 
 
@@ -47,6 +48,8 @@ def test_what_is_no_command_loads_the_command_line_alone(arguments: list[str]) -
         ("runs", {"data", "recipe", "report", "runs", "storage"}),
         ("runs clean", {"data", "recipe", "runs", "storage"}),
         ("report quickstart", {"data", "recipe", "report", "runs", "storage"}),
+        (f"report readings_cifar10 --ledger {LEDGER}", {"data", "recipe", "report", "runs", "storage"}),
+        (f"compare readings_cifar10 --ledger {LEDGER}", {"data", "recipe", "report", "runs", "storage"}),
         ("train quickstart --dry-run", {"data", "recipe", "report", "runs", "storage"}),
         ("train quickstart --slurm", {"recipe", "storage", "training"}),
         ("compare-kd quickstart --dry-run", {"data", "recipe", "report", "runs", "storage"}),
