@@ -76,7 +76,7 @@ def train(
 
     output = Output(as_json, quiet, verbose)
     loaded = load(recipe, overlays=overlays or (), overrides=overrides or ())
-    runs = with_place(plan(loaded, runs=run or (), seeds=seed or ()), device=device, data_root=data_root)
+    runs = planned = with_place(plan(loaded, runs=run or (), seeds=seed or ()), device=device, data_root=data_root)
     if slurm:
         from tnacli.cli.shards import slurm_script
 
@@ -111,6 +111,6 @@ def train(
     if loaded.sweeps and trained.outcomes:
         from tnacli.report.sweep import best_of
 
-        for line in best_of(loaded.sweeps, runs, out):
+        for line in best_of(loaded.sweeps, planned, out):  # of a share, too, in whose runs the best may not be
             output.say(line)
     trained.refuse_unfinished()
