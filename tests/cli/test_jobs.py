@@ -134,6 +134,7 @@ def test_at_once_as_one_after_the_other_and_a_diverged_run_stops_no_other(
                "warning", "error") or line.startswith("run ") for line in both.err.splitlines()), both.err  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_comparison_with_distillation_is_trained_at_once_too(tna: Tna, recipe: Path, tmp_path: Path) -> None:
     """Each pupil is trained by the process that has trained its teacher, and what is compared is the same."""
     recipe.write_text(recipe.read_text().replace("epochs: 3", "epochs: 1"))

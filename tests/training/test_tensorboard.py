@@ -108,6 +108,7 @@ def test_the_command_logs_finished_runs_too_and_computes_the_same_run(tna: Tna, 
     assert points(tmp_path / "logs" / "tiny" / folder.path.name) == expected(folder)
 
 
+@pytest.mark.slow
 def test_runs_trained_at_once_are_each_in_a_log_of_its_own(tna: Tna, recipe: Path, tmp_path: Path) -> None:
     trained = tna(
         "train", recipe, "--out", tmp_path / "runs", "--json", "--jobs", 2, "--tensorboard", tmp_path / "logs"

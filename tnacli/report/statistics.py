@@ -149,7 +149,7 @@ def sign_permutation_test(differences: Sequence[float]) -> float | None:
         # Each sum is one over either half of the differences, so that those that reach `least` are counted without being made.
         first, second = _signed_sums(differences[: count // 2]), sorted(_signed_sums(differences[count // 2 :]))
         larger = sum(len(second) - bisect_left(second, least - one) for one in first)
-        return 2 * larger / 2**count
+        return 2 * larger / (1 << count)
     flips = _draws(count)
     return sum(abs(math.fsum(map(mul, signs, differences))) >= least for signs in flips) / len(flips)
 
