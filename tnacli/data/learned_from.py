@@ -20,7 +20,7 @@ class LearnedFrom(BaseModel):
     those of `files_there` when the samples were read, or were last found to be the same; None if unknown.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     name: str
     source: str
