@@ -11,7 +11,7 @@ from functools import cache
 from operator import mul
 from statistics import fmean, stdev
 
-from tnacli.report import student
+from tnacli.report import t_distribution
 
 EXACT_UP_TO = 30
 DRAWS = 1 << 14
@@ -88,7 +88,9 @@ def interval(differences: Sequence[float]) -> Interval | None:
     if len(differences) < 2 or (_alike(differences) and any(differences)):
         return None
     half = (
-        student.quantile(1 - SIGNIFICANCE / 2, len(differences) - 1) * stdev(differences) / math.sqrt(len(differences))
+        t_distribution.quantile(1 - SIGNIFICANCE / 2, len(differences) - 1)
+        * stdev(differences)
+        / math.sqrt(len(differences))
     )
     mean = fmean(differences)
     return Interval(mean - half, mean + half)
@@ -103,8 +105,8 @@ def smallest_difference(differences: Sequence[float]) -> float | None:
     count = len(differences)
     if count < 2:
         return None
-    least = student.quantile(1 - SIGNIFICANCE / 2, count - 1)
-    return student.noncentrality(1 - POWER, count - 1, least) * stdev(differences) / math.sqrt(count)
+    least = t_distribution.quantile(1 - SIGNIFICANCE / 2, count - 1)
+    return t_distribution.noncentrality(1 - POWER, count - 1, least) * stdev(differences) / math.sqrt(count)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -130,7 +132,7 @@ def t_test(differences: Sequence[float]) -> float | None:
     if _alike(differences):
         return 1.0 if mean == 0 else None
     statistic = mean / (stdev(differences) / math.sqrt(len(differences)))
-    return 2 * student.cumulative(-abs(statistic), len(differences) - 1)
+    return 2 * t_distribution.cumulative(-abs(statistic), len(differences) - 1)
 
 
 def sign_permutation_test(differences: Sequence[float]) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scipy.special import nctdtr, stdtr, stdtrit
 
-from tnacli.report.student import cumulative, noncentrality, quantile
+from tnacli.report.t_distribution import cumulative, noncentrality, quantile
 
 DEGREES = (1, 2, 3, 4, 7, 9, 23, 40, 99, 500)
 
