@@ -91,7 +91,6 @@ def test_a_number_that_differs_is_an_exit_code(tmp_path: Path) -> None:
         "-nostartfiles",
     ]
     files = map(str, [boards / "start.c", tmp_path / "digits.c", vectors])
-    program = str(tmp_path / "digits.elf")
     subprocess.run(
         [
             "arm-none-eabi-gcc",
