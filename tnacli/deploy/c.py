@@ -68,7 +68,7 @@ def c_source(network: PackedNetwork, prefix: str = "tna_net", *, integer: bool =
     whole = integers(network) if integer else None
     found, memory = tables(network, prefix.upper(), whole)
     ram_bytes, unit = 4 * memory.words, None if whole is None else whole.unit
-    numbers = _numbers(about, steps) if whole is None else _whole_numbers(whole, prod(about.input.size))
+    numbers = _numbers(about, steps) if whole is None else _whole_numbers(whole, steps)
     parts = [_template("preamble.c", prefix, integer), _constants(about, steps), *numbers, "", *found.lines, ""]
     parts += [_template(name, prefix, integer) for name in (_INTEGER_FILES if integer else _FLOAT_FILES)]
     header = _header(about, steps, prefix, ram_bytes=ram_bytes, unit=unit)
@@ -104,16 +104,18 @@ def _constants(about: Document, steps: Steps) -> str:
         f"enum {{ T = {about.timesteps}, WORDS = {-(-about.timesteps // LANES)}, "
         f"FRAMES = {steps.input.frames}, LAYERS = {len(steps.layers)} }};",
         f"#define SHORTCUTS {int(steps.has_shortcuts)}",
+        f"#define MAXIMA {int(steps.has_maxima)}",
     ]
     return "\n".join(lines)
 
 
-def _whole_numbers(whole: Integers, plane: int) -> list[str]:
+def _whole_numbers(whole: Integers, steps: Steps) -> list[str]:
+    first, plane = whole.decays[steps.layers[0].name], prod(steps.input.spec.size)
     lines = [
         f"#define POTENTIAL_BITS {whole.potential_bits}",
         "#define THRESHOLD (1 << POTENTIAL_BITS)",
-        f"#define DECAY {whole.decay.numerator}",
-        f"#define DECAY_BITS {whole.decay.bits}",
+        f"#define DECAY {'(l->decay)' if steps.neurons_differ else first.numerator}",
+        f"#define DECAY_BITS {'(l->decay_bits)' if steps.neurons_differ else first.bits}",
         f"#define FIRST_DROPPED {whole.first_dropped}",
         f"#define READOUT_LEAK {whole.leak.numerator}",
         f"#define READOUT_LEAK_BITS {whole.leak.bits}",
@@ -130,10 +132,10 @@ def _whole_numbers(whole: Integers, plane: int) -> list[str]:
 
 
 def _numbers(about: Document, steps: Steps) -> list[str]:
-    spec = about.input
+    spec, neuron = about.input, steps.layers[0].neuron
     lines = [
-        f"#define DECAY {literal(about.neuron.decay)}",
-        f"#define THRESHOLD {literal(about.neuron.threshold)}",
+        f"#define DECAY {'(l->decay)' if steps.neurons_differ else literal(neuron.decay)}",
+        f"#define THRESHOLD {'(l->threshold)' if steps.neurons_differ else literal(neuron.threshold)}",
         f"#define READOUT_LEAK {literal(about.readout.leak)}",
         f"#define READOUT_ONE {literal(1 / steps.readout.source.counts_to)}",
     ]

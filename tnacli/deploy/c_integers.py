@@ -49,12 +49,12 @@ class Integers:
 
     A current is of 2^-`potential_bits` of the threshold; of the first layer's sums, pixels less `offsets` [channels] times
     `first_weights` (int8 [out, ...]), the lowest `first_dropped` bits are dropped before `factors` makes currents of them.
-    `factors` go by the names of the steps' currents, `shares`, the current of one spike, by those of shortcuts without weights.
+    `decays` go by the names of the layers, `factors` by those of the steps' currents, `shares`, the current of one spike, by those of shortcuts without weights.
     A logit counts units of `unit`; `readout_one` is what a weight is multiplied by for one spike.
     """
 
     potential_bits: int
-    decay: Share
+    decays: Mapping[str, Share]
     offsets: tuple[int, ...]
     first_weights: NDArray[np.int8]
     first_dropped: int
@@ -82,19 +82,22 @@ class _Exact:
 
 def integers(network: PackedNetwork) -> Integers:
     """`network` in whole numbers. Raises UsageError where 32 bits are too few for them."""
-    steps, neuron = network.steps, network.about.neuron
-    decay, leak = _share(neuron.decay), _share(network.about.readout.leak)
+    steps, leak = network.steps, _share(network.about.readout.leak)
+    decays = {layer.name: _share(layer.neuron.decay) for layer in steps.layers}
     offsets, first_weights, dropped, first = _first(network)
     exact, shares = {steps.layers[0].currents[0].name: first}, {}
     for layer in steps.layers:
         for current in layer.currents:
             if current.spec is None:
-                shares[current.name] = 1 / current.source.counts_to / neuron.threshold
+                shares[current.name] = 1 / current.source.counts_to / layer.neuron.threshold
             elif not isinstance(current.source, Input):
-                exact[current.name] = _hidden(network, current)
-    kept = sum(neuron.decay**t for t in range(network.about.timesteps))
-    largest = max(_largest(layer, exact, neuron.threshold) for layer in steps.layers)
-    bits = min(16, floor(log2(_LIMIT / (max(1.0, largest * kept) * max(1, decay.numerator)))))
+                exact[current.name] = _hidden(network, current, layer.neuron.threshold)
+    largest, bits = 0.0, 16
+    for layer in steps.layers:
+        found = _largest(layer, exact)
+        kept = sum(layer.neuron.decay**t for t in range(network.about.timesteps))
+        room = _LIMIT / (max(1.0, found * kept) * max(1, decays[layer.name].numerator))
+        largest, bits = max(largest, found), min(bits, floor(log2(room)))
     if bits < _LEAST_BITS:
         raise UsageError(
             f"currents of up to {largest:.3g} times the threshold leave {max(0, bits)} bits for potentials, and --integer needs "
@@ -103,7 +106,7 @@ def integers(network: PackedNetwork) -> Integers:
     readout = _readout(network, leak)
     return Integers(
         potential_bits=bits,
-        decay=decay,
+        decays=decays,
         offsets=offsets,
         first_weights=first_weights,
         first_dropped=dropped,
@@ -124,8 +127,8 @@ def _share(value: float) -> Share:
     return Share(numerator, bits)
 
 
-def _largest(layer: LIFLayer, exact: Mapping[str, _Exact], threshold: float) -> float:
-    parts = [exact[c.name].largest if c.spec is not None else 1 / threshold for c in layer.currents]
+def _largest(layer: LIFLayer, exact: Mapping[str, _Exact]) -> float:
+    parts = [exact[c.name].largest if c.spec is not None else 1 / layer.neuron.threshold for c in layer.currents]
     return float(np.max(sum(parts)))
 
 
@@ -146,7 +149,7 @@ def _first(network: PackedNetwork) -> tuple[tuple[int, ...], NDArray[np.int8], i
     if bound.max() >= _LIMIT:
         raise UsageError("the first layer's sums do not fit the 32 bits of --integer; export without it")
     dropped = max(0, int(bound.max()).bit_length() - 15)
-    threshold = network.about.neuron.threshold
+    threshold = network.steps.layers[0].neuron.threshold
     scale = weights.scale.astype(np.float64) * scales / threshold
     # What the offsets leave of the means is the same everywhere but at the border; dropped bits are half a unit on average.
     left = (rounded.sum(2) * (means - offsets)).sum(1) - ((1 << dropped) - 1) / 2
@@ -155,12 +158,11 @@ def _first(network: PackedNetwork) -> tuple[tuple[int, ...], NDArray[np.int8], i
     return tuple(map(int, offsets)), rounded.astype(np.int8).reshape(stored.shape), dropped, exact
 
 
-def _hidden(network: PackedNetwork, current: Current) -> _Exact:
+def _hidden(network: PackedNetwork, current: Current, threshold: float) -> _Exact:
     weights, counts_to = network.weights[current.name], current.source.counts_to
     bound = counts_to * np.count_nonzero(weights.ternary().reshape(len(weights.scale), -1), axis=1).astype(np.float64)
     if bound.max() >= _LIMIT:
         raise UsageError(f"layer {current.name}: its sums do not fit the 32 bits of --integer; export without it")
-    threshold = network.about.neuron.threshold
     scale = np.where(bound > 0, weights.scale.astype(np.float64) / counts_to / threshold, 0)
     return _Exact(scale, weights.shift.astype(np.float64) / threshold, bound)
 

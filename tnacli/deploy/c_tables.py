@@ -33,9 +33,15 @@ typedef struct {
 typedef struct {
     weights own;
     int32_t pool, bits, output, output_words, current; /* the last three: words of memory */
-    skip shortcut;
+    skip shortcut;@POOLING@@NEURONS@
 } layer;
 """
+_POOLING = "\n    int32_t step, edge, max_of; /* squares lie step apart, the first begins edge before the map */"
+_NEURONS = {
+    False: "\n    number threshold, decay;",
+    True: "\n    number decay;\n    int32_t decay_bits;",
+}
+_MAX_OF = {None: 0, "spikes": 1, "currents": 2}  # as in network.c
 _DOWN = "\n    int32_t down; /* bits that scale and shift have besides */"
 _WEIGHTS_BYTES = 3 * 8 + 18 * 4 - 4
 _LAYER_BYTES = _WEIGHTS_BYTES + 5 * 4 + 8 + 3 * 4
@@ -69,7 +75,7 @@ def tables(network: PackedNetwork, prefix: str, whole: Integers | None = None) -
     Raises UsageError where a sum would not fit 32 bits, or a factor is too small to be kept exactly.
     """
     memory, steps, found = plan(network), network.steps, Tables(prefix)
-    rows = []
+    rows, pooling, neurons = [], steps.has_maxima, steps.neurons_differ
     for layer in steps.layers:
         own, shortcut, skip = layer.currents[0], layer.shortcut, "{0, -1, 0, 0}"
         entry = _entry(found, own, weights=network.weights[own.name], memory=memory, whole=whole)
@@ -87,9 +93,16 @@ def tables(network: PackedNetwork, prefix: str, whole: Integers | None = None) -
             share = literal(1 / counts_to) if whole is None else whole.shares.get(shortcut.name, 0)
             skip = f"{{{pointer}, {place}, {share}}}"
         places = [getattr(memory, part)[layer.name] for part in ("outputs", "output_words", "currents")]
-        numbers = [layer.pool, count_bits(layer.counts_to), *places]
-        rows.append(f"    {{{entry}, {', '.join(map(str, numbers))}, {skip}}},")
-        found.size_bytes += _LAYER_BYTES
+        numbers = [layer.squares.size, count_bits(layer.counts_to), *places]
+        more: list[int | str] = []
+        if pooling:
+            more += [layer.squares.stride, layer.squares.padding, _MAX_OF[layer.max_of]]
+        if neurons and whole is None:
+            more += [literal(layer.neuron.threshold), literal(layer.neuron.decay)]
+        elif neurons and whole is not None:
+            more += [whole.decays[layer.name].numerator, whole.decays[layer.name].bits]
+        rows.append(f"    {{{', '.join(map(str, [entry, *numbers, skip, *more]))}}},")
+        found.size_bytes += _LAYER_BYTES + 4 * len(more)
     found.array(
         "readout_weights", "outer_weight", network.readout_weight if whole is None else whole.readout_weights, 8
     )
@@ -101,7 +114,15 @@ def tables(network: PackedNetwork, prefix: str, whole: Integers | None = None) -
     numbers += [] if whole is None else [0]
     found.lines.append(f"static const weights readout = {{0, 0, 0, {', '.join(map(str, numbers))}}};")
     found.size_bytes += _WEIGHTS_BYTES
-    found.lines.insert(0, _WEIGHTS.replace("@DOWN@", "" if whole is None else _DOWN))
+    filled = {
+        "@DOWN@": "" if whole is None else _DOWN,
+        "@POOLING@": _POOLING if pooling else "",
+        "@NEURONS@": _NEURONS[whole is not None] if neurons else "",
+    }
+    structs = _WEIGHTS
+    for word, text in filled.items():
+        structs = structs.replace(word, text)
+    found.lines.insert(0, structs)
     return found, memory
 
 

@@ -31,7 +31,7 @@ def nir_graph(network: PackedNetwork) -> Any:
 
     Batch norm, the pooling's division and the neurons' gain are folded into weights and biases: a ternary weight w becomes
     w * scale of its output channel, and the node's metadata holds that scale. Logits are made of the currents of all
-    timesteps as the graph's metadata says. Raises UsageError if the package nir is missing.
+    timesteps as the graph's metadata says. Raises UsageError if the package nir is missing, or for what NIR has no node for.
     """
     nir = _nir()
     about, steps = network.about, network.steps
@@ -44,10 +44,10 @@ def nir_graph(network: PackedNetwork) -> Any:
         edges.extend((source, name) for source in sources)
         return name
 
-    def add_current(current: Current) -> str:
+    def add_current(current: Current, gain: float) -> str:
         source, name, shape = leaving[current.source], current.name.replace(".", "_"), current.source.out
-        # A sum of spikes stands for their mean, and neurons with r of 1 take a share of their current.
-        mean, gain = 1 / current.source.counts_to, _gain(about.neuron.decay)
+        # A sum of spikes stands for their mean, and neurons with r of 1 take a share, the gain, of their current.
+        mean = 1 / current.source.counts_to
         if current.spec is None:
             return source if mean == gain else add(name, _multiplied(nir, mean / gain, shape), source)
         if current.flattens:
@@ -56,8 +56,9 @@ def nir_graph(network: PackedNetwork) -> Any:
 
     for layer in steps.layers:
         # What leads into a node is added up: a shortcut is an edge more.
-        currents = [add_current(current) for current in layer.currents]
-        neurons = _neurons(nir, layer.neurons, about.neuron.decay, about.neuron.threshold)
+        _refuse(layer)
+        currents = [add_current(current, _gain(layer.neuron.decay)) for current in layer.currents]
+        neurons = _neurons(nir, layer.neurons, layer.neuron.decay, layer.neuron.threshold)
         last = add(f"{layer.name}_neurons", neurons, *currents)
         if layer.pool > 1:
             side = np.array([layer.pool] * 2)
@@ -100,6 +101,13 @@ def _nir() -> Any:
     except ImportError:
         raise UsageError("the NIR export needs the package nir; install it with `pip install 'tnacli[nir]'`") from None
     return nir
+
+
+def _refuse(layer: LIFLayer) -> None:
+    if layer.max_pool is not None:
+        raise UsageError(
+            f"layer {layer.name} pools by maxima, and NIR has no node for that; export with --format packed, c or onnx"
+        )
 
 
 def _flatten(nir: Any, shape: Sequence[int]) -> Any:

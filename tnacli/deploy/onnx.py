@@ -43,6 +43,8 @@ def onnx_bytes(network: PackedNetwork, *, floats: bool = False, batch: int | Non
         own, *others = (_currents(graph, network, current, given[current.source]) for current in layer.currents)
         for other in others:
             own = [graph.node("Add", list(pair)) for pair in zip(own, other, strict=True)]
+        if layer.max_of == "currents":
+            own = [graph.node("MaxPool", [driven], **_squares(layer)) for driven in own]
         given[layer] = _neurons(graph, network, layer, own)
     graph.node("Identity", [_readout(graph, network, given[network.steps.readout.source])], out=OUTPUT)
     helper, kind = onnx.helper, onnx.TensorProto
@@ -202,6 +204,11 @@ def _geometry(spec: LayerSpec | ConvolutionSpec) -> dict[str, Any]:
     return {"pads": [spec.weight[-1] // 2] * 4, "strides": [spec.stride] * 2}
 
 
+def _squares(layer: LIFLayer) -> dict[str, Any]:
+    size, stride, padding = layer.squares
+    return {"kernel_shape": [size] * 2, "strides": [stride] * 2, "pads": [padding] * 4}
+
+
 def _by_channel(graph: _Graph, name: str, weights: PackedWeights, divisor: int = 1) -> tuple[str, str]:
     shape = (1, -1, 1, 1) if len(weights.spec.weight) == 4 else (1, -1)
     scale = (weights.scale / np.float32(divisor)).reshape(shape)
@@ -214,7 +221,7 @@ def _driven(graph: _Graph, summed: str, scale: str, shift: str) -> str:
 
 def _neurons(graph: _Graph, network: PackedNetwork, layer: LIFLayer, currents: Sequence[str]) -> list[str]:
     """Pooled spike counts, uint8, one name for each timestep; a single current is the same at every one."""
-    neuron, name, pool = network.about.neuron, layer.name, layer.pool
+    neuron, name, pool = layer.neuron, layer.name, layer.pool
 
     def constant(key: str, value: float) -> str:
         return graph.constant(f"{name}.{key}", np.array(value, np.float32))
@@ -231,10 +238,10 @@ def _neurons(graph: _Graph, network: PackedNetwork, layer: LIFLayer, currents: S
         spiked = graph.node("GreaterOrEqual", [driven, threshold])
         potential = graph.node("Where", [spiked, zero, driven])
         if pool > 1:
-            averaged = graph.node(
-                "AveragePool", [graph.cast(spiked, "FLOAT")], kernel_shape=[pool] * 2, strides=[pool] * 2
-            )
+            averaged = graph.node("AveragePool", [graph.cast(spiked, "FLOAT")], **_squares(layer))
             spikes.append(graph.counted(graph.node("Mul", [averaged, square])))
+        elif layer.max_of == "spikes":
+            spikes.append(graph.counted(graph.node("MaxPool", [graph.cast(spiked, "FLOAT")], **_squares(layer))))
         else:
             spikes.append(graph.counted(spiked, of_bool=True))
     return spikes

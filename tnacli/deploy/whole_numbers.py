@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tnacli.deploy.c_integers import integers
 from tnacli.packed.network import PackedNetwork
-from tnacli.packed.steps import Current, Input
+from tnacli.packed.steps import Current, Input, LIFLayer, Squares
 
 Whole = NDArray[np.int64]
 
@@ -54,14 +54,17 @@ def whole_run(network: PackedNetwork, inputs: NDArray[np.uint8]) -> WholeRun:
 
     for layer in steps.layers:
         potential: Any = 0
+        decay = made.decays[layer.name]
         fired: list[NDArray[np.bool_]] = []
         for t in range(timesteps):
-            leaked = noted(np.asarray(potential * made.decay.numerator)) >> made.decay.bits
-            potential = noted(leaked + sum(current_of(current, t) for current in layer.currents))
+            leaked = noted(np.asarray(potential * decay.numerator)) >> decay.bits
+            driven: Any = sum(current_of(current, t) for current in layer.currents)
+            driven = _largest(driven, layer.squares) if layer.max_of == "currents" else driven
+            potential = noted(leaked + driven)
             spikes = potential >= 1 << made.potential_bits
             potential = np.where(spikes, 0, potential)
             fired.append(spikes)
-        counts[layer.name] = np.stack([_pooled(spikes.astype(np.int64), layer.pool) for spikes in fired], 1)
+        counts[layer.name] = np.stack([_pooled(spikes.astype(np.int64), layer) for spikes in fired], 1)
         all_spikes[layer.name] = np.stack(fired, 1).astype(np.uint8)
     last = counts[steps.readout.source.name].reshape(len(inputs), timesteps, -1)
     potential = total = np.zeros((len(inputs), 1), np.int64)
@@ -80,7 +83,18 @@ def _convolved(x: Whole, weights: NDArray[Any], stride: int) -> Whole:
     return sums
 
 
-def _pooled(spikes: Whole, pool: int) -> Whole:
+def _largest(values: Whole, squares: Squares) -> Whole:
+    size, stride, padding = squares
+    least = np.iinfo(np.int64).min
+    around = np.pad(values, ((0, 0), (0, 0), (padding, padding), (padding, padding)), constant_values=least)
+    found: Whole = sliding_window_view(around, (size, size), (2, 3))[:, :, ::stride, ::stride].max((4, 5))
+    return found
+
+
+def _pooled(spikes: Whole, layer: LIFLayer) -> Whole:
+    if layer.max_of == "spikes":
+        return _largest(spikes, layer.squares)
+    pool = layer.pool
     if pool == 1:
         return spikes
     n, channels, height, width = spikes.shape

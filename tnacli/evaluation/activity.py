@@ -64,11 +64,11 @@ class _Way:
 
 @dataclass
 class LayerCounts:
-    """A layer of neurons, the ways into it, and what has been seen of it so far; `pool` is the side of its pooling."""
+    """A layer of neurons, the ways into it, and what has been seen of it so far; `pooled` makes of maps what leaves it."""
 
     name: str
     ways: tuple[_Way, ...]
-    pool: int
+    pooled: Callable[[Tensor], Tensor]
     neurons: int
     spikes: Tensor = field(default_factory=lambda: torch.zeros(()))
     chances: int = 0
@@ -97,7 +97,7 @@ class LayerCounts:
         axes = (0, *range(2, flat.dim()))
         self.spikes = self.spikes + flat.sum(axes, dtype=torch.float64)
         self.chances += flat.numel() // flat.shape[1]
-        return F.avg_pool2d(flat, self.pool) if self.pool > 1 else flat
+        return self.pooled(flat)
 
     def activity(self, macs: float, bits: Bits, samples: int) -> LayerActivity:
         rates = self.spikes / max(self.chances, 1)
@@ -167,6 +167,16 @@ def measure_activity(
     return Activity(tuple(rows), samples, timesteps, prices or Prices())
 
 
+def _averages(pool: int) -> Callable[[Tensor], Tensor]:
+    return lambda spikes: F.avg_pool2d(spikes, pool) if pool > 1 else spikes
+
+
+def _pooling(layer: LIFLayer) -> Callable[[Tensor], Tensor]:
+    if layer.max_of == "spikes":
+        return lambda spikes: F.max_pool2d(spikes, *layer.squares)
+    return _averages(layer.pool)
+
+
 _Observer = Callable[[str, Tensor], None]
 _Run = Callable[[Tensor, _Observer], Tensor]
 
@@ -182,7 +192,7 @@ def of_network(network: SpikingNetwork) -> tuple[list[LayerCounts], _Run]:
             weight = None if layer.shortcut is None else layer.shortcut.synapse.weight.detach().cpu()
             source = shape.shortcut.source
             ways.append(_Way(source, weight, shapes[source], shape.shortcut.stride))
-        layers.append(LayerCounts(name, tuple(ways), shape.pool, prod(shape.out)))
+        layers.append(LayerCounts(name, tuple(ways), _averages(shape.pool), prod(shape.out)))
         shapes[name] = shape.pooled
 
     def run(inputs: Tensor, observe: _Observer) -> Tensor:
@@ -213,7 +223,7 @@ def of_packed(network: PackedNetwork) -> tuple[list[LayerCounts], _Run]:
         return _Way(source, weight, current.source.out, current.spec.stride)
 
     layers = [
-        LayerCounts(layer.name, tuple(map(way, layer.currents)), layer.pool, prod(layer.neurons))
+        LayerCounts(layer.name, tuple(map(way, layer.currents)), _pooling(layer), prod(layer.neurons))
         for layer in network.steps.layers
     ]
     engine = PackedSNN(network)

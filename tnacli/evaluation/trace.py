@@ -31,15 +31,22 @@ def trace(network: Network | PackedNetwork, sample: Tensor) -> list[Trace]:
     """The layers of spiking neurons, first to last, for one normalised image [C, H, W] or event frames [T, C, H, W]."""
     if isinstance(network, Network):
         return _of_network(network, sample)
-    about, steps = network.about, network.steps
-    frames = sample.cpu() if sample.dim() == 4 else sample.cpu().expand(about.timesteps, *sample.shape)
+    steps = network.steps
+    frames = sample.cpu() if sample.dim() == 4 else sample.cpu().expand(network.about.timesteps, *sample.shape)
     given: dict[Input | LIFLayer, Tensor] = {steps.input: frames}
     traces = []
     for layer in steps.layers:
         own, *others = (_current(network, current, given[current.source]) for current in layer.currents)
-        membrane, spikes = _neurons(sum(others, start=own), about.neuron.decay, about.neuron.threshold)
+        driven = sum(others, start=own)
+        if layer.max_of == "currents":
+            driven = F.max_pool2d(driven, *layer.squares)
+        membrane, spikes = _neurons(driven, layer.neuron.decay, layer.neuron.threshold)
         traces.append(Trace(layer.name, membrane.flatten(1), spikes.flatten(1)))
-        given[layer] = F.avg_pool2d(spikes.float(), layer.pool) if layer.pool > 1 else spikes.float()
+        given[layer] = spikes.float()
+        if layer.max_of == "spikes":
+            given[layer] = F.max_pool2d(given[layer], *layer.squares)
+        elif layer.pool > 1:
+            given[layer] = F.avg_pool2d(given[layer], layer.pool)
     return traces
 
 

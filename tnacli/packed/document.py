@@ -19,22 +19,29 @@ from tnacli.packed.steps import Steps, resolve
 from tnacli.recipe.schema.section import Section
 
 FORMAT: Literal["tnacli-packed"] = "tnacli-packed"
-VERSIONS = (1, 2)
-"""The versions that are read. A network that needs nothing of version 2 is written as version 1."""
+VERSIONS = (1, 2, 3)
+"""The versions that are read. A network is written in the lowest that can say it."""
 
-_IN_VERSION_2 = {"stride", "shortcut"}
+_Version = Literal[1, 2, 3]
+_SINCE: dict[str, tuple[_Version, int | None]] = {
+    "stride": (2, 1), "shortcut": (2, None), "max_pool": (3, None), "neuron": (3, None),
+}  # fmt: skip
+"""The version that brought each key of a layer, and what it is where it changes nothing; all others are in every version."""
 
 
-def version_for(layers: Iterable[LayerSpec]) -> Literal[1, 2]:
-    """The version of a document with these layers: 2 if any has a stride or a shortcut."""
-    return 2 if any(layer.stride != 1 or layer.shortcut is not None for layer in layers) else 1
+def version_for(layers: Iterable[LayerSpec]) -> _Version:
+    """The version of a document with these layers: the lowest that has all keys that say something in one of them."""
+    used = [
+        version for layer in layers for key, (version, idle) in _SINCE.items() if getattr(layer, key) != idle
+    ]
+    return max(used, default=1)
 
 
 class Document(Section):
     """Everything in a packed file but its tensors."""
 
     format: Literal["tnacli-packed"] = FORMAT
-    version: Literal[1, 2] = 1
+    version: _Version = 1
     created_by: str
     input: InputSpec
     labels: tuple[str, ...] = Field(min_length=1)
@@ -61,7 +68,7 @@ class Document(Section):
 
     def steps(self) -> Steps:
         """What the network computes, in order. Raises ValueError where a layer does not fit what it takes."""
-        return resolve(self.input, self.layers, self.readout, timesteps=self.timesteps)
+        return resolve(self.input, self.neuron, self.layers, self.readout, timesteps=self.timesteps)
 
 
 class WrongVersionError(ValueError):
@@ -78,8 +85,13 @@ def seal(body: str, sha256: str) -> str:
 
 def body_of(document: Document) -> str:
     """The JSON of `document` without its closing brace: the part that the digest covers."""
-    left_out = {"layers": {"__all__": _IN_VERSION_2}} if document.version == 1 else None
-    return document.model_dump_json(exclude=left_out)[:-1]
+    left_out = _not_in(document.version)
+    return document.model_dump_json(exclude={"layers": {"__all__": left_out}} if left_out else None)[:-1]
+
+
+def _not_in(version: int) -> set[str]:
+    """Keys of layers that later versions brought."""
+    return {key for key, (since, _) in _SINCE.items() if since > version}
 
 
 def unseal(text: str) -> tuple[str, str]:
@@ -104,8 +116,8 @@ def parse(body: str) -> Document:
         document = Document.model_validate_json(body + "}")
     except ValidationError as error:
         raise ValueError(explain(error)) from None
-    if document.version == 1 and any(_IN_VERSION_2 & layer.model_fields_set for layer in document.layers):
-        raise ValueError(f"layers have no {' and no '.join(sorted(_IN_VERSION_2))} in version 1")
+    if odd := sorted(_not_in(document.version) & {key for layer in document.layers for key in layer.model_fields_set}):
+        raise ValueError(f"layers have no {' and no '.join(odd)} in version {document.version}")
     return document
 
 

@@ -8,13 +8,17 @@ of two keeps it so. Beyond that sums are computed in fp64 and rounded once.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tnacli.packed.steps import Squares
+
 Counts = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+
+_Array = TypeVar("_Array", Counts, Floats)
 
 _EXACT_BELOW = 1 << 24
 
@@ -103,3 +107,17 @@ def pooled(spikes: Counts, size: int) -> Counts:
     squares = whole.reshape(*before, height // size, size, width // size, size)
     counts: Counts = squares.sum(axis=(-3, -1), dtype=np.uint8)
     return counts
+
+
+def largest(values: _Array, squares: Squares) -> _Array:
+    """The largest of each of the `squares` of `values` [..., H, W], spikes or currents."""
+    size, stride, padding = squares
+    least = 0 if values.dtype == np.uint8 else -np.inf
+    around = np.pad(values, [(0, 0)] * (values.ndim - 2) + [(padding, padding)] * 2, constant_values=least)
+    ends = [stride * (squares.along(side) - 1) + 1 for side in values.shape[-2:]]
+    found: Any = None
+    for i in range(size):
+        for j in range(size):
+            shifted = around[..., i : i + ends[0] : stride, j : j + ends[1] : stride]
+            found = shifted.copy() if found is None else np.maximum(found, shifted, out=found)
+    return found

@@ -52,7 +52,7 @@ class InputSpec(Section):
 
 
 class NeuronSpec(Section):
-    """The constants of every hidden neuron (Eq. 1)."""
+    """The constants of hidden neurons (Eq. 1): of all, or of one layer."""
 
     decay: Share
     threshold: Positive32
@@ -86,10 +86,28 @@ class ShortcutSpec(Section):
     convolution: ConvolutionSpec | None
 
 
+class MaxPoolSpec(Section):
+    """Maximum pooling over squares of `size`, one every `stride` places, `padding` places around the map left out of them.
+
+    It is of the spikes that leave the neurons, or of the currents that they receive, which are then fewer.
+    """
+
+    of: Literal["spikes", "currents"]
+    size: Annotated[int, Field(ge=2, le=8)]
+    stride: Annotated[int, Field(ge=1, le=8)]
+    padding: Annotated[int, Field(ge=0, le=4)]
+
+    @model_validator(mode="after")
+    def _meets_the_map(self) -> MaxPoolSpec:
+        if 2 * self.padding > self.size:
+            raise ValueError(f"a padding of {self.padding} is more than half of {self.size}")
+        return self
+
+
 class LayerSpec(Section):
     """One layer of weights and spiking neurons; `weight` is (out, in, kernel, kernel) or (out, in).
 
-    `stride` and `shortcut` are in version 2 alone.
+    `stride` and `shortcut` are in version 2 and later, `max_pool` and `neuron` in version 3.
     """
 
     name: Name
@@ -100,6 +118,8 @@ class LayerSpec(Section):
     binary: bool = False
     stride: Literal[1, 2] = 1
     shortcut: ShortcutSpec | None = None
+    max_pool: MaxPoolSpec | None = None
+    neuron: NeuronSpec | None = None
 
     @property
     def fan_in(self) -> int:

@@ -1,0 +1,93 @@
+"""Random packed networks from what their files say: what no layout of ours has, but files of other libraries' networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tests.packed.networks import ORIGIN
+from tnacli.packed.codec import ENCODINGS, pack
+from tnacli.packed.document import Document, version_for
+from tnacli.packed.engine import PackedSNN
+from tnacli.packed.network import PackedNetwork
+from tnacli.packed.spec import InputSpec, LayerSpec, NeuronSpec, ReadoutSpec
+from tnacli.packed.steps import resolve
+
+NEURON = NeuronSpec(decay=0.5, threshold=1.0)
+CLASSES = 5
+
+
+def described(
+    layers: Sequence[dict[str, Any]],
+    *,
+    channels: int = 2,
+    size: tuple[int, int] = (9, 8),
+    timesteps: int = 5,
+    events: bool = False,
+    seed: int = 0,
+) -> PackedNetwork:
+    """A network with `layers` (keys of `LayerSpec`; the weights' shape without inputs' number is enough), of random numbers.
+
+    Every layer spikes, and none always: scale and shift are set by what the sums of random inputs are. First-layer and readout
+    weights are of few bits.
+    """
+    generator = np.random.default_rng(seed)
+    statistics = {} if events else {"mean": (0.4,) * channels, "std": (0.3,) * channels}
+    kind = "events" if events else "images"
+    inputs = InputSpec.model_validate({"kind": kind, "channels": channels, "size": size, **statistics})
+    specs: list[LayerSpec] = []
+    arrays: dict[str, Any] = {}
+    for number, keys in enumerate(layers):
+        encoding = "ternary2" if number else "fp32"
+        name = f"{'conv' if len(keys['weight']) == 4 else 'fc'}{number + 1}"
+        kind = name.rstrip("0123456789")
+        spec = LayerSpec.model_validate({"name": name, "kind": kind, "encoding": encoding, **keys})
+        specs.append(spec)
+        arrays |= _random(name, spec.weight, spec.fan_in, encoding, generator)
+        if spec.shortcut is not None and spec.shortcut.convolution is not None:
+            convolution = spec.shortcut.convolution
+            arrays |= _random(f"{name}.shortcut", convolution.weight, convolution.fan_in, "ternary2", generator)
+    found = resolve(inputs, NEURON, specs, ReadoutSpec(weight=(CLASSES, 1), leak=0.5), timesteps=timesteps)
+    features = int(np.prod(found.readout.source.out))
+    arrays["readout.weight"] = np.rint(generator.normal(0, 16, (CLASSES, features))).astype(np.float32) / 64
+    arrays["readout.bias"] = np.rint(generator.normal(0, 16, CLASSES)).astype(np.float32) / 64
+    about = Document(
+        version=version_for(specs), created_by="tests", input=inputs, labels=tuple("abcde"), timesteps=timesteps,
+        neuron=NEURON, layers=tuple(specs), readout=ReadoutSpec(weight=(CLASSES, features), leak=0.5), origin=ORIGIN,
+    )  # fmt: skip
+    return PackedNetwork(about, arrays)
+
+
+def _random(
+    name: str, weight: tuple[int, ...], fan_in: int, encoding: str, generator: np.random.Generator
+) -> dict[str, Any]:
+    """Weights, scale and shift: sums of the size of the threshold."""
+    if encoding == "fp32":
+        stored: Any = np.rint(generator.normal(0, 16, weight)).astype(np.float32) / 64
+        scale = np.full(weight[0], 1.5 / np.sqrt(fan_in) / 0.25)
+    else:
+        codes = generator.choice(np.array([-1, 0, 1], np.int8), (weight[0], fan_in))
+        stored, scale = pack(codes, ENCODINGS[encoding]), np.full(weight[0], 1.5 / np.sqrt(fan_in))
+    return {
+        f"{name}.weight": stored,
+        f"{name}.scale": (scale * generator.uniform(0.7, 1.4, weight[0])).astype(np.float32),
+        f"{name}.shift": generator.uniform(-0.2, 0.8, weight[0]).astype(np.float32),
+    }
+
+
+def inputs_of(network: PackedNetwork, count: int, *, seed: int = 1) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Inputs in 1/8ths within ±2, or numbers of events up to 3."""
+    generator, about = np.random.default_rng(seed), network.about
+    shape = (count, *about.input.shape(about.timesteps))
+    if about.input.kind == "events":
+        return generator.integers(0, 4, shape).astype(np.float32)
+    return (generator.integers(-16, 17, shape) / 8).astype(np.float32)
+
+
+def rates(network: PackedNetwork, inputs: Any) -> dict[str, float]:
+    """The share of spikes of each layer."""
+    found: dict[str, list[float]] = {}
+    PackedSNN(network)(inputs, lambda name, spikes: found.setdefault(name, []).append(float(spikes.mean())))
+    return {name: float(np.mean(parts)) for name, parts in found.items()}
