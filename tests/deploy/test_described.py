@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.packed.described import described, inputs_of, rates
+from tests.packed.described import NETWORKS, described, inputs_of, rates
 from tests.packed.test_format_document import reader as reader
 from tests.packed.test_format_document import source as source
 from tnacli.deploy import c_build
@@ -23,43 +23,6 @@ from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import from_bytes, to_bytes, write_packed
 from tnacli.packed.network import PackedNetwork
 
-PAIRS = {"of": "spikes", "size": 2, "stride": 2, "padding": 0}
-OVERLAPPING = {"of": "spikes", "size": 3, "stride": 2, "padding": 1}
-BEFORE = {"of": "currents", "size": 2, "stride": 2, "padding": 0}
-BEFORE_OVERLAPPING = {"of": "currents", "size": 3, "stride": 1, "padding": 1}
-
-NETWORKS: dict[str, list[dict[str, Any]]] = {
-    "maxima of spikes": [
-        {"weight": (6, 2, 3, 3), "max_pool": PAIRS},
-        {"weight": (9, 6, 3, 3), "max_pool": OVERLAPPING},
-        {"weight": (11, 36)},
-    ],
-    "overlapping first, strides": [
-        {"weight": (6, 2, 5, 5), "max_pool": OVERLAPPING},
-        {"weight": (7, 6, 3, 3), "stride": 2, "max_pool": {"of": "spikes", "size": 3, "stride": 1, "padding": 1}},
-        {"weight": (7, 7, 3, 3), "max_pool": {"of": "spikes", "size": 2, "stride": 1, "padding": 0}},
-    ],
-    "maxima of currents": [
-        {"weight": (6, 2, 3, 3), "max_pool": BEFORE},
-        {"weight": (9, 6, 3, 3), "max_pool": BEFORE_OVERLAPPING},
-        {"weight": (11, 144)},
-    ],
-    "shortcuts around maxima": [
-        {"weight": (6, 2, 3, 3), "max_pool": OVERLAPPING},
-        {"weight": (6, 6, 3, 3), "max_pool": BEFORE_OVERLAPPING, "shortcut": {"source": "conv1", "convolution": None}},
-        {
-            "weight": (8, 6, 3, 3), "stride": 2, "max_pool": PAIRS, "shortcut": {
-                "source": "conv1",
-                "convolution": {"weight": (8, 6, 1, 1), "stride": 2, "encoding": "ternary2", "binary": False},
-            },
-        },
-    ],
-    "constants of their own": [
-        {"weight": (6, 2, 3, 3), "pool": 2},
-        {"weight": (9, 6, 3, 3), "neuron": {"decay": 0.8, "threshold": 0.75}},
-        {"weight": (11, 144), "neuron": {"decay": 1.0, "threshold": 2.0}},
-    ],
-}  # fmt: skip
 NIR_HAS_NO_NODE = {"maxima"}
 COMPILER = c_build.compiler()
 
@@ -111,7 +74,7 @@ def test_c_of_whole_numbers_computes_what_it_should(name: str, events: bool, tmp
     assert expected.largest < 1 << 31
     assert source.unit is not None
     np.testing.assert_array_equal(found, (expected.logits * source.unit).astype(np.float32))
-    engine, seen = PackedSNN(network), {}
+    engine, seen = PackedSNN(network), dict[str, list[Any]]()
     engine(engine.normalise(inputs), lambda layer, spikes: seen.setdefault(layer, []).append(spikes.swapaxes(0, 1)))
     for layer, spikes in expected.spikes.items():
         # Rounded constants move some spikes, and those move later ones.

@@ -25,6 +25,7 @@ from tests.documents import ROOT
 from tests.packed.conftest import network as network
 from tests.packed.conftest import packed as packed
 from tests.packed.conftest import packed_bytes as packed_bytes
+from tests.packed.described import NETWORKS, described, inputs_of
 from tests.packed.networks import make_inputs, make_network, make_packed
 from tests.packed.test_sealed import CASES, resealed
 from tnacli.errors import FileFormatError, TnaError
@@ -103,6 +104,15 @@ def test_the_same_bits(kind: dict[str, Any], native: bool, module: Callable[[str
     assert plain(theirs.about) == plain(from_bytes(data).about)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_same_bits_of_what_no_layout_has(name: str, module: Callable[[str], Any]) -> None:
+    network = described(NETWORKS[name])
+    data, inputs = to_bytes(network), inputs_of(network, 9)
+    theirs = module("packed.file").from_bytes(data)
+    np.testing.assert_array_equal(module("packed.engine").PackedSNN(theirs)(inputs), PackedSNN(network)(inputs))
+    assert plain(theirs.about) == plain(network.about)
+
+
 @pytest.mark.parametrize(("change", "what"), CASES)
 def test_the_same_files_are_refused_for_the_same_reason(
     packed_bytes: bytes, change: Callable[..., object], what: str, module: Callable[[str], Any]
@@ -145,8 +155,9 @@ SECTIONS = {
     "NeuronSpec": '{"decay":0.5,"threshold":1}',
     "ConvolutionSpec": '{"weight":[9,6,1,1],"stride":2,"encoding":"ternary2","binary":false}',
     "ShortcutSpec": '{"source":"conv1","convolution":null}',
+    "MaxPoolSpec": '{"of":"spikes","size":3,"stride":2,"padding":1}',
     "LayerSpec": '{"name":"a","kind":"conv","weight":[9,6,3,3],"pool":1,"encoding":"fp32","binary":false,"stride":1,'
-    '"shortcut":null}',
+    '"shortcut":null,"max_pool":{"of":"currents","size":2,"stride":2,"padding":0},"neuron":{"decay":1,"threshold":2}}',
     "ReadoutSpec": '{"weight":[5,7],"leak":1.0}',
     "Origin": '{"data_set":"a","recipe":"b","run":"c","seed":0,"identity":"d","altered":["é"],"accuracy":92.5,"format":"auto",'
     '"binning":"time","sensor":[3,4],"test_samples":60}',

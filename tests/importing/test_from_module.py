@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import tnacli
 from tnacli.errors import NetworkError, UsageError
@@ -295,14 +296,62 @@ CANNOT: list[tuple[Callable[[], tuple[nn.Module, Any]], str]] = [
     (lambda: sinabs(tau_syn=2.0), "synaptic currents with a time constant"),
     (lambda: sinabs(spike_fn=pytest.importorskip("sinabs.activation").MultiSpike), "several spikes in one timestep"),
     (lambda: norse(v_reset=torch.tensor(-0.5)), "reset to another potential than the resting one"),
-    (replaced(3, nn.MaxPool2d(2)), r"3.0 \(MaxPool2d\) has maximum pooling"),
+    (replaced(3, nn.MaxPool2d(2, ceil_mode=True)), r"3.0 \(MaxPool2d\) has maximum pooling .* ceil_mode=True"),
+    (replaced(3, nn.MaxPool2d(3, dilation=2)), r"3.0 \(MaxPool2d\) has maximum pooling .* dilation \(2, 2\)"),
+    (replaced(3, nn.AdaptiveMaxPool2d(4)), r"3.0 \(AdaptiveMaxPool2d\) has maximum pooling of that kind"),
     (replaced(3, nn.AvgPool2d(3, 2)), "pooling of 3x3 with stride 2"),
     (replaced(4, nn.Conv2d(6, 8, 3, stride=2, padding=1, groups=2)), r"4.0 \(Conv2d\) has its 2 groups"),
     (replaced(4, nn.Conv2d(6, 8, 3, stride=2, padding=2, dilation=2)), "its dilation"),
     (replaced(5, nn.ReLU()), r"5.0 \(ReLU\) calls torch's relu"),
     (replaced(5, nn.Identity()), r"the output of 4.0 \(Conv2d\) meets no spiking neurons"),
-    (replaced(5, LIF(Neuron(decay=0.5), T)), r"the decay of 5 \(LIF\) is 0.5, that of the first neurons 0.6"),
 ]
+
+
+class Pooling(nn.Module):
+    """Maxima by modules and by torch's own function, of spikes and of currents, before neurons of several kinds."""
+
+    def __init__(self, *, pools: tuple[Any, Any]) -> None:
+        super().__init__()
+        self.first, _, _, self.second, _, _, self.third, _, self.last = chain(nn.Identity)
+        self.pools = pools
+        kinds = [Neuron(decay=0.6, threshold=0.5), Neuron(decay=0.9, threshold=0.75), Neuron(decay=0.6, threshold=0.5)]
+        self.neurons = nn.ModuleList([LIF(kind, T) for kind in kinds])
+
+    def over(self, part: Any, x: Tensor) -> Tensor:
+        return part(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    def forward(self, images: Tensor) -> Tensor:
+        before, after = self.pools
+        currents = self.over(self.first, images.unsqueeze(0))
+        x = self.neurons[0](self.over(before, currents))
+        x = self.over(after, x)
+        x = self.neurons[1](self.over(self.second, x))
+        x = self.neurons[2](self.third(x.flatten(2)))
+        return self.last(x).mean(0)
+
+
+POOLS: list[tuple[Any, Any, dict[str, Any]]] = [
+    (nn.Identity(), nn.MaxPool2d(2), {"of": "spikes", "size": 2, "stride": 2, "padding": 0}),
+    (nn.Identity(), nn.MaxPool2d(3, 2, 1), {"of": "spikes", "size": 3, "stride": 2, "padding": 1}),
+    (nn.Identity(), lambda x: F.max_pool2d(x, 3, stride=2, padding=1), {"of": "spikes", "size": 3, "stride": 2, "padding": 1}),
+    (nn.MaxPool2d(2), nn.Identity(), {"of": "currents", "size": 2, "stride": 2, "padding": 0}),
+    (lambda x: F.max_pool2d(x, 2, 2), nn.Identity(), {"of": "currents", "size": 2, "stride": 2, "padding": 0}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after", "said"), POOLS, ids=range(len(POOLS)))
+def test_maximum_pooling_and_constants_of_each_layer(before: Any, after: Any, said: dict[str, Any]) -> None:
+    net = tnacli.ternarize(Pooling(pools=(before, after))).eval()
+    model = tnacli.from_module(net, X)
+    torch.testing.assert_close(model(X, normalised=True), net(X), rtol=1e-4, atol=1e-4)
+    assert model.packed is not None
+    one, two, three = model.packed.about.layers
+    assert one.max_pool is not None
+    assert one.max_pool.model_dump() == said
+    assert one.neuron is None
+    assert two.neuron is not None
+    assert (two.neuron.decay, two.neuron.threshold, three.neuron) == (0.9, 0.75, None)
+    assert len(net(X).unique(dim=0)) > 10, "or logits would say little"
 
 
 @pytest.mark.parametrize(("make", "message"), CANNOT, ids=[message for _, message in CANNOT])

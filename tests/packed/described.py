@@ -17,6 +17,44 @@ from tnacli.packed.steps import resolve
 
 NEURON = NeuronSpec(decay=0.5, threshold=1.0)
 CLASSES = 5
+PAIRS = {"of": "spikes", "size": 2, "stride": 2, "padding": 0}
+OVERLAPPING = {"of": "spikes", "size": 3, "stride": 2, "padding": 1}
+BEFORE = {"of": "currents", "size": 2, "stride": 2, "padding": 0}
+BEFORE_OVERLAPPING = {"of": "currents", "size": 3, "stride": 1, "padding": 1}
+
+NETWORKS: dict[str, list[dict[str, Any]]] = {
+    "maxima of spikes": [
+        {"weight": (6, 2, 3, 3), "max_pool": PAIRS},
+        {"weight": (9, 6, 3, 3), "max_pool": OVERLAPPING},
+        {"weight": (11, 36)},
+    ],
+    "overlapping first, strides": [
+        {"weight": (6, 2, 5, 5), "max_pool": OVERLAPPING},
+        {"weight": (7, 6, 3, 3), "stride": 2, "max_pool": {"of": "spikes", "size": 3, "stride": 1, "padding": 1}},
+        {"weight": (7, 7, 3, 3), "max_pool": {"of": "spikes", "size": 2, "stride": 1, "padding": 0}},
+    ],
+    "maxima of currents": [
+        {"weight": (6, 2, 3, 3), "max_pool": BEFORE},
+        {"weight": (9, 6, 3, 3), "max_pool": BEFORE_OVERLAPPING},
+        {"weight": (11, 144)},
+    ],
+    "shortcuts around maxima": [
+        {"weight": (6, 2, 3, 3), "max_pool": OVERLAPPING},
+        {"weight": (6, 6, 3, 3), "max_pool": BEFORE_OVERLAPPING, "shortcut": {"source": "conv1", "convolution": None}},
+        {
+            "weight": (8, 6, 3, 3), "stride": 2, "max_pool": PAIRS, "shortcut": {
+                "source": "conv1",
+                "convolution": {"weight": (8, 6, 1, 1), "stride": 2, "encoding": "ternary2", "binary": False},
+            },
+        },
+    ],
+    "constants of their own": [
+        {"weight": (6, 2, 3, 3), "pool": 2},
+        {"weight": (9, 6, 3, 3), "neuron": {"decay": 0.8, "threshold": 0.75}},
+        {"weight": (11, 144), "neuron": {"decay": 1.0, "threshold": 2.0}},
+    ],
+}  # fmt: skip
+"""Layers for `described`, each with something of its own, on maps of 9x8."""
 
 
 def described(
@@ -45,10 +83,10 @@ def described(
         kind = name.rstrip("0123456789")
         spec = LayerSpec.model_validate({"name": name, "kind": kind, "encoding": encoding, **keys})
         specs.append(spec)
-        arrays |= _random(name, spec.weight, spec.fan_in, encoding, generator)
+        arrays |= _random(name, spec.weight, encoding, generator)
         if spec.shortcut is not None and spec.shortcut.convolution is not None:
             convolution = spec.shortcut.convolution
-            arrays |= _random(f"{name}.shortcut", convolution.weight, convolution.fan_in, "ternary2", generator)
+            arrays |= _random(f"{name}.shortcut", convolution.weight, "ternary2", generator)
     found = resolve(inputs, NEURON, specs, ReadoutSpec(weight=(CLASSES, 1), leak=0.5), timesteps=timesteps)
     features = int(np.prod(found.readout.source.out))
     arrays["readout.weight"] = np.rint(generator.normal(0, 16, (CLASSES, features))).astype(np.float32) / 64
@@ -60,10 +98,9 @@ def described(
     return PackedNetwork(about, arrays)
 
 
-def _random(
-    name: str, weight: tuple[int, ...], fan_in: int, encoding: str, generator: np.random.Generator
-) -> dict[str, Any]:
+def _random(name: str, weight: tuple[int, ...], encoding: str, generator: np.random.Generator) -> dict[str, Any]:
     """Weights, scale and shift: sums of the size of the threshold."""
+    fan_in = int(np.prod(weight[1:]))
     if encoding == "fp32":
         stored: Any = np.rint(generator.normal(0, 16, weight)).astype(np.float32) / 64
         scale = np.full(weight[0], 1.5 / np.sqrt(fan_in) / 0.25)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.packed.described import NETWORKS, described
 from tests.packed.networks import make_network, make_packed, same
 from tnacli.errors import FileFormatError
 from tnacli.packed import container
@@ -83,10 +84,12 @@ def _other_type(document: dict[str, Any], arrays: container.Arrays) -> None:
 
 CASES = [
     (_set("format", to="other"), "its format is not tnacli-packed"),
-    (_set("version", to=3), "packed file of version 3; this tnacli reads versions 1 and 2"),
+    (_set("version", to=4), "packed file of version 4; this tnacli reads versions 1, 2 and 3"),
+    (_set("version", to=3), "its layers are those of version 1, not 3"),
     (_set("version", to=2), "its layers are those of version 1, not 2"),
-    (_set("layers", 1, "stride", to=1), "layers have no shortcut and no stride in version 1"),
-    (_set("layers", 1, "shortcut", to=None), "layers have no shortcut and no stride in version 1"),
+    (_set("layers", 1, "stride", to=1), "layers have no stride in version 1"),
+    (_set("layers", 1, "shortcut", to=None), "layers have no shortcut in version 1"),
+    (_set("layers", 1, "neuron", to=None), "layers have no neuron in version 1"),
     (_set("layers", 1, "stride", to=2), "its layers are those of version 2, not 1"),
     (_set("version", to=True), "packed file of version True"),
     (_set("timesteps", to=0), "timesteps: "),
@@ -164,7 +167,7 @@ def _no_scale(document: dict[str, Any], arrays: container.Arrays) -> None:
         (_set("layers", 3, "stride", to=3), "layers.3.stride: "),
         (
             _set("layers", 3, "stride", to=1),
-            "layer conv5, shortcut: gives .9, 5, 4., which does not fit neurons of .9, 9, 8.",
+            "layer conv5, shortcut: gives .9, 5, 4., which does not fit currents of .9, 9, 8.",
         ),
         (_set("layers", 5, "stride", to=2), "layer fc1: fully connected neurons have no stride"),
         (
@@ -194,3 +197,30 @@ def test_a_residual_network_must_fit_together(residual: bytes, change: Change, w
     assert from_bytes(resealed(residual, lambda document, arrays: None)).about.version == 2
     with pytest.raises(FileFormatError, match=f"^net.tna: .*{what}"):
         from_bytes(resealed(residual, change), "net.tna")
+
+
+PAIRS = {"of": "spikes", "size": 2, "stride": 2, "padding": 0}
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (_set("version", to=2), "its layers are those of version 3, not 2"),
+        (_set("layers", 1, "max_pool", to={**PAIRS, "size": 1}), "layers.1.max_pool.size: "),
+        (_set("layers", 1, "max_pool", to={**PAIRS, "size": 9}), "layers.1.max_pool.size: "),
+        (_set("layers", 1, "max_pool", to={**PAIRS, "stride": 0}), "layers.1.max_pool.stride: "),
+        (_set("layers", 1, "max_pool", to={**PAIRS, "padding": 2}), "a padding of 2 is more than half of 2"),
+        (_set("layers", 1, "max_pool", to={**PAIRS, "of": "sums"}), "layers.1.max_pool.of: "),
+        (_set("layers", 1, "max_pool", to={**PAIRS, "size": 6}), "layer conv2: pool 6 leaves nothing of 4x4"),
+        (_set("layers", 1, "pool", to=2), "layer conv2: it pools by averages and by maxima"),
+        (_set("layers", 2, "max_pool", to=PAIRS), "layer fc3: fully connected neurons are not pooled"),
+        (_set("layers", 1, "max_pool", to=None), "layer fc3: weight"),
+        (_set("layers", 1, "neuron", to={"decay": 0.5}), "layers.1.neuron.threshold: Field required"),
+        (_set("layers", 1, "neuron", to={"decay": 1.5, "threshold": 1.0}), "layers.1.neuron.decay: "),
+    ],
+)
+def test_maxima_and_constants_of_a_layer_must_make_sense(change: Change, what: str) -> None:
+    data = to_bytes(described(NETWORKS["maxima of spikes"]))
+    assert from_bytes(resealed(data, lambda document, arrays: None)).about.version == 3
+    with pytest.raises(FileFormatError, match=f"^net.tna: .*{what}"):
+        from_bytes(resealed(data, change), "net.tna")

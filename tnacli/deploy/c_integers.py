@@ -49,7 +49,8 @@ class Integers:
 
     A current is of 2^-`potential_bits` of the threshold; of the first layer's sums, pixels less `offsets` [channels] times
     `first_weights` (int8 [out, ...]), the lowest `first_dropped` bits are dropped before `factors` makes currents of them.
-    `decays` go by the names of the layers, `factors` by those of the steps' currents, `shares`, the current of one spike, by those of shortcuts without weights.
+    `decays` go by the names of the layers, `factors` by those of the steps'
+    currents, `shares`, the current of one spike, by those of shortcuts without weights.
     A logit counts units of `unit`; `readout_one` is what a weight is multiplied by for one spike.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from tnacli.errors import NetworkError
 from tnacli.importing.layers import Current, Layer, Readout, threshold
+from tnacli.importing.parts import MaxPool, Neurons, Pool
 from tnacli.packed.codec import ENCODINGS, pack
 from tnacli.packed.document import Document, explain, version_for
 from tnacli.packed.network import Floats, PackedNetwork
@@ -36,7 +38,9 @@ def packed_network(
     for number, layer in enumerate(layers):
         spec = _weights(arrays, layer.name, layer.own, "fp32" if number == 0 else encoding)
         kind = "conv" if len(spec["weight"]) == 4 else "fc"
-        spec |= {"name": layer.name, "kind": kind, "pool": layer.pool}
+        spec |= {"name": layer.name, "kind": kind, **_pooling(layer)}
+        if not _alike(layer.neurons, layers[0].neurons):
+            spec["neuron"] = _constants(layer.neurons)
         if layer.shortcut is not None:
             name, weights = f"{layer.name}.shortcut", layer.shortcut.weights
             convolution = None if weights is None else _weights(arrays, name, layer.shortcut, encoding)
@@ -55,7 +59,7 @@ def packed_network(
             input=inputs,
             labels=labels,
             timesteps=timesteps,
-            neuron=NeuronSpec(decay=layers[0].neurons.decay, threshold=threshold(layers[0].neurons)),
+            neuron=NeuronSpec.model_validate(_constants(layers[0].neurons)),
             layers=described,
             readout=ReadoutSpec(weight=(classes, features), leak=readout.leak),
             origin=origin,
@@ -63,6 +67,26 @@ def packed_network(
     except ValidationError as error:
         raise NetworkError(f"no packed file can say it: {explain(error)}") from None
     return PackedNetwork(about, arrays)
+
+
+def _constants(neurons: Neurons) -> dict[str, float]:
+    return {"decay": neurons.decay, "threshold": threshold(neurons)}
+
+
+def _alike(one: Neurons, other: Neurons) -> bool:
+    return threshold(one) == threshold(other) and math.isclose(one.decay, other.decay, rel_tol=1e-7)
+
+
+def _pooling(layer: Layer) -> dict[str, Any]:
+    """What a file says of a layer's pooling."""
+    before, after = layer.before, layer.after
+    if before is not None and after != Pool(1):
+        raise NetworkError(f"{layer.own.where} leads into maximum pooling before neurons that are pooled again")
+    if before is not None:
+        return {"max_pool": {"of": "currents", **vars(before)}}
+    if isinstance(after, MaxPool):
+        return {"max_pool": {"of": "spikes", **vars(after)}}
+    return {"pool": after.size}
 
 
 def _weights(arrays: dict[str, NDArray[Any]], name: str, current: Current, encoding: str) -> dict[str, Any]:

@@ -56,6 +56,15 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class MaxPool:
+    """The largest of each square of `size` x `size`, one every `stride`, with `padding` places around that are none of them."""
+
+    size: int
+    stride: int
+    padding: int
+
+
+@dataclass(frozen=True)
 class Vote:
     """Each `size` neighbouring features become their mean, the vote for a class."""
 
@@ -75,7 +84,7 @@ class Same:
     """Changes nothing but the order of a tensor's axes, if that."""
 
 
-Part = Weighted | Affine | Neurons | Leaky | Pool | Vote | LeakyReadout | Same
+Part = Weighted | Affine | Neurons | Leaky | Pool | MaxPool | Vote | LeakyReadout | Same
 
 
 def convolution(
@@ -112,6 +121,23 @@ def pool(size: Any, *, stride: Any, padding: Any, ceil_mode: bool, summed: bool 
             f"2, 4 or 8 side by side, without padding, and what fills none is dropped"
         )
     return Pool(size, summed)
+
+
+def max_pool(size: Any, *, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> MaxPool:
+    """Maximum pooling with these settings, each a number or a pair. Raises NetworkError if a packed file has none such."""
+    size, stride = _pair(size), _pair(size if stride in (None, ()) else stride)
+    padding, dilation = _pair(padding), _pair(dilation)
+    side, step, around = size[0], stride[0], padding[0]
+    if (
+        (size, stride, padding, dilation) != ((side, side), (step, step), (around, around), (1, 1))
+        or ceil_mode
+        or not (2 <= side <= 8 and 1 <= step <= 8)
+    ):
+        raise NetworkError(
+            f"maximum pooling of {size[0]}x{size[1]} with stride {stride}, padding {padding}, dilation {dilation} and "
+            f"ceil_mode={ceil_mode}; packed files have dense squares up to 8x8, strides up to 8, and round down"
+        )
+    return MaxPool(side, step, around)
 
 
 def _pair(value: Any) -> tuple[Any, Any]:

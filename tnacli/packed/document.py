@@ -31,9 +31,7 @@ _SINCE: dict[str, tuple[_Version, int | None]] = {
 
 def version_for(layers: Iterable[LayerSpec]) -> _Version:
     """The version of a document with these layers: the lowest that has all keys that say something in one of them."""
-    used = [
-        version for layer in layers for key, (version, idle) in _SINCE.items() if getattr(layer, key) != idle
-    ]
+    used = [version for layer in layers for key, (version, idle) in _SINCE.items() if getattr(layer, key) != idle]
     return max(used, default=1)
 
 

@@ -115,9 +115,10 @@ def largest(values: _Array, squares: Squares) -> _Array:
     least = 0 if values.dtype == np.uint8 else -np.inf
     around = np.pad(values, [(0, 0)] * (values.ndim - 2) + [(padding, padding)] * 2, constant_values=least)
     ends = [stride * (squares.along(side) - 1) + 1 for side in values.shape[-2:]]
-    found: Any = None
+    found: _Array | None = None
     for i in range(size):
         for j in range(size):
             shifted = around[..., i : i + ends[0] : stride, j : j + ends[1] : stride]
             found = shifted.copy() if found is None else np.maximum(found, shifted, out=found)
+    assert found is not None
     return found

@@ -158,7 +158,10 @@ class Steps:
 def resolve(
     inputs: InputSpec, neuron: NeuronSpec, layers: Sequence[LayerSpec], readout: ReadoutSpec, *, timesteps: int
 ) -> Steps:
-    """The steps of a network whose layers have the constants `neuron` or their own. Raises ValueError where a layer does not fit what it takes."""
+    """The steps of a network whose layers have the constants `neuron` or their own.
+
+    Raises ValueError where a layer does not fit what it takes.
+    """
     first = Input(inputs, 1 if inputs.kind == "images" else timesteps)
     before: Input | LIFLayer = first
     resolved: dict[str, LIFLayer] = {}
@@ -213,5 +216,5 @@ def _shortcut(spec: LayerSpec, before: dict[str, LIFLayer], driven: Shape) -> Cu
     if convolution is not None:
         shape = _convolved(what, convolution.weight, convolution.stride, shape)
     if shape != driven or spec.kind != "conv":
-        raise ValueError(f"{what}: gives {shape}, which does not fit neurons of {driven}")
+        raise ValueError(f"{what}: gives {shape}, which does not fit currents of {driven}")
     return Current(f"{spec.name}.shortcut", source, convolution)
