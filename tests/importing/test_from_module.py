@@ -107,7 +107,8 @@ def sinabs(**settings: Any) -> tuple[nn.Module, Forward]:
     import sinabs.activation as sa
     import sinabs.layers as sl
 
-    wanted = {"tau_mem": 3.0, "spike_fn": sa.SingleSpike, "reset_fn": sa.MembraneReset(), **settings}
+    reset = getattr(sa, settings.pop("reset_fn", "MembraneReset"))()
+    wanted = {"tau_mem": 3.0, "spike_fn": sa.SingleSpike, "reset_fn": reset, **settings}
     net = nn.Sequential(
         *chain(lambda: sl.LIFSqueeze(num_timesteps=T, **wanted), pool=sl.SumPool2d(2)),
         sl.ExpLeakSqueeze(tau_mem=4.0, num_timesteps=T),
@@ -127,7 +128,10 @@ def norse(**settings: Any) -> tuple[nn.Module, Forward]:
         from norse.torch.functional.lif_box import LIFBoxParameters
         from norse.torch.module.leaky_integrator_box import LIBoxCell
         from norse.torch.module.lif_box import LIFBoxCell
-    wanted = {"tau_mem_inv": torch.tensor(300.0), "v_th": torch.tensor(0.2), **settings}
+    from norse.torch.functional import reset
+
+    reset_method = getattr(reset, settings.pop("reset_method", "reset_value"))
+    wanted = {"tau_mem_inv": torch.tensor(300.0), "v_th": torch.tensor(0.2), "reset_method": reset_method, **settings}
     net = library.SequentialState(*chain(lambda: LIFBoxCell(LIFBoxParameters(**wanted))), LIBoxCell())
 
     def forward(images: Tensor) -> Tensor:
@@ -160,6 +164,11 @@ NETWORKS: list[tuple[Any, dict[str, Any], float]] = [
     (sinabs, {}, 0.7165),
     (sinabs, {"norm_input": False, "spike_threshold": torch.tensor(0.8)}, 0.7165),
     (norse, {}, 0.7),
+    (snntorch, {"reset_mechanism": "subtract"}, 0.7),
+    (spikingjelly, {"v_reset": None, "v_threshold": 0.75}, 0.5),
+    (spikingjelly, {"kind": "IFNode", "v_reset": None}, 1.0),
+    (sinabs, {"reset_fn": "MembraneSubtract"}, 0.7165),
+    (norse, {"reset_method": "reset_subtract"}, 0.7),
     (ours, {}, 0.6),
 ]
 
@@ -176,6 +185,8 @@ def test_logits_are_those_of_the_network(make: Any, settings: dict[str, Any], de
     torch.testing.assert_close(model(X, normalised=True), expected, rtol=1e-4, atol=1e-4)
     assert model.timesteps == T
     assert model.packed.about.neuron.decay == pytest.approx(decay, abs=1e-4)
+    soft = {"reset_mechanism", "reset_fn", "reset_method"} & settings.keys() or settings.get("v_reset", 0) is None
+    assert (model.packed.about.neuron.subtract is not None) == bool(soft)
     assert [layer.name for layer in model.packed.about.layers] == ["conv1", "conv2", "fc1"]
     assert [(layer.pool, layer.stride) for layer in model.packed.about.layers] == [(2, 1), (1, 2), (1, 1)]
     assert {layer.encoding for layer in model.packed.about.layers} == {"fp32", encoding}
@@ -289,9 +300,12 @@ def replaced(at: int, by: nn.Module) -> Callable[[], tuple[nn.Module, None]]:
 
 
 CANNOT: list[tuple[Callable[[], tuple[nn.Module, Any]], str]] = [
-    (lambda: snntorch(reset_mechanism="subtract"), r"1 \(Leaky\) has a soft reset .*'subtract'"),
+    (lambda: snntorch(reset_mechanism="subtract", reset_delay=False), r"1 \(Leaky\) has a soft reset without delay"),
+    (
+        lambda: snntorch(reset_mechanism="subtract", beta=0.0),
+        r"1 \(Leaky\) has a soft reset without delay, or of neurons",
+    ),
     (lambda: snntorch(beta=torch.linspace(0.5, 0.9, 8)[:, None, None].expand(8, 1, 1)), "differs between neurons"),
-    (lambda: spikingjelly(v_reset=None), r"1 \(LIFNode\) has a soft reset"),
     (lambda: spikingjelly(kind="QIFNode"), r"1 \(QIFNode\) calls torch's"),
     (lambda: sinabs(tau_syn=2.0), "synaptic currents with a time constant"),
     (lambda: sinabs(spike_fn=pytest.importorskip("sinabs.activation").MultiSpike), "several spikes in one timestep"),

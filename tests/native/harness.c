@@ -11,8 +11,8 @@ static void *given(size_t size) {
 
 int main(void) {
     int64_t *n = given(13 * sizeof *n); /* the numbers of Layer, and dense and fits of Lists */
-    float *neuron = given(2 * sizeof *neuron);
-    const Layer l = {n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10], neuron[0], neuron[1]};
+    float *neuron = given(3 * sizeof *neuron);
+    const Layer l = {n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10], neuron[0], neuron[1], neuron[2]};
     const int64_t inputs = l.C * l.kernel * l.kernel, blocks = (inputs + INPUTS - 1) / INPUTS, cells = l.T * l.N * l.outH * l.outW;
     int8_t *weight = given((size_t)(l.out * inputs));
     uint8_t *counts = given((size_t)(l.C * l.T * l.N * l.H * l.W));
@@ -39,7 +39,7 @@ int main(void) {
         if (layer(&l, &lists, counts, scale, shift, NULL, spikes, part, 3)) return 4;
         if (ordered(&l, x, from, weights, sums, to, part, 3)) return 4;
     }
-    lif(currents, 0, l.out, l.T, l.N * each, l.decay, l.threshold, again, 0, 1);
+    lif(currents, 0, l.out, l.T, l.N * each, l.decay, l.threshold, l.subtract, again, 0, 1);
     fwrite(currents, 4, (size_t)(l.out * cells), stdout);
     fwrite(spikes, 1, (size_t)(l.out * cells), stdout);
     fwrite(again, 1, (size_t)(l.out * cells), stdout);

@@ -48,6 +48,12 @@ NETWORKS: dict[str, list[dict[str, Any]]] = {
             },
         },
     ],
+    "soft resets": [
+        {"weight": (6, 2, 3, 3), "pool": 2, "neuron": {"decay": 0.5, "threshold": 1.0, "subtract": 1.0}},
+        {"weight": (9, 6, 3, 3), "neuron": {"decay": 0.75, "threshold": 0.75, "subtract": 1.25}},
+        {"weight": (7, 9, 3, 3), "pool": 2},
+        {"weight": (11, 28), "neuron": {"decay": 1.0, "threshold": 2.0, "subtract": 1.5}},
+    ],
     "constants of their own": [
         {"weight": (6, 2, 3, 3), "pool": 2},
         {"weight": (9, 6, 3, 3), "neuron": {"decay": 0.8, "threshold": 0.75}},
@@ -92,7 +98,7 @@ def described(
     arrays["readout.weight"] = np.rint(generator.normal(0, 16, (CLASSES, features))).astype(np.float32) / 64
     arrays["readout.bias"] = np.rint(generator.normal(0, 16, CLASSES)).astype(np.float32) / 64
     about = Document(
-        version=version_for(specs), created_by="tests", input=inputs, labels=tuple("abcde"), timesteps=timesteps,
+        version=version_for(NEURON, specs), created_by="tests", input=inputs, labels=tuple("abcde"), timesteps=timesteps,
         neuron=NEURON, layers=tuple(specs), readout=ReadoutSpec(weight=(CLASSES, features), leak=0.5), origin=ORIGIN,
     )  # fmt: skip
     return PackedNetwork(about, arrays)

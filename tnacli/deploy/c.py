@@ -105,6 +105,7 @@ def _constants(about: Document, steps: Steps) -> str:
         f"FRAMES = {steps.input.frames}, LAYERS = {len(steps.layers)} }};",
         f"#define SHORTCUTS {int(steps.has_shortcuts)}",
         f"#define MAXIMA {int(steps.has_maxima)}",
+        f"#define SOFT_RESETS {int(steps.has_soft_resets)}",
     ]
     return "\n".join(lines)
 
@@ -116,6 +117,7 @@ def _whole_numbers(whole: Integers, steps: Steps) -> list[str]:
         "#define THRESHOLD (1 << POTENTIAL_BITS)",
         f"#define DECAY {'(l->decay)' if steps.neurons_differ else first.numerator}",
         f"#define DECAY_BITS {'(l->decay_bits)' if steps.neurons_differ else first.bits}",
+        f"#define SUBTRACT {'(l->subtract)' if steps.neurons_differ else whole.subtracts[steps.layers[0].name]}",
         f"#define FIRST_DROPPED {whole.first_dropped}",
         f"#define READOUT_LEAK {whole.leak.numerator}",
         f"#define READOUT_LEAK_BITS {whole.leak.bits}",
@@ -136,6 +138,7 @@ def _numbers(about: Document, steps: Steps) -> list[str]:
     lines = [
         f"#define DECAY {'(l->decay)' if steps.neurons_differ else literal(neuron.decay)}",
         f"#define THRESHOLD {'(l->threshold)' if steps.neurons_differ else literal(neuron.threshold)}",
+        f"#define SUBTRACT {'(l->subtract)' if steps.neurons_differ else literal(neuron.subtract or 0.0)}",
         f"#define READOUT_LEAK {literal(about.readout.leak)}",
         f"#define READOUT_ONE {literal(1 / steps.readout.source.counts_to)}",
     ]

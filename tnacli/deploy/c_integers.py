@@ -49,13 +49,14 @@ class Integers:
 
     A current is of 2^-`potential_bits` of the threshold; of the first layer's sums, pixels less `offsets` [channels] times
     `first_weights` (int8 [out, ...]), the lowest `first_dropped` bits are dropped before `factors` makes currents of them.
-    `decays` go by the names of the layers, `factors` by those of the steps'
+    `decays`, and `subtracts`, what a spike takes away (0: all), go by the names of the layers, `factors` by those of the steps'
     currents, `shares`, the current of one spike, by those of shortcuts without weights.
     A logit counts units of `unit`; `readout_one` is what a weight is multiplied by for one spike.
     """
 
     potential_bits: int
     decays: Mapping[str, Share]
+    subtracts: Mapping[str, int]
     offsets: tuple[int, ...]
     first_weights: NDArray[np.int8]
     first_dropped: int
@@ -97,7 +98,8 @@ def integers(network: PackedNetwork) -> Integers:
     for layer in steps.layers:
         found = _largest(layer, exact)
         kept = sum(layer.neuron.decay**t for t in range(network.about.timesteps))
-        room = _LIMIT / (max(1.0, found * kept) * max(1, decays[layer.name].numerator))
+        taken = (layer.neuron.subtract or 0.0) / layer.neuron.threshold
+        room = _LIMIT / (max(1.0, (found + taken) * kept) * max(1, decays[layer.name].numerator))
         largest, bits = max(largest, found), min(bits, floor(log2(room)))
     if bits < _LEAST_BITS:
         raise UsageError(
@@ -108,6 +110,7 @@ def integers(network: PackedNetwork) -> Integers:
     return Integers(
         potential_bits=bits,
         decays=decays,
+        subtracts={layer.name: _subtract(layer, bits) for layer in steps.layers},
         offsets=offsets,
         first_weights=first_weights,
         first_dropped=dropped,
@@ -126,6 +129,11 @@ def _share(value: float) -> Share:
     while bits and numerator % 2 == 0:
         numerator, bits = numerator // 2, bits - 1
     return Share(numerator, bits)
+
+
+def _subtract(layer: LIFLayer, bits: int) -> int:
+    neuron = layer.neuron
+    return 0 if neuron.subtract is None else max(1, round(neuron.subtract / neuron.threshold * (1 << bits)))
 
 
 def _largest(layer: LIFLayer, exact: Mapping[str, _Exact]) -> float:

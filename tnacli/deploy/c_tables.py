@@ -38,8 +38,8 @@ typedef struct {
 """
 _POOLING = "\n    int32_t step, edge, max_of; /* squares lie step apart, the first begins edge before the map */"
 _NEURONS = {
-    False: "\n    number threshold, decay;",
-    True: "\n    number decay;\n    int32_t decay_bits;",
+    False: "\n    number threshold, decay, subtract;",
+    True: "\n    number decay, decay_bits, subtract;",
 }
 _MAX_OF = {None: 0, "spikes": 1, "currents": 2}  # as in network.c
 _DOWN = "\n    int32_t down; /* bits that scale and shift have besides */"
@@ -98,9 +98,11 @@ def tables(network: PackedNetwork, prefix: str, whole: Integers | None = None) -
         if pooling:
             more += [layer.squares.stride, layer.squares.padding, _MAX_OF[layer.max_of]]
         if neurons and whole is None:
-            more += [literal(layer.neuron.threshold), literal(layer.neuron.decay)]
+            neuron = layer.neuron
+            more += map(literal, (neuron.threshold, neuron.decay, neuron.subtract or 0.0))
         elif neurons and whole is not None:
-            more += [whole.decays[layer.name].numerator, whole.decays[layer.name].bits]
+            decay = whole.decays[layer.name]
+            more += [decay.numerator, decay.bits, whole.subtracts[layer.name]]
         rows.append(f"    {{{', '.join(map(str, [entry, *numbers, skip, *more]))}}},")
         found.size_bytes += _LAYER_BYTES + 4 * len(more)
     found.array(

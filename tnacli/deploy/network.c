@@ -224,19 +224,22 @@ static void fire(const layer *l, const word *current, word *cell)
     uint32_t lane = 1;
     (void)l; /* all neurons may have the same constants */
     for (;;) {
+        number kept = 0;
         if (potential >= THRESHOLD) {
             cell->lanes += lane;
-            if (current == end) {
-                return;
+#if SOFT_RESETS
+            if (SUBTRACT > 0) {
+                const number left = potential - SUBTRACT;
+                kept = LEAKED(left);
             }
-            potential = current->value; /* from 0 */
+#endif
         } else {
-            const number kept = LEAKED(potential);
-            if (current == end) {
-                return;
-            }
-            potential = kept + current->value;
+            kept = LEAKED(potential);
         }
+        if (current == end) {
+            return;
+        }
+        potential = kept + current->value;
         current++;
         lane <<= 8;
         if (!lane) {

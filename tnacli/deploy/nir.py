@@ -108,6 +108,11 @@ def _refuse(layer: LIFLayer) -> None:
         raise UsageError(
             f"layer {layer.name} pools by maxima, and NIR has no node for that; export with --format packed, c or onnx"
         )
+    if layer.neuron.subtract is not None:
+        raise UsageError(
+            f"layer {layer.name} has a soft reset, and NIR's neurons are reset to a potential; export with --format packed, c "
+            f"or onnx"
+        )
 
 
 def _flatten(nir: Any, shape: Sequence[int]) -> Any:

@@ -226,8 +226,10 @@ def _neurons(graph: _Graph, network: PackedNetwork, layer: LIFLayer, currents: S
     def constant(key: str, value: float) -> str:
         return graph.constant(f"{name}.{key}", np.array(value, np.float32))
 
-    threshold, zero = constant("threshold", neuron.threshold), constant("zero", 0.0)
     # A constant that no node uses makes ONNX Runtime complain.
+    threshold = constant("threshold", neuron.threshold)
+    subtract = "" if neuron.subtract is None else constant("subtract", neuron.subtract)
+    zero = "" if subtract else constant("zero", 0.0)
     decay = constant("decay", neuron.decay) if network.about.timesteps > 1 else ""
     square = constant("square", pool**2) if pool > 1 else ""
     spikes, potential = [], None
@@ -236,7 +238,8 @@ def _neurons(graph: _Graph, network: PackedNetwork, layer: LIFLayer, currents: S
         if potential is not None:
             driven = graph.node("Add", [graph.node("Mul", [potential, decay]), driven])
         spiked = graph.node("GreaterOrEqual", [driven, threshold])
-        potential = graph.node("Where", [spiked, zero, driven])
+        left = graph.node("Sub", [driven, subtract]) if subtract else zero
+        potential = graph.node("Where", [spiked, left, driven])
         if pool > 1:
             averaged = graph.node("AveragePool", [graph.cast(spiked, "FLOAT")], **_squares(layer))
             spikes.append(graph.counted(graph.node("Mul", [averaged, square])))

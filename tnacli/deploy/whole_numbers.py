@@ -62,7 +62,8 @@ def whole_run(network: PackedNetwork, inputs: NDArray[np.uint8]) -> WholeRun:
             driven = _largest(driven, layer.squares) if layer.max_of == "currents" else driven
             potential = noted(leaked + driven)
             spikes = potential >= 1 << made.potential_bits
-            potential = np.where(spikes, 0, potential)
+            taken = made.subtracts[layer.name]
+            potential = noted(np.where(spikes, potential - taken if taken else 0, potential))
             fired.append(spikes)
         counts[layer.name] = np.stack([_pooled(spikes.astype(np.int64), layer) for spikes in fired], 1)
         all_spikes[layer.name] = np.stack(fired, 1).astype(np.uint8)

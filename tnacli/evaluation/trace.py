@@ -40,7 +40,7 @@ def trace(network: Network | PackedNetwork, sample: Tensor) -> list[Trace]:
         driven = sum(others, start=own)
         if layer.max_of == "currents":
             driven = F.max_pool2d(driven, *layer.squares)
-        membrane, spikes = _neurons(driven, layer.neuron.decay, layer.neuron.threshold)
+        membrane, spikes = _neurons(driven, **layer.neuron.model_dump())
         traces.append(Trace(layer.name, membrane.flatten(1), spikes.flatten(1)))
         given[layer] = spikes.float()
         if layer.max_of == "spikes":
@@ -67,7 +67,7 @@ def _of_network(network: Network, sample: Tensor) -> list[Trace]:
                 scale, shift = (values.view(-1, *(1,) * (current.dim() - 2)) for values in given[1:])
                 current = current * scale + shift
             whole = current.expand(neurons.timesteps, *current.shape[1:])
-            membrane, spikes = _neurons(whole, neurons.neuron.decay, neurons.neuron.threshold)
+            membrane, spikes = _neurons(whole, decay=neurons.neuron.decay, threshold=neurons.neuron.threshold)
             traces.append(Trace(name, membrane.flatten(1).cpu(), spikes.flatten(1).cpu()))
 
         return note
@@ -83,9 +83,11 @@ def _of_network(network: Network, sample: Tensor) -> list[Trace]:
     return traces
 
 
-def _neurons(current: Tensor, decay: float, threshold: float) -> tuple[Tensor, Tensor]:
+def _neurons(
+    current: Tensor, *, decay: float, threshold: float, subtract: float | None = None
+) -> tuple[Tensor, Tensor]:
     membrane, spikes = torch.empty_like(current), torch.empty_like(current, dtype=torch.bool)
-    for t, (potential, spiked) in enumerate(lif_steps(current, decay=decay, threshold=threshold)):
+    for t, (potential, spiked) in enumerate(lif_steps(current, decay=decay, threshold=threshold, subtract=subtract)):
         membrane[t], spikes[t] = potential, spiked
     return membrane, spikes
 

@@ -33,10 +33,10 @@ def _jelly(decay: Callable[[Module], float], gain: Callable[[Module, float], flo
     """Neurons of SpikingJelly: H = V + (X - (V - V_reset)) / tau, or without X in what decays; V = V_reset at first."""
 
     def describe(module: Module) -> Neurons:
+        kept, threshold = decay(module), float(module.v_threshold)
         if module.v_reset is None:
-            raise NetworkError("a soft reset (v_reset=None); packed neurons are reset to their resting potential")
-        kept = decay(module)
-        return Neurons(kept, float(module.v_threshold) - float(module.v_reset), gain(module, kept))
+            return Neurons(kept, threshold, gain(module, kept), subtract=threshold)
+        return Neurons(kept, threshold - float(module.v_reset), gain(module, kept))
 
     return describe
 
@@ -63,15 +63,22 @@ def _non_spiking(module: Module) -> Leaky:
 def _snntorch(module: Module) -> Neurons | Leaky:
     beta = min(max(number(module.beta, "beta"), 0.0), 1.0)
     mechanism = module.reset_mechanism
-    if mechanism == "subtract":
-        raise NetworkError("a soft reset (reset_mechanism='subtract'); packed neurons are reset to zero ('zero')")
     if module.inhibition or module.state_quant:
         raise NetworkError("inhibition or quantised states")
     if mechanism == "none":
         return Leaky(beta, output=1)
     if number(module.graded_spikes_factor, "graded spikes' factor") != 1:
         raise NetworkError("graded spikes; packed ones are 0 or 1")
-    return Neurons(beta, number(module.threshold, "threshold"), strict=True)
+    threshold = number(module.threshold, "threshold")
+    if mechanism == "zero":
+        return Neurons(beta, threshold, strict=True)
+    # What is left of u after a spike decays first and loses the threshold then.
+    if not module.reset_delay or not beta:
+        raise NetworkError(
+            "a soft reset without delay, or of neurons that keep nothing (reset_mechanism='subtract', reset_delay, beta); take "
+            "reset_delay=True, or reset_mechanism='zero'"
+        )
+    return Neurons(beta, threshold, strict=True, subtract=threshold / beta)
 
 
 def _sinabs(module: Module) -> Neurons | Leaky:
@@ -85,11 +92,15 @@ def _sinabs(module: Module) -> Neurons | Leaky:
         return Leaky(decay, gain)
     if getattr(module.spike_fn, "__name__", "") != "SingleSpike":
         raise NetworkError("several spikes in one timestep; take spike_fn=sinabs.activation.SingleSpike")
-    if type(module.reset_fn).__name__ != "MembraneReset" or module.reset_fn.reset_value != 0:
+    threshold, reset = number(module.spike_threshold, "threshold"), module.reset_fn
+    if type(reset).__name__ == "MembraneSubtract":
+        taken = threshold if reset.subtract_value is None else number(reset.subtract_value, "subtract_value")
+        return Neurons(decay, threshold, gain, subtract=taken)
+    if type(reset).__name__ != "MembraneReset" or reset.reset_value != 0:
         raise NetworkError(
-            "a soft reset, or one to another value than 0; take reset_fn=sinabs.activation.MembraneReset()"
+            "a reset to another value than 0; take sinabs.activation.MembraneReset() or MembraneSubtract()"
         )
-    return Neurons(decay, number(module.spike_threshold, "threshold"), gain)
+    return Neurons(decay, threshold, gain)
 
 
 def _norse(module: Module) -> Neurons:
@@ -97,11 +108,14 @@ def _norse(module: Module) -> Neurons:
     if hasattr(p, "tau_syn_inv") and not math.isclose(float(module.dt) * number(p.tau_syn_inv, "tau_syn_inv"), 1):
         raise NetworkError("synaptic currents with a time constant (tau_syn_inv); LIFBoxCell has none")
     leak, reset = number(p.v_leak, "v_leak"), number(p.v_reset, "v_reset")
+    threshold, method = number(p.v_th, "v_th"), getattr(getattr(p, "reset_method", None), "__name__", "reset_value")
+    if method == "reset_subtract":
+        return Neurons(1 - rate, threshold - leak, rate, strict=True, subtract=threshold)
+    if method != "reset_value":
+        raise NetworkError(f"a reset by {method}; take norse's reset_value or reset_subtract")
     if leak != reset:
         raise NetworkError("a reset to another potential than the resting one (v_reset, v_leak)")
-    if getattr(getattr(p, "reset_method", None), "__name__", "reset_value") != "reset_value":
-        raise NetworkError("a soft reset; take norse's reset_value")
-    return Neurons(1 - rate, number(p.v_th, "v_th") - leak, rate, strict=True)
+    return Neurons(1 - rate, threshold - leak, rate, strict=True)
 
 
 def _norse_leaky(module: Module) -> Leaky:
@@ -111,7 +125,7 @@ def _norse_leaky(module: Module) -> Leaky:
     return Leaky(1 - rate, rate)
 
 
-_SOFT = "its dynamics, which are not those of LIF neurons with a hard reset (Eq. 1)"
+_OTHER = "its dynamics, which are not those of LIF neurons (Eq. 1)"
 THEIRS: dict[tuple[str, str], Callable[[Any], Part]] = {
     ("LIFNode", "spikingjelly"): _jelly(_tau, _of_decayed_input),
     ("IFNode", "spikingjelly"): _jelly(lambda module: 1.0, lambda module, decay: 1.0),
@@ -136,11 +150,12 @@ THEIRS: dict[tuple[str, str], Callable[[Any], Part]] = {
     ("LIFBoxCell", "norse"): _norse,
     ("LIBoxCell", "norse"): _norse_leaky,
     **{
-        (name, "snntorch"): refused(_SOFT) for name in ("Synaptic", "Alpha", "Lapicque", "RLeaky", "RSynaptic", "SLSTM")
+        (name, "snntorch"): refused(_OTHER)
+        for name in ("Synaptic", "Alpha", "Lapicque", "RLeaky", "RSynaptic", "SLSTM")
     },
-    **{(name, "sinabs"): refused(_SOFT) for name in ("ALIF", "LIFRecurrent", "IAFRecurrent", "ALIFRecurrent")},
+    **{(name, "sinabs"): refused(_OTHER) for name in ("ALIF", "LIFRecurrent", "IAFRecurrent", "ALIFRecurrent")},
     **{
-        (name, "norse"): refused(_SOFT)
+        (name, "norse"): refused(_OTHER)
         for name in (
             "LI",
             "LICell",

@@ -51,15 +51,16 @@ def packed_network(
     if odd:
         raise NetworkError(f"NaN or infinity in {', '.join(odd)}")
     try:
+        neuron = NeuronSpec.model_validate(_constants(layers[0].neurons))
         described = tuple(LayerSpec.model_validate(spec) for spec in specs)
         classes, features = readout.weight.shape
         about = Document(
-            version=version_for(described),
+            version=version_for(neuron, described),
             created_by=f"tnacli {__version__}",
             input=inputs,
             labels=labels,
             timesteps=timesteps,
-            neuron=NeuronSpec.model_validate(_constants(layers[0].neurons)),
+            neuron=neuron,
             layers=described,
             readout=ReadoutSpec(weight=(classes, features), leak=readout.leak),
             origin=origin,
@@ -69,12 +70,13 @@ def packed_network(
     return PackedNetwork(about, arrays)
 
 
-def _constants(neurons: Neurons) -> dict[str, float]:
-    return {"decay": neurons.decay, "threshold": threshold(neurons)}
+def _constants(neurons: Neurons) -> dict[str, float | None]:
+    return {"decay": neurons.decay, "threshold": threshold(neurons), "subtract": neurons.subtract}
 
 
 def _alike(one: Neurons, other: Neurons) -> bool:
-    return threshold(one) == threshold(other) and math.isclose(one.decay, other.decay, rel_tol=1e-7)
+    same = threshold(one) == threshold(other) and one.subtract == other.subtract
+    return same and math.isclose(one.decay, other.decay, rel_tol=1e-7)
 
 
 def _pooling(layer: Layer) -> dict[str, Any]:

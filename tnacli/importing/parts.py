@@ -30,12 +30,16 @@ class Affine:
 
 @dataclass(frozen=True)
 class Neurons:
-    """LIF neurons: `u = decay * u + gain * current`, a spike where u reaches the threshold (`strict`: passes it), then 0."""
+    """LIF neurons: `u = decay * u + gain * current`, a spike where u reaches the threshold (`strict`: passes it), then 0.
+
+    With `subtract`, a soft reset: u is less by that after a spike.
+    """
 
     decay: float
     threshold: float
     gain: float = 1.0
     strict: bool = False
+    subtract: float | None = None
 
 
 @dataclass(frozen=True)

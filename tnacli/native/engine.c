@@ -23,7 +23,7 @@ typedef struct {
     int64_t T, N, H, W, C;             /* timesteps, images, height and width with the zeros around, channels */
     int64_t out, kernel, stride, outH, outW;
     int64_t counts_to;                 /* counts are 0 to this, a power of two */
-    float decay, threshold;
+    float decay, threshold, subtract;  /* of its neurons; a spike takes all away where the last is 0 */
 } Layer;
 
 /* Which weights of a layer meet an output, in blocks of INPUTS inputs: for each block and output two lists of places in the block,
@@ -86,7 +86,8 @@ static void part_of(int64_t count, int64_t index, int64_t parts, int64_t *from, 
 typedef struct {
     const char *name;
     int64_t (*layer)(const Layer *, const Lists *, const uint8_t *, const float *, const float *, float *, uint8_t *, int64_t, int64_t);
-    void (*lif)(const float *, int64_t, int64_t, int64_t, int64_t, float, float, uint8_t *, int64_t, int64_t);
+    void (*lif)(const float *, int64_t, int64_t, int64_t, int64_t, float, float, float, uint8_t *, int64_t,
+                int64_t);
     void (*pool)(const uint8_t *, int64_t, int64_t, int64_t, int64_t, uint8_t *, int64_t, int64_t);
     int64_t (*ordered)(const Layer *, const float *, const int64_t *, const float *, float *, const int64_t *, int64_t, int64_t);
 } Variant;
@@ -132,8 +133,8 @@ EXPORTED int64_t layer(const Layer *l, const Lists *lists, const uint8_t *counts
 
 /* Spikes [out][T][count], 0 or 1, of LIF neurons (Eq. 1) with currents [out][T][count], or [out][1][count] if they are `repeated`. */
 EXPORTED void lif(const float *current, int64_t repeated, int64_t out, int64_t T, int64_t count, float decay, float threshold,
-                  uint8_t *spikes, int64_t index, int64_t parts) {
-    chosen->lif(current, repeated, out, T, count, decay, threshold, spikes, index, parts);
+                  float subtract, uint8_t *spikes, int64_t index, int64_t parts) {
+    chosen->lif(current, repeated, out, T, count, decay, threshold, subtract, spikes, index, parts);
 }
 
 /* How many of each size x size spikes [planes][H][W] there are: counts [planes][H / size][W / size]. */

@@ -13,11 +13,11 @@ from tnacli.native.compile import Native, compiled
 
 
 class Layer(ctypes.Structure):
-    """`Layer` of engine.c: height and width with the zeros around; `decay` and `threshold` of its neurons, if any."""
+    """`Layer` of engine.c: height and width with the zeros around; the last three of its neurons, if any."""
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("T", "N", "H", "W", "C", "out", "kernel", "stride", "outH", "outW", "counts_to")),
-        *((name, ctypes.c_float) for name in ("decay", "threshold")),
+        *((name, ctypes.c_float) for name in ("decay", "threshold", "subtract")),
     ]  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def engine() -> Native:
         pointer, count, number, layer = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.POINTER(Layer)
         parts = [count, count]
         library.layer.argtypes = [layer, ctypes.POINTER(Lists), *[pointer] * 5, *parts]
-        library.lif.argtypes = [pointer, *[count] * 4, number, number, pointer, *parts]
+        library.lif.argtypes = [pointer, *[count] * 4, *[number] * 3, pointer, *parts]
         library.pool.argtypes = [pointer, *[count] * 4, pointer, *parts]
         library.ordered.argtypes = [layer, *[pointer] * 5, *parts]
         library.count_lists.argtypes = [pointer, *[count] * 3, *[pointer] * 3, *parts]

@@ -10,4 +10,11 @@ static inline float lif_step(float keep, float current, float threshold, float *
     return u;
 }
 
+/* The same where a spike takes `subtract` away, and leaves the rest. */
+static inline float soft_step(float keep, float current, float threshold, float subtract, float *v) {
+    const float u = keep * *v + current;
+    *v = u >= threshold ? u - subtract : u;
+    return u;
+}
+
 #endif

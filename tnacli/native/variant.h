@@ -159,13 +159,20 @@ static int NAME(lay_out)(const Layer *l, const uint8_t *counts, int64_t t, const
 }
 
 /* One timestep of one output's neurons, driven by total * unit * scale + shift. */
-INLINE void NAME(step)(const int32_t *restrict total, float unit, float scale, float shift, float keep, float threshold,
+INLINE void NAME(step)(const int32_t *restrict total, float unit, float scale, float shift, float keep, const Layer *l,
                        float *restrict v, uint8_t *restrict spikes) {
+    const float threshold = l->threshold, subtract = l->subtract;
     uint32_t spiked[PLACES];
-    for (int i = 0; i < PLACES; i++) {
-        const float u = lif_step(keep, (float)total[i] * unit * scale + shift, threshold, &v[i]);
-        spiked[i] = u >= threshold ? 1 : 0;
-    }
+    if (subtract > 0)
+        for (int i = 0; i < PLACES; i++) {
+            const float u = soft_step(keep, (float)total[i] * unit * scale + shift, threshold, subtract, &v[i]);
+            spiked[i] = u >= threshold ? 1 : 0;
+        }
+    else
+        for (int i = 0; i < PLACES; i++) {
+            const float u = lif_step(keep, (float)total[i] * unit * scale + shift, threshold, &v[i]);
+            spiked[i] = u >= threshold ? 1 : 0;
+        }
     for (int i = 0; i < PLACES; i++) spikes[i] = (uint8_t)spiked[i];
 }
 
@@ -224,7 +231,7 @@ static int64_t NAME(layer)(const Layer *l, const Lists *lists, const uint8_t *co
                 NAME(take)(&work, o, total);
                 if (spikes) {
                     uint8_t spiked[PLACES];
-                    NAME(step)(total, unit, scale[o], shift[o], t ? l->decay : 0.0f, l->threshold,
+                    NAME(step)(total, unit, scale[o], shift[o], t ? l->decay : 0.0f, l,
                                work.v + (o - work.from) * PLACES, spiked);
                     memcpy(spikes + at, spiked, (size_t)work.count);
                 } else {
@@ -240,7 +247,7 @@ static int64_t NAME(layer)(const Layer *l, const Lists *lists, const uint8_t *co
 }
 
 static void NAME(lif)(const float *current, int64_t repeated, int64_t out, int64_t T, int64_t count, float decay, float threshold,
-                      uint8_t *spikes, int64_t index, int64_t parts) {
+                      float subtract, uint8_t *spikes, int64_t index, int64_t parts) {
     int64_t from, to;
     part_of(out, index, parts, &from, &to);
     for (int64_t o = from; o < to; o++)
@@ -252,10 +259,16 @@ static void NAME(lif)(const float *current, int64_t repeated, int64_t out, int64
                 const float *restrict at = current + (repeated ? o : o * T + t) * count + first;
                 uint8_t *restrict to_spikes = spikes + (o * T + t) * count + first;
                 const float keep = t ? decay : 0.0f;
-                for (int64_t i = 0; i < here; i++) {
-                    const float u = lif_step(keep, at[i], threshold, &v[i]);
-                    spiked[i] = u >= threshold ? 1 : 0;
-                }
+                if (subtract > 0)
+                    for (int64_t i = 0; i < here; i++) {
+                        const float u = soft_step(keep, at[i], threshold, subtract, &v[i]);
+                        spiked[i] = u >= threshold ? 1 : 0;
+                    }
+                else
+                    for (int64_t i = 0; i < here; i++) {
+                        const float u = lif_step(keep, at[i], threshold, &v[i]);
+                        spiked[i] = u >= threshold ? 1 : 0;
+                    }
                 for (int64_t i = 0; i < here; i++) to_spikes[i] = (uint8_t)spiked[i];
             }
         }

@@ -81,7 +81,7 @@ class ListSums:
         outer = self._outer(counts)
         layer = Layer(
             timesteps, images, height, width, into, outer[0], self._shape[2], self._stride, *outer[3:], self._counts_to,
-            neurons.decay, neurons.threshold,
+            *neurons,
         )  # fmt: skip
         given = address(around), address(scale), address(shift), address(currents), address(spikes)
         in_parts(
@@ -99,8 +99,7 @@ def lif_spikes(currents: Floats, timesteps: int, neurons: Neurons) -> Counts:
             len(currents),
             timesteps,
             currents[0, 0].size,
-            neurons.decay,
-            neurons.threshold,
+            *neurons,
         )
         in_parts(lambda *part: _library().lif(address(currents), *about, address(spikes), *part), spikes.size / 4)
     return spikes

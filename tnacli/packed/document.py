@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from math import prod
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -29,8 +29,10 @@ _SINCE: dict[str, tuple[_Version, int | None]] = {
 """The version that brought each key of a layer, and what it is where it changes nothing; all others are in every version."""
 
 
-def version_for(layers: Iterable[LayerSpec]) -> _Version:
+def version_for(neuron: NeuronSpec, layers: Iterable[LayerSpec]) -> _Version:
     """The version of a document with these layers: the lowest that has all keys that say something in one of them."""
+    if neuron.subtract is not None:
+        return 3
     used = [version for layer in layers for key, (version, idle) in _SINCE.items() if getattr(layer, key) != idle]
     return max(used, default=1)
 
@@ -51,8 +53,9 @@ class Document(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Document:
-        if self.version != version_for(self.layers):
-            raise ValueError(f"its layers are those of version {version_for(self.layers)}, not {self.version}")
+        lowest = version_for(self.neuron, self.layers)
+        if self.version != lowest:
+            raise ValueError(f"its layers are those of version {lowest}, not {self.version}")
         names = [layer.name for layer in self.layers]
         if len({*names, "readout"}) != len(names) + 1:
             raise ValueError("two layers have the same name")
@@ -83,8 +86,10 @@ def seal(body: str, sha256: str) -> str:
 
 def body_of(document: Document) -> str:
     """The JSON of `document` without its closing brace: the part that the digest covers."""
-    left_out = _not_in(document.version)
-    return document.model_dump_json(exclude={"layers": {"__all__": left_out}} if left_out else None)[:-1]
+    left_out: dict[str, Any] = {"layers": {"__all__": _not_in(document.version)}}
+    if document.version < 3:
+        left_out["neuron"] = {"subtract"}
+    return document.model_dump_json(exclude=left_out)[:-1]
 
 
 def _not_in(version: int) -> set[str]:
@@ -116,6 +121,8 @@ def parse(body: str) -> Document:
         raise ValueError(explain(error)) from None
     if odd := sorted(_not_in(document.version) & {key for layer in document.layers for key in layer.model_fields_set}):
         raise ValueError(f"layers have no {' and no '.join(odd)} in version {document.version}")
+    if document.version < 3 and "subtract" in document.neuron.model_fields_set:
+        raise ValueError(f"neurons have no subtract in version {document.version}")
     return document
 
 

@@ -226,7 +226,7 @@ class PackedSNN:
 
 
 def _neurons(layer: LIFLayer) -> Neurons:
-    return Neurons(layer.neuron.decay, layer.neuron.threshold)
+    return Neurons(layer.neuron.decay, layer.neuron.threshold, layer.neuron.subtract or 0.0)
 
 
 def _summed(potentials: list[Floats]) -> Floats:

@@ -24,10 +24,11 @@ _EXACT_BELOW = 1 << 24
 
 
 class Neurons(NamedTuple):
-    """The constants of LIF neurons (Eq. 1)."""
+    """The constants of LIF neurons (Eq. 1). A spike takes `subtract` away from the potential; 0: all of it."""
 
     decay: float
     threshold: float
+    subtract: float = 0.0
 
 
 class PlainSums:
@@ -88,7 +89,10 @@ def lif_steps(currents: Iterator[Floats], neurons: Neurons) -> Iterator[tuple[Fl
             potential += current
         spiked = potential >= np.float32(neurons.threshold)
         yield potential, spiked.view(np.uint8)
-        potential[spiked] = 0
+        if neurons.subtract:
+            potential[spiked] -= np.float32(neurons.subtract)
+        else:
+            potential[spiked] = 0
 
 
 def lif_spikes(currents: Floats, timesteps: int, neurons: Neurons) -> Counts:

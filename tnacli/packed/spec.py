@@ -52,10 +52,14 @@ class InputSpec(Section):
 
 
 class NeuronSpec(Section):
-    """The constants of hidden neurons (Eq. 1): of all, or of one layer."""
+    """The constants of hidden neurons (Eq. 1): of all, or of one layer.
+
+    A spike takes `subtract` away from the potential; None: all of it. It is in version 3 alone.
+    """
 
     decay: Share
     threshold: Positive32
+    subtract: Positive32 | None = None
 
 
 class ConvolutionSpec(Section):

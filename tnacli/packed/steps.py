@@ -150,6 +150,10 @@ class Steps:
         return any(layer.max_pool is not None for layer in self.layers)
 
     @property
+    def has_soft_resets(self) -> bool:
+        return any(layer.neuron.subtract is not None for layer in self.layers)
+
+    @property
     def neurons_differ(self) -> bool:
         """Whether layers have neurons with other constants than the first."""
         return any(layer.neuron != self.layers[0].neuron for layer in self.layers)
