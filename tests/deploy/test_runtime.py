@@ -157,7 +157,7 @@ SECTIONS = {
     "ShortcutSpec": '{"source":"conv1","convolution":null}',
     "MaxPoolSpec": '{"of":"spikes","size":3,"stride":2,"padding":1}',
     "LayerSpec": '{"name":"a","kind":"conv","weight":[9,6,3,3],"pool":1,"encoding":"fp32","binary":false,"stride":1,'
-    '"shortcut":null,"max_pool":{"of":"currents","size":2,"stride":2,"padding":0},"neuron":{"decay":1,"threshold":2}}',
+    '"shortcut":null,"max_pool":{"of":"currents","size":2,"stride":2,"padding":0},"neuron":{"decay":1,"threshold":2},"padding":0,"groups":2}',
     "ReadoutSpec": '{"weight":[5,7],"leak":1.0}',
     "Origin": '{"data_set":"a","recipe":"b","run":"c","seed":0,"identity":"d","altered":["é"],"accuracy":92.5,"format":"auto",'
     '"binning":"time","sensor":[3,4],"test_samples":60}',

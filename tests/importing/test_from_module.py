@@ -314,7 +314,11 @@ CANNOT: list[tuple[Callable[[], tuple[nn.Module, Any]], str]] = [
     (replaced(3, nn.MaxPool2d(3, dilation=2)), r"3.0 \(MaxPool2d\) has maximum pooling .* dilation \(2, 2\)"),
     (replaced(3, nn.AdaptiveMaxPool2d(4)), r"3.0 \(AdaptiveMaxPool2d\) has maximum pooling of that kind"),
     (replaced(3, nn.AvgPool2d(3, 2)), "pooling of 3x3 with stride 2"),
-    (replaced(4, nn.Conv2d(6, 8, 3, stride=2, padding=1, groups=2)), r"4.0 \(Conv2d\) has its 2 groups"),
+    (replaced(4, nn.Conv2d(6, 8, 3, stride=2, padding=(1, 0))), r"4.0 \(Conv2d\) has padding \(1, 0\)"),
+    (
+        replaced(4, nn.Conv2d(6, 8, 3, stride=2, padding=3)),
+        r"4.0 \(Conv2d\) has padding \(3, 3\); .* less than the kernel",
+    ),
     (replaced(4, nn.Conv2d(6, 8, 3, stride=2, padding=2, dilation=2)), "its dilation"),
     (replaced(5, nn.ReLU()), r"5.0 \(ReLU\) calls torch's relu"),
     (replaced(5, nn.Identity()), r"the output of 4.0 \(Conv2d\) meets no spiking neurons"),
@@ -365,6 +369,36 @@ def test_maximum_pooling_and_constants_of_each_layer(before: Any, after: Any, sa
     assert one.neuron is None
     assert two.neuron is not None
     assert (two.neuron.decay, two.neuron.threshold, three.neuron) == (0.9, 0.75, None)
+    assert len(net(X).unique(dim=0)) > 10, "or logits would say little"
+
+
+@pytest.mark.parametrize(
+    ("conv", "padding", "groups"),
+    [
+        (nn.Conv2d(6, 8, 3, stride=1, padding=0), 0, 1),
+        (nn.Conv2d(6, 8, 3, stride=2, padding=1, groups=2), None, 2),
+        (nn.Conv2d(6, 12, 3, stride=1, padding="valid", groups=6), 0, 6),
+        (nn.Conv2d(6, 8, 5, stride=2, padding=2), None, 1),
+        (nn.Conv2d(6, 8, 3, padding="same"), None, 1),
+        (nn.Conv2d(6, 8, 1, stride=2, padding=0, groups=2), None, 2),
+    ],
+)
+def test_padding_and_groups(conv: nn.Conv2d, padding: int | None, groups: int) -> None:
+    torch.manual_seed(3)
+    conv.reset_parameters()
+    net, _ = replaced(4, conv)()
+    assert isinstance(net, nn.Sequential)
+    linear = nn.Linear(net[:6](X).flatten(2).shape[-1], 12)
+    with torch.no_grad():
+        for part in (conv, linear):
+            part.weight.mul_(8)
+    net[7] = OverTime(linear)
+    tnacli.ternarize(net).eval()
+    model = tnacli.from_module(net, X)
+    torch.testing.assert_close(model(X, normalised=True), net(X), rtol=1e-4, atol=1e-4)
+    assert model.packed is not None
+    layer = model.packed.about.layers[1]
+    assert (layer.padding, layer.groups, layer.weight) == (padding, groups, tuple(conv.weight.shape))
     assert len(net(X).unique(dim=0)) > 10, "or logits would say little"
 
 

@@ -48,6 +48,19 @@ NETWORKS: dict[str, list[dict[str, Any]]] = {
             },
         },
     ],
+    "no padding": [
+        {"weight": (6, 2, 5, 5), "padding": 0},
+        {"weight": (9, 6, 3, 3), "padding": 0, "pool": 2},
+        {"weight": (7, 9, 3, 3), "padding": 2, "stride": 2},
+        {"weight": (11, 28)},
+    ],
+    "groups": [
+        {"weight": (6, 1, 3, 3), "groups": 2, "pool": 2},
+        {"weight": (8, 3, 1, 1), "groups": 2},
+        {"weight": (8, 1, 3, 3), "groups": 8, "padding": 2},
+        {"weight": (9, 8, 1, 1)},
+        {"weight": (12, 3, 5, 5), "groups": 3, "stride": 2},
+    ],
     "soft resets": [
         {"weight": (6, 2, 3, 3), "pool": 2, "neuron": {"decay": 0.5, "threshold": 1.0, "subtract": 1.0}},
         {"weight": (9, 6, 3, 3), "neuron": {"decay": 0.75, "threshold": 0.75, "subtract": 1.25}},

@@ -227,3 +227,32 @@ def test_maxima_and_constants_of_a_layer_must_make_sense(change: Change, what: s
     assert from_bytes(resealed(data, lambda document, arrays: None)).about.version == 3
     with pytest.raises(FileFormatError, match=f"^net.tna: .*{what}"):
         from_bytes(resealed(data, change), "net.tna")
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (_set("layers", 1, "padding", to=-1), "layers.1.padding: "),
+        (_set("layers", 0, "padding", to=5), "layer conv1: a padding of 5 does not fit a kernel of 5 on 9x8"),
+        (_set("layers", 3, "padding", to=1), "layer fc4: fully connected neurons have no padding"),
+        (_set("layers", 3, "groups", to=2), "layer fc4: fully connected neurons have no padding and no groups"),
+        (_set("layers", 1, "padding", to=2), "layer fc4: weight"),
+        (_set("layers", 1, "groups", to=0), "layers.1.groups: "),
+        (_set("layers", 1, "groups", to=2), "layer conv2: weight .* in 2 groups does not fit inputs of .6, 5, 4."),
+        (_set("layers", 1, "weight", to=[9, 3, 3, 3]), "layer conv2: weight"),
+        (_set("input", "size", to=[4, 8]), "layer conv1: a padding of 0 does not fit a kernel of 5 on 4x8"),
+    ],
+)
+def test_padding_and_groups_must_fit_together(change: Change, what: str) -> None:
+    data = to_bytes(described(NETWORKS["no padding"]))
+    assert from_bytes(resealed(data, lambda document, arrays: None)).about.version == 3
+    with pytest.raises(FileFormatError, match=f"^net.tna: .*{what}"):
+        from_bytes(resealed(data, change), "net.tna")
+
+
+def test_outputs_are_equal_groups() -> None:
+    def change(document: dict[str, Any], arrays: container.Arrays) -> None:
+        document["layers"][1] |= {"groups": 2, "weight": [9, 3, 1, 1]}
+
+    with pytest.raises(FileFormatError, match="layer conv2: 9 outputs are no 2 equal groups"):
+        from_bytes(resealed(to_bytes(described(NETWORKS["groups"])), change), "net.tna")

@@ -48,7 +48,7 @@ class Integers:
     """All constants of a network but its ternary weights.
 
     A current is of 2^-`potential_bits` of the threshold; of the first layer's sums, pixels less `offsets` [channels] times
-    `first_weights` (int8 [out, ...]), the lowest `first_dropped` bits are dropped before `factors` makes currents of them.
+    `first_weights` (int8 [out, in, ...], of all groups), the lowest `first_dropped` bits are dropped before `factors` makes currents of them.
     `decays`, and `subtracts`, what a spike takes away (0: all), go by the names of the layers, `factors` by those of the steps'
     currents, `shares`, the current of one spike, by those of shortcuts without weights.
     A logit counts units of `unit`; `readout_one` is what a weight is multiplied by for one spike.
@@ -145,7 +145,7 @@ def _first(network: PackedNetwork) -> tuple[tuple[int, ...], NDArray[np.int8], i
     """Offsets, weights, dropped bits, and the currents of what is left of the sums."""
     spec = network.steps.input.spec
     weights = network.weights[network.steps.layers[0].currents[0].name]
-    channels, stored = spec.channels, weights.stored.astype(np.float64)
+    channels, stored = spec.channels, weights.dense().astype(np.float64)
     whole = 1.0 if spec.kind == "events" else 255.0
     means = whole * np.array(spec.mean or (0.0,) * channels)
     offsets = np.rint(means)

@@ -30,6 +30,7 @@ class Window:
     width: int
     kernel: int
     stride: int
+    padding: int
     rows: int
     pitch: int
     most: int
@@ -94,7 +95,7 @@ def plan(network: PackedNetwork) -> Memory:
             else:
                 sums = squares.size * _columns(layer) * words_per_value * LANES
                 blocks += _blocks(current.name, number, window, words_per_value=words_per_value, sums=sums)
-    windows["readout"] = Window(prod(steps.readout.source.out), 1, 1, 1, 1, 1, 1, 0)
+    windows["readout"] = Window(prod(steps.readout.source.out), 1, 1, 1, 1, 0, 1, 1, 0)
     blocks += _blocks("readout", len(steps.layers), windows["readout"], words_per_value=words_per_value, sums=timesteps)
     at, words = _places(blocks)
     works = {name: Work(*(at[name, part] for part in ("window", "places", "list", "sums"))) for name in windows}
@@ -115,11 +116,11 @@ def _window(current: Current, weights: PackedWeights, pool: int) -> Window:
     inputs, height, width = current.source.out if current.is_conv else (spec.weight[1], 1, 1)
     kernel = spec.weight[-1] if current.is_conv else 1
     rows = (pool - 1) * spec.stride + kernel
-    pitch = -(-(width + kernel - 1) // spec.stride)
+    pitch = -(-(width + 2 * spec.around) // spec.stride)
     most = 0
     if spec.encoding != "fp32":
         most = int(np.count_nonzero(weights.ternary().reshape(spec.weight[0], -1), axis=1).max())
-    return Window(inputs, height, width, kernel, spec.stride, rows, pitch, most)
+    return Window(inputs, height, width, kernel, spec.stride, spec.around, rows, pitch, most)
 
 
 def _blocks(name: str, step: int, window: Window, *, words_per_value: int, sums: int) -> list[_Block]:

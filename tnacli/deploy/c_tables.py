@@ -18,7 +18,8 @@ from tnacli.packed.steps import Current, Input
 _WEIGHTS = """typedef struct {
     const uint8_t *codes; /* two bits a weight, the lowest first: the weight + 1 */
     const number *scale, *shift;
-    int32_t in, out, height, width, kernel, stride, row_bytes; /* height and width of its input */
+    int32_t in, out, height, width, kernel, stride, padding, row_bytes; /* height and width of its input */
+    int32_t group_in, group_out; /* of its channels, those of a group see each other */
     int32_t rows, pitch; /* of the window on its input */
     int32_t bits; /* that a spike count in its input takes */
     int32_t reach; /* so many counts can be added in a lane */
@@ -43,7 +44,7 @@ _NEURONS = {
 }
 _MAX_OF = {None: 0, "spikes": 1, "currents": 2}  # as in network.c
 _DOWN = "\n    int32_t down; /* bits that scale and shift have besides */"
-_WEIGHTS_BYTES = 3 * 8 + 18 * 4 - 4
+_WEIGHTS_BYTES = 3 * 8 + 21 * 4 - 4
 _LAYER_BYTES = _WEIGHTS_BYTES + 5 * 4 + 8 + 3 * 4
 
 
@@ -112,7 +113,7 @@ def tables(network: PackedNetwork, prefix: str, whole: Integers | None = None) -
     found.lines += ["static const layer layers[LAYERS] = {", *rows, "};"]
     source, (classes, features) = steps.readout.source, network.readout_weight.shape
     window = [1, 1, count_bits(source.counts_to), 0, 0, memory.outputs[source.name]]
-    numbers = [features, classes, 1, 1, 1, 1, 0, *window, *_work(memory.works["readout"])]
+    numbers = [features, classes, 1, 1, 1, 1, 0, 0, features, classes, *window, *_work(memory.works["readout"])]
     numbers += [] if whole is None else [0]
     found.lines.append(f"static const weights readout = {{0, 0, 0, {', '.join(map(str, numbers))}}};")
     found.size_bytes += _WEIGHTS_BYTES
@@ -145,7 +146,7 @@ def _entry(found: Tables, current: Current, *, weights: PackedWeights, memory: M
             f"layer {current.name} has {spec.fan_in} inputs: their sum does not fit the C export's 32 bits"
         )
     if spec.encoding == "fp32":
-        found.array("first_weights", "outer_weight", weights.stored if whole is None else whole.first_weights, 8)
+        found.array("first_weights", "outer_weight", weights.dense() if whole is None else whole.first_weights, 8)
     else:
         rows = pack(weights.ternary().reshape(spec.weight[0], -1), ENCODINGS["ternary2"])
         codes, row_bytes = f"codes_{name}", rows.shape[1]
@@ -160,7 +161,8 @@ def _entry(found: Tables, current: Current, *, weights: PackedWeights, memory: M
     found.array(f"scale_{name}", "number", scale, 8)
     found.array(f"shift_{name}", "number", shift, 8)
     window = memory.windows[current.name]
-    numbers = [window.inputs, spec.weight[0], window.height, window.width, window.kernel, window.stride, row_bytes]
+    numbers = [window.inputs, spec.weight[0], window.height, window.width, window.kernel, window.stride, window.padding]
+    numbers += [row_bytes, window.inputs // spec.groups, spec.weight[0] // spec.groups]
     numbers += [window.rows, window.pitch, count_bits(counts_to), _reach(counts_to), window.most]
     numbers += [
         0 if isinstance(source, Input) else memory.outputs[source.name],

@@ -42,7 +42,7 @@ static void pack(uint8_t *packed, int32_t bits, int32_t place, const word *from)
  * stride of 2 the even ones, then the odd ones. */
 static void slide(const weights *l, word *memory, const given *input, int32_t row, int32_t down)
 {
-    const int32_t half = l->kernel / 2, apart = l->stride * l->pitch, moved = down * l->stride;
+    const int32_t apart = l->stride * l->pitch, moved = down * l->stride;
     const int32_t words = input ? 1 : WORDS, channels = input ? FRAMES * l->in : l->in;
     const int32_t kept = moved && l->rows > moved ? l->rows - moved : 0;
     int32_t c, i, x;
@@ -55,10 +55,10 @@ static void slide(const weights *l, word *memory, const given *input, int32_t ro
             window[i].lanes = 0; /* whatever number it is */
         }
         for (i = kept; i < l->rows; i++) {
-            const int32_t from = row * l->stride - half + i;
+            const int32_t from = row * l->stride - l->padding + i;
             if (from >= 0 && from < l->height) {
                 for (x = 0; x < l->width; x++) {
-                    const int32_t place = (c * l->height + from) * l->width + x, column = x + half;
+                    const int32_t place = (c * l->height + from) * l->width + x, column = x + l->padding;
                     const int32_t order = (column & (l->stride - 1)) * l->pitch + (column >> (l->stride >> 1));
                     word *to = window + (i * apart + order) * words;
                     if (input) {
@@ -88,7 +88,7 @@ static word *decode(const weights *l, word *memory, int32_t o, word **taken)
     const uint8_t *row = l->codes + o * l->row_bytes, *end = row + l->row_bytes;
     const int32_t side = l->kernel * l->kernel, channel = l->rows * l->stride * l->pitch * WORDS;
     const int32_t jump = side < 4 ? 4 * channel : 0, leap = side < 4 ? 0 : 4; /* four weights on: kernels are odd */
-    int32_t base = 0, n = 0, m;
+    int32_t base = o / l->group_out * l->group_in * channel, n = 0, m;
     for (; row < end; row++) {
         uint32_t codes = @PREFIX_UPPER@_BYTE(row) ^ 0x55u; /* of each two bits one says that it is not 0, the other that it is +1 */
         for (m = n; codes; codes >>= 2, m++) {
@@ -312,7 +312,8 @@ static void prepare(const weights *l, word *memory, int32_t words)
 static void spiking(const layer *l, word *memory, const given *input)
 {
     const weights *own = &l->own;
-    const int32_t all_rows = (own->height - 1) / own->stride + 1, all_columns = (own->width - 1) / own->stride + 1;
+    const int32_t within = 2 * own->padding - own->kernel;
+    const int32_t all_rows = (own->height + within) / own->stride + 1, all_columns = (own->width + within) / own->stride + 1;
     const int32_t height = (all_rows + 2 * EDGE(l) - l->pool) / STEP(l) + 1;
     const int32_t width = (all_columns + 2 * EDGE(l) - l->pool) / STEP(l) + 1;
     const int32_t columns = at_most((width - 1) * STEP(l) + l->pool - EDGE(l), all_columns);

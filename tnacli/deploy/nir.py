@@ -17,6 +17,7 @@ import numpy as np
 from tnacli.deploy.nir_steps import DT
 from tnacli.errors import UsageError
 from tnacli.packed.network import Floats, PackedNetwork, PackedWeights
+from tnacli.packed.spec import ConvolutionSpec, LayerSpec
 from tnacli.packed.steps import Current, Input, LIFLayer, Shape
 
 READOUT = (
@@ -127,7 +128,7 @@ def _weights(nir: Any, layer: PackedWeights, shape: Shape, *, mean: float, gain:
     if weight.ndim == 2:
         node = nir.Affine(weight=scaled, bias=shift)
     else:
-        node = _convolution(nir, scaled, shift, stride=layer.spec.stride, shape=shape)
+        node = _convolution(nir, scaled, shift, spec=layer.spec, shape=shape)
     node.metadata = {
         "tnacli_weights": "fp32" if layer.spec.encoding == "fp32" else "ternary",
         "tnacli_scale": scale,
@@ -139,16 +140,18 @@ def _multiplied(nir: Any, factor: float, shape: Shape) -> Any:
     """Every map times `factor`, as a 1x1 convolution: NIR's own Scale has no module elsewhere."""
     channels = shape[0]
     weight = np.eye(channels, dtype=np.float32)[:, :, None, None] * np.float32(factor)
-    node = _convolution(nir, weight, np.zeros(channels, np.float32), stride=1, shape=shape)
+    node = _convolution(nir, weight, np.zeros(channels, np.float32), spec=None, shape=shape)
     node.metadata = {"tnacli_factor": factor}
     return node
 
 
-def _convolution(nir: Any, weight: Floats, bias: Floats, *, stride: int, shape: Shape) -> Any:
-    half = weight.shape[-1] // 2
+def _convolution(
+    nir: Any, weight: Floats, bias: Floats, *, spec: LayerSpec | ConvolutionSpec | None, shape: Shape
+) -> Any:
+    stride, around, groups = (1, 0, 1) if spec is None else (spec.stride, spec.around, spec.groups)
     return nir.Conv2d(
-        input_shape=(shape[1], shape[2]), weight=weight, bias=bias, stride=(stride, stride), padding=(half, half),
-        dilation=(1, 1), groups=1,
+        input_shape=(shape[1], shape[2]), weight=weight, bias=bias, stride=(stride, stride), padding=(around, around),
+        dilation=(1, 1), groups=groups,
     )  # fmt: skip
 
 

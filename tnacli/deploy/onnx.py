@@ -201,7 +201,7 @@ def _currents(graph: _Graph, network: PackedNetwork, current: Current, values: S
 
 
 def _geometry(spec: LayerSpec | ConvolutionSpec) -> dict[str, Any]:
-    return {"pads": [spec.weight[-1] // 2] * 4, "strides": [spec.stride] * 2}
+    return {"pads": [spec.around] * 4, "strides": [spec.stride] * 2, "group": spec.groups}
 
 
 def _squares(layer: LIFLayer) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tnacli.deploy.c_integers import integers
 from tnacli.packed.network import PackedNetwork
+from tnacli.packed.spec import ConvolutionSpec, LayerSpec
 from tnacli.packed.steps import Current, Input, LIFLayer, Squares
 
 Whole = NDArray[np.int64]
@@ -43,10 +44,8 @@ def whole_run(network: PackedNetwork, inputs: NDArray[np.uint8]) -> WholeRun:
             return counts[current.source.name][:, t] * made.shares[current.name]
         factors, is_first = made.factors[current.name], isinstance(current.source, Input)
         x = frames[:, min(t, frames.shape[1] - 1)] - offsets if is_first else counts[current.source.name][:, t]
-        weights = made.first_weights if is_first else network.weights[current.name].ternary()
-        sums = noted(
-            _convolved(x, weights, current.spec.stride) if current.is_conv else x.reshape(len(x), -1) @ weights.T
-        )
+        weights = made.first_weights if is_first else network.weights[current.name].dense()
+        sums = noted(_convolved(x, weights, current.spec) if current.is_conv else x.reshape(len(x), -1) @ weights.T)
         sums = sums >> made.first_dropped if is_first else sums
         axes = (slice(None), None, None) if current.is_conv else slice(None)
         scale, shift = factors.scale.astype(np.int64)[axes], factors.shift.astype(np.int64)[axes]
@@ -76,9 +75,9 @@ def whole_run(network: PackedNetwork, inputs: NDArray[np.uint8]) -> WholeRun:
     return WholeRun(total, all_spikes, max(seen))
 
 
-def _convolved(x: Whole, weights: NDArray[Any], stride: int) -> Whole:
-    half = weights.shape[-1] // 2
-    padded = np.pad(x, ((0, 0), (0, 0), (half, half), (half, half)))
+def _convolved(x: Whole, weights: NDArray[Any], spec: LayerSpec | ConvolutionSpec) -> Whole:
+    around, stride = spec.around, spec.stride
+    padded = np.pad(x, ((0, 0), (0, 0), (around, around), (around, around)))
     windows = sliding_window_view(padded, weights.shape[2:], (2, 3))[:, :, ::stride, ::stride]
     sums: Whole = np.einsum("nchwij,ocij->nohw", windows, weights.astype(np.int64), optimize=True)
     return sums

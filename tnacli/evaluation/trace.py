@@ -101,5 +101,6 @@ def _current(network: PackedNetwork, current: Current, x: Tensor) -> Tensor:
     scale, shift = torch.from_numpy(weights.scale.copy()), torch.from_numpy(weights.shift.copy())
     if not current.is_conv:
         return F.linear(x.flatten(1), weight) * scale + shift
-    summed = F.conv2d(x, weight, stride=current.spec.stride, padding=weight.shape[-1] // 2)
+    spec = current.spec
+    summed = F.conv2d(x, weight, stride=spec.stride, padding=spec.around, groups=spec.groups)
     return summed * scale[:, None, None] + shift[:, None, None]

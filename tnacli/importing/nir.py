@@ -29,7 +29,6 @@ from tnacli.packed.document import explain
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.network import PackedNetwork
 from tnacli.packed.spec import InputSpec, Origin
-from tnacli.recipe.layout import strided
 
 LIBRARIES = {
     "spikingjelly": Stepping(strict=False),
@@ -208,8 +207,8 @@ def _weighted(node: Any, shape: tuple[int, ...]) -> list[Part | Scaled]:
             weight, bias, stride=pair(node.stride), dilation=pair(node.dilation), groups=int(node.groups),
             padding=node.padding if isinstance(node.padding, str) else pair(node.padding),
         )  # fmt: skip
-        if len(shape) != 3 or weight.shape[1] != shape[0]:
-            raise NetworkError(f"weights for {weight.shape[1]} feature maps, and {shape} lead into it")
+        if len(shape) != 3 or weight.shape[1] * found.groups != shape[0]:
+            raise NetworkError(f"weights for {weight.shape[1] * found.groups} feature maps, and {shape} lead into it")
     if about.get("tnacli_factor") is not None:
         return [Scaled(float(about["tnacli_factor"]))]
     if "tnacli_scale" in about:
@@ -223,8 +222,8 @@ def _weighted(node: Any, shape: tuple[int, ...]) -> list[Part | Scaled]:
 
 def _out(part: Part | Scaled, shape: tuple[int, ...]) -> tuple[int, ...]:
     if isinstance(part, Weighted):
-        out = len(part.weight)
-        return (out, *strided(shape[1:], part.stride)) if part.weight.dim() == 4 else (out,)
+        out, within = len(part.weight), 2 * part.padding - part.weight.shape[-1]
+        return (out, *((side + within) // part.stride + 1 for side in shape[1:])) if part.weight.dim() == 4 else (out,)
     if isinstance(part, Pool):
         return (shape[0], *(side // part.size for side in shape[1:]))
     return shape

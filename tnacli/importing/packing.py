@@ -44,6 +44,10 @@ def packed_network(
         if layer.shortcut is not None:
             name, weights = f"{layer.name}.shortcut", layer.shortcut.weights
             convolution = None if weights is None else _weights(arrays, name, layer.shortcut, encoding)
+            if convolution and (convolution.pop("padding") is not None or convolution.pop("groups") != 1):
+                raise NetworkError(
+                    f"{layer.shortcut.where} has groups, or a padding that is not half the kernel, on the way of a shortcut"
+                )
             spec["shortcut"] = {"source": layer.skipped, "convolution": convolution}
         specs.append(spec)
     arrays |= {"readout.weight": _floats(readout.weight), "readout.bias": _floats(readout.bias)}
@@ -94,7 +98,7 @@ def _pooling(layer: Layer) -> dict[str, Any]:
 def _weights(arrays: dict[str, NDArray[Any]], name: str, current: Current, encoding: str) -> dict[str, Any]:
     """What a file says of the weights of `current`; they are added to `arrays` under `name`."""
     assert current.weights is not None
-    weight, scale, binary = current.weights.weight, current.scale, False
+    weight, around, scale, binary = current.weights.weight, current.weights.padding, current.scale, False
     stored: NDArray[Any] = _floats(weight)
     if encoding != "fp32":
         codes, magnitude = _ternary(weight, current.where)
@@ -104,6 +108,8 @@ def _weights(arrays: dict[str, NDArray[Any]], name: str, current: Current, encod
     return {
         "weight": tuple(weight.shape),
         "stride": current.weights.stride,
+        "padding": None if weight.dim() == 2 or 2 * around + 1 == weight.shape[-1] else around,
+        "groups": current.weights.groups,
         "encoding": encoding,
         "binary": binary,
     }

@@ -13,11 +13,13 @@ from tnacli.errors import NetworkError
 
 @dataclass(frozen=True)
 class Weighted:
-    """A convolution, `weight` [out, in, k, k], or matrix product, `weight` [out, in], with `bias` [out]."""
+    """A convolution, `weight` [out, in / groups, k, k], or matrix product, `weight` [out, in], with `bias` [out]."""
 
     weight: Tensor
     bias: Tensor
     stride: int = 1
+    padding: int = 0
+    groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -102,17 +104,18 @@ def convolution(
 ) -> Weighted:
     """A convolution with these settings, height before width. Raises NetworkError if a packed file has none such."""
     size = tuple(weight.shape[2:])
-    if groups != 1:
-        raise NetworkError(f"its {groups} groups; a packed convolution sees all feature maps")
     if tuple(dilation) != (1, 1):
         raise NetworkError("its dilation; kernels are dense")
     if size[0] != size[1] or size[0] % 2 == 0 or stride[0] != stride[1] or stride[0] not in (1, 2):
         raise NetworkError(
             f"a kernel of {size[0]}x{size[1]} with stride {stride}; kernels are square and odd, strides 1 or 2"
         )
-    if padding not in ("same", (size[0] // 2, size[1] // 2)):
-        raise NetworkError(f"padding {padding}; it is of half the kernel")
-    return Weighted(weight, bias, stride[0])
+    around = (
+        {"same": (size[0] // 2,) * 2, "valid": (0, 0)}.get(padding, padding) if isinstance(padding, str) else padding
+    )
+    if around[0] != around[1] or not 0 <= around[0] < size[0]:
+        raise NetworkError(f"padding {padding}; it is the same on all sides, and less than the kernel")
+    return Weighted(weight, bias, stride[0], around[0], groups)
 
 
 def pool(size: Any, *, stride: Any, padding: Any, ceil_mode: bool, summed: bool = False) -> Pool:

@@ -13,7 +13,7 @@ static inline float lif_step(float keep, float current, float threshold, float *
 /* The same where a spike takes `subtract` away, and leaves the rest. */
 static inline float soft_step(float keep, float current, float threshold, float subtract, float *v) {
     const float u = keep * *v + current;
-    *v = u >= threshold ? u - subtract : u;
+    *v = u - (u >= threshold ? subtract : 0.0f);
     return u;
 }
 

@@ -24,12 +24,14 @@ _NONE = Neurons(0.0, 0.0)
 class ListSums:
     """Currents and spikes from counts 0 to `counts_to`, of weights -1, 0 and +1, int8 [out, in, kernel, kernel] or [out, in].
 
+    Convolutions have `padding` zeros around, half the kernel without it.
     Weights are held as two bytes for each that is not zero; of those without many zeros, half are (`Lists` of engine.c).
     """
 
-    def __init__(self, weight: NDArray[np.int8], counts_to: int, stride: int = 1) -> None:
+    def __init__(self, weight: NDArray[np.int8], counts_to: int, stride: int = 1, padding: int | None = None) -> None:
         self._counts_to, self._stride = counts_to, stride
         self._shape = weight.shape if weight.ndim == 4 else (*weight.shape, 1, 1)
+        self._around = self._shape[2] // 2 if padding is None else padding
         out, inputs = len(weight), weight[0].size
         rows = np.ascontiguousarray(weight).reshape(out, inputs)
         self._dense = int(2 * int(np.count_nonzero(rows)) + int(rows.sum(dtype=np.int64)) > 2 * rows.size)
@@ -69,14 +71,15 @@ class ListSums:
         return spikes
 
     def _outer(self, counts: Counts) -> tuple[int, ...]:
-        sides = ((side - 1) // self._stride + 1 for side in counts.shape[3:])
+        within = 2 * self._around - self._shape[2]
+        sides = ((side + within) // self._stride + 1 for side in counts.shape[3:])
         return (self._shape[0], *counts.shape[1:3], *sides)
 
     def _run(
         self, counts: Counts, scale: Floats, shift: Floats, *, currents: Floats | None = None, spikes: Counts | None = None,
         neurons: Neurons = _NONE,
     ) -> None:  # fmt: skip
-        around = padded(counts, self._shape[2] // 2, beyond=_OVERRUN)
+        around = padded(counts, self._around, beyond=_OVERRUN)
         into, timesteps, images, height, width = around.shape
         outer = self._outer(counts)
         layer = Layer(

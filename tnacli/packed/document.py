@@ -25,6 +25,7 @@ VERSIONS = (1, 2, 3)
 _Version = Literal[1, 2, 3]
 _SINCE: dict[str, tuple[_Version, int | None]] = {
     "stride": (2, 1), "shortcut": (2, None), "max_pool": (3, None), "neuron": (3, None),
+    "padding": (3, None), "groups": (3, 1),
 }  # fmt: skip
 """The version that brought each key of a layer, and what it is where it changes nothing; all others are in every version."""
 

@@ -95,10 +95,8 @@ class PackedSNN:
 
         def weighted(current: Current) -> _Weighted:
             weights = network.weights[current.name]
-            stride = weights.spec.stride
-            return _Weighted(
-                sums(weights.ternary(), current.source.counts_to, stride), _own(weights.scale), _own(weights.shift)
-            )
+            made = sums(weights.dense(), current.source.counts_to, weights.spec.stride, weights.spec.around)
+            return _Weighted(made, _own(weights.scale), _own(weights.shift))
 
         shortcut, skipped = layer.shortcut, None
         if shortcut is not None:
@@ -173,7 +171,8 @@ class PackedSNN:
         is_conv = self._first.currents[0].is_conv
         x = inputs[None] if self.about.input.kind == "images" else inputs.swapaxes(0, 1)
         rows = x.reshape(-1, *x.shape[2:]) if is_conv else x.reshape(x.shape[0] * x.shape[1], -1)
-        current = ordered_sums(rows, weights.stored, weights.spec.stride, out_first=True)
+        spec = weights.spec
+        current = ordered_sums(rows, weights.dense(), spec.stride, padding=spec.around, out_first=True)
         return _scaled(current, weights).reshape(len(current), *x.shape[:2], *(current.shape[2:] if is_conv else ()))
 
     def _maps(self, inputs: Floats, convs: Sequence[_Hidden], observe: Observer | None) -> Counts:

@@ -32,11 +32,15 @@ class Neurons(NamedTuple):
 
 
 class PlainSums:
-    """Currents and spikes from counts 0 to `counts_to`, of weights -1, 0 and +1, int8 [out, in, kernel, kernel] or [out, in]."""
+    """Currents and spikes from counts 0 to `counts_to`, of weights -1, 0 and +1, int8 [out, in, kernel, kernel] or [out, in].
 
-    def __init__(self, weight: NDArray[np.int8], counts_to: int, stride: int = 1) -> None:
+    Convolutions have `padding` zeros around, half the kernel without it.
+    """
+
+    def __init__(self, weight: NDArray[np.int8], counts_to: int, stride: int = 1, padding: int | None = None) -> None:
         self._counts_to, self._stride = counts_to, stride
         self._kernel = weight.shape[2] if weight.ndim == 4 else 1
+        self._around = self._kernel // 2 if padding is None else padding
         self._rows = np.ascontiguousarray(weight).reshape(len(weight), -1)
 
     def currents(self, counts: Counts, scale: Floats, shift: Floats) -> Floats:
@@ -52,7 +56,7 @@ class PlainSums:
         exact: Any = np.float32 if self._rows.shape[1] * self._counts_to < _EXACT_BELOW else np.float64
         rows: Any = self._rows.astype(exact)
         stride, sides = self._stride, (self._kernel, self._kernel)
-        around = padded(counts, self._kernel // 2)
+        around = padded(counts, self._around)
         for t in range(counts.shape[1]):
             windows = np.lib.stride_tricks.sliding_window_view(around[:, t], sides, axis=(2, 3))[
                 :, :, ::stride, ::stride

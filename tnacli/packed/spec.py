@@ -71,6 +71,15 @@ class ConvolutionSpec(Section):
     binary: bool
 
     @property
+    def around(self) -> int:
+        """Zeros around its input, on each side."""
+        return self.weight[-1] // 2
+
+    @property
+    def groups(self) -> int:
+        return 1
+
+    @property
     def fan_in(self) -> int:
         return prod(self.weight[1:])
 
@@ -109,9 +118,9 @@ class MaxPoolSpec(Section):
 
 
 class LayerSpec(Section):
-    """One layer of weights and spiking neurons; `weight` is (out, in, kernel, kernel) or (out, in).
+    """One layer of weights and spiking neurons; `weight` is (out, in / groups, kernel, kernel) or (out, in).
 
-    `stride` and `shortcut` are in version 2 and later, `max_pool` and `neuron` in version 3.
+    `stride` and `shortcut` are in version 2 and later, all after them in version 3.
     """
 
     name: Name
@@ -124,6 +133,15 @@ class LayerSpec(Section):
     shortcut: ShortcutSpec | None = None
     max_pool: MaxPoolSpec | None = None
     neuron: NeuronSpec | None = None
+    padding: Annotated[int, Field(ge=0, le=1 << 14)] | None = None
+    groups: Count = 1
+
+    @property
+    def around(self) -> int:
+        """Zeros around the input of a convolution, on each side: half the kernel unless `padding` says otherwise."""
+        if len(self.weight) == 2:
+            return 0
+        return self.weight[-1] // 2 if self.padding is None else self.padding
 
     @property
     def fan_in(self) -> int:

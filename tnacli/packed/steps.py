@@ -13,7 +13,6 @@ from math import prod
 from typing import ClassVar, NamedTuple
 
 from tnacli.packed.spec import ConvolutionSpec, InputSpec, LayerSpec, MaxPoolSpec, NeuronSpec, ReadoutSpec
-from tnacli.recipe.layout import strided
 
 Shape = tuple[int, ...]
 """Of one sample at one timestep: (C, H, W), or (features,)."""
@@ -191,22 +190,30 @@ def _driven(spec: LayerSpec, shape: Shape) -> Shape:
     if spec.max_pool is not None and spec.pool != 1:
         raise ValueError(f"layer {spec.name}: it pools by averages and by maxima; it is one of them")
     if spec.kind == "conv":
-        return _convolved(f"layer {spec.name}", spec.weight, spec.stride, shape)
+        return _convolved(f"layer {spec.name}", spec, shape)
     if len(spec.weight) != 2 or spec.weight[1] != prod(shape):
         raise ValueError(f"layer {spec.name}: weight {spec.weight} does not fit inputs of {shape}")
     if spec.pool != 1 or spec.max_pool is not None:
         raise ValueError(f"layer {spec.name}: fully connected neurons are not pooled")
     if spec.stride != 1:
         raise ValueError(f"layer {spec.name}: fully connected neurons have no stride")
+    if spec.padding is not None or spec.groups != 1:
+        raise ValueError(f"layer {spec.name}: fully connected neurons have no padding and no groups")
     return (spec.weight[0],)
 
 
-def _convolved(what: str, weight: Shape, stride: int, shape: Shape) -> Shape:
-    if len(weight) != 4 or len(shape) != 3 or weight[1] != shape[0]:
-        raise ValueError(f"{what}: weight {weight} does not fit inputs of {shape}")
+def _convolved(what: str, spec: LayerSpec | ConvolutionSpec, shape: Shape) -> Shape:
+    weight, stride, groups, around = spec.weight, spec.stride, spec.groups, spec.around
+    if len(weight) != 4 or len(shape) != 3 or weight[1] * groups != shape[0]:
+        among = "" if groups == 1 else f" in {groups} groups"
+        raise ValueError(f"{what}: weight {weight}{among} does not fit inputs of {shape}")
     if weight[2] != weight[3] or weight[2] % 2 == 0:
         raise ValueError(f"{what}: a kernel of {weight[2]}x{weight[3]}, not square and odd")
-    return weight[0], *strided(shape[1:], stride)
+    if weight[0] % groups:
+        raise ValueError(f"{what}: {weight[0]} outputs are no {groups} equal groups")
+    if around >= weight[2] or min(shape[1:]) + 2 * around < weight[2]:
+        raise ValueError(f"{what}: a padding of {around} does not fit a kernel of {weight[2]} on {shape[1]}x{shape[2]}")
+    return weight[0], *((side + 2 * around - weight[2]) // stride + 1 for side in shape[1:])
 
 
 def _shortcut(spec: LayerSpec, before: dict[str, LIFLayer], driven: Shape) -> Current:
@@ -218,7 +225,7 @@ def _shortcut(spec: LayerSpec, before: dict[str, LIFLayer], driven: Shape) -> Cu
     source = before[spec.shortcut.source]
     shape = source.out
     if convolution is not None:
-        shape = _convolved(what, convolution.weight, convolution.stride, shape)
+        shape = _convolved(what, convolution, shape)
     if shape != driven or spec.kind != "conv":
         raise ValueError(f"{what}: gives {shape}, which does not fit currents of {driven}")
     return Current(f"{spec.name}.shortcut", source, convolution)
