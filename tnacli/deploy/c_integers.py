@@ -48,9 +48,9 @@ class Integers:
     """All constants of a network but its ternary weights.
 
     A current is of 2^-`potential_bits` of the threshold; of the first layer's sums, pixels less `offsets` [channels] times
-    `first_weights` (int8 [out, in, ...], of all groups), the lowest `first_dropped` bits are dropped before `factors` makes currents of them.
-    `decays`, and `subtracts`, what a spike takes away (0: all), go by the names of the layers, `factors` by those of the steps'
-    currents, `shares`, the current of one spike, by those of shortcuts without weights.
+    `first_weights` (int8 [out, in, ...], of all groups), the lowest `first_dropped` bits are dropped before `factors` makes
+    currents of them. `decays`, and `subtracts`, what a spike takes away (0: all), go by the names of the layers, `factors` by
+    those of the steps' currents, `shares`, the current of one spike, by those of shortcuts without weights.
     A logit counts units of `unit`; `readout_one` is what a weight is multiplied by for one spike.
     """
 

@@ -123,7 +123,7 @@ def _flatten(nir: Any, shape: Sequence[int]) -> Any:
 def _weights(nir: Any, layer: PackedWeights, shape: Shape, *, mean: float, gain: float) -> Any:
     """The node of weights and biases divided by `gain`; the weights times `mean` besides, which makes means of sums."""
     scale, shift = _folded(layer.scale, mean / gain), _folded(layer.shift, 1 / gain)
-    weight = layer.values().astype(np.float32)
+    weight = layer.dense().astype(np.float32)  # nir 1.0 refuses the shapes of what goes into convolutions with groups
     scaled = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
     if weight.ndim == 2:
         node = nir.Affine(weight=scaled, bias=shift)
@@ -148,10 +148,10 @@ def _multiplied(nir: Any, factor: float, shape: Shape) -> Any:
 def _convolution(
     nir: Any, weight: Floats, bias: Floats, *, spec: LayerSpec | ConvolutionSpec | None, shape: Shape
 ) -> Any:
-    stride, around, groups = (1, 0, 1) if spec is None else (spec.stride, spec.around, spec.groups)
+    stride, around = (1, 0) if spec is None else (spec.stride, spec.around)
     return nir.Conv2d(
         input_shape=(shape[1], shape[2]), weight=weight, bias=bias, stride=(stride, stride), padding=(around, around),
-        dilation=(1, 1), groups=groups,
+        dilation=(1, 1), groups=1,
     )  # fmt: skip
 
 

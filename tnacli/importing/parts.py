@@ -110,9 +110,9 @@ def convolution(
         raise NetworkError(
             f"a kernel of {size[0]}x{size[1]} with stride {stride}; kernels are square and odd, strides 1 or 2"
         )
-    around = (
-        {"same": (size[0] // 2,) * 2, "valid": (0, 0)}.get(padding, padding) if isinstance(padding, str) else padding
-    )
+    around: Any = padding
+    if isinstance(padding, str):
+        around = {"same": (size[0] // 2,) * 2, "valid": (0, 0)}[padding]
     if around[0] != around[1] or not 0 <= around[0] < size[0]:
         raise NetworkError(f"padding {padding}; it is the same on all sides, and less than the kernel")
     return Weighted(weight, bias, stride[0], around[0], groups)
