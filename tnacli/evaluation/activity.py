@@ -42,7 +42,7 @@ from tnacli.snn.network import Network, SpikingNetwork
 
 @dataclass(frozen=True)
 class _Way:
-    """Weights [out, in / groups, k, k] or [out, in] that inputs of `shape` meet, (C, H, W) of the layer `source` or the input ("").
+    """Weights [out, in / groups, k, k] or [out, in] that inputs of `shape` (C, H, W) meet, of layer `source` or the input ("").
 
     None where spikes are a current as they are, each of them one addition.
     """
