@@ -196,8 +196,9 @@ def test_logits_are_those_of_the_network(make: Any, settings: dict[str, Any], de
 class Residual(nn.Module):
     """Shortcuts that add spikes, and convolve them, on the way to the neurons; at the end the whole map is averaged."""
 
-    def __init__(self) -> None:
+    def __init__(self, share: float = 1.0) -> None:
         super().__init__()
+        self.share = share
         first, _, _, second, *_ = chain(nn.Identity)
         self.first, self.second = first, second
         self.third = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8))
@@ -211,7 +212,7 @@ class Residual(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         x = self.neurons[0](self.over(self.first, images.unsqueeze(0)))
         x = self.neurons[1](self.over(self.second, x) + self.over(self.skipping, x))
-        x = self.neurons[2](x + self.over(self.third, x))
+        x = self.neurons[2](self.share * (x + self.over(self.third, x)))
         return self.last(x.mean((-2, -1))).mean(0)
 
 
@@ -228,6 +229,29 @@ def test_residual_sums_of_currents() -> None:
     assert three.shortcut is not None
     assert (three.shortcut.source, three.shortcut.convolution, three.pool) == ("conv2", None, 4)
     torch.testing.assert_close(model(X, normalised=True), net(X), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.25, 1.3])
+def test_neurons_that_take_a_share_of_spikes(share: float) -> None:
+    """As SpikingJelly's LIF neurons do: the potential is counted in units of what a spike adds."""
+    net = tnacli.ternarize(Residual(share)).eval()
+    model = tnacli.from_module(net, X)
+    torch.testing.assert_close(model(X, normalised=True), net(X), rtol=1e-4, atol=1e-4)
+    assert model.packed is not None
+    *_, three = model.packed.about.layers
+    assert three.neuron is not None
+    assert three.neuron.threshold == pytest.approx(0.5 / share)
+    assert len(net(X).unique(dim=0)) > 10, "or logits would say little"
+
+
+def test_weights_that_are_standardised_are_refused() -> None:
+    layer = pytest.importorskip("spikingjelly.activation_based.layer")
+    net, _ = ours()
+    assert isinstance(net, nn.Sequential)
+    net[4] = OverTime(layer.WSConv2d(6, 8, 3, stride=2, padding=1))
+    tnacli.ternarize(net)
+    with pytest.raises(NetworkError, match=r"4.0 \(WSConv2d\) has weights that are standardised"):
+        tnacli.from_module(net, X)
 
 
 @pytest.mark.parametrize("voters", [1, 3])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,6 +26,10 @@ class Current:
     scale: Tensor
     shift: Tensor
     where: str
+
+    def over(self, unit: float) -> Current:
+        """In units of so much."""
+        return replace(self, scale=self.scale / unit, shift=self.shift / unit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,11 +158,12 @@ class _Walk:
         weights = value.part if isinstance(value.part, Weighted) else None
         if weights is None:
             source, gain = self.spikes(value)
-            if scale.numel() != 1 or not math.isclose(float(scale) * gain, 1, rel_tol=1e-6) or shift.any():
+            if scale.numel() != 1 or float(scale) * gain <= 0 or shift.any():
                 raise NetworkError(
-                    f"{where} scales spikes that are a current of their own; a shortcut adds them as they are"
+                    f"{where} shifts spikes that are a current of their own, or scales each map otherwise or below 0; a shortcut "
+                    f"adds them as they are"
                 )
-            return Current(source, None, scale, shift, where)
+            return Current(source, None, scale * gain, shift, where)
         source, gain = self.spikes(value.sources[0])
         shift = shift + scale * weights.bias.double()
         return Current(source, weights, (scale * gain).expand_as(shift), shift, value.where)
@@ -240,10 +245,15 @@ class _Walk:
             assert own.weights is not None
             kind = "conv" if own.weights.weight.dim() == 4 else "fc"
             names[id(value)] = f"{kind}{1 + sum(name.startswith(kind) for name in names.values())}"
+            neurons = value.part
+            if shortcut is not None and shortcut.weights is None:
+                # Spikes are a current as they are: potentials are counted in what one of them adds.
+                unit = 1.0 if math.isclose(shortcut.scale, 1, rel_tol=1e-6) else float(shortcut.scale)
+                neurons, own, shortcut = neurons.over(unit), own.over(unit), shortcut.over(unit)
             made.append(
                 Layer(
                     name=names[id(value)],
-                    neurons=value.part,
+                    neurons=neurons,
                     own=own,
                     shortcut=shortcut,
                     skipped=None if shortcut is None else names.get(id(shortcut.source), "the sample"),

@@ -169,6 +169,12 @@ THEIRS: dict[tuple[str, str], Callable[[Any], Part]] = {
         )
     },
     **{
+        (name, "spikingjelly"): refused(
+            "weights that are standardised at each use; what is made of ternary ones has no magnitude of its own"
+        )
+        for name in ("WSConv2d", "WSLinear")
+    },
+    **{
         (name, "spikingjelly"): refused("attention; a packed file multiplies spikes by weights alone")
         for name in ("SpikingSelfAttention", "QKAttention", "TokenQKAttention", "ChannelQKAttention")
     },

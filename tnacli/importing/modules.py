@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from tnacli.errors import NetworkError
 from tnacli.importing.libraries import THEIRS
@@ -34,12 +35,13 @@ def part_of(module: nn.Module) -> Part | None:
 
     Raises NetworkError with the reason, without the module's name, where no packed file can say it.
     """
-    for kind, describe in _OURS.items():
-        if isinstance(module, kind):
-            return describe(module)
-    known = type(module).__name__, type(module).__module__.partition(".")[0]
+    kind = type(module).__mro__[1] if is_parametrized(module) else type(module)
+    known = kind.__name__, kind.__module__.partition(".")[0]
     if known in THEIRS:
         return THEIRS[known](module)
+    for ours, describe in _OURS.items():
+        if isinstance(module, ours):
+            return describe(module)
     return None
 
 

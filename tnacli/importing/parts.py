@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -42,6 +42,11 @@ class Neurons:
     gain: float = 1.0
     strict: bool = False
     subtract: float | None = None
+
+    def over(self, unit: float) -> Neurons:
+        """The same neurons with potentials in units of so much."""
+        taken = None if self.subtract is None else self.subtract / unit
+        return replace(self, threshold=self.threshold / unit, subtract=taken)
 
 
 @dataclass(frozen=True)
