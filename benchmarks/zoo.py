@@ -33,7 +33,7 @@ from tnacli.importing.from_module import described
 from tnacli.pixels import as_input
 from tnacli.recipe.schema.data import Data
 
-TRAIN, TEST, BATCH = 800, 100, 25
+BATCH = 25
 EPOCHS, TERNARY_EPOCHS, RATE = 3, 2, 1e-3
 COLUMNS = ("library", "model", "data", "weights", "full precision %", "ternary %", "packed file", "C predicts alike")
 _TABLE = re.compile(r"(?<=<!-- made by: python -m benchmarks.zoo -->\n).*?(?=<!-- end -->)", flags=re.S)
@@ -47,7 +47,7 @@ class Samples:
     test: tuple[Tensor, Tensor]
 
 
-def samples_for(model: ZooModel, *, train: int = TRAIN, test: int = TEST) -> Samples:
+def samples_for(model: ZooModel, train: int, test: int) -> Samples:
     """Real samples of the model's data set. Raises DataError if it is missing."""
     found = load(Data(name=model.data, train_samples=train, test_samples=test, normalise="none"), model.timesteps)
     parts = []
@@ -144,7 +144,7 @@ def rows(models: Sequence[ZooModel]) -> list[list[str]]:
     with tempfile.TemporaryDirectory() as folder:
         for model in models:
             if installed(model):
-                made.append(row(model, samples_for(model), Path(folder)))
+                made.append(row(model, samples_for(model, *model.samples), Path(folder)))
             else:
                 reason = "not measured: not installed"
                 made.append([model.library, f"`{model.name}`", model.data, "", "", "", reason, ""])

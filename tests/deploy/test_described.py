@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.packed.described import NETWORKS, described, inputs_of, rates
+from tests.packed.described import NETWORKS, described, inputs_of, most_spikes, rates
 from tests.packed.test_format_document import reader as reader
 from tests.packed.test_format_document import source as source
 from tnacli.deploy import c_build
@@ -43,6 +43,7 @@ def test_the_page_numpy_and_compiled_code_give_the_same_bits(
     assert network.about.version == 3
     inputs = inputs_of(network, 12)
     assert all(0.02 < rate < 0.98 for rate in rates(network, inputs).values()), "or spikes would say little"
+    assert name != "several spikes" or sorted(most_spikes(network, inputs).values())[-2] > 2
     write_packed(tmp_path / "net.tna", network)
     expected = reader.run(*reader.load(tmp_path / "net.tna"), inputs)
     assert np.unique(expected, axis=0).shape[0] > 6
@@ -77,7 +78,8 @@ def test_c_of_whole_numbers_computes_what_it_should(name: str, events: bool, tmp
     engine(engine.normalise(inputs), lambda layer, spikes: seen.setdefault(layer, []).append(spikes.swapaxes(0, 1)))
     for layer, spikes in expected.spikes.items():
         # Rounded constants move some spikes, and those move later ones.
-        assert (np.concatenate(seen[layer]) == spikes).mean() > 0.93, layer
+        apart = np.abs(np.concatenate(seen[layer]).astype(int) - spikes).mean()
+        assert apart < 0.07 * max(1, spikes.mean()), layer
 
 
 @pytest.mark.parametrize("floats", [False, True], ids=["integers", "floats"])
@@ -94,7 +96,9 @@ def test_nir_gives_the_same_logits_or_says_why_not(name: str) -> None:
     network = network_of(name)
     inputs = torch.from_numpy(inputs_of(network, 12))
     first = network.about.layers[0]
-    lacking = "pools by maxima, and NIR has no" if first.max_pool else "has a soft reset, and NIR's neurons"
+    lacking = (
+        "pools by maxima, and NIR has no" if first.max_pool else "has a soft reset or a lowest potential, and NIR's"
+    )
     if first.max_pool or (first.neuron and first.neuron.subtract):
         with pytest.raises(UsageError, match=f"layer conv1 {lacking}"):
             nir_graph(network)
@@ -108,4 +112,4 @@ def test_a_trace_shows_the_engines_spikes(name: str) -> None:
     seen: dict[str, Any] = {}
     PackedSNN(network)(inputs, lambda layer, spikes: seen.update({layer: spikes}))
     for layer in trace(network, torch.from_numpy(inputs[0])):
-        np.testing.assert_array_equal(layer.spikes.numpy(), seen[layer.name].reshape(network.about.timesteps, -1) == 1)
+        np.testing.assert_array_equal(layer.spikes.numpy(), seen[layer.name].reshape(network.about.timesteps, -1) > 0)

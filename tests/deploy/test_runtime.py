@@ -152,7 +152,7 @@ def test_every_key_takes_what_it_takes_in_tnacli(module: Callable[[str], Any]) -
 
 SECTIONS = {
     "InputSpec": '{"kind":"images","channels":2,"size":[9,8],"mean":[0.4,0],"std":[0.3,1]}',
-    "NeuronSpec": '{"decay":0.5,"threshold":1,"subtract":null}',
+    "NeuronSpec": '{"decay":0.5,"threshold":1,"subtract":1.5,"most_spikes":2,"lowest":-1}',
     "ConvolutionSpec": '{"weight":[9,6,1,1],"stride":2,"encoding":"ternary2","binary":false}',
     "ShortcutSpec": '{"source":"conv1","convolution":null}',
     "MaxPoolSpec": '{"of":"spikes","size":3,"stride":2,"padding":1}',

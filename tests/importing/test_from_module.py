@@ -107,7 +107,12 @@ def sinabs(**settings: Any) -> tuple[nn.Module, Forward]:
     import sinabs.activation as sa
     import sinabs.layers as sl
 
-    reset = getattr(sa, settings.pop("reset_fn", "MembraneReset"))()
+    reset = getattr(sa, settings.get("reset_fn", "MembraneReset"))()
+    settings = {name: value for name, value in settings.items() if name != "reset_fn"}
+    if settings.get("spike_fn") == "MaxSpike":
+        settings["spike_fn"] = sa.MaxSpike(3)
+    if settings.get("spike_fn") == "MultiSpike":
+        settings["spike_fn"] = sa.MultiSpike
     wanted = {"tau_mem": 3.0, "spike_fn": sa.SingleSpike, "reset_fn": reset, **settings}
     net = nn.Sequential(
         *chain(lambda: sl.LIFSqueeze(num_timesteps=T, **wanted), pool=sl.SumPool2d(2)),
@@ -130,8 +135,8 @@ def norse(**settings: Any) -> tuple[nn.Module, Forward]:
         from norse.torch.module.lif_box import LIFBoxCell
     from norse.torch.functional import reset
 
-    reset_method = getattr(reset, settings.pop("reset_method", "reset_value"))
-    wanted = {"tau_mem_inv": torch.tensor(300.0), "v_th": torch.tensor(0.2), "reset_method": reset_method, **settings}
+    wanted = {"tau_mem_inv": torch.tensor(300.0), "v_th": torch.tensor(0.2), **settings}
+    wanted["reset_method"] = getattr(reset, settings.get("reset_method", "reset_value"))
     net = library.SequentialState(*chain(lambda: LIFBoxCell(LIFBoxParameters(**wanted))), LIBoxCell())
 
     def forward(images: Tensor) -> Tensor:
@@ -168,6 +173,13 @@ NETWORKS: list[tuple[Any, dict[str, Any], float]] = [
     (spikingjelly, {"v_reset": None, "v_threshold": 0.75}, 0.5),
     (spikingjelly, {"kind": "IFNode", "v_reset": None}, 1.0),
     (sinabs, {"reset_fn": "MembraneSubtract"}, 0.7165),
+    (sinabs, {"min_v_mem": -0.1}, 0.7165),
+    (
+        sinabs,
+        {"reset_fn": "MembraneSubtract", "spike_fn": "MultiSpike", "min_v_mem": -0.25, "spike_threshold": 0.5},
+        0.7165,
+    ),
+    (sinabs, {"reset_fn": "MembraneSubtract", "spike_fn": "MaxSpike", "spike_threshold": 0.25}, 0.7165),
     (norse, {"reset_method": "reset_subtract"}, 0.7),
     (ours, {}, 0.6),
 ]
@@ -187,6 +199,10 @@ def test_logits_are_those_of_the_network(make: Any, settings: dict[str, Any], de
     assert model.packed.about.neuron.decay == pytest.approx(decay, abs=1e-4)
     soft = {"reset_mechanism", "reset_fn", "reset_method"} & settings.keys() or settings.get("v_reset", 0) is None
     assert (model.packed.about.neuron.subtract is not None) == bool(soft)
+    # What is pooled 2x2 counts 31 spikes of each neuron.
+    several = {"MultiSpike": 31, "MaxSpike": 3}.get(settings.get("spike_fn", ""), 1)
+    assert model.packed.about.neuron.most_spikes == several
+    assert model.packed.about.neuron.lowest == pytest.approx(settings.get("min_v_mem"))
     assert [layer.name for layer in model.packed.about.layers] == ["conv1", "conv2", "fc1"]
     assert [(layer.pool, layer.stride) for layer in model.packed.about.layers] == [(2, 1), (1, 2), (1, 1)]
     assert {layer.encoding for layer in model.packed.about.layers} == {"fp32", encoding}
@@ -332,7 +348,11 @@ CANNOT: list[tuple[Callable[[], tuple[nn.Module, Any]], str]] = [
     (lambda: snntorch(beta=torch.linspace(0.5, 0.9, 8)[:, None, None].expand(8, 1, 1)), "differs between neurons"),
     (lambda: spikingjelly(kind="QIFNode"), r"1 \(QIFNode\) calls torch's"),
     (lambda: sinabs(tau_syn=2.0), "synaptic currents with a time constant"),
-    (lambda: sinabs(spike_fn=pytest.importorskip("sinabs.activation").MultiSpike), "several spikes in one timestep"),
+    (
+        lambda: sinabs(spike_fn=pytest.importorskip("sinabs.activation").MultiSpike),
+        "several spikes .* with a reset to 0",
+    ),
+    (lambda: sinabs(min_v_mem=0.5), "a lower bound of the potential that is above 0"),
     (lambda: norse(v_reset=torch.tensor(-0.5)), "reset to another potential than the resting one"),
     (replaced(3, nn.MaxPool2d(2, ceil_mode=True)), r"3.0 \(MaxPool2d\) has maximum pooling .* ceil_mode=True"),
     (replaced(3, nn.MaxPool2d(3, dilation=2)), r"3.0 \(MaxPool2d\) has maximum pooling .* dilation \(2, 2\)"),

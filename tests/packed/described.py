@@ -61,6 +61,15 @@ NETWORKS: dict[str, list[dict[str, Any]]] = {
         {"weight": (9, 8, 1, 1)},
         {"weight": (12, 3, 5, 5), "groups": 3, "stride": 2},
     ],
+    "several spikes": [
+        {"weight": (6, 2, 3, 3), "pool": 2, "neuron": {
+            "decay": 1.0, "threshold": 0.5, "subtract": 0.5, "most_spikes": 31, "lowest": -0.75}},
+        {"weight": (9, 6, 3, 3), "neuron": {
+            "decay": 0.75, "threshold": 0.4, "subtract": 0.6, "most_spikes": 3, "lowest": 0.0}},
+        {"weight": (7, 9, 3, 3), "pool": 2, "neuron": {"decay": 1.0, "threshold": 1.0, "lowest": -0.5}},
+        {"weight": (11, 28), "neuron": {
+            "decay": 0.5, "threshold": 1.0, "subtract": 1.0, "most_spikes": 127, "lowest": None}},
+    ],
     "soft resets": [
         {"weight": (6, 2, 3, 3), "pool": 2, "neuron": {"decay": 0.5, "threshold": 1.0, "subtract": 1.0}},
         {"weight": (9, 6, 3, 3), "neuron": {"decay": 0.75, "threshold": 0.75, "subtract": 1.25}},
@@ -145,5 +154,12 @@ def inputs_of(network: PackedNetwork, count: int, *, seed: int = 1) -> np.ndarra
 def rates(network: PackedNetwork, inputs: Any) -> dict[str, float]:
     """The share of spikes of each layer."""
     found: dict[str, list[float]] = {}
-    PackedSNN(network)(inputs, lambda name, spikes: found.setdefault(name, []).append(float(spikes.mean())))
+    PackedSNN(network)(inputs, lambda name, spikes: found.setdefault(name, []).append(float((spikes > 0).mean())))
     return {name: float(np.mean(parts)) for name, parts in found.items()}
+
+
+def most_spikes(network: PackedNetwork, inputs: Any) -> dict[str, int]:
+    """The most spikes of a neuron of each layer in one timestep."""
+    found: dict[str, int] = {}
+    PackedSNN(network)(inputs, lambda name, spikes: found.update({name: max(int(spikes.max()), found.get(name, 0))}))
+    return found

@@ -18,7 +18,7 @@ from tnacli.snn.lif import lif_fused
 
 LIBRARY = engine().library
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason=engine().reason)
-NEURONS, SOFT = Neurons(0.7, 0.9), Neurons(0.7, 0.9, 1.1)
+NEURONS, SOFT = Neurons(0.7, 0.9), Neurons(0.7, 0.9, 1.1, -0.5, 3)
 
 
 @pytest.fixture(params=[] if LIBRARY is None else list(variants(LIBRARY)), autouse=True)

@@ -102,6 +102,9 @@ CASES = [
     (_set("neuron", "subtract", to=None), "neurons have no subtract in version 1"),
     (_set("neuron", "subtract", to=1.0), "its layers are those of version 3, not 1"),
     (_set("neuron", "subtract", to=0.0), "neuron.subtract: "),
+    (_set("neuron", "most_spikes", to=2), "more than one spike in a timestep needs a subtract"),
+    (_set("neuron", "lowest", to=0.5), "neuron.lowest: "),
+    (_set("neuron", "lowest", to=-0.5), "its layers are those of version 3, not 1"),
     (_set("surprise", to=1), "surprise: Extra inputs"),
     (_set("layers", 1, "encoding", to="ternary9"), "layers.1.encoding: "),
     (_set("layers", 1, "encoding", to="fp32"), "layer conv2: the first layer is fp32"),
@@ -248,6 +251,23 @@ def test_padding_and_groups_must_fit_together(change: Change, what: str) -> None
     assert from_bytes(resealed(data, lambda document, arrays: None)).about.version == 3
     with pytest.raises(FileFormatError, match=f"^net.tna: .*{what}"):
         from_bytes(resealed(data, change), "net.tna")
+
+
+SEVERAL = {"decay": 0.5, "threshold": 1.0, "subtract": 1.0, "lowest": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "most", "what"),
+    [
+        ("several spikes", 32, "layer conv1: 128 spikes in a square are more than 127"),
+        ("several spikes", 128, "layers.0.neuron.most_spikes: "),
+        ("maxima of spikes", 2, "layer conv1: maximum pooling is of spikes, one in a timestep, or of currents"),
+    ],
+)
+def test_spikes_of_a_square_can_be_counted(name: str, most: int, what: str) -> None:
+    change = _set("layers", 0, "neuron", to={**SEVERAL, "most_spikes": most})
+    with pytest.raises(FileFormatError, match=f"^net.tna: .*{what}"):
+        from_bytes(resealed(to_bytes(described(NETWORKS[name])), change), "net.tna")
 
 
 def test_outputs_are_equal_groups() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tnacli.deploy.c_integers import Integers, integers
 from tnacli.deploy.c_memory import LANES
-from tnacli.deploy.c_tables import literal, tables
+from tnacli.deploy.c_tables import LEAST, literal, tables
 from tnacli.errors import UsageError
 from tnacli.packed.document import Document
 from tnacli.packed.network import PackedNetwork
@@ -118,6 +118,8 @@ def _whole_numbers(whole: Integers, steps: Steps) -> list[str]:
         f"#define DECAY {'(l->decay)' if steps.neurons_differ else first.numerator}",
         f"#define DECAY_BITS {'(l->decay_bits)' if steps.neurons_differ else first.bits}",
         f"#define SUBTRACT {'(l->subtract)' if steps.neurons_differ else whole.subtracts[steps.layers[0].name]}",
+        f"#define LOWEST {'(l->lowest)' if steps.neurons_differ else whole.lowest[steps.layers[0].name]}",
+        _most_spikes(steps),
         f"#define FIRST_DROPPED {whole.first_dropped}",
         f"#define READOUT_LEAK {whole.leak.numerator}",
         f"#define READOUT_LEAK_BITS {whole.leak.bits}",
@@ -133,14 +135,20 @@ def _whole_numbers(whole: Integers, steps: Steps) -> list[str]:
     ]
 
 
+def _most_spikes(steps: Steps) -> str:
+    return f"#define MOST_SPIKES {'(l->most_spikes)' if steps.neurons_differ else steps.layers[0].neuron.most_spikes}"
+
+
 def _numbers(about: Document, steps: Steps) -> list[str]:
     spec, neuron = about.input, steps.layers[0].neuron
     lines = [
         f"#define DECAY {'(l->decay)' if steps.neurons_differ else literal(neuron.decay)}",
         f"#define THRESHOLD {'(l->threshold)' if steps.neurons_differ else literal(neuron.threshold)}",
         f"#define SUBTRACT {'(l->subtract)' if steps.neurons_differ else literal(neuron.subtract or 0.0)}",
+        f"#define LOWEST {'(l->lowest)' if steps.neurons_differ else literal(LEAST if neuron.lowest is None else neuron.lowest)}",
+        _most_spikes(steps),
         f"#define READOUT_LEAK {literal(about.readout.leak)}",
-        f"#define READOUT_ONE {literal(1 / steps.readout.source.counts_to)}",
+        f"#define READOUT_ONE {literal(1 / steps.readout.source.divisor)}",
     ]
     if spec.kind == "events":
         lines.append("#define BYTE_VALUE(byte, place) ((float)(byte))")

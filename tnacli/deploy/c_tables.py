@@ -39,9 +39,10 @@ typedef struct {
 """
 _POOLING = "\n    int32_t step, edge, max_of; /* squares lie step apart, the first begins edge before the map */"
 _NEURONS = {
-    False: "\n    number threshold, decay, subtract;",
-    True: "\n    number decay, decay_bits, subtract;",
+    False: "\n    number threshold, decay, subtract, lowest;\n    int32_t most_spikes;",
+    True: "\n    number decay, decay_bits, subtract, lowest;\n    int32_t most_spikes;",
 }
+LEAST = -(2.0**127)  # below every potential
 _MAX_OF = {None: 0, "spikes": 1, "currents": 2}  # as in network.c
 _DOWN = "\n    int32_t down; /* bits that scale and shift have besides */"
 _WEIGHTS_BYTES = 3 * 8 + 21 * 4 - 4
@@ -89,9 +90,9 @@ def tables(network: PackedNetwork, prefix: str, whole: Integers | None = None) -
                 found.lines.append(f"static const weights {_c_name(shortcut.name)} = {convolution};")
                 found.size_bytes += _WEIGHTS_BYTES
                 pointer = f"&{_c_name(shortcut.name)}"
-            counts_to = shortcut.source.counts_to
-            place = f"{memory.outputs[shortcut.source.name]}, {count_bits(counts_to)}"
-            share = literal(1 / counts_to) if whole is None else whole.shares.get(shortcut.name, 0)
+            source = shortcut.source
+            place = f"{memory.outputs[source.name]}, {count_bits(source.counts_to)}"
+            share = literal(1 / source.divisor) if whole is None else whole.shares.get(shortcut.name, 0)
             skip = f"{{{pointer}, {place}, {share}}}"
         places = [getattr(memory, part)[layer.name] for part in ("outputs", "output_words", "currents")]
         numbers = [layer.squares.size, count_bits(layer.counts_to), *places]
@@ -100,10 +101,13 @@ def tables(network: PackedNetwork, prefix: str, whole: Integers | None = None) -
             more += [layer.squares.stride, layer.squares.padding, _MAX_OF[layer.max_of]]
         if neurons and whole is None:
             neuron = layer.neuron
-            more += map(literal, (neuron.threshold, neuron.decay, neuron.subtract or 0.0))
+            lowest = LEAST if neuron.lowest is None else neuron.lowest
+            more += map(literal, (neuron.threshold, neuron.decay, neuron.subtract or 0.0, lowest))
+            more.append(neuron.most_spikes)
         elif neurons and whole is not None:
             decay = whole.decays[layer.name]
-            more += [decay.numerator, decay.bits, whole.subtracts[layer.name]]
+            more += [decay.numerator, decay.bits, whole.subtracts[layer.name], whole.lowest[layer.name]]
+            more.append(layer.neuron.most_spikes)
         rows.append(f"    {{{', '.join(map(str, [entry, *numbers, skip, *more]))}}},")
         found.size_bytes += _LAYER_BYTES + 4 * len(more)
     found.array(
@@ -111,8 +115,8 @@ def tables(network: PackedNetwork, prefix: str, whole: Integers | None = None) -
     )
     found.array("readout_bias", "number", network.readout_bias if whole is None else whole.readout_bias, 8)
     found.lines += ["static const layer layers[LAYERS] = {", *rows, "};"]
-    source, (classes, features) = steps.readout.source, network.readout_weight.shape
-    window = [1, 1, count_bits(source.counts_to), 0, 0, memory.outputs[source.name]]
+    last, (classes, features) = steps.readout.source, network.readout_weight.shape
+    window = [1, 1, count_bits(last.counts_to), 0, 0, memory.outputs[last.name]]
     numbers = [features, classes, 1, 1, 1, 1, 0, 0, features, classes, *window, *_work(memory.works["readout"])]
     numbers += [] if whole is None else [0]
     found.lines.append(f"static const weights readout = {{0, 0, 0, {', '.join(map(str, numbers))}}};")
@@ -154,7 +158,7 @@ def _entry(found: Tables, current: Current, *, weights: PackedWeights, memory: M
     scale: NDArray[Any]
     shift: NDArray[Any]
     if whole is None:
-        scale, shift, down = _shared(current.name, weights.scale, counts_to), weights.shift, []
+        scale, shift, down = _shared(current.name, weights.scale, source.divisor), weights.shift, []
     else:
         made = whole.factors[current.name]
         scale, shift, down = made.scale, made.shift, [made.down]
@@ -177,10 +181,10 @@ def _reach(counts_to: int) -> int:
     return (256 // 2 - 1) // counts_to
 
 
-def _shared(name: str, scale: Floats, counts_to: int) -> Floats:
+def _shared(name: str, scale: Floats, divisor: int) -> Floats:
     """The factor of a sum of spike counts: `scale` divided by the neurons that each is of, a power of two, so exact."""
-    shared = scale / np.float32(counts_to)
-    if not np.array_equal(shared * np.float32(counts_to), scale):
+    shared = scale / np.float32(divisor)
+    if not np.array_equal(shared * np.float32(divisor), scale):
         raise UsageError(
             f"layer {name} has a scale of {np.abs(scale[scale != 0]).min():.2g}, too small for the C export to divide; "
             f"use --format packed, onnx or nir"

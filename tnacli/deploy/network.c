@@ -216,6 +216,16 @@ static void encode(const weights *l, const word *memory, int32_t o, int32_t r, i
     }
 }
 
+#if SOFT_RESETS
+/* How many spikes there are: one for each threshold in the potential. */
+static int32_t spikes_of(const layer *l, number potential)
+{
+    const number fitting = THRESHOLDS_IN(potential);
+    (void)l;
+    return fitting >= MOST_SPIKES ? MOST_SPIKES : fitting >= 1 ? (int32_t)fitting : 0;
+}
+#endif
+
 /* Runs one neuron over all timesteps of `current`, and adds its spikes to the counts of the cell that it is pooled in. */
 static void fire(const layer *l, const word *current, word *cell)
 {
@@ -225,17 +235,20 @@ static void fire(const layer *l, const word *current, word *cell)
     (void)l; /* all neurons may have the same constants */
     for (;;) {
         number kept = 0;
+#if SOFT_RESETS
+        const int32_t spikes = spikes_of(l, potential);
+        const number taken = (number)spikes * SUBTRACT;
+        number left = SUBTRACT > 0 ? potential - taken : spikes ? 0 : potential;
+        left = left < LOWEST ? LOWEST : left;
+        kept = LEAKED(left);
+        cell->lanes += lane * (uint32_t)spikes;
+#else
         if (potential >= THRESHOLD) {
             cell->lanes += lane;
-#if SOFT_RESETS
-            if (SUBTRACT > 0) {
-                const number left = potential - SUBTRACT;
-                kept = LEAKED(left);
-            }
-#endif
         } else {
             kept = LEAKED(potential);
         }
+#endif
         if (current == end) {
             return;
         }

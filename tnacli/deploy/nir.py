@@ -48,7 +48,7 @@ def nir_graph(network: PackedNetwork) -> Any:
     def add_current(current: Current, gain: float) -> str:
         source, name, shape = leaving[current.source], current.name.replace(".", "_"), current.source.out
         # A sum of spikes stands for their mean, and neurons with r of 1 take a share, the gain, of their current.
-        mean = 1 / current.source.counts_to
+        mean = 1 / current.source.divisor
         if current.spec is None:
             return source if mean == gain else add(name, _multiplied(nir, mean / gain, shape), source)
         if current.flattens:
@@ -70,7 +70,7 @@ def nir_graph(network: PackedNetwork) -> Any:
     last = leaving[before]
     if len(before.out) == 3:
         last = add("readout_flatten", _flatten(nir, before.out), last)
-    weight = _folded(network.readout_weight, 1 / before.counts_to)
+    weight = _folded(network.readout_weight, 1 / before.divisor)
     last = add("readout", nir.Affine(weight=weight, bias=network.readout_bias), last)
     add("output", nir.Output(output_type=np.array([len(about.labels)])), last)
     graph = nir.NIRGraph(nodes=nodes, edges=edges)
@@ -109,10 +109,10 @@ def _refuse(layer: LIFLayer) -> None:
         raise UsageError(
             f"layer {layer.name} pools by maxima, and NIR has no node for that; export with --format packed, c or onnx"
         )
-    if layer.neuron.subtract is not None:
+    if layer.neuron.subtract is not None or layer.neuron.lowest is not None:
         raise UsageError(
-            f"layer {layer.name} has a soft reset, and NIR's neurons are reset to a potential; export with --format packed, c "
-            f"or onnx"
+            f"layer {layer.name} has a soft reset or a lowest potential, and NIR's neurons are reset to one; export with "
+            f"--format packed, c or onnx"
         )
 
 

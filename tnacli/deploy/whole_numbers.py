@@ -54,15 +54,16 @@ def whole_run(network: PackedNetwork, inputs: NDArray[np.uint8]) -> WholeRun:
     for layer in steps.layers:
         potential: Any = 0
         decay = made.decays[layer.name]
-        fired: list[NDArray[np.bool_]] = []
+        fired: list[Whole] = []
         for t in range(timesteps):
             leaked = noted(np.asarray(potential * decay.numerator)) >> decay.bits
             driven: Any = sum(current_of(current, t) for current in layer.currents)
             driven = _largest(driven, layer.squares) if layer.max_of == "currents" else driven
             potential = noted(leaked + driven)
-            spikes = potential >= 1 << made.potential_bits
+            spikes = np.clip(potential >> made.potential_bits, 0, layer.neuron.most_spikes)
             taken = made.subtracts[layer.name]
-            potential = noted(np.where(spikes, potential - taken if taken else 0, potential))
+            potential = potential - spikes * taken if taken else np.where(spikes, 0, potential)
+            potential = noted(np.maximum(potential, made.lowest[layer.name]))
             fired.append(spikes)
         counts[layer.name] = np.stack([_pooled(spikes.astype(np.int64), layer) for spikes in fired], 1)
         all_spikes[layer.name] = np.stack(fired, 1).astype(np.uint8)

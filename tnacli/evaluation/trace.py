@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tnacli.packed import plain
 from tnacli.packed.network import PackedNetwork
 from tnacli.packed.steps import Current, Input, LIFLayer
 from tnacli.snn.arithmetic import exact
@@ -40,9 +42,10 @@ def trace(network: Network | PackedNetwork, sample: Tensor) -> list[Trace]:
         driven = sum(others, start=own)
         if layer.max_of == "currents":
             driven = F.max_pool2d(driven, *layer.squares)
-        membrane, spikes = _neurons(driven, **layer.neuron.model_dump())
-        traces.append(Trace(layer.name, membrane.flatten(1), spikes.flatten(1)))
-        given[layer] = spikes.float()
+        steps_of = plain.lif_steps(iter(driven.numpy()), plain.neurons_of(layer.neuron))
+        membrane, counts = (torch.from_numpy(np.stack(part)) for part in zip(*map(_copied, steps_of), strict=True))
+        traces.append(Trace(layer.name, membrane.flatten(1), counts.flatten(1) > 0))
+        given[layer] = counts.float()
         if layer.max_of == "spikes":
             given[layer] = F.max_pool2d(given[layer], *layer.squares)
         elif layer.pool > 1:
@@ -83,11 +86,14 @@ def _of_network(network: Network, sample: Tensor) -> list[Trace]:
     return traces
 
 
-def _neurons(
-    current: Tensor, *, decay: float, threshold: float, subtract: float | None = None
-) -> tuple[Tensor, Tensor]:
+def _copied(step: tuple[plain.Floats, plain.Counts]) -> tuple[plain.Floats, plain.Counts]:
+    """A timestep's potential and spikes, before the next is written over them."""
+    return step[0].copy(), step[1].copy()
+
+
+def _neurons(current: Tensor, *, decay: float, threshold: float) -> tuple[Tensor, Tensor]:
     membrane, spikes = torch.empty_like(current), torch.empty_like(current, dtype=torch.bool)
-    for t, (potential, spiked) in enumerate(lif_steps(current, decay=decay, threshold=threshold, subtract=subtract)):
+    for t, (potential, spiked) in enumerate(lif_steps(current, decay=decay, threshold=threshold)):
         membrane[t], spikes[t] = potential, spiked
     return membrane, spikes
 

@@ -14,6 +14,7 @@ import torch
 
 from tnacli.errors import NetworkError
 from tnacli.importing.parts import Leaky, Neurons, Part, Same, Vote, pool, refused
+from tnacli.packed.steps import MOST_SPIKES
 
 Module = Any
 """A module of another library, whose attributes are looked up by name."""
@@ -86,21 +87,30 @@ def _sinabs(module: Module) -> Neurons | Leaky:
         raise NetworkError("synaptic currents with a time constant (tau_syn)")
     decay = number(module.alpha_mem_calculated, "tau_mem")
     gain = 1 - decay if module.norm_input else 1.0
-    if module.min_v_mem is not None:
-        raise NetworkError("a lower bound of the membrane potential (min_v_mem)")
-    if module.spike_fn is None:
+    lowest = None if module.min_v_mem is None else number(module.min_v_mem, "min_v_mem")
+    if module.spike_fn is None and lowest is None:
         return Leaky(decay, gain)
-    if getattr(module.spike_fn, "__name__", "") != "SingleSpike":
-        raise NetworkError("several spikes in one timestep; take spike_fn=sinabs.activation.SingleSpike")
+    if module.spike_fn is None or (lowest or 0) > 0:
+        raise NetworkError(
+            "a lower bound of the potential that is above 0, or of neurons that do not spike (min_v_mem)"
+        )
+    kind = getattr(module.spike_fn, "__name__", type(module.spike_fn).__name__)
+    if kind not in ("SingleSpike", "MultiSpike", "MaxSpike"):
+        raise NetworkError(f"spikes by {kind}; take SingleSpike, MultiSpike or MaxSpike of sinabs.activation")
+    most = {"SingleSpike": 1, "MultiSpike": MOST_SPIKES}.get(kind) or int(module.spike_fn.max_num_spikes_per_bin)
     threshold, reset = number(module.spike_threshold, "threshold"), module.reset_fn
     if type(reset).__name__ == "MembraneSubtract":
         taken = threshold if reset.subtract_value is None else number(reset.subtract_value, "subtract_value")
-        return Neurons(decay, threshold, gain, subtract=taken)
+        return Neurons(decay, threshold, gain, subtract=taken, most=most, lowest=lowest)
     if type(reset).__name__ != "MembraneReset" or reset.reset_value != 0:
         raise NetworkError(
             "a reset to another value than 0; take sinabs.activation.MembraneReset() or MembraneSubtract()"
         )
-    return Neurons(decay, threshold, gain)
+    if most > 1:
+        raise NetworkError(
+            "several spikes in one timestep with a reset to 0; take sinabs.activation.MembraneSubtract()"
+        )
+    return Neurons(decay, threshold, gain, lowest=lowest)
 
 
 def _norse(module: Module) -> Neurons:

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from tnacli.errors import NetworkError
 from tnacli.importing.layers import Current, Layer, Readout, threshold
-from tnacli.importing.parts import MaxPool, Neurons, Pool
+from tnacli.importing.parts import MaxPool, Pool
 from tnacli.packed.codec import ENCODINGS, pack
 from tnacli.packed.document import Document, explain, version_for
 from tnacli.packed.network import Floats, PackedNetwork
 from tnacli.packed.spec import InputSpec, LayerSpec, NeuronSpec, Origin, ReadoutSpec
+from tnacli.packed.steps import MOST_SPIKES
 from tnacli.version import __version__
 
 
@@ -39,8 +40,8 @@ def packed_network(
         spec = _weights(arrays, layer.name, layer.own, "fp32" if number == 0 else encoding)
         kind = "conv" if len(spec["weight"]) == 4 else "fc"
         spec |= {"name": layer.name, "kind": kind, **_pooling(layer)}
-        if not _alike(layer.neurons, layers[0].neurons):
-            spec["neuron"] = _constants(layer.neurons)
+        if not _alike(layer, layers[0]):
+            spec["neuron"] = _constants(layer)
         if layer.shortcut is not None:
             name, weights = f"{layer.name}.shortcut", layer.shortcut.weights
             convolution = None if weights is None else _weights(arrays, name, layer.shortcut, encoding)
@@ -55,7 +56,7 @@ def packed_network(
     if odd:
         raise NetworkError(f"NaN or infinity in {', '.join(odd)}")
     try:
-        neuron = NeuronSpec.model_validate(_constants(layers[0].neurons))
+        neuron = NeuronSpec.model_validate(_constants(layers[0]))
         described = tuple(LayerSpec.model_validate(spec) for spec in specs)
         classes, features = readout.weight.shape
         about = Document(
@@ -74,13 +75,21 @@ def packed_network(
     return PackedNetwork(about, arrays)
 
 
-def _constants(neurons: Neurons) -> dict[str, float | None]:
-    return {"decay": neurons.decay, "threshold": threshold(neurons), "subtract": neurons.subtract}
+def _constants(layer: Layer) -> dict[str, float | None]:
+    """What a file says of a layer's neurons: as many spikes in a timestep as what is pooled of them can count."""
+    neurons, square = layer.neurons, layer.after.size**2
+    return {
+        "decay": neurons.decay, "threshold": threshold(neurons), "subtract": neurons.subtract,
+        "most_spikes": min(neurons.most, MOST_SPIKES // square), "lowest": neurons.lowest,
+    }  # fmt: skip
 
 
-def _alike(one: Neurons, other: Neurons) -> bool:
-    same = threshold(one) == threshold(other) and one.subtract == other.subtract
-    return same and math.isclose(one.decay, other.decay, rel_tol=1e-7)
+def _alike(one: Layer, other: Layer) -> bool:
+    """Whether their neurons have the same constants, but for the last digits of a decay."""
+    ours, theirs = _constants(one), _constants(other)
+    return {**ours, "decay": 0} == {**theirs, "decay": 0} and math.isclose(
+        one.neurons.decay, other.neurons.decay, rel_tol=1e-7
+    )
 
 
 def _pooling(layer: Layer) -> dict[str, Any]:

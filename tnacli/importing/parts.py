@@ -34,7 +34,8 @@ class Affine:
 class Neurons:
     """LIF neurons: `u = decay * u + gain * current`, a spike where u reaches the threshold (`strict`: passes it), then 0.
 
-    With `subtract`, a soft reset: u is less by that after a spike.
+    With `subtract`, a soft reset: u is less by that after a spike, of which there may be `most` in a timestep, one for each
+    threshold in u. What is left of u is `lowest` at least.
     """
 
     decay: float
@@ -42,11 +43,13 @@ class Neurons:
     gain: float = 1.0
     strict: bool = False
     subtract: float | None = None
+    most: int = 1
+    lowest: float | None = None
 
     def over(self, unit: float) -> Neurons:
         """The same neurons with potentials in units of so much."""
-        taken = None if self.subtract is None else self.subtract / unit
-        return replace(self, threshold=self.threshold / unit, subtract=taken)
+        taken, lowest = (None if value is None else value / unit for value in (self.subtract, self.lowest))
+        return replace(self, threshold=self.threshold / unit, subtract=taken, lowest=lowest)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import ctypes
 import numpy as np
 from numpy.typing import NDArray
 
-from tnacli.native.library import INPUTS, Layer, Lists, address, engine
+from tnacli.native.library import INPUTS, Constants, Layer, Lists, address, engine
 from tnacli.native.threads import in_parts
 from tnacli.packed.network import Floats
 from tnacli.packed.plain import Counts, Neurons, padded
@@ -22,14 +22,23 @@ _NONE = Neurons(0.0, 0.0)
 
 
 class ListSums:
-    """Currents and spikes from counts 0 to `counts_to`, of weights -1, 0 and +1, int8 [out, in, kernel, kernel] or [out, in].
+    """Currents and spikes from counts 0 to `counts_to`, over `divisor` (without it, over `counts_to`).
 
-    Convolutions have `padding` zeros around, half the kernel without it.
+    Weights are -1, 0 and +1, int8 [out, in, kernel, kernel] or [out, in]. Convolutions have `padding` zeros around, half the
+    kernel without it.
     Weights are held as two bytes for each that is not zero; of those without many zeros, half are (`Lists` of engine.c).
     """
 
-    def __init__(self, weight: NDArray[np.int8], counts_to: int, stride: int = 1, padding: int | None = None) -> None:
-        self._counts_to, self._stride = counts_to, stride
+    def __init__(
+        self,
+        weight: NDArray[np.int8],
+        counts_to: int,
+        stride: int = 1,
+        *,
+        padding: int | None = None,
+        divisor: int | None = None,
+    ) -> None:
+        self._counts_to, self._stride, self._divisor = counts_to, stride, divisor or counts_to
         self._shape = weight.shape if weight.ndim == 4 else (*weight.shape, 1, 1)
         self._around = self._shape[2] // 2 if padding is None else padding
         out, inputs = len(weight), weight[0].size
@@ -84,7 +93,7 @@ class ListSums:
         outer = self._outer(counts)
         layer = Layer(
             timesteps, images, height, width, into, outer[0], self._shape[2], self._stride, *outer[3:], self._counts_to,
-            *neurons,
+            self._divisor, tuple(neurons),
         )  # fmt: skip
         given = address(around), address(scale), address(shift), address(currents), address(spikes)
         in_parts(
@@ -97,14 +106,11 @@ def lif_spikes(currents: Floats, timesteps: int, neurons: Neurons) -> Counts:
     """Spikes uint8 [out, T, ...] of currents [out, T or 1, ...], fp32 and contiguous."""
     spikes = np.empty((len(currents), timesteps, *currents.shape[2:]), np.uint8)
     if spikes.size:
-        about = (
-            int(currents.shape[1] == 1),
-            len(currents),
-            timesteps,
-            currents[0, 0].size,
-            *neurons,
+        about = int(currents.shape[1] == 1), len(currents), timesteps, currents[0, 0].size
+        constants = ctypes.byref(Constants(*neurons))
+        in_parts(
+            lambda *part: _library().lif(address(currents), *about, constants, address(spikes), *part), spikes.size / 4
         )
-        in_parts(lambda *part: _library().lif(address(currents), *about, address(spikes), *part), spikes.size / 4)
     return spikes
 
 

@@ -29,10 +29,12 @@ _SINCE: dict[str, tuple[_Version, int | None]] = {
 }  # fmt: skip
 """The version that brought each key of a layer, and what it is where it changes nothing; all others are in every version."""
 
+_NEURON_SINCE_3 = {"subtract", "most_spikes", "lowest"}
+
 
 def version_for(neuron: NeuronSpec, layers: Iterable[LayerSpec]) -> _Version:
     """The version of a document with these layers: the lowest that has all keys that say something in one of them."""
-    if neuron.subtract is not None:
+    if (neuron.subtract, neuron.most_spikes, neuron.lowest) != (None, 1, None):
         return 3
     used = [version for layer in layers for key, (version, idle) in _SINCE.items() if getattr(layer, key) != idle]
     return max(used, default=1)
@@ -89,7 +91,7 @@ def body_of(document: Document) -> str:
     """The JSON of `document` without its closing brace: the part that the digest covers."""
     left_out: dict[str, Any] = {"layers": {"__all__": _not_in(document.version)}}
     if document.version < 3:
-        left_out["neuron"] = {"subtract"}
+        left_out["neuron"] = _NEURON_SINCE_3
     return document.model_dump_json(exclude=left_out)[:-1]
 
 
@@ -122,8 +124,8 @@ def parse(body: str) -> Document:
         raise ValueError(explain(error)) from None
     if odd := sorted(_not_in(document.version) & {key for layer in document.layers for key in layer.model_fields_set}):
         raise ValueError(f"layers have no {' and no '.join(odd)} in version {document.version}")
-    if document.version < 3 and "subtract" in document.neuron.model_fields_set:
-        raise ValueError(f"neurons have no subtract in version {document.version}")
+    if document.version < 3 and (odd := sorted(_NEURON_SINCE_3 & document.neuron.model_fields_set)):
+        raise ValueError(f"neurons have no {' and no '.join(odd)} in version {document.version}")
     return document
 
 

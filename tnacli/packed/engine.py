@@ -25,7 +25,7 @@ from tnacli.native.library import engine
 from tnacli.native.ordered import ordered_sums
 from tnacli.packed import compiled, plain
 from tnacli.packed.network import Floats, PackedNetwork, PackedWeights
-from tnacli.packed.plain import Counts, Neurons
+from tnacli.packed.plain import Counts
 from tnacli.packed.steps import Current, Input, LIFLayer
 from tnacli.pixels import array_as_input
 
@@ -85,7 +85,7 @@ class PackedSNN:
         self._first_weights = network.weights[self._first.name]
         self._hidden = [self._prepare(network, layer) for layer in hidden]
         self._sources = {layer.shortcut.source for layer in hidden if layer.shortcut is not None}
-        self._readout_divisor = network.steps.readout.source.counts_to
+        self._readout_divisor = network.steps.readout.source.divisor
         self._readout_weight, self._readout_bias = network.readout_weight, network.readout_bias
         driven = max(prod(layer.driven) for layer in network.steps.layers)
         self._images_at_once = max(1, _WORKING_SET // driven)
@@ -95,12 +95,13 @@ class PackedSNN:
 
         def weighted(current: Current) -> _Weighted:
             weights = network.weights[current.name]
-            made = sums(weights.dense(), current.source.counts_to, weights.spec.stride, weights.spec.around)
+            spec, source = weights.spec, current.source
+            made = sums(weights.dense(), source.counts_to, spec.stride, padding=spec.around, divisor=source.divisor)
             return _Weighted(made, _own(weights.scale), _own(weights.shift))
 
         shortcut, skipped = layer.shortcut, None
         if shortcut is not None:
-            divisor = np.float32(shortcut.source.counts_to)
+            divisor = np.float32(shortcut.source.divisor)
             skipped = weighted(shortcut) if shortcut.spec is not None else lambda counts: counts / divisor
         return _Hidden(layer, weighted(layer.currents[0]), skipped)
 
@@ -182,7 +183,7 @@ class PackedSNN:
         for hidden in convs:
             layer, own = hidden.layer, hidden.own
             if hidden.at_once:
-                spikes = own.sums.spikes(counts, own.scale, own.shift, _neurons(layer))
+                spikes = own.sums.spikes(counts, own.scale, own.shift, plain.neurons_of(layer.neuron))
                 _show(observe, layer.name, spikes)
             else:
                 driven = own(counts)
@@ -199,7 +200,7 @@ class PackedSNN:
         fire = compiled.lif_spikes if self._compiled else plain.lif_spikes
         if layer.max_of == "currents":
             currents = plain.largest(currents, layer.squares)
-        spikes = fire(currents, self.about.timesteps, _neurons(layer))
+        spikes = fire(currents, self.about.timesteps, plain.neurons_of(layer.neuron))
         _show(observe, layer.name, spikes)
         return spikes
 
@@ -222,10 +223,6 @@ class PackedSNN:
         for later in current[1:]:
             potentials.append(potentials[-1] * np.float32(self.about.readout.leak) + later)
         return potentials
-
-
-def _neurons(layer: LIFLayer) -> Neurons:
-    return Neurons(layer.neuron.decay, layer.neuron.threshold, layer.neuron.subtract or 0.0)
 
 
 def _summed(potentials: list[Floats]) -> Floats:

@@ -7,12 +7,14 @@ of two keeps it so. Beyond that sums are computed in fp64 and rounded once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tnacli.packed.spec import NeuronSpec
 from tnacli.packed.steps import Squares
 
 Counts = NDArray[np.uint8]
@@ -24,21 +26,41 @@ _EXACT_BELOW = 1 << 24
 
 
 class Neurons(NamedTuple):
-    """The constants of LIF neurons (Eq. 1). A spike takes `subtract` away from the potential; 0: all of it."""
+    """The constants of LIF neurons (Eq. 1). A spike takes `subtract` away from the potential; 0: all of it.
+
+    There are `most` spikes in a timestep at most, and `lowest` is the least potential that is kept.
+    """
 
     decay: float
     threshold: float
     subtract: float = 0.0
+    lowest: float = -math.inf
+    most: int = 1
+
+
+def neurons_of(spec: NeuronSpec) -> Neurons:
+    """The constants that a file says."""
+    lowest = -math.inf if spec.lowest is None else spec.lowest
+    return Neurons(spec.decay, spec.threshold, spec.subtract or 0.0, lowest, spec.most_spikes)
 
 
 class PlainSums:
-    """Currents and spikes from counts 0 to `counts_to`, of weights -1, 0 and +1, int8 [out, in, kernel, kernel] or [out, in].
+    """Currents and spikes from counts 0 to `counts_to`, over `divisor` (without it, over `counts_to`).
 
-    Convolutions have `padding` zeros around, half the kernel without it.
+    Weights are -1, 0 and +1, int8 [out, in, kernel, kernel] or [out, in]. Convolutions have `padding` zeros around, half the
+    kernel without it.
     """
 
-    def __init__(self, weight: NDArray[np.int8], counts_to: int, stride: int = 1, padding: int | None = None) -> None:
-        self._counts_to, self._stride = counts_to, stride
+    def __init__(
+        self,
+        weight: NDArray[np.int8],
+        counts_to: int,
+        stride: int = 1,
+        *,
+        padding: int | None = None,
+        divisor: int | None = None,
+    ) -> None:
+        self._counts_to, self._stride, self._divisor = counts_to, stride, divisor or counts_to
         self._kernel = weight.shape[2] if weight.ndim == 4 else 1
         self._around = self._kernel // 2 if padding is None else padding
         self._rows = np.ascontiguousarray(weight).reshape(len(weight), -1)
@@ -63,7 +85,7 @@ class PlainSums:
             ]
             outer = windows.shape[1:4]
             laid = windows.transpose(0, 4, 5, 1, 2, 3).reshape(rows.shape[1], -1).astype(exact)
-            summed = ((rows @ laid) / exact(self._counts_to)).astype(np.float32)
+            summed = ((rows @ laid) / exact(self._divisor)).astype(np.float32)
             yield (summed * scale[:, None] + shift[:, None]).reshape(-1, *outer)
 
 
@@ -92,11 +114,16 @@ def lif_steps(currents: Iterator[Floats], neurons: Neurons) -> Iterator[tuple[Fl
             potential *= np.float32(neurons.decay)
             potential += current
         spiked = potential >= np.float32(neurons.threshold)
-        yield potential, spiked.view(np.uint8)
+        spikes = spiked.view(np.uint8)
+        if neurons.most > 1:
+            fitting = np.clip(potential / np.float32(neurons.threshold), 0, neurons.most)
+            spikes = fitting.astype(np.uint8)
+        yield potential, spikes
         if neurons.subtract:
-            potential[spiked] -= np.float32(neurons.subtract)
+            potential -= spikes * np.float32(neurons.subtract)
         else:
             potential[spiked] = 0
+        np.maximum(potential, np.float32(neurons.lowest), out=potential)
 
 
 def lif_spikes(currents: Floats, timesteps: int, neurons: Neurons) -> Counts:

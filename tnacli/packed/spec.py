@@ -54,12 +54,22 @@ class InputSpec(Section):
 class NeuronSpec(Section):
     """The constants of hidden neurons (Eq. 1): of all, or of one layer.
 
-    A spike takes `subtract` away from the potential; None: all of it. It is in version 3 alone.
+    A spike takes `subtract` away from the potential; None: all of it. There are `most_spikes` in a timestep at most, one for
+    each time that the threshold fits into the potential, which is `lowest` at least after them. The last three are in version 3
+    alone.
     """
 
     decay: Share
     threshold: Positive32
     subtract: Positive32 | None = None
+    most_spikes: Annotated[int, Field(ge=1, le=127)] = 1
+    lowest: Annotated[float, Field(ge=-(2.0**127), le=0)] | None = None
+
+    @model_validator(mode="after")
+    def _leaves_something(self) -> NeuronSpec:
+        if self.most_spikes > 1 and self.subtract is None:
+            raise ValueError("more than one spike in a timestep needs a subtract")
+        return self
 
 
 class ConvolutionSpec(Section):

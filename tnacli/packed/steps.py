@@ -38,6 +38,10 @@ class Input:
         """Inputs are taken as they are."""
         return 1
 
+    @property
+    def divisor(self) -> int:
+        return 1
+
 
 @dataclass(frozen=True, eq=False)
 class Current:
@@ -58,6 +62,10 @@ class Current:
     def flattens(self) -> bool:
         """Whether maps (C, H, W) become features first, in this order."""
         return self.spec is not None and not self.is_conv and len(self.source.out) == 3
+
+
+MOST_SPIKES = 127
+"""How many spikes of one timestep a value that leaves a layer counts at most."""
 
 
 class Squares(NamedTuple):
@@ -113,9 +121,14 @@ class LIFLayer:
         return (self.driven[0], *map(self.squares.along, self.driven[1:]))
 
     @property
-    def counts_to(self) -> int:
-        """How many neurons each value that leaves the layer is the mean of: it is a count of spikes up to this, divided by it."""
+    def divisor(self) -> int:
+        """How many neurons each value that leaves the layer is the mean of: it is a count of spikes, divided by this."""
         return self.pool**2 if self.max_pool is None else 1
+
+    @property
+    def counts_to(self) -> int:
+        """The largest of these counts."""
+        return self.divisor * self.neuron.most_spikes
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +163,8 @@ class Steps:
 
     @property
     def has_soft_resets(self) -> bool:
-        return any(layer.neuron.subtract is not None for layer in self.layers)
+        """Whether some neurons keep something after a spike, or no less than a lowest potential."""
+        return any(layer.neuron.subtract is not None or layer.neuron.lowest is not None for layer in self.layers)
 
     @property
     def neurons_differ(self) -> bool:
@@ -181,6 +195,10 @@ def resolve(
         if not all(before.out):
             height, width = driven[1:]
             raise ValueError(f"layer {spec.name}: pool {before.squares.size} leaves nothing of {height}x{width}")
+        if before.counts_to > MOST_SPIKES:
+            raise ValueError(f"layer {spec.name}: {before.counts_to} spikes in a square are more than {MOST_SPIKES}")
+        if before.max_of == "spikes" and own.most_spikes > 1:
+            raise ValueError(f"layer {spec.name}: maximum pooling is of spikes, one in a timestep, or of currents")
     assert isinstance(before, LIFLayer)
     return Steps(first, tuple(resolved.values()), Readout(before, readout.leak))
 

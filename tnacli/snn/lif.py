@@ -47,23 +47,17 @@ def lif_reference(current: Tensor, timesteps: int, neuron: Neuron) -> Tensor:
     return torch.stack(lif_over_time(current, timesteps, neuron))
 
 
-def lif_steps(
-    currents: Iterable[Tensor], *, decay: float, threshold: float, subtract: float | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
+def lif_steps(currents: Iterable[Tensor], *, decay: float, threshold: float) -> Iterator[tuple[Tensor, Tensor]]:
     """Eq. 1 without a gradient: the membrane potential before the reset and the spikes, bool, of each timestep's current.
 
-    A spike takes `subtract` away from the potential, or all of it. The potential is written over at the next timestep. Each
-    multiplication and addition is rounded on its own.
+    The potential is written over at the next timestep. Each multiplication and addition is rounded on its own.
     """
     potential: Tensor | None = None
     for current in currents:
         potential = current.clone() if potential is None else potential.mul_(decay).add_(current)
         spiked = potential >= threshold
         yield potential, spiked
-        if subtract is None:
-            potential.masked_fill_(spiked, 0.0)
-        else:
-            potential[spiked] -= subtract
+        potential.masked_fill_(spiked, 0.0)
 
 
 class _FusedLIF(torch.autograd.Function):
