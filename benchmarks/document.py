@@ -16,7 +16,7 @@ from benchmarks.measure import Record
 from benchmarks.peers import PEERS
 from benchmarks.results import Results, measured, read
 from benchmarks.suites import LIMIT
-from benchmarks.targets import TARGETS, Finding
+from benchmarks.targets import GPU_TARGETS, TARGETS, Finding, Target
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE, FOLDER, PAGE = (
@@ -42,18 +42,18 @@ def title(results: Results) -> str:
     return str(facts.get("gpu", f"{facts['processor']}, {facts['capability']}"))
 
 
-def targets(machines: Sequence[Results]) -> str:
+def targets(machines: Sequence[Results], wanted: Sequence[Target] = TARGETS) -> str:
     """Every target, and of each machine what was measured of it, and whether that meets it; then what else there is to say."""
-    findings = [[target.judge(results) for results in machines] for target in TARGETS]
+    findings = [[target.judge(results) for results in machines] for target in wanted]
     rows = [
         [target.what, target.wanted, *(_verdict(finding) for finding in found)]
-        for target, found in zip(TARGETS, findings, strict=True)
+        for target, found in zip(wanted, findings, strict=True)
     ]
     parts = [table(["what", "target", *(title(results) for results in machines)], rows)]
     for number, results in enumerate(machines):
         remarks = [
             f"- {target.what}: {found[number].remark}"
-            for target, found in zip(TARGETS, findings, strict=True)
+            for target, found in zip(wanted, findings, strict=True)
             if found[number].remark
         ]
         parts.append(f"{title(results)}:\n\n" + "\n".join(remarks))
@@ -198,6 +198,8 @@ def render(template: str, machines: Sequence[Results]) -> str:
     for line in template.splitlines():
         if line == "<!-- targets -->":
             lines.append(targets(kinds[""]))
+        elif line == "<!-- targets of GPUs -->":
+            lines.append(targets(kinds["GPUs"], GPU_TARGETS) if kinds["GPUs"] else "Not measured.")
         elif line.startswith("<!-- ") and line.endswith(" -->"):
             section, _, kind = line[5:-4].partition(" of ")
             parts = [f"### {title(one)}\n\n{SECTIONS[section](one)}" for one in kinds[kind]]

@@ -12,10 +12,11 @@ from benchmarks.work import Work
 # The first part whose words are all in an operator's name (lower case) takes its own time, without that of what it calls.
 _PARTS = (
     ("convolutions, backward", (("convolution_backward",), ("conv", "backward"))),
-    ("convolutions, forward", (("convolution",), ("conv2d",))),
+    ("convolutions, backward", (("wgrad",), ("dgrad",))),
+    ("convolutions, forward", (("convolution",), ("conv2d",), ("fprop",))),
     ("optimiser", (("adam",), ("optimizer",))),
-    ("batch norm, neurons and pooling, backward", (("normlifpool", "backward"), ("lif", "backward"))),
-    ("batch norm, neurons and pooling, forward", (("normlifpool",), ("lif",))),
+    ("batch norm, neurons and pooling, backward", (("normlifpool", "backward"), ("lif", "backward"), ("_gradient",), ("_sums",))),
+    ("batch norm, neurons and pooling, forward", (("normlifpool",), ("lif",), ("_forward",), ("batch_norm",))),
     ("matrix products, both ways", (("addmm",), ("mm",), ("linear",), ("matmul",))),
     ("batch norm, neurons and pooling, forward", (("batch_norm",), ("pool",))),
     ("copies and changes of layout", (("copy",), ("clone",), ("contiguous",), ("to_dense",), ("::to",), ("empty",), ("zero",))),
@@ -34,7 +35,7 @@ def part_of(operator: str) -> str:
 def profile(work: Work, steps: int = 2) -> dict[str, Any]:
     """Shares of a step's time in % by part, largest first, and its largest operators.
 
-    The operators' own time on the CPU, or on the CUDA device where the work is there.
+    The operators' own time on the CPU, or the kernels' where the work is on a CUDA device.
     """
     step = tnacli(work)
     for _ in range(2):
@@ -46,7 +47,11 @@ def profile(work: Work, steps: int = 2) -> dict[str, Any]:
         for _ in range(steps):
             step()
     attribute = "self_cpu_time_total" if work.device == "cpu" else "self_device_time_total"
-    operators = {event.key: float(getattr(event, attribute)) for event in profiler.key_averages()}
+    operators = {
+        event.key: float(getattr(event, attribute))
+        for event in profiler.key_averages()
+        if work.device == "cpu" or "CUDA" in str(event.device_type)  # an operator's kernels count once, as kernels
+    }
     total = sum(operators.values()) or 1.0
     parts: dict[str, float] = {}
     for name, microseconds in operators.items():

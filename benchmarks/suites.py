@@ -22,6 +22,7 @@ _REGIONS = "tnacli, compiled regions"
 _COMPILE_SECONDS = {"full": 100.0, "thorough": 600.0}
 _REGIONS_SECONDS = 600.0
 _SECONDS = 5.0
+_CUDA_SECONDS = 1.0
 _JUDGED_SECONDS = 20.0  # where a target hangs on it
 _OTHERS = ("plain PyTorch loop", "snnTorch", "sinabs", "norse")
 
@@ -38,23 +39,41 @@ def plan(suite: str, device: str, precisions: list[str], folder: Path) -> list[M
     if suite == "smallest":
         return _smallest(Work(1 / 32, 2, device=device), evaluation)
     found: list[Measurement] = [Called("agreement", name, Work(0.125, 4, device=device)) for name in LIBRARIES]
+    if device != "cpu":
+        return [*found, *_cuda(device, suite)]
     for precision in precisions:
         work = Work(0.25, 64, precision, device)
         found += _quick(replace(work, width=0.125, batch=16)) if suite == "quick" else _full(work, suite)
     found.append(Called("profile", "tnacli", Work(0.25, 16 if suite == "quick" else 64, device=device)))
-    if device == "cpu":  # packed files are evaluated there
-        found += _evaluations(suite, evaluation, precisions) + _processes(suite, folder)
+    found += _evaluations(suite, evaluation, precisions) + _processes(suite, folder)
     if suite != "quick":
         works = [Work(0.25, 64, precision, device) for precision in precisions]
         found += [replace(_pair(_REGIONS, work), timeout_seconds=_REGIONS_SECONDS) for work in works]
-        if device != "cpu":  # elsewhere the compiler's own memory, in the same process, would hide the step's
-            found += [Memory("training", _REGIONS, work) for work in works]
         found += [replace(_pair(_COMPILED, work), timeout_seconds=_COMPILE_SECONDS[suite]) for work in works]
     return found
 
 
 def _pair(name: str, work: Work, *, kind: str = "training", rounds: int = 3) -> Pair:
     return Pair(kind, "training", "tnacli", name, work, _SECONDS, rounds)
+
+
+def _cuda(device: str, suite: str) -> list[Measurement]:
+    """Full-size steps, in bf16 and in IEEE fp32; a step takes some tens of milliseconds there."""
+    half, single = (Work(1.0, 256, precision, device) for precision in ("bf16", "fp32"))
+    names = [LIMIT, *_SPIKINGJELLY, "tnacli, not deterministic", "tnacli, low memory"]
+    found: list[Measurement] = [_pair(name, half) for name in names]
+    found.append(_pair("tnacli, TNA", half, kind="co-training"))
+    found.append(Called("profile", "tnacli", half))
+    found += [_pair(name, single) for name in (LIMIT, _SPIKINGJELLY[0])]
+    found += [_pair(name, replace(half, width=width)) for width in (0.5, 0.125) for name in (LIMIT, _SPIKINGJELLY[0])]
+    found.append(_pair("data pipeline", half, kind="data"))
+    found.append(replace(_pair(_COMPILED, half), timeout_seconds=_REGIONS_SECONDS))
+    memory = ("tnacli", "tnacli, TNA", "tnacli, low memory", *_SPIKINGJELLY)
+    found += [Memory("training", name, half) for name in memory]
+    if suite != "quick":
+        found += [_pair(name, half) for name in ("tnacli, plain PyTorch layers", *_OTHERS)]
+        found += [Memory("training", name, half) for name in _OTHERS]
+    return [replace(what, seconds=_CUDA_SECONDS) if isinstance(what, Pair) else what for what in found]
 
 
 def _full(work: Work, suite: str) -> list[Measurement]:

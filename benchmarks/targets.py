@@ -194,3 +194,45 @@ TARGETS = (
     Target("`tna --help`", "under 0.3 s, with AVX-512 0.15 s", _process("tna --help", 0.3, with_avx512=0.15)),
     Target("`tna evaluate packed` on 10 images", "under 0.4 s", _process("tna evaluate packed", 0.4)),
 )  # fmt: skip
+
+_FULL = {"width": 1.0, "batch": 256, "precision": "bf16", "device": "cuda"}
+
+
+def _gpu_step(name: str, target: float) -> Callable[[Results], Finding]:
+    def judge(results: Results) -> Finding:
+        found = results.one("training", name=name, **_FULL)
+        if found is None:
+            return _nothing(results, "training", name=name, **_FULL)
+        remark = f"{found['ours']['median_ms']:.1f} ms against {found['theirs']['median_ms']:.1f} ms"
+        return Finding(
+            f"{found['ratio']:.2f} times", found["ratio"] >= target, remark + _limit(results, found["ratio"], _FULL)
+        )
+
+    return judge
+
+
+def _gpu_twin(results: Results) -> Finding:
+    found = results.one("co-training", **_FULL)
+    if found is None:
+        return _nothing(results, "co-training", **_FULL)
+    return Finding(f"{found['ratio']:.2f} times", found["ratio"] <= 1.9)
+
+
+def _gpu_memory(results: Results) -> Finding:
+    key = {"task": "training", **_FULL}
+    ours, theirs = results.one("memory", name="tnacli", **key), results.one("memory", name=_PEER, **key)
+    if ours is None or theirs is None:
+        return _nothing(results, "memory", **key)
+    ratio = ours["mb"] / theirs["mb"]
+    return Finding(f"{ratio:.2f}", ratio <= 0.45, f"{ours['mb']:.0f} MB against {theirs['mb']:.0f} MB")
+
+
+GPU_TARGETS = (
+    Target(
+        "training step, full width, batch 256, bf16, against SpikingJelly", "2.2 times as fast", _gpu_step(_PEER, 2.2)
+    ),
+    Target("the same, SpikingJelly with channels last", "2.2 times", _gpu_step(f"{_PEER}, channels last", 2.2)),
+    Target("the same, SpikingJelly with its arc tangent", "1.25 times", _gpu_step(f"{_PEER}, ATan", 1.25)),
+    Target("TNA training step against a solo step", "at most 1.9 times", _gpu_twin),
+    Target("peak memory of the step, against SpikingJelly", "at most 0.45", _gpu_memory),
+)

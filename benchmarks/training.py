@@ -28,13 +28,14 @@ from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.layout import layer_shapes
 from tnacli.recipe.schema.data import Augmentation
 from tnacli.recipe.schema.objective import Twin
-from tnacli.recipe.schema.recipe import Settings
+from tnacli.recipe.schema.recipe import Runtime, Settings
 from tnacli.runs.metadata import BegunRun, Versions
+from tnacli.snn.arithmetic import fp32_as
 from tnacli.snn.network import SpikingNetwork
 from tnacli.training.distributed import Ranks
 from tnacli.training.execution import Execution, compile_regions
 from tnacli.training.loop import Splits, Trainer
-from tnacli.training.precision import autocast
+from tnacli.training.precision import arithmetic, autocast
 from tnacli.training.stop import StopRequest
 from tnacli.version import __version__
 
@@ -102,7 +103,12 @@ def _ours(
         _with_regions(made)
     images, labels = (x.to(work.device) for x in inputs(work))
     batch = Batch(images, labels, work.batch)
-    return lambda: made._step(batch)  # not a public name, but the very step that is to be timed
+
+    def step() -> None:
+        with arithmetic(made.precision, deterministic=made.settings.runtime.deterministic):
+            made._step(batch)  # not a public name, but the very step that is to be timed
+
+    return step
 
 
 def _with_regions(made: Trainer) -> None:
@@ -124,6 +130,11 @@ def tnacli(work: Work) -> Step:
 def tnacli_plain(work: Work) -> Step:
     """The same without compiled kernels."""
     return _ours(work, compiled=False)
+
+
+def tnacli_fastest(work: Work) -> Step:
+    """The same with the algorithms that cuDNN finds to be fastest (`runtime.deterministic: false`)."""
+    return _ours(work, Settings(model=model_of(work), runtime=Runtime(deterministic=False)))
 
 
 def tnacli_regions(work: Work) -> Step:
@@ -152,11 +163,12 @@ def _step(module: nn.Module, images: Tensor, labels: Tensor, work: Work, *, fuse
     adam = torch.optim.Adam(module.parameters(), lr=0.01, fused=fused or None)
 
     def step() -> None:
-        with autocast(torch.device(work.device), "bf16" if work.precision == "bf16" else "fp32"):
-            loss = F.cross_entropy(module(images), labels)
-        adam.zero_grad()
-        torch.autograd.backward(loss)
-        adam.step()
+        with fp32_as("ieee"):
+            with autocast(torch.device(work.device), "bf16" if work.precision == "bf16" else "fp32"):
+                loss = F.cross_entropy(module(images), labels)
+            adam.zero_grad()
+            torch.autograd.backward(loss)
+            adam.step()
 
     return step
 
@@ -235,9 +247,10 @@ def limit(work: Work) -> Step:
         calls.append((module, x, torch.randn_like(module(x).detach())))
 
     def step() -> None:
-        for module, x, outward in calls:
-            wanted = [x, *module.parameters()] if x.requires_grad else list(module.parameters())
-            torch.autograd.grad(module(x), wanted, outward)
+        with fp32_as("ieee"):
+            for module, x, outward in calls:
+                wanted = [x, *module.parameters()] if x.requires_grad else list(module.parameters())
+                torch.autograd.grad(module(x), wanted, outward)
 
     return step
 
@@ -245,6 +258,7 @@ def limit(work: Work) -> Step:
 CONTENDERS: dict[str, Callable[[Work], Step]] = {
     "tnacli": tnacli,
     "tnacli, plain PyTorch layers": tnacli_plain,
+    "tnacli, not deterministic": tnacli_fastest,
     "tnacli, compiled regions": tnacli_regions,
     "tnacli, low memory": tnacli_low_memory,
     "tnacli, TNA": tnacli_twin,

@@ -45,6 +45,13 @@ class Field:
         return None
 
 
+@dataclass(frozen=True)
+class BeforeValidator:
+    """What a value goes through before its type is checked; raises ValueError for what it refuses."""
+
+    func: Callable[[Any], Any]
+
+
 class ValidationError(ValueError):
     """A document is not as its class says."""
 
@@ -139,25 +146,36 @@ def _checked(hint: Any, value: Any, place: _Place, complaints: list[tuple[_Place
     """`value` as `hint` wants it; None, with a complaint, if it is not."""
     kind, parts = get_origin(hint), get_args(hint)
     if kind is Annotated:
-        before = len(complaints)
-        checked = _checked(parts[0], value, place, complaints)
-        for rule in parts[1:]:
-            if len(complaints) == before and isinstance(rule, Field):
-                _obey(rule, checked, place, complaints)
-        return checked
+        return _marked(hint, value, place, complaints)
     if kind in (Union, types.UnionType):
         return _any_of(parts, value, place, complaints)
     if kind is tuple:
         return _tuple(parts, value, place, complaints)
     if kind is Literal:
-        # As pydantic does here alone: 1.0 and true are 1.
-        listed = [one for one in parts if one == value]
+        listed = [one for one in parts if type(one) is type(value) and one == value]
         if not listed:
             complaints.append((place, f"Input should be {' or '.join(map(repr, parts))}"))
         return listed[0] if listed else None
     if issubclass(hint, BaseModel):
         return _model(hint, value, place, complaints)
     return _plain(hint, value, place, complaints)
+
+
+def _marked(annotated: Any, value: Any, place: _Place, complaints: list[tuple[_Place, str]]) -> Any:
+    """As `_checked`, of `Annotated[hint, *marks]`."""
+    hint, *marks = get_args(annotated)
+    try:
+        for mark in marks:
+            value = mark.func(value) if isinstance(mark, BeforeValidator) else value
+    except ValueError as error:
+        complaints.append((place, str(error)))
+        return None
+    before = len(complaints)
+    checked = _checked(hint, value, place, complaints)
+    for mark in marks:
+        if len(complaints) == before and isinstance(mark, Field):
+            _obey(mark, checked, place, complaints)
+    return checked
 
 
 def _obey(rule: Field, value: Any, place: _Place, complaints: list[tuple[_Place, str]]) -> None:
@@ -184,7 +202,7 @@ def _any_of(hints: tuple[Any, ...], value: Any, place: _Place, complaints: list[
 
 def _tuple(hints: tuple[Any, ...], value: Any, place: _Place, complaints: list[tuple[_Place, str]]) -> Any:
     if not isinstance(value, list):
-        complaints.append((place, "Input should be a valid tuple"))
+        complaints.append((place, "Input should be a valid array"))
         return None
     if hints[-1] is Ellipsis:
         hints = (hints[0],) * len(value)

@@ -27,7 +27,8 @@ from tests.packed.conftest import packed as packed
 from tests.packed.conftest import packed_bytes as packed_bytes
 from tests.packed.described import NETWORKS, described, inputs_of
 from tests.packed.networks import make_inputs, make_network, make_packed
-from tests.packed.test_sealed import CASES, resealed
+from tests.packed.test_sealed import CASES, DESCRIBED_CASES, RESIDUAL_CASES, Change, resealed
+from tests.packed.test_sealed import residual as residual
 from tnacli.errors import FileFormatError, TnaError
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import from_bytes, to_bytes
@@ -115,9 +116,26 @@ def test_the_same_bits_of_what_no_layout_has(name: str, module: Callable[[str], 
 
 @pytest.mark.parametrize(("change", "what"), CASES)
 def test_the_same_files_are_refused_for_the_same_reason(
-    packed_bytes: bytes, change: Callable[..., object], what: str, module: Callable[[str], Any]
+    packed_bytes: bytes, change: Change, what: str, module: Callable[[str], Any]
 ) -> None:
-    data = resealed(packed_bytes, change)
+    _refused_alike(resealed(packed_bytes, change), what, module)
+
+
+@pytest.mark.parametrize(("change", "what"), RESIDUAL_CASES)
+def test_the_same_residual_networks_are_refused(
+    residual: bytes, change: Change, what: str, module: Callable[[str], Any]
+) -> None:
+    _refused_alike(resealed(residual, change), what, module)
+
+
+@pytest.mark.parametrize(("name", "change", "what"), DESCRIBED_CASES)
+def test_the_same_networks_of_no_layout_are_refused(
+    name: str, change: Change, what: str, module: Callable[[str], Any]
+) -> None:
+    _refused_alike(resealed(to_bytes(described(NETWORKS[name])), change), what, module)
+
+
+def _refused_alike(data: bytes, what: str, module: Callable[[str], Any]) -> None:
     error = module("errors").FileFormatError
     with pytest.raises(error, match=f"^net.tna: .*{what}") as found:
         module("packed.file").from_bytes(data, "net.tna")

@@ -10,7 +10,7 @@ import pytest
 
 from tnacli.recipe.costs import Sample
 from tnacli.recipe.gpu_costs import LONGEST, GPUStep, gpu_step
-from tnacli.recipe.gpus import CARDS, needed_bytes, on_cards, remedies
+from tnacli.recipe.gpus import CARDS, needed_bytes, on_cards, remedies, seconds_of
 from tnacli.recipe.schema.recipe import Settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "gpu.md"
@@ -95,6 +95,17 @@ def test_a_full_size_twin_on_every_card() -> None:
     assert found["RTX 4090"].fits
     assert all(one.fits for one in on_cards(settings("fp16", **TWIN)))
     assert found["RTX 4090"].hours > found["A100 40 GB"].hours > found["H100"].hours  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("width", "more", "milliseconds"),
+    [(1, {}, 20.0), (1, TWIN, 39.9), (0.5, {}, 10.8), (0.125, {}, 11.9)],
+)
+def test_a_step_takes_about_what_was_measured(width: float, more: dict[str, Any], milliseconds: float) -> None:
+    """On an H200 in bf16 (docs/performance/nvidia-h200.json); narrow networks wait for the host."""
+    (card,) = (card for card in CARDS if card.name == "H200")
+    predicted = seconds_of(step(settings("bf16", model={"width": width}, **more)), card, "bf16")
+    assert 1e3 * predicted == pytest.approx(milliseconds, rel=0.15)
 
 
 def test_auto_is_bf16_where_the_card_has_it() -> None:

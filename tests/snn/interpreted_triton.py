@@ -1,9 +1,13 @@
-"""Run by test_triton.py in a process of its own, with TRITON_INTERPRET=1: the operator against the reference, on the CPU."""
+"""Run by test_triton.py in a process of its own: the operator against the reference.
+
+With TRITON_INTERPRET=1 in Triton's interpreter on the CPU, without on the CUDA device.
+"""
 
 from __future__ import annotations
 
 import copy
 import itertools
+import os
 from collections.abc import Sequence
 
 import pytest
@@ -19,6 +23,7 @@ from tnacli.snn.lif import LIF, lif_reference
 from tnacli.snn.network import SpikingLayer, SpikingNetwork
 from tnacli.snn.triton_lif import Branch, Layer, lif_pool, why_not
 
+DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 NEURON = Neuron(decay=0.7, threshold=0.6)
 FP32, BF16, FP16 = torch.float32, torch.bfloat16, torch.float16
 
@@ -27,7 +32,7 @@ def norm_of(channels: int, *, flat: bool) -> nn.BatchNorm1d | nn.BatchNorm2d:
     norm = nn.BatchNorm1d(channels) if flat else nn.BatchNorm2d(channels)
     nn.init.uniform_(norm.weight, 0.5, 1.5)
     nn.init.uniform_(norm.bias, -0.5, 0.5)
-    return norm
+    return norm.to(DEVICE)
 
 
 def reference(branches: list[Branch], layer: Layer) -> Tensor:
@@ -48,14 +53,14 @@ def compare(
     """Spikes, gradients and running statistics of the operator and the reference, for branches of `shape` [rows, C, ...]."""
     torch.manual_seed(seed)
     memory = torch.channels_last if len(shape) == 4 else torch.contiguous_format
-    inputs = [torch.randn(shape).to(dtype).contiguous(memory_format=memory).requires_grad_() for _ in norms]
+    inputs = [torch.randn(shape).to(DEVICE, dtype).contiguous(memory_format=memory).requires_grad_() for _ in norms]
     made = [norm_of(shape[1], flat=len(shape) == 2) if normed else None for normed in norms]
     found: list[tuple[Tensor, Sequence[Tensor], list[Tensor]]] = []
     outward: Tensor | None = None
     for compute in (lif_pool, reference):
         own = copy.deepcopy(made)
         spikes = compute(list(zip(inputs, own, strict=True)), layer)
-        outward = torch.randn(spikes.shape).to(dtype) if outward is None else outward
+        outward = torch.randn(spikes.shape).to(DEVICE, dtype) if outward is None else outward
         parameters = [p for norm in own if norm is not None for p in norm.parameters()]
         grads = torch.autograd.grad(spikes, [*inputs, *parameters], outward)
         found.append((spikes, grads, [b for norm in own if norm is not None for b in norm.buffers()]))
@@ -130,8 +135,8 @@ def test_more_tiles_than_programs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("shape", [(6, 5, 4), (33,)])
 def test_evaluation_gives_the_very_same_spikes(shape: tuple[int, ...], repeated: bool) -> None:
     neurons = LIF(Neuron(decay=0.73, threshold=0.9), 5)
-    current = torch.randn(1 if repeated else 5, 7, *shape)
-    scale, shift = torch.rand(shape[0]) + 0.5, torch.randn(shape[0])
+    current = torch.randn(1 if repeated else 5, 7, *shape).to(DEVICE)
+    scale, shift = (torch.rand(shape[0]) + 0.5).to(DEVICE), torch.randn(shape[0]).to(DEVICE)
     with torch.no_grad():
         kernel = neurons(current, scale, shift)
     plain = neurons(current.clone().requires_grad_(), scale, shift)
@@ -140,7 +145,7 @@ def test_evaluation_gives_the_very_same_spikes(shape: tuple[int, ...], repeated:
 
 
 def test_equal_inputs_give_equal_bits() -> None:
-    x, norm = torch.randn(20, 6, 8, 8, requires_grad=True), norm_of(6, flat=False)
+    x, norm = torch.randn(20, 6, 8, 8, device=DEVICE, requires_grad=True), norm_of(6, flat=False)
     runs = []
     for _ in range(2):
         spikes = lif_pool([(x, norm)], Layer(NEURON, 5, 4, 2))
@@ -149,7 +154,7 @@ def test_equal_inputs_give_equal_bits() -> None:
 
 
 def test_it_says_where_it_does_not_apply() -> None:
-    x = torch.zeros(4, 3)
+    x = torch.zeros(4, 3, device=DEVICE)
     assert why_not(x, Layer(NEURON, 4, 1)) is None
     assert "reset" in str(why_not(x, Layer(Neuron(detach_reset=False), 4, 1)))
     assert "float64" in str(why_not(x.double(), Layer(NEURON, 4, 1)))
@@ -159,22 +164,27 @@ def test_it_says_where_it_does_not_apply() -> None:
 
 def test_the_operators_are_what_pytorch_asks_of_one() -> None:
     layer = Layer(NEURON, 3, 2, 2, dropout=0.5, key=3)
-    x = torch.randn(6, 5, 5, 4).to(memory_format=torch.channels_last)
-    branches = [x, torch.rand(4, 5), x + 1, torch.rand(2, 5)]
+    x = torch.randn(6, 5, 5, 4, device=DEVICE).to(memory_format=torch.channels_last)
+    branches = [x, torch.rand(4, 5, device=DEVICE), x + 1, torch.rand(2, 5, device=DEVICE)]
     given = (branches, layer.counts, layer.factors)
     outward = torch.randn_like(triton_kernels.lif_forward(*given))
     checks = ("test_schema", "test_faketensor")
     torch.library.opcheck(triton_kernels.lif_forward, given, test_utils=checks)
-    torch.library.opcheck(triton_kernels.norm_table, (*torch.rand(4, 5), 1e-5), test_utils=checks)
+    torch.library.opcheck(triton_kernels.norm_table, (*torch.rand(4, 5, device=DEVICE), 1e-5), test_utils=checks)
     torch.library.opcheck(triton_kernels.lif_sums, (outward, *given), test_utils=checks)
     torch.library.opcheck(
-        triton_kernels.lif_gradient, (outward, branches, torch.rand(3, 5), *given[1:]), test_utils=checks
+        triton_kernels.lif_gradient, (outward, branches, torch.rand(3, 5, device=DEVICE), *given[1:]), test_utils=checks
     )
 
 
 def network(layout: str, *, norm: str = "batch") -> SpikingNetwork:
     model = Model.model_validate({"layout": layout, "timesteps": 4, "norm": norm, "neuron": NEURON, "dropout": 0.5})
-    made = SpikingNetwork(model, channels=3, size=(9, 8), classes=4).train().to(memory_format=torch.channels_last)
+    made = (
+        SpikingNetwork(model, channels=3, size=(9, 8), classes=4)
+        .train()
+        .to(memory_format=torch.channels_last)
+        .to(DEVICE)
+    )
     for key, layer in enumerate(made.spiking.values()):
         layer.dropout_key = key
     return made
@@ -190,7 +200,7 @@ def test_a_network_takes_the_operator(layout: str, dtype: torch.dtype, norm: str
     plain = copy.deepcopy(ours)
     for layer in plain.spiking.values():
         layer.compiled = False
-    x = torch.rand(3, 3, 9, 8) * 3
+    x = torch.rand(3, 3, 9, 8, device=DEVICE) * 3
     found = []
     for one in (ours, plain):
         taken: list[str] = []
@@ -198,7 +208,7 @@ def test_a_network_takes_the_operator(layout: str, dtype: torch.dtype, norm: str
             layer.output.register_forward_hook(
                 lambda m, i, out, to=taken: to.append(out.grad_fn.next_functions[0][0].name())
             )
-        with torch.autocast("cpu", dtype, enabled=dtype != FP32):
+        with torch.autocast(DEVICE, dtype, enabled=dtype != FP32):
             logits = one(x)
         assert all((name == "_LIFPoolBackward") == (one is ours) for name in taken), taken
         found.append((logits, torch.autograd.grad(logits.square().sum(), list(one.parameters()))))
@@ -211,9 +221,9 @@ def test_a_network_takes_the_operator(layout: str, dtype: torch.dtype, norm: str
 
 def test_whoever_listens_to_a_layer_hears_spikes_before_dropout() -> None:
     shape = layer_shapes("6C3-AP2-7FC", width=1, channels=3, size=(4, 4), classes=5)[1]
-    layer = SpikingLayer(shape, Model(layout="6C3-AP2-7FC", timesteps=3, dropout=0.5)).train()
+    layer = SpikingLayer(shape, Model(layout="6C3-AP2-7FC", timesteps=3, dropout=0.5)).train().to(DEVICE)
     layer.dropout_key = 5
-    x = torch.rand(3, 4, 24)
+    x = torch.rand(3, 4, 24, device=DEVICE)
     fused = layer(x)
     heard: list[Tensor] = []
     layer.output.register_forward_hook(lambda module, given, out: heard.append(out))

@@ -26,16 +26,26 @@ def test_it_says_why_it_is_not_for_this_device() -> None:
     assert why_not(torch.zeros(2, 3), Layer(Neuron(), 2, 1)) == "it is for CUDA, not cpu"
 
 
-@needs_triton
-@pytest.mark.slow
-def test_in_the_interpreter_it_is_the_reference() -> None:
+def passes(environment: dict[str, str]) -> None:
     """In a process of its own: Triton chooses its interpreter when kernels are defined."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-o", "addopts=", "-q", "--import-mode=importlib", str(HERE / "interpreted_triton.py")],
-        env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False, cwd=HERE.parents[1],
+        env=os.environ | environment, capture_output=True, text=True, check=False, cwd=HERE.parents[1],
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     assert re.search(r"[0-9]+ passed", done.stdout)
+
+
+@needs_triton
+@pytest.mark.slow
+def test_in_the_interpreter_it_is_the_reference() -> None:
+    passes({"TRITON_INTERPRET": "1"})
+
+
+@needs_triton
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_the_gpu_it_is_the_reference() -> None:
+    passes({"TRITON_INTERPRET": "0"})
 
 
 Launch = tuple[Any, tuple[Any, ...], dict[str, Any]]

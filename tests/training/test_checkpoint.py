@@ -49,9 +49,10 @@ def test_files_of_others_and_other_versions_are_told_apart(tmp_path: Path, train
     with pytest.raises(FileFormatError, match="not a tnacli checkpoint"):
         load_checkpoint(tmp_path / "other.pt")
     content = torch.load(trained.checkpoint, weights_only=True)
-    torch.save({**content, "version": 99}, tmp_path / "newer.pt")
-    with pytest.raises(FileFormatError, match="checkpoint version 99; this tnacli reads version 1"):
-        load_checkpoint(tmp_path / "newer.pt")
+    for version in (99, True, 1.0):
+        torch.save({**content, "version": version}, tmp_path / "newer.pt")
+        with pytest.raises(FileFormatError, match=f"checkpoint version {version}; this tnacli reads version 1"):
+            load_checkpoint(tmp_path / "newer.pt")
     with pytest.raises(FileFormatError, match="no such file"):
         load_checkpoint(tmp_path / "missing.pt")
 

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from tnacli.packed.container import parse_json
 from tnacli.packed.spec import InputSpec, LayerSpec, NeuronSpec, Origin, ReadoutSpec
 from tnacli.packed.steps import Steps, resolve
-from tnacli.recipe.schema.section import Section
+from tnacli.recipe.schema.section import Section, Whole
 
 FORMAT: Literal["tnacli-packed"] = "tnacli-packed"
 VERSIONS = (1, 2, 3)
@@ -44,7 +44,7 @@ class Document(Section):
     """Everything in a packed file but its tensors."""
 
     format: Literal["tnacli-packed"] = FORMAT
-    version: _Version = 1
+    version: Annotated[_Version, Whole] = 1
     created_by: str
     input: InputSpec
     labels: tuple[str, ...] = Field(min_length=1)
@@ -108,8 +108,9 @@ def unseal(text: str) -> tuple[str, str]:
     found = parse_json(text)
     if found.get("format") != FORMAT:
         raise ValueError(f"its format is not {FORMAT}")
-    if found.get("version") not in VERSIONS or isinstance(found["version"], bool):
-        raise WrongVersionError(str(found.get("version"))[:20])
+    version = found.get("version")
+    if type(version) is not int or version not in VERSIONS:
+        raise WrongVersionError(str(version)[:20])
     match = _SEAL.search(text)
     if match is None:
         raise ValueError("its digest is missing")

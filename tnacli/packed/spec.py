@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tnacli.packed.codec import ENCODINGS
-from tnacli.recipe.schema.section import Section
+from tnacli.recipe.schema.section import Section, Whole
 
 Count = Annotated[int, Field(ge=1, le=1 << 32)]
 Side = Annotated[int, Field(ge=1, le=1 << 14)]
@@ -20,6 +20,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Positive32 = Annotated[float, Field(ge=2.0**-126, le=2.0**127)]
 Finite32 = Annotated[float, Field(ge=-(2.0**127), le=2.0**127)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Stride = Annotated[Literal[1, 2], Whole]
 
 
 class InputSpec(Section):
@@ -76,7 +77,7 @@ class ConvolutionSpec(Section):
     """The ternary convolution of a shortcut; `weight` is (out, in, kernel, kernel)."""
 
     weight: tuple[Count, Count, Count, Count]
-    stride: Literal[1, 2]
+    stride: Stride
     encoding: Literal["ternary2", "ternary5"]
     binary: bool
 
@@ -136,10 +137,10 @@ class LayerSpec(Section):
     name: Name
     kind: Literal["conv", "fc"]
     weight: tuple[Count, Count] | tuple[Count, Count, Count, Count]
-    pool: Literal[1, 2, 4, 8] = 1
+    pool: Annotated[Literal[1, 2, 4, 8], Whole] = 1
     encoding: Literal["fp32", "ternary2", "ternary5"]
     binary: bool = False
-    stride: Literal[1, 2] = 1
+    stride: Stride = 1
     shortcut: ShortcutSpec | None = None
     max_pool: MaxPoolSpec | None = None
     neuron: NeuronSpec | None = None

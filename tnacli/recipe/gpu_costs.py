@@ -27,13 +27,14 @@ class GPUStep:
     """Of one training step: the most that its tensors hold at once, and the bytes that its kernels read and write.
 
     `evaluation_bytes` is the most that an evaluation holds, with the weights and Adam's moments, which stay where they are.
-    `flop` are those of the whole batch, forward and backward.
+    `flop` are those of the whole batch, forward and backward. `layers` are those of all networks that are trained.
     """
 
     step_bytes: int
     evaluation_bytes: int
     touched_bytes: int
     flop: int
+    layers: int
 
     @property
     def peak_bytes(self) -> int:
@@ -100,7 +101,7 @@ def gpu_step(settings: Settings, sample: Sample | None = None, *, processes: int
     if isinstance(settings.objective, Distill):
         flop += 2 * sum(macs[0])
         touched += _passed(networks[0])
-    return GPUStep(held.most, 12 * parameters + teachers + evaluated, touched, batch * flop)
+    return GPUStep(held.most, 12 * parameters + teachers + evaluated, touched, batch * flop, sum(map(len, networks)))
 
 
 def _applies(model: Model) -> bool:

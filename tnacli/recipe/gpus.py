@@ -1,7 +1,7 @@
-"""Known GPUs, what a run would take on each, and what would fit where it does not: estimates, none of them measured.
+"""Known GPUs, what a run would take on each, and what would fit where it does not: estimates.
 
-Figures of the cards are those of NVIDIA's data sheets (V100 SXM2, A100 SXM, H100 SXM, GeForce RTX 4090; tensor cores without
-sparsity, sums in fp32).
+Figures of the cards are those of NVIDIA's data sheets (V100 SXM2, A100 SXM, H100 SXM, H200 SXM, GeForce RTX 4090; tensor cores
+without sparsity, sums in fp32). Steps were measured on an H200 alone (docs/gpu.md).
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from math import prod
 
 from tnacli.recipe.costs import Sample, sample_of, steps_of_epoch
 from tnacli.recipe.datasets import DATASETS
-from tnacli.recipe.gpu_costs import gpu_step
+from tnacli.recipe.gpu_costs import GPUStep, gpu_step
 from tnacli.recipe.schema.recipe import Settings
 
 SUSTAINED = 0.55
 """The share of a data sheet's rate of arithmetic that a step is assumed to reach; of the memory's rate, all."""
+HOST_SECONDS_PER_LAYER = 1.3e-3
+"""What Python takes to launch a layer's kernels in a step, on a server's processor: small layers wait for that."""
 CONTEXT_BYTES = 10**9
 SPARE = 1.1
 """Assumed beside the tensors of a step: CUDA's own memory, and what the allocator cannot use of the rest."""
@@ -52,6 +54,7 @@ CARDS = (
     Card("A100 40 GB", 40 * 2**30, 1.555e12, _ampere(19.5, 156, 312)),
     Card("A100 80 GB", 80 * 2**30, 2.039e12, _ampere(19.5, 156, 312)),
     Card("H100", 80 * 2**30, 3.35e12, _ampere(67, 494.7, 989.4)),
+    Card("H200", 141 * 10**9, 4.8e12, _ampere(67, 494.7, 989.4)),
 )
 
 
@@ -90,8 +93,7 @@ def _on(card: Card, settings: Settings, sample: Sample | None, train: int | None
     if step is None:
         return None
     needed = needed_bytes(settings, card.memory_bytes, sample)
-    seconds = step.flop / (SUSTAINED * card.flop_per_second[precision]) + step.touched_bytes / card.bytes_per_second
-    hours = None if steps is None else seconds * steps * settings.train.epochs / 3600
+    hours = None if steps is None else seconds_of(step, card, precision) * steps * settings.train.epochs / 3600
     fits = needed is not None and needed <= card.memory_bytes
     return OnCard(
         card.name,
@@ -100,6 +102,12 @@ def _on(card: Card, settings: Settings, sample: Sample | None, train: int | None
         hours,
         () if fits else tuple(remedies(settings, card.memory_bytes, sample)),
     )
+
+
+def seconds_of(step: GPUStep, card: Card, precision: str) -> float:
+    """A step on `card`: as long as its arithmetic and its memory traffic take, one after the other, or the host's launches."""
+    device = step.flop / (SUSTAINED * card.flop_per_second[precision]) + step.touched_bytes / card.bytes_per_second
+    return max(device, HOST_SECONDS_PER_LAYER * step.layers)
 
 
 def needed_bytes(

@@ -221,7 +221,7 @@ class RunFolder:
             for line in (self.path / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
                 with contextlib.suppress(ValueError):
                     row = json.loads(line)
-                    if isinstance(row, dict) and isinstance(row.get("epoch"), int):
+                    if isinstance(row, dict) and type(row.get("epoch")) is int:
                         rows.append(row)
         return rows
 

@@ -1,8 +1,9 @@
 """Three Triton kernels for CUDA: from a summed input to pooled spikes, the sums of batch norm's gradient, the gradient.
 
-Each works on tiles [R, K, B]: R windows of P x P pixels that are pooled together, their K >= P * P pixels, B channels, which
-lie side by side in memory (channels last). A tile goes through all T timesteps with its potentials in registers, in fp32
-whatever comes and goes. Nothing is kept for the backward pass but the summed input, which batch norm keeps anyway: the
+Each works on tiles [R, B]: R windows of P x P pixels that are pooled together, and B channels, which lie side by side in
+memory (channels last). The pixels of the windows are gone through one after the other, each through all T timesteps with its
+potentials in registers, in fp32 whatever comes and goes: so no number passes from one thread to another. Nothing is kept for
+the backward pass but the summed input, which batch norm keeps anyway: the
 kernels of the backward pass compute from it, anew, two bits a neuron and timestep: whether it fired, and whether its
 potential was within the surrogate's window.
 
@@ -30,39 +31,41 @@ _VARYING = ["N", "H", "W", "rows", "columns", "each", "key0", "key1", "limit"]  
 
 
 @triton.jit
+def _tile(C: tl.constexpr, B: tl.constexpr):
+    """The number of this program's tile: programs side by side take the blocks of channels of one, which lie side by side."""
+    return tl.program_id(0) // tl.cdiv(C, B)
+
+
+@triton.jit
 def _channels(C: tl.constexpr, B: tl.constexpr):
-    return tl.program_id(1) * B + tl.arange(0, B)
+    return tl.program_id(0) % tl.cdiv(C, B) * B + tl.arange(0, B)
 
 
 @triton.jit
 def _row(table, row: tl.constexpr, C: tl.constexpr, B: tl.constexpr):
-    """A row of a table [.., C], as [1, 1, B]."""
+    """A row of a table [.., C], as [1, B]."""
     c = _channels(C, B)
-    return tl.load(table + row * C + c, mask=c < C, other=0.0)[None, None, :]
+    return tl.load(table + row * C + c, mask=c < C, other=0.0)[None, :]
 
 
 @triton.jit
-def _pixels(
-    first, N, H, W, rows, columns, C: tl.constexpr, P: tl.constexpr, R: tl.constexpr, K: tl.constexpr, B: tl.constexpr
-):
-    """Offsets [R, K, B] of the pixels of the windows from `first` on, of [N, rows, columns] windows, and which there are."""
-    window, k, c = first + tl.arange(0, R), tl.arange(0, K), _channels(C, B)
-    h = (window // columns % rows * P)[:, None] + (k // P)[None, :]
-    w = (window % columns * P)[:, None] + (k % P)[None, :]
-    sample = (window // columns // rows)[:, None]
-    there = (sample < N) & (h < H) & (w < W) & (k < P * P)[None, :]
+def _pixel(first, k, N, H, W, rows, columns, C: tl.constexpr, P: tl.constexpr, R: tl.constexpr, B: tl.constexpr):
+    """Offsets [R, B] of pixel k of the windows from `first` on, of [N, rows, columns] windows, and which there are."""
+    window, c = first + tl.arange(0, R), _channels(C, B)
+    sample, h, w = window // columns // rows, window // columns % rows * P + k // P, window % columns * P + k % P
+    there = (sample < N) & (h < H) & (w < W)
     pixel = (sample.to(tl.int64) * H + h) * W + w
-    return pixel[:, :, None] * C + c[None, None, :], there[:, :, None] & (c < C)[None, None, :]
+    return pixel[:, None] * C + c[None, :], there[:, None] & (c < C)[None, :]
 
 
 @triton.jit
 def _pooled(first, N, H, W, rows, columns, C: tl.constexpr, P: tl.constexpr, R: tl.constexpr, B: tl.constexpr):
-    """Offsets [R, 1, B] of what the windows are pooled to, and which there are: none of a window that is not whole."""
+    """Offsets [R, B] of what the windows are pooled to, and which there are: none of a window that is not whole."""
     window, c = first + tl.arange(0, R), _channels(C, B)
     sample, row, column = window // columns // rows, window // columns % rows, window % columns
     there = (sample < N) & (row < H // P) & (column < W // P)
     at = (sample.to(tl.int64) * (H // P) + row) * (W // P) + column
-    return at[:, None, None] * C + c[None, None, :], there[:, None, None] & (c < C)[None, None, :]
+    return at[:, None] * C + c[None, :], there[:, None] & (c < C)[None, :]
 
 
 @triton.jit
@@ -83,63 +86,88 @@ def _kept(out, key0, key1, limit, rescale):
 
 @triton.jit
 def _shared(values, P: tl.constexpr):
-    """`values` / (P * P), rounded as PyTorch's average pooling does."""
-    return tl.div_rn(values, tl.full(values.shape, P * P, tl.float32))
+    """`values` / (P * P), rounded as PyTorch's average pooling does. By a power of two a product is as exact, and faster."""
+    return values * (1 / (P * P)) if P & (P - 1) == 0 else tl.div_rn(values, tl.full(values.shape, P * P, tl.float32))
 
 
 @triton.jit
-def _current(x, table, y, table2, at, there, TWO: tl.constexpr, C: tl.constexpr, B: tl.constexpr):
-    """fp32 [R, K, B]: the current of one timestep, of both branches if there are two."""
-    scaled = tl.load(x + at, mask=there, other=0.0).to(tl.float32) * _row(table, 0, C, B) + _row(table, 1, C, B)
+def _current(x, y, at, there, scale, shift, scale2, shift2, TWO: tl.constexpr):
+    """fp32 [R, B]: the current of one timestep, of both branches if there are two."""
+    scaled = tl.load(x + at, mask=there, other=0.0).to(tl.float32) * scale + shift
     if TWO:
-        other = tl.load(y + at, mask=there, other=0.0).to(tl.float32)
-        scaled += other * _row(table2, 0, C, B) + _row(table2, 1, C, B)
+        scaled += tl.load(y + at, mask=there, other=0.0).to(tl.float32) * scale2 + shift2
     return scaled
+
+
+@triton.jit
+def _put(out, to, whole, spikes, kept, DROPPED: tl.constexpr):
+    """Keep the pooled spikes of one timestep, or what dropout leaves of them."""
+    if DROPPED:
+        spikes = spikes * kept
+    tl.store(out + to, spikes.to(out.dtype.element_ty), mask=whole)
 
 
 @triton.jit(do_not_specialize=_VARYING)
 def _forward(
     x, table, y, table2, out, N, H, W, rows, columns, decay, threshold, key0, key1, limit, rescale,
     C: tl.constexpr, T: tl.constexpr, P: tl.constexpr, REPEATED: tl.constexpr, TWO: tl.constexpr, DROPPED: tl.constexpr,
-    UNROLL: tl.constexpr, R: tl.constexpr, K: tl.constexpr, B: tl.constexpr,
+    UNROLL: tl.constexpr, COUNT: tl.constexpr, BITS: tl.constexpr, AT_ONCE: tl.constexpr, R: tl.constexpr, B: tl.constexpr,
 ):  # fmt: skip
-    first = tl.program_id(0) * R
-    at, there = _pixels(first, N, H, W, rows, columns, C, P, R, K, B)
+    """Windows are counted in COUNT, BITS a timestep, so AT_ONCE timesteps; of more, what went before is computed anew."""
+    first = _tile(C, B) * R
     to, whole = _pooled(first, N, H, W, rows, columns, C, P, R, B)
     places, pooled = tl.cast(N, tl.int64) * H * W * C, tl.cast(N, tl.int64) * (H // P) * (W // P) * C
+    kept = rescale
     if DROPPED:
         kept = _kept(to, key0, key1, limit, rescale)
-    if REPEATED:
-        drive = _current(x, table, y, table2, at, there, TWO, C, B)
-    u = tl.zeros((R, K, B), tl.float32)
-    for t in tl.range(0, T, loop_unroll_factor=UNROLL):
-        if not REPEATED:
-            drive = _current(x, table, y, table2, at + t * places, there, TWO, C, B)
-        u = u * decay + drive
-        fired = u >= threshold
-        u = tl.where(fired, 0.0, u)
-        spikes = (fired & there).to(tl.float32)
+    scale, shift = _row(table, 0, C, B), _row(table, 1, C, B)
+    scale2, shift2 = scale, shift
+    if TWO:
+        scale2, shift2 = _row(table2, 0, C, B), _row(table2, 1, C, B)
+    for begin in tl.static_range(0, T, AT_ONCE):
+        end = begin + AT_ONCE if begin + AT_ONCE < T else T
+        counts = tl.zeros((R, B), COUNT)
+        for k in tl.range(0, P * P):
+            at, there = _pixel(first, k, N, H, W, rows, columns, C, P, R, B)
+            there = there & whole
+            if REPEATED:
+                drive = _current(x, y, at, there, scale, shift, scale2, shift2, TWO)
+            u = tl.zeros((R, B), tl.float32)
+            for t in tl.range(0, end, loop_unroll_factor=UNROLL):
+                if not REPEATED:
+                    drive = _current(x, y, at + t * places, there, scale, shift, scale2, shift2, TWO)
+                u = u * decay + drive
+                fired = u >= threshold
+                u = tl.where(fired, 0.0, u)
+                if P == 1:
+                    _put(out, to + t * pooled, whole, tl.where(fired, 1.0, 0.0), kept, DROPPED)
+                else:
+                    counted = tl.where(t >= begin, fired, False).to(COUNT)
+                    counts += counted << tl.cast(BITS * tl.maximum(t - begin, 0), COUNT)
         if P > 1:
-            spikes = _shared(tl.sum(spikes, 1, keep_dims=True), P)
-        if DROPPED:
-            spikes = spikes * kept
-        tl.store(out + to + t * pooled, spikes.to(out.dtype.element_ty), mask=whole)
+            for t in tl.range(begin, end, loop_unroll_factor=UNROLL):
+                count = (counts >> tl.cast(BITS * (t - begin), COUNT)) & ((1 << BITS) - 1)
+                _put(out, to + t * pooled, whole, _shared(count.to(tl.float32), P), kept, DROPPED)
 
 
 @triton.jit
 def _codes(
     x, table, y, table2, at, there, places, decay, threshold, window,
     C: tl.constexpr, T: tl.constexpr, REPEATED: tl.constexpr, TWO: tl.constexpr,
-    UNROLL: tl.constexpr, CODE: tl.constexpr, R: tl.constexpr, K: tl.constexpr, B: tl.constexpr,
+    UNROLL: tl.constexpr, CODE: tl.constexpr, R: tl.constexpr, B: tl.constexpr,
 ):  # fmt: skip
     """Of every neuron, at bit 2 * t whether it fired at t, at bit 2 * t + 1 whether its potential was within the window."""
+    scale, shift = _row(table, 0, C, B), _row(table, 1, C, B)
+    scale2, shift2 = scale, shift
+    if TWO:
+        scale2, shift2 = _row(table2, 0, C, B), _row(table2, 1, C, B)
     if REPEATED:
-        drive = _current(x, table, y, table2, at, there, TWO, C, B)
-    u = tl.zeros((R, K, B), tl.float32)
-    codes = tl.zeros((R, K, B), CODE)
+        drive = _current(x, y, at, there, scale, shift, scale2, shift2, TWO)
+    u = tl.zeros((R, B), tl.float32)
+    codes = tl.zeros((R, B), CODE)
     for t in tl.range(0, T, loop_unroll_factor=UNROLL):
         if not REPEATED:
-            drive = _current(x, table, y, table2, at + t * places, there, TWO, C, B)
+            drive = _current(x, y, at + t * places, there, scale, shift, scale2, shift2, TWO)
         u = u * decay + drive
         fired = u >= threshold
         code = fired.to(CODE) | (tl.abs(u - threshold) <= window).to(CODE) << 1
@@ -150,7 +178,7 @@ def _codes(
 
 @triton.jit
 def _outward(g, to, whole, kept, P: tl.constexpr, DROPPED: tl.constexpr):
-    """fp32 [R, 1, B]: the gradient of every pixel's spike, from that of the pooled spikes."""
+    """fp32 [R, B]: the gradient of every pixel's spike, from that of the pooled spikes."""
     outward = tl.load(g + to, mask=whole, other=0.0).to(tl.float32)
     if DROPPED:
         outward = outward * kept
@@ -166,105 +194,134 @@ def _before(code, outward, later, decay, height):
 
 
 @triton.jit
-def _normalised(x, table, at, there, C: tl.constexpr, B: tl.constexpr):
-    return (tl.load(x + at, mask=there, other=0.0).to(tl.float32) - _row(table, 2, C, B)) * _row(table, 3, C, B)
+def _normalised(x, at, there, mean, invstd):
+    return (tl.load(x + at, mask=there, other=0.0).to(tl.float32) - mean) * invstd
 
 
 @triton.jit(do_not_specialize=_VARYING)
 def _sums(
     x, table, y, table2, g, parts, N, H, W, rows, columns, each, decay, threshold, window, height, key0, key1, limit, rescale,
     C: tl.constexpr, T: tl.constexpr, P: tl.constexpr, REPEATED: tl.constexpr, TWO: tl.constexpr, NORM: tl.constexpr,
-    NORM2: tl.constexpr, DROPPED: tl.constexpr, UNROLL: tl.constexpr, CODE: tl.constexpr,
-    R: tl.constexpr, K: tl.constexpr, B: tl.constexpr,
+    NORM2: tl.constexpr, DROPPED: tl.constexpr, UNROLL: tl.constexpr, CODE: tl.constexpr, R: tl.constexpr, B: tl.constexpr,
 ):  # fmt: skip
     """Of this program's `each` tiles, by channel: the sums of dL/dI, and of dL/dI times either branch's normalised input."""
     places, pooled = tl.cast(N, tl.int64) * H * W * C, tl.cast(N, tl.int64) * (H // P) * (W // P) * C
-    total = tl.zeros((R, K, B), tl.float32)
-    product = tl.zeros((R, K, B), tl.float32)
-    product2 = tl.zeros((R, K, B), tl.float32)
+    if NORM:
+        mean, invstd = _row(table, 2, C, B), _row(table, 3, C, B)
+    if NORM2:
+        mean2, invstd2 = _row(table2, 2, C, B), _row(table2, 3, C, B)
+    total = tl.zeros((R, B), tl.float32)
+    product = tl.zeros((R, B), tl.float32)
+    product2 = tl.zeros((R, B), tl.float32)
     tile = 0
     while (
         tile < each
     ):  # a `for` over a number that is no constant fails in the interpreter of Triton 3.6 with NumPy 2.4
-        first = (tl.program_id(0) * each + tile) * R
-        at, there = _pixels(first, N, H, W, rows, columns, C, P, R, K, B)
+        first = (_tile(C, B) * each + tile) * R
         to, whole = _pooled(first, N, H, W, rows, columns, C, P, R, B)
         kept = rescale
         if DROPPED:
             kept = _kept(to, key0, key1, limit, rescale)
-        codes = _codes(
-            x, table, y, table2, at, there, places, decay, threshold, window, C, T, REPEATED, TWO, UNROLL, CODE, R, K, B
-        )
-        later = tl.zeros((R, K, B), tl.float32)
-        every = tl.zeros((R, K, B), tl.float32)
-        for back in tl.range(0, T, loop_unroll_factor=UNROLL):
-            t = T - 1 - back
-            outward = _outward(g, to + t * pooled, whole, kept, P, DROPPED)
-            later = tl.where(there, _before(codes >> tl.cast(2 * t, CODE), outward, later, decay, height), 0.0)
-            every += later
-            if not REPEATED:
-                if NORM:
-                    product += later * _normalised(x, table, at + t * places, there, C, B)
-                if NORM2:
-                    product2 += later * _normalised(y, table2, at + t * places, there, C, B)
-        total += every
-        if REPEATED:
-            product += every * _normalised(x, table, at, there, C, B)
+        for k in tl.range(0, P * P):
+            at, there = _pixel(first, k, N, H, W, rows, columns, C, P, R, B)
+            there = there & whole
+            codes = _codes(
+                x,
+                table,
+                y,
+                table2,
+                at,
+                there,
+                places,
+                decay,
+                threshold,
+                window,
+                C,
+                T,
+                REPEATED,
+                TWO,
+                UNROLL,
+                CODE,
+                R,
+                B,
+            )
+            later = tl.zeros((R, B), tl.float32)
+            every = tl.zeros((R, B), tl.float32)
+            for back in tl.range(0, T, loop_unroll_factor=UNROLL):
+                t = T - 1 - back
+                outward = _outward(g, to + t * pooled, whole, kept, P, DROPPED)
+                later = tl.where(there, _before(codes >> tl.cast(2 * t, CODE), outward, later, decay, height), 0.0)
+                every += later
+                if not REPEATED:
+                    if NORM:
+                        product += later * _normalised(x, at + t * places, there, mean, invstd)
+                    if NORM2:
+                        product2 += later * _normalised(y, at + t * places, there, mean2, invstd2)
+            total += every
+            if REPEATED and NORM:
+                product += every * _normalised(x, at, there, mean, invstd)
         tile += 1
     c = _channels(C, B)
-    row = parts + tl.program_id(0).to(tl.int64) * 3 * C
-    tl.store(row + c, tl.sum(tl.sum(total, 1), 0), mask=c < C)
-    tl.store(row + C + c, tl.sum(tl.sum(product, 1), 0), mask=c < C)
-    tl.store(row + 2 * C + c, tl.sum(tl.sum(product2, 1), 0), mask=c < C)
+    row = parts + _tile(C, B).to(tl.int64) * 3 * C
+    tl.store(row + c, tl.sum(total, 0), mask=c < C)
+    tl.store(row + C + c, tl.sum(product, 0), mask=c < C)
+    tl.store(row + 2 * C + c, tl.sum(product2, 0), mask=c < C)
 
 
 @triton.jit
-def _through_norm(grad, x, table, means, row: tl.constexpr, at, there, C: tl.constexpr, B: tl.constexpr):
-    """The gradient of a batch norm's input; `means` [3, C] are those of its output's gradient, and of its products."""
-    normalised = _normalised(x, table, at, there, C, B)
-    return _row(table, 0, C, B) * (grad - _row(means, 0, C, B) - normalised * _row(means, row, C, B))
+def _through_norm(grad, normalised, scale, average, product):
+    """The gradient of a batch norm's input; `average` is that of its output's gradient, `product` that of its products."""
+    return scale * (grad - average - normalised * product)
 
 
 @triton.jit(do_not_specialize=_VARYING)
 def _gradient(
     x, table, y, table2, g, means, gx, gy, N, H, W, rows, columns, decay, threshold, window, height, key0, key1, limit, rescale,
     C: tl.constexpr, T: tl.constexpr, P: tl.constexpr, REPEATED: tl.constexpr, TWO: tl.constexpr, NORM: tl.constexpr,
-    NORM2: tl.constexpr, DROPPED: tl.constexpr, UNROLL: tl.constexpr, CODE: tl.constexpr,
-    R: tl.constexpr, K: tl.constexpr, B: tl.constexpr,
+    NORM2: tl.constexpr, DROPPED: tl.constexpr, UNROLL: tl.constexpr, CODE: tl.constexpr, R: tl.constexpr, B: tl.constexpr,
 ):  # fmt: skip
     """Here windows that are not whole count too: batch norm has every pixel depend on all others."""
-    first = tl.program_id(0) * R
-    at, there = _pixels(first, N, H, W, rows, columns, C, P, R, K, B)
+    first = _tile(C, B) * R
     to, whole = _pooled(first, N, H, W, rows, columns, C, P, R, B)
     places, pooled = tl.cast(N, tl.int64) * H * W * C, tl.cast(N, tl.int64) * (H // P) * (W // P) * C
     kept = rescale
     if DROPPED:
         kept = _kept(to, key0, key1, limit, rescale)
-    codes = _codes(
-        x, table, y, table2, at, there, places, decay, threshold, window, C, T, REPEATED, TWO, UNROLL, CODE, R, K, B
-    )
-    later = tl.zeros((R, K, B), tl.float32)
-    every = tl.zeros((R, K, B), tl.float32)
-    for back in tl.range(0, T, loop_unroll_factor=UNROLL):
-        t = T - 1 - back
-        outward = _outward(g, to + t * pooled, whole, kept, P, DROPPED)
-        later = _before(codes >> tl.cast(2 * t, CODE), outward, later, decay, height)
-        if REPEATED:
-            every += later
-        else:
-            grad = later
-            if NORM:
-                grad = _through_norm(later, x, table, means, 1, at + t * places, there, C, B)
-            tl.store(gx + at + t * places, grad.to(gx.dtype.element_ty), mask=there)
-            if TWO:
+    if NORM:
+        scale, mean, invstd = _row(table, 0, C, B), _row(table, 2, C, B), _row(table, 3, C, B)
+        average, product = _row(means, 0, C, B), _row(means, 1, C, B)
+    if NORM2:
+        scale2, mean2, invstd2 = _row(table2, 0, C, B), _row(table2, 2, C, B), _row(table2, 3, C, B)
+        average2, product2 = _row(means, 0, C, B), _row(means, 2, C, B)
+    for k in tl.range(0, P * P):
+        at, there = _pixel(first, k, N, H, W, rows, columns, C, P, R, B)
+        codes = _codes(
+            x, table, y, table2, at, there, places, decay, threshold, window, C, T, REPEATED, TWO, UNROLL, CODE, R, B
+        )
+        later = tl.zeros((R, B), tl.float32)
+        every = tl.zeros((R, B), tl.float32)
+        for back in tl.range(0, T, loop_unroll_factor=UNROLL):
+            t = T - 1 - back
+            outward = _outward(g, to + t * pooled, whole, kept, P, DROPPED)
+            later = _before(codes >> tl.cast(2 * t, CODE), outward, later, decay, height)
+            if REPEATED:
+                every += later
+            else:
                 grad = later
-                if NORM2:
-                    grad = _through_norm(later, y, table2, means, 2, at + t * places, there, C, B)
-                tl.store(gy + at + t * places, grad.to(gy.dtype.element_ty), mask=there)
-    if REPEATED:
-        if NORM:
-            every = _through_norm(every, x, table, means, 1, at, there, C, B)
-        tl.store(gx + at, every.to(gx.dtype.element_ty), mask=there)
+                if NORM:
+                    normalised = _normalised(x, at + t * places, there, mean, invstd)
+                    grad = _through_norm(later, normalised, scale, average, product)
+                tl.store(gx + at + t * places, grad.to(gx.dtype.element_ty), mask=there)
+                if TWO:
+                    grad = later
+                    if NORM2:
+                        normalised = _normalised(y, at + t * places, there, mean2, invstd2)
+                        grad = _through_norm(later, normalised, scale2, average2, product2)
+                    tl.store(gy + at + t * places, grad.to(gy.dtype.element_ty), mask=there)
+        if REPEATED:
+            if NORM:
+                every = _through_norm(every, _normalised(x, at, there, mean, invstd), scale, average, product)
+            tl.store(gx + at, every.to(gx.dtype.element_ty), mask=there)
 
 
 @triton.jit
@@ -300,10 +357,10 @@ def lif_forward(branches: Sequence[Tensor], counts: Sequence[int], factors: Sequ
     """
     shape = Launch.of(branches, counts, factors)
     out = shape.empty_spikes(branches[0])
-    wrap_triton(_forward)[shape.grid(whole=True)](
+    wrap_triton(_forward)[(shape.tiles(whole=True) * shape.blocks,)](
         *shape.branches(branches), out, *shape.windows(whole=True), *factors[:2], *shape.dropout,
-        shape.C, shape.T, shape.P, shape.repeated, shape.two, factors[4] > 0, shape.unroll, *shape.tile,
-        enable_fp_fusion=False,
+        shape.C, shape.T, shape.P, shape.repeated, shape.two, factors[4] > 0, shape.unroll, *shape.counting,
+        *shape.tile, enable_fp_fusion=False,
     )  # fmt: skip
     return out
 
@@ -316,14 +373,14 @@ def lif_sums(outward: Tensor, branches: Sequence[Tensor], counts: Sequence[int],
     without batch norm, whose table has two rows.
     """
     shape = Launch.of(branches, counts, factors)
-    tiles, blocks = shape.grid(whole=True)
+    tiles = shape.tiles(whole=True)
     each = triton.cdiv(tiles, min(tiles, _PROGRAMS))
     programs = triton.cdiv(tiles, each)
     parts = torch.empty((programs, 3, shape.C), dtype=torch.float32, device=outward.device)
-    wrap_triton(_sums)[(programs, blocks)](
+    wrap_triton(_sums)[(programs * shape.blocks,)](
         *shape.branches(branches), outward, parts, *shape.windows(whole=True), each, *factors[:4], *shape.dropout,
         shape.C, shape.T, shape.P, shape.repeated, shape.two, *shape.normed(branches), factors[4] > 0, shape.unroll,
-        shape.code, *shape.tile, enable_fp_fusion=False,
+        shape.code, *shape.tile, enable_fp_fusion=False, num_warps=shape.backward_warps,
     )  # fmt: skip
     return parts.sum(0, dtype=torch.float64).float()  # so precise that the order does not show
 
@@ -335,10 +392,10 @@ def lif_gradient(
     """The gradient of x, and of y if there is one. `means` [3, C] are `lif_sums` divided by the places that norm is over."""
     shape = Launch.of(branches, counts, factors)
     inward = [torch.empty_like(x) for x in branches[::2]]
-    wrap_triton(_gradient)[shape.grid(whole=False)](
+    wrap_triton(_gradient)[(shape.tiles(whole=False) * shape.blocks,)](
         *shape.branches(branches), outward, means, inward[0], inward[-1], *shape.windows(whole=False), *factors[:4],
         *shape.dropout, shape.C, shape.T, shape.P, shape.repeated, shape.two, *shape.normed(branches), factors[4] > 0,
-        shape.unroll, shape.code, *shape.tile, enable_fp_fusion=False,
+        shape.unroll, shape.code, *shape.tile, enable_fp_fusion=False, num_warps=shape.backward_warps,
     )  # fmt: skip
     return inward
 

@@ -42,12 +42,25 @@ class Launch(NamedTuple):
         return self.N, self.H, self.W, (self.H + rest) // self.P, (self.W + rest) // self.P
 
     @property
-    def tile(self) -> tuple[int, int, int]:
-        """R, K and B of the kernels, some thousand neurons in all: fewer where each takes more registers."""
+    def tile(self) -> tuple[int, int]:
+        """R and B of the kernels, a thousand neurons at a time: fewer where each takes more registers."""
         most = (1024 if self.T <= 8 and not self.two else 512) if self.T <= 16 else 256
-        pixels = triton.next_power_of_2(self.P * self.P)
-        channels = min(64, triton.next_power_of_2(self.C), max(8, most // pixels))
-        return max(1, most // (pixels * channels)), pixels, channels
+        channels = min(64, triton.next_power_of_2(self.C))
+        return most // channels, channels
+
+    @property
+    def backward_warps(self) -> int:
+        """Warps of 32 threads that share a tile in the backward pass, which keeps more than the forward pass."""
+        rows, channels = self.tile
+        return 8 if rows * channels >= 1024 else 4
+
+    @property
+    def counting(self) -> tuple[tl.dtype, int, int]:
+        """What spikes of a window are counted in, the bits that a timestep takes of it, and how many timesteps it holds."""
+        bits = (self.P * self.P).bit_length()
+        if self.P == 1 or self.T * bits <= 30:
+            return tl.int32, bits, self.T
+        return tl.int64, bits, min(self.T, 62 // bits)
 
     @property
     def unroll(self) -> int:
@@ -57,10 +70,15 @@ class Launch(NamedTuple):
     def code(self) -> tl.dtype:
         return tl.int32 if self.T <= 16 else tl.int64
 
-    def grid(self, *, whole: bool) -> tuple[int, int]:
+    def tiles(self, *, whole: bool) -> int:
+        """How many tiles there are for each block of channels."""
         *_, rows, columns = self.windows(whole=whole)
-        windows_each, _, channels = self.tile
-        return max(1, triton.cdiv(self.N * rows * columns, windows_each)), triton.cdiv(self.C, channels)
+        return max(1, -(-self.N * rows * columns // self.tile[0]))
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of channels."""
+        return -(-self.C // self.tile[1])
 
     @staticmethod
     def branches(branches: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

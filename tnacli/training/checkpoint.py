@@ -97,9 +97,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
     content = _read(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FileFormatError(f"{path}: not a tnacli checkpoint; only files written by `tna train` can be read")
-    if content.get("version") != VERSION:
+    version = content.get("version")
+    if type(version) is not int or version != VERSION:
         raise FileFormatError(
-            f"{path}: checkpoint version {content.get('version')}; this tnacli reads version {VERSION}. "
+            f"{path}: checkpoint version {version}; this tnacli reads version {VERSION}. "
             f"Use the tnacli that wrote it, or train again."
         )
     about, tensors = content.get("about"), content.get("tensors")

@@ -5,9 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Positive = Annotated[int, Field(ge=1)]
+
+
+def _whole(value: Any) -> Any:
+    if type(value) is not int:
+        raise ValueError("Input should be a valid integer")
+    return value
+
+
+Whole = BeforeValidator(_whole)
+"""Marks a choice of integers, `Annotated[Literal[1, 2], Whole]`: strictness alone takes true and 1.0 for 1 there."""
 
 
 @dataclass(frozen=True)
