@@ -24,7 +24,7 @@ class ZooModel:
     """A model that `make` builds, with what is around it, and the data set that it is for.
 
     `timesteps` are those of event frames; `spiking_output` is said of models whose logits are spikes. `large` ones take more
-    than a few seconds to look at. `samples` is how many it is trained on, and tested with.
+    than a few seconds to look at, and many minutes to train.
     """
 
     library: str
@@ -34,7 +34,6 @@ class ZooModel:
     timesteps: int = 1
     spiking_output: bool = False
     large: bool = False
-    samples: tuple[int, int] = (800, 100)
 
 
 def _jelly(
@@ -221,7 +220,7 @@ MODELS = (
     ),
     ZooModel(
         "SpikingJelly", "parametric_lif_net.CIFAR10Net", _jelly("model.parametric_lif_net:CIFAR10Net", **_PLIF),
-        "cifar10", spiking_output=True, large=True, samples=(100, 20),
+        "cifar10", spiking_output=True, large=True,
     ),
     *(
         ZooModel("SpikingJelly", f"{module}.{name}", _jelly(f"model.{module}:{name}", **more), "cifar10", large=True)
