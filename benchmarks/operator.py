@@ -41,7 +41,7 @@ def milliseconds(run: Callable[[], object], rounds: int = 10) -> float:
 
 def kernels(shape: tuple[int, ...], pool: int) -> dict[str, tuple[Callable[[], object], int]]:
     """The three operators on random sums of `shape`, and the bytes that each moves."""
-    from tnacli.snn.triton_kernels import lif_forward, lif_gradient, lif_sums
+    from tnacli.snn.triton_operators import lif_forward, lif_gradient, lif_sums
 
     layer = Layer(Neuron(), TIMESTEPS, BATCH, pool)
     x = torch.randn(shape, device="cuda", dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)

@@ -119,6 +119,8 @@ def _processes(suite: str, folder: Path) -> list[Measurement]:
     tna, few = ("-m", "tnacli"), max(3, rounds // 2)
     return [
         Process("tna --help", (*tna, "--help"), rounds),
+        Process("tna train --help", (*tna, "train", "--help"), rounds),
+        Process("tna train --dry-run", (*tna, "train", "quickstart", "--dry-run"), rounds),
         Process("tna evaluate packed", (*tna, "evaluate", str(folder / PACKED), "--samples", "10"), few),
         Process(IMPORT, ("-c", "import torch"), few),
     ]

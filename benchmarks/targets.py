@@ -192,6 +192,8 @@ TARGETS = (
     Target("its peak memory, against the fp32 model's", "at most 0.35", _evaluation_memory),
     Target("data pipeline, share of a training epoch at width 1/8", "under 3 %", _data),
     Target("`tna --help`", "under 0.3 s, with AVX-512 0.15 s", _process("tna --help", 0.3, with_avx512=0.15)),
+    Target("`tna train --help`", "under 0.3 s", _process("tna train --help", 0.3)),
+    Target("`tna train quickstart --dry-run`", "under 0.3 s", _process("tna train --dry-run", 0.3)),
     Target("`tna evaluate packed` on 10 images", "under 0.4 s", _process("tna evaluate packed", 0.4)),
 )  # fmt: skip
 

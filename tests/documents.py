@@ -42,6 +42,7 @@ _VARYING = (
     (re.compile(r"\d+(:\d\d)+ (min|h)\b|(#|\d+) (s|ms|µs)\b"), "# time"),
     (re.compile(r"\d[\d,]* (samples/s|bytes)"), r"# \1"),
     (re.compile(r"\b(loss|CE|sibling|match) (#|\d+)"), r"\1 #"),
+    (re.compile(r"(stack at most # bytes) and those of .*"), r"\1"),  # compilers call other functions of their library
     (re.compile(r" {2,}"), "  "),
 )
 

@@ -38,7 +38,7 @@ _IMPORTS = {
     "evaluation": "data errors packed recipe snn",
     "training": "build data errors evaluation machine objectives quant recipe runs seeds snn storage",
     "deploy": "data errors evaluation packed pixels quant snn storage training version",
-    "importing": "deploy errors packed recipe snn version",
+    "importing": "build data deploy errors evaluation packed pixels quant recipe runs snn training version",
     "__init__": "deploy importing objectives quant scripting version",
     "experiment": "build data deploy errors evaluation machine recipe runs snn training version",
     "cli": "data deploy errors evaluation experiment importing packed places quant recipe report runs snn storage training "

@@ -13,7 +13,8 @@ MOST, MOST_POSITIONAL = 8, 4
 FILES = [path for room in ("tnacli", "benchmarks", "tests") for path in sorted((ROOT / room).rglob("*.py"))]
 
 BY_POSITION = {
-    "tnacli/snn/triton_kernels.py": "Triton launches kernels, and PyTorch calls operators, with pointers and sizes in order",
+    "tnacli/snn/triton_kernels.py": "Triton launches kernels with pointers and sizes in order",
+    "tnacli/snn/triton_operators.py": "PyTorch calls operators with tensors and sizes in order",
 }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.cli.conftest import Tna, environment, loaded_by
+from tests.cli.conftest import Tna, environment
 from tnacli.experiment import Outcome
 
 
@@ -243,14 +243,6 @@ def test_splits(tna: Tna, trained_full: Outcome, split: str) -> None:
     assert tna("evaluate", trained_full.checkpoint, "--split", split, "--json").json["samples"] == (
         120 if split == "train" else 60
     )
-
-
-def test_help_and_plans_need_no_torch() -> None:
-    """Not loading torch is what makes them answer at once."""
-    for arguments in (["--help"], ["train", "--help"], ["recipes"], ["train", "quickstart", "--dry-run"]):
-        loaded, _, code = loaded_by(*arguments)
-        assert "torch" not in loaded
-        assert code == 0
 
 
 def test_every_command_shows_examples(tna: Tna) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 from PIL import ExifTags, Image
 
 from tests.cli.conftest import Tna
@@ -37,7 +39,8 @@ def test_costs_of_ones_own_images_are_those_of_their_shape(tna: Tna, tmp_path: P
     shown = dry(tna, tmp_path, OWN, "--data-root", own_images, "--json").json
     assert shown["data"] == [{
         "name": "folder", "there": True,
-        "text": f"found at {own_images}: 3 classes, 7 train, 3 test images; 1x6x10 by the first of them",
+        "text": f"found at {own_images}: 3 classes, 7 train, 3 test images; 1x6x10 by the first of them; "
+        "3 channels if any of them is in colour",
     }]  # fmt: skip
     (run,) = shown["runs"]
     # By hand, of 4C3-AP2-5FC on 1x6x10: 4 * 9 * 60 for the first layer, once; 5 * 60 and 3 * 5 a timestep.
@@ -49,6 +52,82 @@ def test_costs_of_ones_own_images_are_those_of_their_shape(tna: Tna, tmp_path: P
     shown = dry(tna, tmp_path, OWN, "--data-root", own_images)
     assert f"data: folder: found at {own_images}: 3 classes" in shown.err
     assert "depends on your" not in shown.out
+
+
+def test_of_images_in_colour_and_gray_ones_it_is_said_what_becomes(tna: Tna, tmp_path: Path, own_images: Path) -> None:
+    """Training looks at all of them, a plan at the first."""
+    Image.new("RGB", (10, 6)).save(own_images / "test" / "c" / "0.png")
+    (seen,) = dry(tna, tmp_path, OWN, "--data-root", own_images, "--json").json["data"]
+    assert seen["text"].endswith("1x6x10 by the first of them; 3 channels if any of them is in colour")
+    prepared = tna("data", "prepare", "folder", "--data-root", own_images)
+    assert "9 of 10 images are gray, the others in colour: all are read as colour" in prepared.err
+    assert "3x6x10" in prepared.err
+    Image.new("RGB", (10, 6)).save(own_images / "train" / "a" / "0.png")
+    (seen,) = dry(tna, tmp_path, OWN, "--data-root", own_images, "--json").json["data"]
+    assert seen["text"].endswith("3x6x10 by the first of them")
+
+
+@pytest.mark.parametrize(
+    ("said", "size"),
+    [("sensor: [8, 12]", (8, 12)), ("sensor: [8, 12], size: [4, 6]", (4, 6)), ("size: [64, 32]", (64, 32))],
+)
+def test_costs_of_ones_own_recordings_are_those_of_their_frames(
+    tna: Tna, tmp_path: Path, said: str, size: tuple[int, int]
+) -> None:
+    for split, count in (("train", 3), ("test", 1)):
+        for label in "ab":
+            folder = tmp_path / "mine" / split / label
+            folder.mkdir(parents=True)
+            for number in range(count):
+                if "sensor" in said:
+                    np.savez(folder / f"{number}.npz", x=[1, 2], y=[3, 4], t=[0, 1], p=[0, 1])
+                else:  # the camera, of 128x128 pixels, is what the recording says
+                    header = (
+                        b"#!AER-DAT2.0\r\n# AEChip: ch.unizh.ini.jaer.chip.retina.DVS128\r\n#End Of ASCII Header\r\n"
+                    )
+                    (folder / f"{number}.aedat").write_bytes(header + np.array([2, 0, 4, 1], ">u4").tobytes())
+    recipe = OWN.replace("{name: folder}", f"{{name: event_folder, {said}}}")
+    shown = dry(tna, tmp_path, recipe, "--data-root", tmp_path / "mine", "--json").json
+    (seen,), (run,) = shown["data"], shown["runs"]
+    assert seen["there"]
+    assert seen["text"].endswith(f"2 classes, 6 train, 2 test recordings; 2x{size[0]}x{size[1]} by the first of them")
+    # By hand, of 4C3-AP2-5FC on 2 polarities: each frame is another, so that the first layer is computed at every timestep.
+    pixels, timesteps = size[0] * size[1], Settings.model_validate(run["settings"]).model.timesteps
+    first, rest = 4 * 2 * 9 * pixels * timesteps, timesteps * (4 * pixels // 4 * 5 + 5 * 2)
+    assert run["costs"]["sample_flop"] == 2 * (2 * first + 3 * rest)
+    assert run["costs"]["run_flop"] == run["costs"]["sample_flop"] * 3 * 6
+    prepared = tna("data", "prepare", "event_folder", "--data-root", tmp_path / "mine", *_options(said))
+    assert f"2x{size[0]}x{size[1]}, from folder files" in prepared.err
+
+
+def _options(said: str) -> list[str]:
+    """The settings of a recipe as options of `tna data prepare`."""
+    values = yaml.safe_load(f"{{{said}}}")
+    return [str(word) for name, pair in values.items() for word in (f"--{name}", *pair)]
+
+
+def test_recordings_that_do_not_say_their_camera_are_refused_as_in_training(tna: Tna, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for label in "ab":
+            (tmp_path / "mine" / split / label).mkdir(parents=True)
+            np.savez(tmp_path / "mine" / split / label / "0.npz", x=[1], y=[3], t=[0], p=[0])
+    recipe = OWN.replace("{name: folder}", "{name: event_folder}")
+    (seen,) = dry(tna, tmp_path, recipe, "--data-root", tmp_path / "mine", "--json").json["data"]
+    assert not seen["there"]
+    assert "data.sensor: [height, width]" in seen["text"]
+
+
+def test_data_that_training_fetches_is_said_to_be(tna: Tna, tmp_path: Path) -> None:
+    recipe = OWN.replace("{name: folder}", "{name: cifar10, download: true}")
+    (seen,) = dry(tna, tmp_path, recipe, "--data-root", tmp_path, "--json").json["data"]
+    assert not seen["there"]
+    assert seen["text"].endswith("; training fetches it first (data.download), 163 MB")
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (seen,) = dry(tna, tmp_path, recipe, "--data-root", tmp_path, "--json").json["data"]
+    assert "but not whole; missing: " in seen["text"]
+    assert seen["text"].endswith("; training fetches it first (data.download), 163 MB")
+    (seen,) = dry(tna, tmp_path, recipe.replace("true", "false"), "--data-root", tmp_path, "--json").json["data"]
+    assert "fetches" not in seen["text"]
 
 
 def test_the_recipes_size_counts_where_it_has_one(tna: Tna, tmp_path: Path, own_images: Path) -> None:
@@ -108,7 +187,7 @@ def test_images_that_lie_are_taken_upright_and_16_bits_refused(tna: Tna, tmp_pat
     for path in own_images.rglob("*.png"):
         Image.new("L", (10, 6)).save(path, exif=exif)
     shown = dry(tna, tmp_path, OWN, "--data-root", own_images, "--json").json
-    assert shown["data"][0]["text"].endswith("1x10x6 by the first of them")
+    assert "1x10x6 by the first of them" in shown["data"][0]["text"]
     Image.new("I;16", (10, 6)).save(own_images / "train" / "a" / "0.png")
     (seen,) = dry(tna, tmp_path, OWN, "--data-root", own_images, "--json").json["data"]
     assert not seen["there"]

@@ -17,7 +17,7 @@ from typing import cast
 import pytest
 import torch
 
-from tests.cli.conftest import Tna, environment
+from tests.cli.conftest import Result, Tna, environment
 from tnacli.cli.sharing import share_out
 from tnacli.cli.worker import Failed
 from tnacli.cli.workers import Worker, why_gone
@@ -132,6 +132,23 @@ def test_at_once_as_one_after_the_other_and_a_diverged_run_stops_no_other(
     assert_same_bits(turns, at_once)
     assert all(line.split(":")[0] in ("--jobs 2", "run 1 of 3", "baseline seed 0", "tna_t_snn seed 0", "wild seed 0",
                "warning", "error") or line.startswith("run ") for line in both.err.splitlines()), both.err  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_comparison_with_distillation_is_trained_at_once_too(tna: Tna, recipe: Path, tmp_path: Path) -> None:
+    """Each pupil is trained by the process that has trained its teacher, and what is compared is the same."""
+    recipe.write_text(recipe.read_text().replace("epochs: 3", "epochs: 1"))
+    common = ("compare-kd", recipe, "--alpha", "1e-2", "--json", "--out")
+    alone, at_once = tna(*common, tmp_path / "turns"), tna(*common, tmp_path / "at_once", "--jobs", 2)
+    assert (alone.code, at_once.code) == (0, 0), at_once.err
+    assert "--jobs 2: 2 at once" in at_once.err
+
+    def measured(result: Result) -> list[tuple[str, float | None, float]]:
+        return [(row["method"], row["alpha"], row["accuracy"]["mean"]) for row in result.json["methods"]]
+
+    assert [method for method, *_ in measured(at_once)] == ["baseline", "teacher", "KD", "KD + CE", "TNA"]
+    assert measured(at_once) == measured(alone)
+    assert_same_bits(tmp_path / "turns", tmp_path / "at_once")
 
 
 @needs_proc

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -90,3 +91,20 @@ def test_a_share_is_planned_and_refused(tna: Tna) -> None:
     assert tna("train", "quickstart", "--shard", "9/9").code == 2
     assert tna("train", "quickstart", "--shard", "1/2", "--slurm").code == 2
     assert tna("train", "quickstart", "--fresh", "--slurm").code == 2
+
+
+def test_the_shares_of_a_sweep_are_all_its_runs_and_none_names_a_best_of_its_own(
+    tna: Tna, recipe: Path, tmp_path: Path
+) -> None:
+    swept = ("train", recipe, "--run", "tna_t_snn*", "--set", "objective.alpha=[1e-1,1e-2,1e-3]", "--set",
+             "data.validation_samples=20", "--set", "train.epochs=1", "--out", tmp_path / "runs", "--json")  # fmt: skip
+    whole = tna(*swept, "--dry-run").json["runs"]
+    shares = [tna(*swept, "--dry-run", "--shard", f"{number}/2").json["runs"] for number in (1, 2)]
+    assert [len(share) for share in shares] == [2, 1]
+    assert sorted(run["identity"] for share in shares for run in share) == sorted(run["identity"] for run in whole)
+    first, second = (tna(*swept, "--shard", f"{number}/2") for number in (1, 2))
+    assert "the best by validation is named when all values have all seeds" in first.err
+    assert "best by validation: " not in first.err
+    assert "best by validation: " in second.err  # where the first share lies below the same --out
+    trained = {run["identity"]: run["validation"]["base"] for part in (first, second) for run in part.json["runs"]}
+    assert f"({max(trained.values()):.2f} %, mean of 1 seed)" in second.err

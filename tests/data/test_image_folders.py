@@ -131,9 +131,11 @@ def test_changed_files_are_seen_in_every_layout(tmp_path: Path, write_images: Wr
 def test_gray_if_all_are_gray(tmp_path: Path, write_images: Write) -> None:
     place = write_images(tmp_path / "set", ["a", "b"], mode="L")
     assert load(own(place), 5).channels == 1
+    assert load(own(place), 5).notes == ()
     Image.new("RGB", (8, 8)).save(place / "test" / "b" / "colour.png")
     dataset = load(own(place, train_samples=2), 5)
     assert dataset.channels == 3
+    assert dataset.notes == ("10 of 11 images are gray, the others in colour: all are read as colour",)
     assert torch.equal(dataset.train.inputs[:, 0], dataset.train.inputs[:, 2])
 
 

@@ -10,7 +10,11 @@ import torch
 
 from tests.packed.networks import make_inputs, make_network, make_packed
 from tnacli.data.batches import Batch
+from tnacli.data.load import load
 from tnacli.evaluation.activity import measure_activity
+from tnacli.packed.engine import PackedSNN
+from tnacli.packed.file import read_packed
+from tnacli.recipe.schema.data import Data
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "neurobench_ternary.py"
 
@@ -49,3 +53,15 @@ def test_neurobench_alone_sees_four_bytes_a_weight() -> None:
     own = static.Footprint()(models.TorchModel(network))
     assert own == sum(values.numel() * values.element_size() for values in everything)
     assert own > 4 * hidden
+
+
+def test_the_page_has_what_it_says_of_the_digits() -> None:
+    pytest.importorskip("neurobench.benchmarks", reason="NeuroBench is not installed")
+    root = EXAMPLE.parents[1]
+    packed = read_packed(root / "benchmarks" / "boards" / "digits.safetensors")
+    test = load(Data(name="digits"), 4, splits=("test",)).test
+    found = runpy.run_path(str(EXAMPLE))["bench"](packed, PackedSNN(packed).normalise(test.inputs).clone(), test.labels)
+    counts = [found["Footprint"], *found["TernaryOperations"].values()]
+    cells = [f"{count:,.0f}" for count in counts]
+    row = f"| `TernaryModel`, NeuroBench's `Footprint`, `TernaryOperations` | {' | '.join(cells)} |"
+    assert row in (root / "docs" / "deployment.md").read_text(encoding="utf-8")

@@ -29,11 +29,21 @@ def test_flash_and_stack_are_those_of_the_target(tna: Tna, quickstart: Quickstar
     assert done.json["agreeing"] == 3
     subprocess.run([*TARGET.split(), "-std=c99", "-Os", "-c", "-o", tmp_path / "net.o", tmp_path / "net.c"], check=True)
     sizes = subprocess.run(["arm-none-eabi-size", tmp_path / "net.o"], capture_output=True, text=True, check=True)
-    text, data, _ = map(int, sizes.stdout.splitlines()[1].split()[:3])
-    assert said["flash"] == text + data
-    assert 100 < said["stack"] < 1000
+    text, data, bss = map(int, sizes.stdout.splitlines()[1].split()[:3])
+    assert (said["flash"], said["ram"]) == (text + data, data + bss)
+    stack = done.json["stack"]
+    assert 300 < stack["size_bytes"] < 450
+    undefined = subprocess.run(
+        ["arm-none-eabi-nm", "-u", tmp_path / "net.o"], capture_output=True, text=True, check=True
+    )
+    assert (stack["unbounded"], stack["library"]) == (None, sorted(undefined.stdout.replace("U", "").split()))
+    assert "__aeabi_fmul" in stack["library"]
     shown = tna(*export, "--target-cc", TARGET)
     assert f"compiled by {TARGET} {said['flash']:,} bytes" in shown.out
+    assert (
+        f"stack at most {stack['size_bytes']} bytes and those of {len(stack['library'])} functions of the compiler's library"
+        in shown.out
+    )
     faster = tna(*export, "--target-cc", f"{TARGET} -O3", "--json").json["memory_bytes"]
     assert faster["flash"] > said["flash"]
 

@@ -26,6 +26,7 @@ NETWORKS: list[dict[str, Any]] = [
     {"layout": "3C3-AP8-4C3-AP2-6C3", "size": (34, 35), "mode": "binary"},
     {"layout": "9FC-8FC-7FC", "decay": 0.3},
     {"layout": "4C3-9FC", "norm": "none", "readout": "sum"},
+    {"layout": "4C3-9FC", "readout": "none"},
     {"layout": "33C3-70C3-AP2-1C3-64C3", "timesteps": 1},
     {"decay": 1.0, "timesteps": 6, "channels": 1},
     {"layout": "5C3/2-7C5/2-AP2-6C3", "size": (17, 14)},

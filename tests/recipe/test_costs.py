@@ -6,6 +6,7 @@ import pytest
 
 from tnacli.recipe.costs import Costs, costs
 from tnacli.recipe.parse.load import load
+from tnacli.recipe.schema.data import Data
 from tnacli.recipe.schema.model import Model
 from tnacli.recipe.schema.recipe import Settings
 
@@ -35,6 +36,19 @@ def test_a_small_network_counted_by_hand() -> None:
     summed, spikes = batch * (128 + 4 * 3), batch * 4 * (32 + 3)
     masks = batch * 4 * (128 + 3) // 4
     assert found.step_bytes == 16 * parameters + 4 * (summed + spikes) + masks + 4 * batch * 4 * 32
+
+
+def test_every_frame_of_a_recording_passes_the_first_layer() -> None:
+    """N-MNIST, two polarities of 34x34, 2C3-AP2-3FC, T = 4, batches of 256."""
+    model = Model(layout="2C3-AP2-3FC", timesteps=4, dropout=0)
+    found = costs(Settings(data=Data(name="nmnist"), model=model))
+    assert found is not None
+    first, others = 4 * 2 * 34 * 34 * 2 * 9, 4 * (3 * 2 * 17 * 17 + 10 * 3)
+    assert found.sample_flop == 2 * (2 * first + 3 * others)
+    batch, parameters, neurons = 256, 36 + 3 * 2 * 17 * 17 + 30, 2 * 34 * 34 + 3
+    spikes = 4 * batch * 4 * (2 * 17 * 17 + 3)
+    passed = 4 * batch * 4 * 2 * 17 * 17
+    assert found.step_bytes == 16 * parameters + spikes + (4 * 4 + 1) * batch * neurons + passed
 
 
 def test_a_teacher_is_only_passed_forward() -> None:

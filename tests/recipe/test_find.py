@@ -95,10 +95,16 @@ def test_odd_references_are_refused(reference: str, shipped: Path) -> None:
 def test_listing_shows_first_lines_and_hides_what_is_only_extended(shipped: Path) -> None:
     (shipped / "broken.yaml").write_text("a: [\n")
     (shipped / "plain.yaml").write_text("runs: {a: }\n")
+    (shipped / "folded.yaml").write_text(
+        "name: description\ndescription: >-\n\n  Two\n  lines.\n# a remark\nruns: {a: }\n"
+    )
+    (shipped / "quoted.yaml").write_text('description: "Table 1: all."\ndata: {description: no}\nruns: [\n')
     assert [(entry.name, entry.title) for entry in list_recipes()] == [
         ("broken", ""),
+        ("folded", "Two lines."),
         ("plain", ""),
         ("quickstart", "Digits."),
+        ("quoted", "Table 1: all."),
     ]
     assert [(entry.name, entry.title) for entry in list_overlays()] == [("smoke", "Tiny.")]
 

@@ -299,7 +299,7 @@ def test_every_shipped_recipe_loads_under_every_overlay() -> None:
     for entry in list_recipes():
         for overlays in ((), *((overlay.name,) for overlay in list_overlays())):
             loaded = load(entry.name, overlays=overlays, overrides=["train.epochs=3"])
-            assert entry.title
+            assert entry.title == loaded.recipe.description.strip().partition("\n")[0] != ""
             assert loaded.path == entry.path
             for run in plan(loaded):
                 assert run.settings.train.epochs == 3

@@ -8,6 +8,7 @@ import random
 from statistics import stdev
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,12 +52,25 @@ def test_sign_permutation_has_a_smallest_value() -> None:
     assert sign_permutation_test([1.0, 2.0, 3.0, 4.0, 5.0]) == 2 / 2**5
 
 
-def test_many_seeds_are_sampled_and_never_give_zero() -> None:
-    p = sign_permutation_test([1.0 + n / 100 for n in range(30)])
-    assert p is not None
-    assert 1 / DRAWS <= p < 0.01
-    mixed = sign_permutation_test([(-1.0) ** n for n in range(30)])
-    assert mixed == pytest.approx(1.0)
+def test_sign_permutation_of_many_seeds_counts_every_way() -> None:
+    draw = random.Random(0)
+    differences = [round(draw.gauss(0.4, 1), 2) for _ in range(17)]
+    signs = np.array(list(itertools.product((1, -1), repeat=17)))
+    sums = abs(signs @ np.array(differences))
+    assert sign_permutation_test(differences) == np.mean(sums >= abs(sum(differences)) - 1e-9)
+    assert sign_permutation_test([1.0 + n / 100 for n in range(30)]) == 2 / 2**30
+    assert sign_permutation_test([0.1, 0.2, -0.3] * 8) == 1.0  # 0 but for rounding
+
+
+def test_very_many_seeds_are_sampled_and_never_give_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sign_permutation_test([1.0 + n / 100 for n in range(40)]) == 1 / DRAWS
+    draw = random.Random(1)
+    differences = [draw.gauss(0.2, 1) for _ in range(20)]
+    exact = sign_permutation_test(differences)
+    monkeypatch.setattr("tnacli.report.statistics.EXACT_UP_TO", 10)
+    sampled = sign_permutation_test(differences)
+    assert sampled != exact
+    assert sampled == pytest.approx(exact, abs=0.02)  # four deviations of 16,384 draws
 
 
 def test_alike_differences_have_no_spread() -> None:

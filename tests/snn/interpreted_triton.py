@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from tnacli.recipe.layout import layer_shapes
 from tnacli.recipe.schema.model import Model, Neuron
-from tnacli.snn import triton_kernels
+from tnacli.snn import triton_operators
 from tnacli.snn.dropout import dropout_mask
 from tnacli.snn.lif import LIF, lif_reference
 from tnacli.snn.network import SpikingLayer, SpikingNetwork
@@ -127,7 +127,7 @@ def test_dropout_after_pooling() -> None:
 
 def test_more_tiles_than_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sums are then gone through by programs that take several tiles each, the last of them fewer."""
-    monkeypatch.setattr(triton_kernels, "_PROGRAMS", 3)
+    monkeypatch.setattr(triton_operators, "_PROGRAMS", 3)
     compare((2 * 4, 70, 11, 7), Layer(NEURON, 2, 4), (True,))
 
 
@@ -167,13 +167,15 @@ def test_the_operators_are_what_pytorch_asks_of_one() -> None:
     x = torch.randn(6, 5, 5, 4, device=DEVICE).to(memory_format=torch.channels_last)
     branches = [x, torch.rand(4, 5, device=DEVICE), x + 1, torch.rand(2, 5, device=DEVICE)]
     given = (branches, layer.counts, layer.factors)
-    outward = torch.randn_like(triton_kernels.lif_forward(*given))
+    outward = torch.randn_like(triton_operators.lif_forward(*given))
     checks = ("test_schema", "test_faketensor")
-    torch.library.opcheck(triton_kernels.lif_forward, given, test_utils=checks)
-    torch.library.opcheck(triton_kernels.norm_table, (*torch.rand(4, 5, device=DEVICE), 1e-5), test_utils=checks)
-    torch.library.opcheck(triton_kernels.lif_sums, (outward, *given), test_utils=checks)
+    torch.library.opcheck(triton_operators.lif_forward, given, test_utils=checks)
+    torch.library.opcheck(triton_operators.norm_table, (*torch.rand(4, 5, device=DEVICE), 1e-5), test_utils=checks)
+    torch.library.opcheck(triton_operators.lif_sums, (outward, *given), test_utils=checks)
     torch.library.opcheck(
-        triton_kernels.lif_gradient, (outward, branches, torch.rand(3, 5, device=DEVICE), *given[1:]), test_utils=checks
+        triton_operators.lif_gradient,
+        (outward, branches, torch.rand(3, 5, device=DEVICE), *given[1:]),
+        test_utils=checks,
     )
 
 

@@ -56,6 +56,12 @@ def test_full_cifarnet_shapes(name: str, parameters: int, fc1_inputs: int) -> No
     assert sum(p.numel() for p in network.parameters()) == by_hand == parameters
 
 
+@pytest.mark.parametrize(("kind", "leak"), [("leaky", 0.5), ("sum", 1.0), ("none", 0.0)])
+def test_a_readout_leaks_as_the_neurons_or_not_at_all_or_keeps_nothing(kind: Any, leak: float) -> None:
+    network = SpikingNetwork(Model(layout="4FC", readout=kind), channels=1, size=(2, 2), classes=3)
+    assert network.readout.leak == leak
+
+
 def test_layout_and_module_agree_on_every_shape() -> None:
     network = small()
     for shape in layer_shapes(SMALL.layout, width=1.0, channels=3, size=(8, 8), classes=5)[:-1]:

@@ -56,7 +56,7 @@ def launches(
     monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], layer: Layer, *, dtype: torch.dtype, two: bool
 ) -> list[Launch]:
     """What the three operators would launch for branches of `shape` with batch norm."""
-    from tnacli.snn import triton_kernels as kernels
+    from tnacli.snn import triton_operators as operators
 
     seen: list[Launch] = []
 
@@ -67,15 +67,15 @@ def launches(
 
         return Grids()
 
-    monkeypatch.setattr(kernels, "wrap_triton", recording)
+    monkeypatch.setattr(operators, "wrap_triton", recording)
     memory = torch.channels_last if len(shape) == 4 else torch.contiguous_format
     x = torch.empty(shape, dtype=dtype, device="meta", memory_format=memory)
     table = torch.empty((4, shape[1]), device="meta")
     branches = [x, table, x, table] if two else [x, table]
     given = (branches, layer.counts, layer.factors)
-    out = kernels.lif_forward._init_fn(*given)
-    sums = kernels.lif_sums._init_fn(out, *given)
-    kernels.lif_gradient._init_fn(out, branches, sums, *given[1:])
+    out = operators.lif_forward._init_fn(*given)
+    sums = operators.lif_sums._init_fn(out, *given)
+    operators.lif_gradient._init_fn(out, branches, sums, *given[1:])
     assert len(seen) == 3
     return seen
 

@@ -58,7 +58,8 @@ def test_work_is_counted_from_the_layers() -> None:
     (network,) = made(small()).networks.values()
     assert isinstance(network, SpikingNetwork)
     once, rest = 16 * 64 * 9, 32 * 16 * 16 * 9 + 64 * 32 * 4 + 10 * 64
-    assert multiply_accumulates(network) == once + 4 * rest
+    assert multiply_accumulates(network, frames=False) == once + 4 * rest
+    assert multiply_accumulates(network, frames=True) == 4 * once + 4 * rest
 
 
 @pytest.mark.parametrize(

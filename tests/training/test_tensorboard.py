@@ -108,6 +108,18 @@ def test_the_command_logs_finished_runs_too_and_computes_the_same_run(tna: Tna, 
     assert points(tmp_path / "logs" / "tiny" / folder.path.name) == expected(folder)
 
 
+@pytest.mark.slow
+def test_runs_trained_at_once_are_each_in_a_log_of_its_own(tna: Tna, recipe: Path, tmp_path: Path) -> None:
+    trained = tna(
+        "train", recipe, "--out", tmp_path / "runs", "--json", "--jobs", 2, "--tensorboard", tmp_path / "logs"
+    )
+    assert "--jobs 2: 2 at once" in trained.err
+    folders = [RunFolder(Path(run["folder"])) for run in trained.json["runs"]]
+    assert len(folders) == 2
+    for folder in folders:
+        assert points(tmp_path / "logs" / "tiny" / folder.path.name) == expected(folder)
+
+
 def test_without_the_package_it_is_said_what_to_install(
     tna: Tna, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,66 +1,94 @@
 """The command line `tna`: ties the commands together, turns errors into messages and exit codes.
 
-No command's file imports torch at module level, so help and mistakes are answered at once.
+A command's file is imported when the command is asked for, and none imports torch at module level, so help and mistakes are
+answered at once.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
+import importlib
 import os
 import signal
 import sys
-from functools import partial
+from collections.abc import Iterator, Mapping
+from functools import cache, partial
 from types import FrameType
-from typing import Annotated, NoReturn, TextIO, cast
+from typing import Annotated, Any, NoReturn, TextIO, cast
 
 import typer
+import typer.core
+import typer.main
 
 from tnacli.cli import completion, document
-from tnacli.cli.compare import compare
-from tnacli.cli.compare_kd import compare_kd
 from tnacli.cli.console import coloured
-from tnacli.cli.data import app as data_app
-from tnacli.cli.doctor import doctor
-from tnacli.cli.evaluate import evaluate
-from tnacli.cli.export import export
-from tnacli.cli.importing import import_file
-from tnacli.cli.inspect import inspect
-from tnacli.cli.predict import predict
-from tnacli.cli.recipes import recipes
-from tnacli.cli.report import report
-from tnacli.cli.runs import app as runs_app
 from tnacli.cli.streams import Explained, encodable, lines_text, open_closed
-from tnacli.cli.ternarize import ternarize
-from tnacli.cli.train import train
 from tnacli.errors import DeviceError, Interrupted, Stopped, TnaError, ran_out_of_memory
 from tnacli.version import __version__
 
 EXIT_CODES = """Exit codes: 0 done · 1 a bug · 2 usage · 3 recipe · 4 data · 5 device · 6 outside tolerance or too inaccurate ·
 7 diverged · 8 damaged or unsupported file, or not writable · 75 stopped or busy, the same command goes on · 130 interrupted"""
 
+# In the order of `tna --help`: where the function or the group of each is.
+COMMANDS = {
+    "train": "tnacli.cli.train:train",
+    "ternarize": "tnacli.cli.ternarize:ternarize",
+    "evaluate": "tnacli.cli.evaluate:evaluate",
+    "predict": "tnacli.cli.predict:predict",
+    "export": "tnacli.cli.export:export",
+    "import": "tnacli.cli.importing:import_file",
+    "inspect": "tnacli.cli.inspect:inspect",
+    "report": "tnacli.cli.report:report",
+    "compare": "tnacli.cli.compare:compare",
+    "compare-kd": "tnacli.cli.compare_kd:compare_kd",
+    "recipes": "tnacli.cli.recipes:recipes",
+    "doctor": "tnacli.cli.doctor:doctor",
+    "data": "tnacli.cli.data:app",
+    "runs": "tnacli.cli.runs:app",
+}
+
+
+@cache
+def _load(name: str) -> Any:
+    """The command `name` as Typer runs it, its file imported now."""
+    module, _, attribute = COMMANDS[name].partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    if not isinstance(found, typer.Typer):
+        alone = typer.Typer(add_completion=False)
+        alone.command(name)(found)
+        found = alone
+    return typer.main.get_command(found)
+
+
+class _Commands(Mapping[str, Any]):
+    """The commands by name. Only those that are looked at are imported: one to run it, all of them to list what they do."""
+
+    def __getitem__(self, name: str) -> Any:
+        return _load(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class _Group(typer.core.TyperGroup):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "commands": _Commands()})
+
+
 app = typer.Typer(
     name="tna",
+    cls=_Group,
     help="Train spiking neural networks that end up tiny: Twin Network Augmentation, ternary weights, packed 2-bit files.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("train")(train)
-app.command("ternarize")(ternarize)
-app.command("evaluate")(evaluate)
-app.command("predict")(predict)
-app.command("export")(export)
-app.command("import")(import_file)
-app.command("inspect")(inspect)
-app.command("report")(report)
-app.command("compare")(compare)
-app.command("compare-kd")(compare_kd)
-app.command("recipes")(recipes)
-app.command("doctor")(doctor)
-app.add_typer(data_app, name="data")
-app.add_typer(runs_app, name="runs")
 
 
 def _version(wanted: bool) -> None:
@@ -80,6 +108,8 @@ def _root(
 
 def main() -> NoReturn:
     """Run `tna` with the arguments of this process and exit with its code."""
+    # What is there at the end goes with the process: to look through it for cycles takes a tenth of a short command's time.
+    atexit.register(gc.freeze)
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     try:
         _run()

@@ -80,8 +80,6 @@ def compare_kd(
       tna compare-kd fig3b_cifar100_kd --with laptop --match kl --json
     """
     from tnacli.cli.common import with_place
-    from tnacli.cli.jobs import train_at_once
-    from tnacli.cli.running import train_all
     from tnacli.errors import UsageError
     from tnacli.recipe.parse import load
     from tnacli.report.distillation import Method, Outcomes, comparison_table, differences_table, methods
@@ -106,6 +104,9 @@ def compare_kd(
 
         show(output, loaded, runs, out, command="compare-kd")
         return
+    from tnacli.cli.jobs import train_at_once
+    from tnacli.cli.running import train_all
+
     train_them = train_all if jobs is None else partial(train_at_once, jobs=jobs)
     trained = train_them(output, runs, out, time_limit=time_limit, tensorboard=tensorboard)
     found = {outcome.run.identity: outcome for outcome in trained.outcomes}

@@ -9,7 +9,7 @@ import typer
 from tnacli.cli import completion, options
 from tnacli.cli.console import Output, size_text
 
-app = typer.Typer(invoke_without_command=True, no_args_is_help=False)
+app = typer.Typer(name="data", add_completion=False, invoke_without_command=True, no_args_is_help=False)
 
 
 @app.callback()

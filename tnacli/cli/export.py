@@ -14,6 +14,7 @@ from tnacli.cli.common import require_free
 from tnacli.cli.console import Output, size_text
 
 if TYPE_CHECKING:
+    from tnacli.deploy.c_stack import Stack
     from tnacli.deploy.formats import Deployed
 
 _NAMES = {"packed": "model.safetensors", "nir": "model.nir", "onnx": "model.onnx", "c": "tna_net"}
@@ -90,6 +91,15 @@ def export(
             show_default=False,
         ),
     ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            help="Of c: write what makes a library of the folder for cmake, arduino or zephyr, too.",
+            autocompletion=completion.words("cmake", "arduino", "zephyr"),
+            show_default=False,
+        ),
+    ] = None,
     onnx_ops: Annotated[
         str | None,
         typer.Option(
@@ -123,6 +133,8 @@ def export(
 
       tna export last.pt --format c --integer --max-different 1.5 -o firmware/digits
 
+      tna export last.pt --format c --for cmake -o firmware/digits
+
       tna export last.pt -o digits.onnx --json
 
       tna export digits.safetensors --format nir -o exported/
@@ -155,6 +167,8 @@ def export(
         )
     if target_cc is not None and form != "c":
         raise UsageError(f"--target-cc applies to --format c, not {form}")
+    if project is not None and form != "c":
+        raise UsageError(f"--for applies to --format c, not {form}")
     if onnx_ops not in (None, "integer", "float"):
         raise UsageError(f"--onnx-ops is integer or float, not {onnx_ops!r}")
     if (onnx_ops is not None or batch is not None) and form != "onnx":
@@ -164,7 +178,11 @@ def export(
     if meant not in (None, form):
         raise UsageError(f"{to} is a name of --format {meant}, and this writes --format {form}; give one that fits")
     destination = _destination(to, form)
-    require_free(destinations(form, destination, vectors=bool(vectors)), force=force)
+    wishes = Wishes(
+        None if max_different is None else max_different / 100, integer, vectors, target_cc, project=project,
+        onnx_floats=onnx_ops == "float", batch=batch,
+    )  # fmt: skip
+    require_free(destinations(form, destination, wishes), force=force)
     source = network_file(file)
     of_training = is_archive(source)
     if not of_training and form == "packed":
@@ -175,10 +193,6 @@ def export(
     if not of_training:
         options.refuse_trust(trust_build)
     if form in FORMATS:
-        wishes = Wishes(
-            None if max_different is None else max_different / 100, integer, vectors, target_cc,
-            onnx_floats=onnx_ops == "float", batch=batch,
-        )  # fmt: skip
         if of_training:
             deployed = deploy_checkpoint(
                 source, destination, form, samples=samples, data_root=data_root, trusted=trust_build, wishes=wishes
@@ -234,10 +248,18 @@ def _show(output: Output, deployed: Deployed, integer: bool) -> None:
         compared += f"{deployed.agreeing} of {deployed.samples} predictions {equal} when run by {deployed.ran_on}"
     files = ", ".join(map(str, deployed.paths))
     output.line(f"{files}: {size_text(deployed.size_bytes)}; verified: {compared or 'nothing'}")
-    meaning = {
-        "flash": f"code and constants, compiled by {deployed.compiled_by}", "tables": "constants alone", "ram": "static buffers",
-        "stack": "stack of all functions together",
-    }  # fmt: skip
-    sizes = deployed.memory_bytes
+    sizes, stack = deployed.memory_bytes, deployed.stack
     if sizes:
-        output.line("memory: " + ", ".join(f"{meaning[key]} {sizes[key]:,} bytes" for key in meaning if key in sizes))
+        compiled = f"code and constants, compiled by {deployed.compiled_by}"
+        meaning = {"flash": compiled, "tables": "constants alone", "ram": "static buffers"}
+        parts = [f"{meaning[key]} {sizes[key]:,} bytes" for key in meaning if key in sizes]
+        output.line("memory: " + ", ".join(parts if stack is None else [*parts, _stack_text(stack)]))
+
+
+def _stack_text(stack: Stack) -> str:
+    least = f"stack {stack.size_bytes:,} bytes or more, since {stack.unbounded}"
+    text = f"stack at most {stack.size_bytes:,} bytes" if stack.unbounded is None else least
+    if stack.library is None:
+        return f"{text} and those of the compiler's library, if it is called"
+    names = stack.library if len(stack.library) < 4 else (f"{len(stack.library)} functions of the compiler's library",)
+    return f"{text} and those of {', '.join(names)}" if names else text

@@ -1,9 +1,9 @@
-"""`tna import`: a network in the Neuromorphic Intermediate Representation as a packed file."""
+"""`tna import`: a network in the Neuromorphic Intermediate Representation as a packed file or a checkpoint."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,12 +11,24 @@ from tnacli.cli import completion, options
 from tnacli.cli.common import require_free
 from tnacli.cli.console import Output, size_text
 
+if TYPE_CHECKING:
+    from tnacli.importing.nir import Compared, Graph
+
 _LIBRARIES = ("spikingjelly", "snntorch", "norse", "sinabs")
 
 
 def import_file(
     file: Annotated[Path, typer.Argument(help="A NIR file: of `tna export --format nir`, or of another library.")],
-    to: Annotated[Path, typer.Option("--output", "-o", help="The packed file to write.")] = Path("model.safetensors"),
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The file to write: NAME.pt is a checkpoint, every other name a packed file (default: model.safetensors, "
+            "or model.pt where weights are in full precision).",
+            show_default=False,
+        ),
+    ] = None,
     timesteps: Annotated[
         int | None,
         typer.Option(
@@ -64,76 +76,127 @@ def import_file(
         typer.Option("--labels", metavar="NAME,...", help="The classes (default: what the file says, or 0,1,...)."),
     ] = None,
     encoding: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--encoding",
-            help="2bit: four weights a byte. base3: five (1.6 bits each).",
+            help="Of a packed file. 2bit (default): four weights a byte. base3: five (1.6 bits each).",
             autocompletion=completion.words("2bit", "base3"),
+            show_default=False,
         ),
-    ] = "2bit",
+    ] = None,
+    data_root: options.DataRoot = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write the network in FILE as a packed file, if one can say it: hidden weights ternary or binary, one decay, resets to 0.
+    """Write the network in FILE as a packed file or a checkpoint: LIF neurons with one decay that are reset to 0.
 
-    What cannot be said is refused with the name of the first node. The packed network and the file's own nodes, stepped one by
-    one, are compared on random inputs before anything is written; measure it on real ones with `tna evaluate` and --data.
+    A packed file has ternary or binary hidden weights. A checkpoint has any, for `tna evaluate`, `tna ternarize` and
+    `train.initial`; where --data is there, its training samples give batch norms their statistics, so that training begins
+    where the network is.
+
+    What cannot be said is refused with the name of the first node. What is written and the file's own nodes, stepped one by
+    one, are compared on random inputs first; measure it on real ones with `tna evaluate` and --data.
 
     Examples:
 
       tna import digits.nir -o digits.safetensors
 
       tna import theirs.nir --made-by snntorch --timesteps 25 --data fashion_mnist -o fashion.safetensors
+
+      tna import theirs.nir --made-by norse --timesteps 25 --data nmnist -o nmnist.pt
     """
     from tnacli.cli.loading import load_torch
-    from tnacli.errors import FileFormatError, UsageError
+    from tnacli.errors import FileFormatError, NetworkError, UsageError
 
     load_torch()
     from tnacli.deploy.from_checkpoint import ENCODINGS
     from tnacli.deploy.nir import nir_read
-    from tnacli.importing.nir import Stated, network_from_nir
-    from tnacli.packed.file import write_packed
-    from tnacli.packed.network import layer_sizes
+    from tnacli.importing.checkpoint import run_name
+    from tnacli.importing.layers import threshold
+    from tnacli.importing.nir import Stated, read_graph
     from tnacli.packed.spec import Origin
 
     output = Output(as_json, quiet)
-    if encoding not in ENCODINGS:
+    if encoding is not None and encoding not in ENCODINGS:
         raise UsageError(f"--encoding is one of {', '.join(ENCODINGS)}, not {encoding!r}")
-    require_free([to], force=force)
+    if to is not None:
+        require_free([to], force=force)
     try:
         graph = nir_read(file)
     except FileNotFoundError:
         raise FileFormatError(f"{file}: no such file") from None
     except (OSError, KeyError, ValueError, AssertionError, AttributeError, TypeError) as error:
         raise FileFormatError(f"{file}: not a NIR file that the package nir can read: {error}") from None
+    origin = Origin(data_set=data or "unknown", recipe="import", run=run_name(file.stem), seed=0, identity="")
     stated = Stated(
-        Origin(data_set=data or "unknown", recipe="import", run=file.stem, seed=0, identity=""), made_by, dt, timesteps,
-        labels=None if labels is None else tuple(labels.split(",")), taken=_taken(data, mean, std), encoding=ENCODINGS[encoding],
+        origin, made_by, dt, timesteps, labels=None if labels is None else tuple(labels.split(",")),
+        taken=_taken(data, mean, std), encoding=ENCODINGS[encoding or "2bit"],
     )  # fmt: skip
-    packed, compared = network_from_nir(graph, stated)
-    write_packed(to, packed)
-    about = packed.about
-    ternary = sum(row.weights for row in layer_sizes(packed) if row.encoding != "fp32")
+    found = read_graph(graph, stated)
+    if to is None:
+        to = Path("model.safetensors" if found.full_precision is None else "model.pt")
+        require_free([to], force=force)
+    if to.suffix.lower() == ".pt":
+        if encoding is not None:
+            raise UsageError(f"--encoding applies to packed files, and {to} is a checkpoint")
+        done = _write_checkpoint(output, found, to, data_root)
+    else:
+        if found.full_precision is not None:
+            raise NetworkError(
+                f"the weights of {found.full_precision} are in full precision, and a packed file has ternary or binary ones; "
+                f"-o {to.with_suffix('.pt')} makes a checkpoint, for tna ternarize"
+            )
+        done = _write_packed(found, to, stated.encoding)
+    ternary, compared = done
     if as_json:
         from tnacli.cli.documents.files import Import
 
         output.document(
             Import(
-                file=file, path=to, size_bytes=to.stat().st_size, weights=ternary,
-                layers=tuple(layer.name for layer in about.layers), timesteps=about.timesteps, decay=about.neuron.decay,
-                threshold=about.neuron.threshold, samples=compared.samples, agreeing=compared.agreeing, silent=compared.silent,
+                file=file, path=to, kind="checkpoint" if to.suffix.lower() == ".pt" else "packed", size_bytes=to.stat().st_size,
+                weights=ternary, layers=tuple(layer.name for layer in found.layers), timesteps=found.reading.timesteps,
+                decay=found.layers[0].neurons.decay, threshold=threshold(found.layers[0].neurons), samples=compared.samples,
+                agreeing=compared.agreeing, silent=compared.silent,
             )
         )  # fmt: skip
         return
+    weights = f"{ternary:,} ternary weights" if ternary else "weights in full precision"
     output.line(
-        f"{to}: {size_text(to.stat().st_size)}; {ternary:,} ternary weights, T = {about.timesteps}, "
-        f"decay {about.neuron.decay:g}; {compared.agreeing} of {compared.samples} random inputs predicted as by the file's nodes"
+        f"{to}: {size_text(to.stat().st_size)}; {weights}, T = {found.reading.timesteps}, decay "
+        f"{found.layers[0].neurons.decay:g}; {compared.agreeing} of {compared.samples} random inputs predicted as by the file's "
+        f"nodes"
     )
     if compared.silent:
         output.warn(
             f"no neuron of {', '.join(compared.silent)} spiked on them, so that this shows little; look at real samples"
         )
+
+
+def _write_packed(found: Graph, to: Path, encoding: str) -> tuple[int, Compared]:
+    """The number of its ternary weights, and how it compared."""
+    from tnacli.importing.nir import packed_of
+    from tnacli.packed.file import write_packed
+    from tnacli.packed.network import layer_sizes
+
+    packed, compared = packed_of(found, encoding)
+    write_packed(to, packed)
+    return sum(row.weights for row in layer_sizes(packed) if row.encoding != "fp32"), compared
+
+
+def _write_checkpoint(output: Output, found: Graph, to: Path, data_root: str | None) -> tuple[int, Compared]:
+    from tnacli.importing.checkpoint import checkpoint_of
+    from tnacli.training.checkpoint import save_checkpoint
+
+    checkpoint, compared, seen = checkpoint_of(found, data_root)
+    save_checkpoint(to, checkpoint)
+    if not seen:
+        name = checkpoint.metadata.data.name
+        output.warn(
+            f"{name} is not there: batch norms have no statistics of it, and training would begin elsewhere than the network is "
+            f"now; --data-root says where it is"
+        )
+    return 0, compared
 
 
 def _taken(data: str | None, mean: str | None, std: str | None) -> dict[str, object] | None:

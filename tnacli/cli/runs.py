@@ -13,7 +13,7 @@ from tnacli.cli.console import Output, size_text
 from tnacli.cli.diff import diff
 from tnacli.cli.record import record
 
-app = typer.Typer(invoke_without_command=True, no_args_is_help=False)
+app = typer.Typer(name="runs", add_completion=False, invoke_without_command=True, no_args_is_help=False)
 app.command("record")(record)
 app.command("diff")(diff)
 app.command("clean")(clean)

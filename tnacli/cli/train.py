@@ -71,15 +71,12 @@ def train(
       tna train table2_cifar100 --out /shared/runs --slurm > job.sh
     """
     from tnacli.cli.common import with_place
-    from tnacli.cli.jobs import train_at_once
-    from tnacli.cli.results import show_results
-    from tnacli.cli.running import train_all
     from tnacli.errors import UsageError
     from tnacli.recipe.parse import load, plan
 
     output = Output(as_json, quiet, verbose)
     loaded = load(recipe, overlays=overlays or (), overrides=overrides or ())
-    runs = with_place(plan(loaded, runs=run or (), seeds=seed or ()), device=device, data_root=data_root)
+    runs = planned = with_place(plan(loaded, runs=run or (), seeds=seed or ()), device=device, data_root=data_root)
     if slurm:
         from tnacli.cli.shards import slurm_script
 
@@ -102,6 +99,10 @@ def train(
 
         show(output, loaded, runs, out)
         return
+    from tnacli.cli.jobs import train_at_once
+    from tnacli.cli.results import show_results
+    from tnacli.cli.running import train_all
+
     train_them = train_all if jobs is None else partial(train_at_once, jobs=jobs)
     trained = train_them(
         output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard, export=loaded.recipe.export
@@ -110,6 +111,6 @@ def train(
     if loaded.sweeps and trained.outcomes:
         from tnacli.report.sweep import best_of
 
-        for line in best_of(loaded.sweeps, runs, out):
+        for line in best_of(loaded.sweeps, planned, out):  # of a share, too, in whose runs the best may not be
             output.say(line)
     trained.refuse_unfinished()

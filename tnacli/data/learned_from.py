@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tnacli.data.files import GLANCE, changes
 
+UNKNOWN = ""
+"""The fingerprint of what a network learned from that was trained elsewhere."""
+
 
 class LearnedFrom(BaseModel):
     """The data that a run learned from, as its result, its checkpoints and its `run.json` have it.
@@ -17,7 +20,7 @@ class LearnedFrom(BaseModel):
     those of `files_there` when the samples were read, or were last found to be the same; None if unknown.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     name: str
     source: str

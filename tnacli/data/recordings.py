@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from tnacli.data.aedat2 import read_aedat2
 from tnacli.data.events import Columns, Events, UnreadableError, checked
 from tnacli.errors import DataError
+from tnacli.recipe.datasets import DATASETS
+from tnacli.recipe.schema.data import Data
 
 RECORDING_SUFFIXES = frozenset({".bin", ".aedat", ".aedat4", ".npy", ".npz"})
 DECODING = "events 2"
@@ -81,6 +83,23 @@ def read_recording(path: str, sensor: tuple[int, int] | None, *, on_its_side: bo
         # own); whatever it was, the user needs the file's name, and the cause stays attached for a bug
         # report.
         raise DataError(f"{path} cannot be read ({error}). Replace it or take it out of the folder.") from error
+
+
+def frame_size(data: Data, first: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(height, width) of the camera of the recordings that `data` describes, and of the frames that are made of them.
+
+    One camera made all recordings: what the `first` one says, or does not say, stands for all. Raises DataError where it does
+    not say it, and where frames would be larger.
+    """
+    spec = DATASETS[data.name]
+    sensor = data.sensor or spec.camera or read_recording(first, None).sensor
+    size = data.size or spec.size or sensor
+    if size[0] > sensor[0] or size[1] > sensor[1]:
+        raise DataError(
+            f"data.size {list(size)} is larger than the camera's {list(sensor)}: events can only be brought "
+            "closer together."
+        )
+    return sensor, size
 
 
 def _bin(path: str) -> Columns:

@@ -17,6 +17,7 @@ from tnacli.deploy.c_integers import Integers, integers
 from tnacli.deploy.c_memory import LANES
 from tnacli.deploy.c_tables import LEAST, literal, tables
 from tnacli.errors import UsageError
+from tnacli.evaluation.energy import Activity
 from tnacli.packed.document import Document
 from tnacli.packed.network import PackedNetwork
 from tnacli.packed.spec import Origin
@@ -52,10 +53,13 @@ class CSource:
     unit: float | None = None
 
 
-def c_source(network: PackedNetwork, prefix: str = "tna_net", *, integer: bool = False) -> CSource:
+def c_source(
+    network: PackedNetwork, prefix: str = "tna_net", *, integer: bool = False, activity: Activity | None = None
+) -> CSource:
     """C99 for `network`; every name in it begins with `prefix`, and the source includes "`prefix`.h".
 
-    With `integer` it computes in whole numbers alone, which is near the network, not equal to it (`c_integers`).
+    With `integer` it computes in whole numbers alone, which is near the network, not equal to it (`c_integers`). The header
+    says which operations `activity` counted, if given.
 
     Raises UsageError if `prefix` is not a C name, a layer's sums would not fit 32 bits, or a scale is too small to divide.
     """
@@ -71,7 +75,7 @@ def c_source(network: PackedNetwork, prefix: str = "tna_net", *, integer: bool =
     numbers = _numbers(about, steps) if whole is None else _whole_numbers(whole, steps)
     parts = [_template("preamble.c", prefix, integer), _constants(about, steps), *numbers, "", *found.lines, ""]
     parts += [_template(name, prefix, integer) for name in (_INTEGER_FILES if integer else _FLOAT_FILES)]
-    header = _header(about, steps, prefix, ram_bytes=ram_bytes, unit=unit)
+    header = _header(about, steps, prefix, ram_bytes=ram_bytes, unit=unit, activity=activity)
     return CSource(prefix, header, "\n".join(parts), ram_bytes, found.size_bytes, unit)
 
 
@@ -162,12 +166,15 @@ def _numbers(about: Document, steps: Steps) -> list[str]:
     return lines
 
 
-def _header(about: Document, steps: Steps, prefix: str, *, ram_bytes: int, unit: float | None) -> str:
+def _header(
+    about: Document, steps: Steps, prefix: str, *, ram_bytes: int, unit: float | None, activity: Activity | None
+) -> str:
     spec = about.input
     is_image = spec.kind == "images"
     frames = "" if is_image else f"{about.timesteps} frames x "
     filled = {
         "ORIGIN": origin_text(about.origin),
+        "OPERATIONS": " *" if activity is None else _operations(activity),
         "UNIT": "" if unit is None else f"{unit:.9g}",
         "INPUT": f"{frames}{spec.channels} channels x {spec.size[0]} rows x {spec.size[1]} columns",
         "INPUTS": prod(steps.input.out) * steps.input.frames,
@@ -182,6 +189,23 @@ def _header(about: Document, steps: Steps, prefix: str, *, ram_bytes: int, unit:
     for name, value in filled.items():
         text = text.replace(f"@{name}@", str(value))
     return text
+
+
+def _operations(activity: Activity) -> str:
+    """Lines of a comment: the operations of each layer, and what they were counted on."""
+    on = (
+        f"on average over {activity.samples} samples"
+        if activity.samples
+        else "at most (every neuron spikes at every timestep)"
+    )
+    counts = ("macs", "additions_nonzero", "additions")
+    rows = [["layer", "multiply-adds", "additions", "with those of weights that are 0"]]
+    rows += [[layer.name, *(f"{getattr(layer, of):,.0f}" for of in counts)] for layer in activity.layers]
+    rows.append(["sum", *(f"{activity.total(of):,.0f}" for of in counts)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    title = f" * Operations of a sample, as `tna evaluate --activity` counts them, {on}:"
+    return "\n".join([" *", title, *(f" *   {line}" for line in lines), " *"])
 
 
 def origin_text(origin: Origin) -> str:

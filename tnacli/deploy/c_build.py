@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
 import shlex
 import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tnacli.deploy.c import CSource, harness
+from tnacli.deploy.c_stack import Stack, red_zone, stack_in
 from tnacli.errors import FileFormatError, UsageError
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
@@ -31,13 +32,12 @@ _SECONDS = 4 * PATIENCE_SECONDS  # for one call of the compiler or of the progra
 class Footprint:
     """Bytes of the compiled network on the compiler's machine: `flash_bytes` code and constants, `static_bytes` buffers.
 
-    `stack_bytes` adds the frames of all of its functions, more than any chain of their calls can use (what they call of the
-    compiler's own library comes on top); None if the compiler does not say.
+    `stack` is None if the compiler does not say.
     """
 
     flash_bytes: int
     static_bytes: int
-    stack_bytes: int | None
+    stack: Stack | None
 
 
 def compiler() -> str | None:
@@ -139,15 +139,27 @@ def footprint(source: CSource, *, program: str) -> Footprint | None:
         lean = ["-std=c99", "-fno-pie", "-fno-asynchronous-unwind-tables"]
         lean += [] if any(word.startswith("-O") for word in words) else ["-Os"]
         last = ["-c", "-o", str(compiled), str(folder / f"{source.prefix}.c")]
-        try:
-            _call([*words, *lean, "-fstack-usage", *last])
-        except FileFormatError:  # an older clang has no -fstack-usage
-            _call([*words, *lean, *last])
+        _first_that_works(
+            [*words, *lean, "-fstack-usage", "-fcallgraph-info=su", *last],
+            [*words, *lean, "-fstack-usage", *last],  # clang, GCC before version 10
+            [*words, *lean, *last],
+        )
         text, data, bss = map(int, _call([tool, str(compiled)]).splitlines()[1].split()[:3])
-        frames = [
-            int(n) for file in folder.glob("*.su") for n in re.findall(r"\t(\d+)\t", file.read_text(errors="replace"))
-        ]
-        return Footprint(text + data, data + bss, sum(frames) if frames else None)
+        stack = stack_in(folder)
+        if stack is not None:
+            (folder / "nothing.c").write_bytes(b"")
+            below = red_zone(_call([*words, "-dM", "-E", str(folder / "nothing.c")]))
+            stack = replace(stack, size_bytes=stack.size_bytes + below)
+        return Footprint(text + data, data + bss, stack)
+
+
+def _first_that_works(*commands: list[str]) -> None:
+    """Run `commands` until one succeeds. Raises what the last one does."""
+    for command in commands[:-1]:
+        with contextlib.suppress(FileFormatError):
+            _call(command)
+            return
+    _call(commands[-1])
 
 
 def target_footprint(source: CSource, program: str) -> Footprint:

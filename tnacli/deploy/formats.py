@@ -17,22 +17,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tnacli.data.batches import Batch
 from tnacli.deploy import c_build
 from tnacli.deploy.c import c_source
+from tnacli.deploy.c_projects import project_files
+from tnacli.deploy.c_stack import Stack
 from tnacli.deploy.nir import nir_graph, nir_read, nir_write
 from tnacli.deploy.nir_steps import nir_logits
 from tnacli.deploy.onnx import onnx_bytes, onnx_logits
 from tnacli.deploy.vectors import VECTOR_ENDINGS, vector_files
 from tnacli.errors import DataError, FileFormatError, ToleranceError, UsageError
+from tnacli.evaluation.activity import measure_activity, most_activity
+from tnacli.evaluation.energy import Activity
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.network import PackedNetwork
-from tnacli.packed.spec import InputSpec
+from tnacli.packed.spec import InputSpec, Origin
 from tnacli.storage import write_atomically
 
 TOLERATED, TOLERATED_INTEGER = 0.01, 0.02
 """The largest share of predictions that may differ where nothing else is asked for; one sample always may then."""
 
 _AT_ONCE = 64
+_COUNTED = 1000  # samples that operations are counted on, which takes as long as to run them
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Deployed:
     """A network that has been written in another form, and what was verified before.
 
     Of `samples` predictions `agreeing` were those of the packed network, logits within `largest_difference`. `memory_bytes`
-    has what the form can say of it: C its "flash", "ram" (static) and "stack", when compiled by `compiled_by`.
+    has what the form can say of it: C its "flash" and "ram" (static), and `stack`, when compiled by `compiled_by`.
     """
 
     form: str
@@ -52,6 +58,7 @@ class Deployed:
     largest_difference: float
     ran_on: str | None
     memory_bytes: dict[str, int]
+    stack: Stack | None = None
     compiled_by: str | None = None
 
 
@@ -62,13 +69,14 @@ class Wishes:
     `max_different`: the largest share of predictions that may differ, None for `TOLERATED` or `TOLERATED_INTEGER`. Of ONNX:
     `onnx_floats`, no operator of integers; `batch`, how many samples it takes at once, None for any number. Of C:
     `integer`, whole numbers alone; `vectors`, how many samples to write for tests; `target_cc`, the compiler of the machine that
-    memory is measured for, None for this one's.
+    memory is measured for, None for this one's; `project`, one of `PROJECTS` to write build files for.
     """
 
     max_different: float | None = None
     integer: bool = False
     vectors: int = 0
     target_cc: str | None = None
+    project: str | None = None
     onnx_floats: bool = False
     batch: int | None = None
 
@@ -91,6 +99,7 @@ class _Written:
     logits: Callable[[Tensor], Tensor]
     ran_on: str
     sizes: dict[str, int]
+    stack: Stack | None = None
     compiled_by: str | None = None
 
 
@@ -117,13 +126,16 @@ def deploy(
         raise UsageError(f"--integer is a kind of --format c, not of {form}")
     if wishes.target_cc is not None and form != "c":
         raise UsageError(f"--target-cc compiles --format c, not {form}")
+    if wishes.project is not None and form != "c":
+        raise UsageError(f"--for is of --format c, not of {form}")
     if form != "onnx" and (wishes.onnx_floats or wishes.batch is not None):
         raise UsageError(f"--onnx-ops and --batch are of --format onnx, not of {form}")
     if wishes.vectors > (len(inputs) if form == "c" else 0):
         raise UsageError(
             f"--vectors {wishes.vectors} needs --format c and as many samples to verify it on; here are {len(inputs)}"
         )
-    written = FORMATS[form](packed, destination, bool(len(inputs)), wishes)
+    projects = _project(packed.about.origin, destination, wishes)
+    written = FORMATS[form](packed, destination, inputs, wishes)
     agreeing, largest = _compare(packed, written.logits, inputs, expected)
     differing = len(inputs) - agreeing
     if not wishes.allows(differing, len(inputs)):
@@ -141,19 +153,20 @@ def deploy(
     if wishes.vectors:
         fed = as_bytes(packed.about.input, inputs[: wishes.vectors]).numpy()
         files = files | vector_files(packed, fed, destination.name, integer=wishes.integer)
-    paths = [destination.with_name(destination.name + ending) for ending in files]
-    for path, data in zip(paths, files.values(), strict=True):
+    contents = {destination.with_name(destination.name + ending): data for ending, data in files.items()} | projects
+    for path, data in contents.items():
         write_atomically(path, data)
     return Deployed(
         form=form,
-        paths=tuple(paths),
-        size_bytes=sum(map(len, files.values())),
+        paths=tuple(contents),
+        size_bytes=sum(map(len, contents.values())),
         weights=0,
         samples=len(inputs),
         agreeing=agreeing,
         largest_difference=largest,
         ran_on=written.ran_on if len(inputs) else None,
         memory_bytes=written.sizes,
+        stack=written.stack,
         compiled_by=written.compiled_by,
     )
 
@@ -176,12 +189,24 @@ def as_bytes(spec: InputSpec, inputs: Tensor) -> Tensor:
     return found.to(torch.uint8)
 
 
-def destinations(form: str, destination: Path, *, vectors: bool = False) -> list[Path]:
-    """The files that `deploy` would write."""
+def destinations(form: str, destination: Path, wishes: Wishes = WITHOUT) -> list[Path]:
+    """The files that `deploy` would write. Raises UsageError for a wish that it cannot fulfil."""
     if form != "c":
         return [destination]
-    endings = (".h", ".c", *(VECTOR_ENDINGS if vectors else ()))
-    return [destination.with_name(destination.name + ending) for ending in endings]
+    endings = (".h", ".c", *(VECTOR_ENDINGS if wishes.vectors else ()))
+    origin = Origin(data_set="", recipe="", run="", seed=0, identity="")
+    return [
+        *(destination.with_name(destination.name + ending) for ending in endings),
+        *_project(origin, destination, wishes),
+    ]
+
+
+def _project(origin: Origin, destination: Path, wishes: Wishes) -> dict[Path, bytes]:
+    """The build files that are asked for."""
+    if wishes.project is None:
+        return {}
+    files = project_files(wishes.project, destination.name, origin, vectors=bool(wishes.vectors))
+    return {destination.parent / path: data for path, data in files.items()}
 
 
 def _compare(
@@ -201,7 +226,7 @@ def _compare(
     return agreeing, float((given - expected).abs().max())
 
 
-def _nir(packed: PackedNetwork, destination: Path, running: bool, wishes: Wishes) -> _Written:
+def _nir(packed: PackedNetwork, destination: Path, samples: Tensor, wishes: Wishes) -> _Written:
     with tempfile.TemporaryDirectory() as folder:
         aside = Path(folder, "network.nir")
         nir_write(aside, nir_graph(packed))
@@ -214,18 +239,19 @@ def _nir(packed: PackedNetwork, destination: Path, running: bool, wishes: Wishes
     return _Written({"": data}, logits, "Euler steps over the file's nodes", {})
 
 
-def _onnx(packed: PackedNetwork, destination: Path, running: bool, wishes: Wishes) -> _Written:
+def _onnx(packed: PackedNetwork, destination: Path, samples: Tensor, wishes: Wishes) -> _Written:
     data = onnx_bytes(packed, floats=wishes.onnx_floats, batch=wishes.batch)
     return _Written({"": data}, lambda inputs: torch.from_numpy(onnx_logits(data, inputs.numpy())), "ONNX Runtime", {})
 
 
-def _c(packed: PackedNetwork, destination: Path, running: bool, wishes: Wishes) -> _Written:
-    source, program = c_source(packed, destination.name, integer=wishes.integer), c_build.compiler()
-    if program is None and running:
+def _c(packed: PackedNetwork, destination: Path, samples: Tensor, wishes: Wishes) -> _Written:
+    program = c_build.compiler()
+    if program is None and len(samples):
         raise UsageError(
             "the C export is compiled and run before it is written, and there is no C compiler here (Debian: apt install gcc; "
             "or name one in CC). `--samples 0` writes it unverified."
         )
+    source = c_source(packed, destination.name, integer=wishes.integer, activity=_operations(packed, samples))
     sizes = {"tables": source.table_bytes, "ram": source.ram_bytes}
     measured_by = wishes.target_cc or program
     compiled = None
@@ -234,9 +260,7 @@ def _c(packed: PackedNetwork, destination: Path, running: bool, wishes: Wishes) 
     elif program is not None:
         compiled = c_build.footprint(source, program=program)
     if compiled is not None:
-        sizes |= {"flash": compiled.flash_bytes} | (
-            {} if compiled.stack_bytes is None else {"stack": compiled.stack_bytes}
-        )
+        sizes |= {"flash": compiled.flash_bytes, "ram": compiled.static_bytes}
 
     def logits(inputs: Tensor) -> Tensor:
         assert program is not None
@@ -246,8 +270,19 @@ def _c(packed: PackedNetwork, destination: Path, running: bool, wishes: Wishes) 
 
     files = {".h": source.header.encode("ascii"), ".c": source.source.encode("ascii")}
     by = None if compiled is None or measured_by is None else c_build.shown(measured_by)
-    return _Written(files, logits, f"a program compiled by {c_build.shown(program or 'cc')}", sizes, by)
+    ran_on, stack = f"a program compiled by {c_build.shown(program or 'cc')}", compiled.stack if compiled else None
+    return _Written(files, logits, ran_on, sizes, stack, by)
 
 
-FORMATS: dict[str, Callable[[PackedNetwork, Path, bool, Wishes], _Written]] = {"nir": _nir, "onnx": _onnx, "c": _c}
+def _operations(packed: PackedNetwork, samples: Tensor) -> Activity:
+    """Those of the first of `samples` [N, ...]; of none, the most that there can be."""
+    if not len(samples):
+        return most_activity(packed)
+    samples = samples[:_COUNTED]
+    return measure_activity(
+        packed, [Batch(part, torch.zeros(len(part)), len(part)) for part in samples.split(_AT_ONCE)]
+    )
+
+
+FORMATS: dict[str, Callable[[PackedNetwork, Path, Tensor, Wishes], _Written]] = {"nir": _nir, "onnx": _onnx, "c": _c}
 """The forms by what `tna export --format` calls them."""

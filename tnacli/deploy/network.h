@@ -2,6 +2,7 @@
  *
  * From: @ORIGIN@
  * Input: @INPUT@, the last index running fastest.
+@OPERATIONS@
 @FLOATS@
  * Compile with -std=c99 or -ffp-contract=off: fused multiplications and additions would round otherwise than the
  * network was checked with. Before the source file is compiled these may be defined, say with -D:

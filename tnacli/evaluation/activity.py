@@ -21,8 +21,8 @@ Beside it stands the same layout as a network without spikes: each layer once, i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import torch
@@ -38,6 +38,9 @@ from tnacli.packed.network import PackedNetwork
 from tnacli.packed.steps import Current, LIFLayer
 from tnacli.snn.arithmetic import exact
 from tnacli.snn.network import Network, SpikingNetwork
+
+_Observer = Callable[[str, Tensor], None]
+_Run = Callable[[Tensor, _Observer], Tensor]
 
 
 @dataclass(frozen=True)
@@ -131,10 +134,39 @@ def measure_activity(
     if isinstance(network, SpikingNetwork):
         if not network.model.spiking:
             raise UsageError("the network is an artificial one (model.spiking: false): it has no spikes to count")
-        layers, run, readout, timesteps = *of_network(network), network.readout.weight.shape, network.timesteps
+        of, timesteps = of_network(network), network.timesteps
+        readout: Sequence[int] = network.readout.weight.shape
     else:
-        layers, run, readout = *of_packed(network), torch.Size(network.readout_weight.shape)
-        timesteps = network.about.timesteps
+        of, timesteps, readout = of_packed(network), network.about.timesteps, network.readout_weight.shape
+    return _counted(of, readout, timesteps, batches, prices=prices or Prices())
+
+
+@torch.inference_mode()
+@exact()
+def most_activity(network: PackedNetwork, prices: Prices | None = None) -> Activity:
+    """The same were every neuron to spike at every timestep, than which no sample takes more; its number of samples is 0."""
+    about = network.about
+
+    def run(inputs: Tensor, observe: _Observer) -> None:
+        for layer in network.steps.layers:
+            observe(layer.name, torch.ones(about.timesteps, 1, *layer.neurons))
+
+    one = Batch(torch.zeros(1, *about.input.shape(about.timesteps)), torch.zeros(1), 1)
+    of = of_packed(network)[0], run
+    found = _counted(of, network.readout_weight.shape, about.timesteps, [one], prices=prices or Prices())
+    return replace(found, samples=0)
+
+
+def _counted(
+    of: tuple[list[LayerCounts], Callable[[Tensor, _Observer], object]],
+    readout: Sequence[int],
+    timesteps: int,
+    batches: Iterable[Batch],
+    *,
+    prices: Prices,
+) -> Activity:
+    """What the layers' spikes amount to, for a readout of the shape (classes, features)."""
+    layers, run = of
     by_name = {layer.name: number for number, layer in enumerate(layers)}
 
     def observe(name: str, spikes: Tensor) -> None:
@@ -166,7 +198,7 @@ def measure_activity(
     weights, classes = prod(readout), readout[0]
     bits = Bits(weights=32 * timesteps * weights, potentials=64 * classes * timesteps, ann=32 * weights + 32 * classes)
     rows.append(LayerActivity("readout", None, None, None, timesteps * weights, 0, 0, weights, bits))
-    return Activity(tuple(rows), samples, timesteps, prices or Prices())
+    return Activity(tuple(rows), samples, timesteps, prices)
 
 
 def _way(source: str, weight: Tensor | None, shape: tuple[int, ...], stride: int) -> _Way:
@@ -185,10 +217,6 @@ def _pooling(layer: LIFLayer) -> Callable[[Tensor], Tensor]:
     if layer.max_of == "spikes":
         return lambda spikes: F.max_pool2d(spikes, *layer.squares)
     return _averages(layer.pool)
-
-
-_Observer = Callable[[str, Tensor], None]
-_Run = Callable[[Tensor, _Observer], Tensor]
 
 
 def of_network(network: SpikingNetwork) -> tuple[list[LayerCounts], _Run]:

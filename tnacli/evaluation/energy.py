@@ -73,7 +73,10 @@ class LayerActivity:
 
 @dataclass(frozen=True)
 class Activity:
-    """The layers of a network, first to readout, and what their operations cost."""
+    """The layers of a network, first to readout, and what their operations cost.
+
+    Of 0 `samples` it is what a sample can take at most.
+    """
 
     layers: tuple[LayerActivity, ...]
     samples: int

@@ -1,4 +1,4 @@
-"""From a graph of NIR nodes to a packed network: our own files, and those of other libraries' exporters.
+"""From a graph of NIR nodes to layers, and to a packed network: our own files, and those of other libraries' exporters.
 
 NIR's equations say neither how long a timestep is nor how they become steps, and each exporter writes what its own importer
 takes: `LIBRARIES` says what that is. Written from SpikingJelly 2.0, snnTorch 1.0, norse 1.1, sinabs 2.0 and 3.1.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,13 +18,13 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from tnacli.deploy.nir_steps import Reading, Stepping, in_order, nir_logits, pair, step_constants
+from tnacli.deploy.nir_steps import Reading, Stepping, in_order, nir_logits
 from tnacli.errors import NetworkError, UsageError
-from tnacli.importing.layers import layers_of
-from tnacli.importing.libraries import number
-from tnacli.importing.packing import packed_network
-from tnacli.importing.parts import Affine, Leaky, Neurons, Part, Pool, Weighted, convolution, pool
-from tnacli.importing.recording import Added, Given, Scaled, Summed, Value
+from tnacli.importing.layers import Layer, Readout, layers_of
+from tnacli.importing.nodes import out_of, parts_of
+from tnacli.importing.packing import is_ternary, packed_network
+from tnacli.importing.parts import Leaky
+from tnacli.importing.recording import Added, Given, Summed, Value
 from tnacli.packed.document import explain
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.network import PackedNetwork
@@ -61,6 +61,30 @@ class Stated:
     encoding: str = "ternary2"
 
 
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A graph of NIR nodes as layers, and what it takes and gives; `reading` says how its own nodes are stepped.
+
+    `named`: its labels are known, and no mere numbers.
+    """
+
+    nodes: Any
+    reading: Reading
+    layers: tuple[Layer, ...]
+    readout: Readout
+    inputs: InputSpec
+    labels: tuple[str, ...]
+    named: bool
+    origin: Origin
+
+    @property
+    def full_precision(self) -> str | None:
+        """The first weights between the first layer's and the readout's that are neither ternary nor binary."""
+        currents = [current for layer in self.layers for current in (layer.own, layer.shortcut) if current is not None]
+        weighted = [current for current in currents[1:] if current.weights is not None]
+        return next((c.where for c in weighted if c.weights and not is_ternary(c.weights.weight)), None)
+
+
 @dataclass(frozen=True)
 class Compared:
     """Of `samples` random inputs, `agreeing` predicted alike by the graph's own steps, and the layers that never spiked."""
@@ -70,11 +94,11 @@ class Compared:
     silent: tuple[str, ...]
 
 
-def network_from_nir(graph: Any, stated: Stated) -> tuple[PackedNetwork, Compared]:
-    """The packed network of `graph` (a `nir.NIRGraph`), run beside the graph's own nodes on random inputs.
+def read_graph(graph: Any, stated: Stated) -> Graph:
+    """The layers of `graph` (a `nir.NIRGraph`).
 
-    Raises NetworkError that names the first node that no packed file can say, or if the two predict otherwise; UsageError if
-    nothing says how many timesteps there are, or what is stated does not fit.
+    Raises NetworkError that names the first node that no network of ours can say; UsageError if nothing says how many timesteps
+    there are, or what is stated does not fit.
     """
     about = {key: value.decode() if isinstance(value, bytes) else value for key, value in graph.metadata.items()}
     ours, reading = "tnacli_input" in about, _reading(about, stated)
@@ -83,16 +107,30 @@ def network_from_nir(graph: Any, stated: Stated) -> tuple[PackedNetwork, Compare
     if math.prod(shape) != math.prod((inputs.channels, *inputs.size)):
         raise UsageError(f"the graph takes {shape}, not {(inputs.channels, *inputs.size)}")
     value = _output(graph, reading, (inputs.channels, *inputs.size))
-    layers, readout, timesteps = layers_of(value, 1)
+    layers, readout, _ = layers_of(value, 1)
     classes = len(readout.weight)
     labels = stated.labels or (tuple(about["tnacli_labels"].split("\n")) if ours else tuple(map(str, range(classes))))
     if len(labels) != classes:
         raise UsageError(f"{len(labels)} labels for {classes} outputs")
+    origin = Origin.model_validate_json(about["tnacli_origin"]) if ours else stated.origin
+    return Graph(graph, reading, tuple(layers), readout, inputs, labels, ours or stated.labels is not None, origin)
+
+
+def network_from_nir(graph: Any, stated: Stated) -> tuple[PackedNetwork, Compared]:
+    """The packed network of `graph` (a `nir.NIRGraph`), run beside the graph's own nodes on random inputs.
+
+    Raises what `read_graph` does, and NetworkError if hidden weights are in full precision or the two predict otherwise.
+    """
+    return packed_of(read_graph(graph, stated), stated.encoding)
+
+
+def packed_of(found: Graph, encoding: str) -> tuple[PackedNetwork, Compared]:
+    """`found` as a packed network, compared as `network_from_nir` does."""
     packed = packed_network(
-        layers, readout, inputs=inputs, labels=labels, timesteps=timesteps, encoding=stated.encoding,
-        origin=Origin.model_validate_json(about["tnacli_origin"]) if ours else stated.origin,
+        found.layers, found.readout, inputs=found.inputs, labels=found.labels, timesteps=found.reading.timesteps,
+        encoding=encoding, origin=found.origin,
     )  # fmt: skip
-    return packed, _compare(packed, graph, reading)
+    return packed, compared(found, "packed network", PackedSNN(packed))
 
 
 def _reading(about: dict[str, Any], stated: Stated) -> Reading:
@@ -144,11 +182,11 @@ def _output(graph: Any, reading: Reading, shape: tuple[int, ...]) -> Value:
             continue
         into = sources[0] if len(sources) == 1 else value(Added(), sources, sources[0].shape, where)
         try:
-            parts = _parts(node, into.shape, reading.stepping)
+            parts = parts_of(node, into.shape, reading.stepping)
         except NetworkError as error:
             raise NetworkError(f"{where} has {error}") from None
         for part in parts:
-            into = value(part, (into,), _out(part, into.shape), where)
+            into = value(part, (into,), out_of(part, into.shape), where)
         made[name] = into
         if type(node).__name__ == "Output":
             if reading.leak:
@@ -157,99 +195,31 @@ def _output(graph: Any, reading: Reading, shape: tuple[int, ...]) -> Value:
     raise NetworkError("the graph has no output")
 
 
-def _parts(node: Any, shape: tuple[int, ...], stepping: Stepping) -> list[Part | Scaled]:
-    """What `node` makes of values of `shape`, one part after the other."""
-    kind = type(node).__name__
-    if kind in ("Flatten", "Output"):
-        return []
-    if kind == "Scale":
-        return [Scaled(number(node.scale, "scale"))]
-    if kind in ("SumPool2d", "AvgPool2d"):
-        sides = {"stride": pair(node.stride), "padding": pair(node.padding)}
-        return [pool(pair(node.kernel_size), **sides, ceil_mode=False, summed=kind == "SumPool2d")]
-    if kind in ("Conv2d", "Affine", "Linear"):
-        return _weighted(node, shape)
-    if kind in ("IF", "LIF", "I", "LI"):
-        keep, gain, rest = (number(constant, "time constant or r") for constant in step_constants(node, stepping))
-        # The last digits are those of tau, which the decay was made of.
-        keep = float(f"{keep:.12g}")
-        if rest or (kind in ("IF", "LIF") and np.any(node.v_reset)):
-            raise NetworkError("a resting potential or a reset to one other than 0 (v_leak, v_reset)")
-        if not 0 <= keep <= 1:
-            raise NetworkError(
-                f"a decay of {keep:g} in steps of {stepping.dt:g} s; --dt and --made-by set how long they are"
-            )
-        if kind in ("I", "LI"):
-            return [Leaky(keep, gain)]
-        return [Neurons(keep, number(node.v_threshold, "threshold"), gain, stepping.strict)]
-    raise NetworkError(_UNKNOWN.get(kind, "a meaning that no packed file can say"))
-
-
-_UNKNOWN = {
-    "CubaLIF": "synaptic currents with a time constant (tau_syn)",
-    "CubaLI": "synaptic currents with a time constant (tau_syn)",
-    "NIRGraph": "a graph of its own within the graph",
-    "Delay": "delays",
-    "Conv1d": "a convolution in one dimension",
-}
-
-
-def _weighted(node: Any, shape: tuple[int, ...]) -> list[Part | Scaled]:
-    weight = _tensor(node.weight)
-    bias = _tensor(getattr(node, "bias", np.zeros(len(weight))))
-    about = getattr(node, "metadata", None) or {}
-    if weight.dim() == 2:
-        if weight.shape[1] != math.prod(shape):
-            raise NetworkError(f"weights for {weight.shape[1]} values, and {shape} lead into it")
-        found = Weighted(weight, bias)
-    else:
-        found = convolution(
-            weight, bias, stride=pair(node.stride), dilation=pair(node.dilation), groups=int(node.groups),
-            padding=node.padding if isinstance(node.padding, str) else pair(node.padding),
-        )  # fmt: skip
-        if len(shape) != 3 or weight.shape[1] * found.groups != shape[0]:
-            raise NetworkError(f"weights for {weight.shape[1] * found.groups} feature maps, and {shape} lead into it")
-    if about.get("tnacli_factor") is not None:
-        return [Scaled(float(about["tnacli_factor"]))]
-    if "tnacli_scale" in about:
-        scale = _tensor(about["tnacli_scale"])
-        codes = weight / scale.view(-1, *[1] * (weight.dim() - 1))
-        if bool(((codes == 0) | (codes.abs() == 1)).all()):
-            # Signs as they were, where a row's scale is negative.
-            return [replace(found, weight=codes, bias=torch.zeros_like(bias)), Affine(scale.double(), bias.double())]
-    return [found]
-
-
-def _out(part: Part | Scaled, shape: tuple[int, ...]) -> tuple[int, ...]:
-    if isinstance(part, Weighted):
-        out, within = len(part.weight), 2 * part.padding - part.weight.shape[-1]
-        return (out, *((side + within) // part.stride + 1 for side in shape[1:])) if part.weight.dim() == 4 else (out,)
-    if isinstance(part, Pool):
-        return (shape[0], *(side // part.size for side in shape[1:]))
-    return shape
-
-
-def _compare(packed: PackedNetwork, graph: Any, reading: Reading) -> Compared:
-    """Random inputs in both. Raises NetworkError if more predictions differ than rounding explains."""
+def random_inputs(found: Graph) -> Tensor:
+    """Inputs that the network takes, normally distributed, or numbers of events."""
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.randn(INPUTS, *packed.about.input.shape(packed.about.timesteps), generator=generator)
-    inputs = drawn.abs().round() if packed.about.input.kind == "events" else drawn
+    drawn = torch.randn(INPUTS, *found.inputs.shape(found.reading.timesteps), generator=generator)
+    return drawn.abs().round() if found.inputs.kind == "events" else drawn
+
+
+def compared(found: Graph, what: str, run: Callable[[Tensor, Callable[[str, Tensor], None]], Tensor]) -> Compared:
+    """Random inputs in `what`, which `run` gives the logits of and shows spikes by layer to a function, and in the graph's nodes.
+
+    Raises NetworkError if more predictions differ than rounding explains.
+    """
     spiking: set[str] = set()
 
     def observe(layer: str, spikes: Tensor) -> None:
         if bool(spikes.any()):
             spiking.add(layer)
 
-    given = inputs if len(_shape(graph)) == 3 else inputs.flatten(-3)
-    found, expected = PackedSNN(packed)(inputs, observe), nir_logits(graph, given, reading)
-    agreeing = int((found.argmax(1) == expected.argmax(1)).sum())
+    inputs = random_inputs(found)
+    given = inputs if len(_shape(found.nodes)) == 3 else inputs.flatten(-3)
+    logits, expected = run(inputs, observe), nir_logits(found.nodes, given, found.reading)
+    agreeing = int((logits.argmax(1) == expected.argmax(1)).sum())
     if INPUTS - agreeing > 1:
         raise NetworkError(
-            f"the packed network predicts {INPUTS - agreeing} of {INPUTS} random inputs otherwise than the graph's nodes (logits "
-            f"differ by up to {float((found - expected).abs().max()):.3g}); nothing was written; please report this"
+            f"the {what} predicts {INPUTS - agreeing} of {INPUTS} random inputs otherwise than the graph's nodes (logits "
+            f"differ by up to {float((logits - expected).abs().max()):.3g}); nothing was written; please report this"
         )
-    return Compared(INPUTS, agreeing, tuple(layer.name for layer in packed.about.layers if layer.name not in spiking))
-
-
-def _tensor(values: Any) -> Tensor:
-    return torch.from_numpy(np.array(values, np.float32))
+    return Compared(INPUTS, agreeing, tuple(layer.name for layer in found.layers if layer.name not in spiking))

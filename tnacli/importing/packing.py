@@ -124,16 +124,27 @@ def _weights(arrays: dict[str, NDArray[Any]], name: str, current: Current, encod
     }
 
 
+def is_ternary(weight: Tensor) -> bool:
+    """Whether each row of weights [out, ...] has one magnitude, and maybe zeros."""
+    codes, _ = _by_magnitude(weight)
+    return bool(((codes == 0) | (codes.abs() == 1)).all())
+
+
+def _by_magnitude(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows [out, fan-in] over the largest magnitude in each, and those [out], 1 where all are zero."""
+    rows = weight.double().flatten(1)
+    magnitude = rows.abs().amax(1)
+    magnitude = torch.where(magnitude == 0, 1.0, magnitude)
+    return rows / magnitude[:, None], magnitude
+
+
 def _ternary(weight: Tensor, where: str) -> tuple[Tensor, Tensor]:
     """Weights [out, ...] as -1, 0 and +1, and the magnitude [out] of each row, 1 where all are zero.
 
     Raises NetworkError if a row has more than one magnitude.
     """
-    rows = weight.double().flatten(1)
-    magnitude = rows.abs().amax(1)
-    magnitude = torch.where(magnitude == 0, 1.0, magnitude)
-    codes = rows / magnitude[:, None]
-    if not bool(((codes == 0) | (codes.abs() == 1)).all()):
+    codes, magnitude = _by_magnitude(weight)
+    if not is_ternary(weight):
         raise NetworkError(
             f"the weights of {where} are in full precision; all but the first layer's and the last's have to be ternary or "
             f"binary: train with tnacli.ternarize(module)"

@@ -69,10 +69,13 @@ def steps_of_epoch(settings: Settings, there: int | None = None) -> int | None:
     return None if samples is None else -(-(samples - settings.data.validation_samples) // settings.train.batch_size)
 
 
-def multiply_accumulates(shapes: Sequence[LayerShape], timesteps: int) -> tuple[int, int]:
-    """Those of one sample's forward pass over all timesteps: of the first layer, which is computed once, and of the others."""
-    once, *rest = (sum(prod(shape.out) * prod(weight[1:]) for weight in shape.branches.values()) for shape in shapes)
-    return once, timesteps * sum(rest)
+def multiply_accumulates(shapes: Sequence[LayerShape], timesteps: int, *, frames: bool) -> tuple[int, int]:
+    """Those of one sample's forward pass over all timesteps: of the first layer, and of the others.
+
+    The first is computed once for an image, which is the same at every timestep, and for each of the `frames` of a recording.
+    """
+    first, *rest = (sum(prod(shape.out) * prod(weight[1:]) for weight in shape.branches.values()) for shape in shapes)
+    return first * (timesteps if frames else 1), timesteps * sum(rest)
 
 
 def costs(settings: Settings, seen: Sample | None = None, train: int | None = None) -> Costs | None:
@@ -87,16 +90,15 @@ def costs(settings: Settings, seen: Sample | None = None, train: int | None = No
     models = list(models_of(settings.model, settings.objective).values())
     flop = 0
     for model in models:
-        once, rest = multiply_accumulates(sample.shapes(model), _steps(model))
+        first, rest = multiply_accumulates(sample.shapes(model), _steps(model), frames=sample.frames)
         # Backward takes a pass for the weights and one for the input, which the first layer's needs no gradient of.
-        flop += 2 * (2 * once + 3 * rest)
+        flop += 2 * (2 * first + 3 * rest)
     if isinstance(settings.objective, Distill):
-        flop += 2 * sum(
-            multiply_accumulates(sample.shapes(settings.model), _steps(settings.model))
-        )  # the teacher: forward
+        teacher = settings.model  # forward alone
+        flop += 2 * sum(multiply_accumulates(sample.shapes(teacher), _steps(teacher), frames=sample.frames))
     samples = training_samples(settings, train)
     total = None if samples is None else flop * settings.train.epochs * (samples - data.validation_samples)
-    kept = [_kept_bytes(sample.shapes(model), model.timesteps, settings.train.batch_size) for model in models]
+    kept = [_kept_bytes(sample, model, settings.train.batch_size) for model in models]
     fused = all(model.spiking and model.norm == "batch" and model.neuron.detach_reset for model in models)
     simple = settings.runtime.memory == "normal" and not isinstance(settings.objective, Distill)
     held = sum(part for part, _ in kept) + max(passing for _, passing in kept)
@@ -108,17 +110,19 @@ def _steps(model: Model) -> int:
     return model.timesteps if model.spiking else 1
 
 
-def _kept_bytes(shapes: Sequence[LayerShape], timesteps: int, batch: int) -> tuple[int, int]:
+def _kept_bytes(sample: Sample, model: Model, batch: int) -> tuple[int, int]:
     """What a network keeps from forward to backward, with its weights; and the largest gradient passed back between layers.
 
-    Each layer keeps its summed input (of one timestep for the first), 2 bits a neuron and timestep, and its pooled spikes as
-    the next one's input; each parameter has a weight, a gradient and Adam's two moments. Batch norm's are left out.
+    Each layer keeps its summed input (of one timestep for the first, if it sees an image), 2 bits a neuron and timestep, and its
+    pooled spikes as the next one's input; each parameter has a weight, a gradient and Adam's two moments. Batch norm's are left
+    out.
     """
+    shapes, timesteps = sample.shapes(model), model.timesteps
     parameters = sum(prod(weight) for shape in shapes for weight in shape.branches.values())
     spikes = [4 * batch * timesteps * prod(shape.pooled) for shape in shapes[:-1]]
     kept = 16 * parameters + sum(spikes)
     for number, shape in enumerate(shapes[:-1]):
         neurons = batch * prod(shape.out)
-        branches = len(shape.branches) * (timesteps if number else 1)
+        branches = len(shape.branches) * (timesteps if number or sample.frames else 1)
         kept += 4 * neurons * branches + neurons * timesteps // 4
     return kept, max(spikes)

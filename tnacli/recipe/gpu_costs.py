@@ -96,8 +96,8 @@ def gpu_step(settings: Settings, sample: Sample | None = None, *, processes: int
         _backward(held, layers, size, low=low)
     touched = sum(_touched(layers, size, low=low) for layers in networks) + 8 * compressed
     evaluated = batch * _evaluation(sample.shapes(models[0]), models[0].timesteps, frames=sample.frames)
-    macs = [multiply_accumulates(sample.shapes(model), model.timesteps) for model in models]
-    flop = sum(2 * (2 * once + 3 * rest) for once, rest in macs)
+    macs = [multiply_accumulates(sample.shapes(model), model.timesteps, frames=sample.frames) for model in models]
+    flop = sum(2 * (2 * first + 3 * rest) for first, rest in macs)
     if isinstance(settings.objective, Distill):
         flop += 2 * sum(macs[0])
         touched += _passed(networks[0])

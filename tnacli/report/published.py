@@ -16,7 +16,7 @@ _PAPER = "the paper's Table 3"
 class Published(BaseModel):
     """One published accuracy in %, on one data set. `timesteps` as printed; it and `network` are None where not found."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     data: str = Field(description="the data set as the recipes name it")
     weights: str = Field(description="full, ternary, binary or 2-bit")
@@ -35,7 +35,7 @@ class Published(BaseModel):
 class Difference(BaseModel):
     """How far one method is above another, in percentage points; None where only the sign is known."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     first: str
     second: str

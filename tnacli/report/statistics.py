@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from operator import mul
 from statistics import fmean, stdev
 
-EXACT_UP_TO = 14
-DRAWS = 1 << EXACT_UP_TO
+from tnacli.report import t_distribution
+
+EXACT_UP_TO = 30
+DRAWS = 1 << 14
 SIGNIFICANCE = 0.05
 POWER = 0.8
 
@@ -84,9 +87,11 @@ def interval(differences: Sequence[float]) -> Interval | None:
     """The 95 % confidence interval (Student's t) of the mean of `differences`; None with fewer than two, or all alike."""
     if len(differences) < 2 or (_alike(differences) and any(differences)):
         return None
-    from scipy.special import stdtrit  # of scipy, which comes with scikit-learn
-
-    half = float(stdtrit(len(differences) - 1, 1 - SIGNIFICANCE / 2)) * stdev(differences) / math.sqrt(len(differences))
+    half = (
+        t_distribution.quantile(1 - SIGNIFICANCE / 2, len(differences) - 1)
+        * stdev(differences)
+        / math.sqrt(len(differences))
+    )
     mean = fmean(differences)
     return Interval(mean - half, mean + half)
 
@@ -100,10 +105,8 @@ def smallest_difference(differences: Sequence[float]) -> float | None:
     count = len(differences)
     if count < 2:
         return None
-    from scipy.special import nctdtrinc, stdtrit
-
-    least = float(stdtrit(count - 1, 1 - SIGNIFICANCE / 2))
-    return float(nctdtrinc(count - 1, 1 - POWER, least)) * stdev(differences) / math.sqrt(count)
+    least = t_distribution.quantile(1 - SIGNIFICANCE / 2, count - 1)
+    return t_distribution.noncentrality(1 - POWER, count - 1, least) * stdev(differences) / math.sqrt(count)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -128,34 +131,42 @@ def t_test(differences: Sequence[float]) -> float | None:
     mean = fmean(differences)
     if _alike(differences):
         return 1.0 if mean == 0 else None
-    from scipy.special import stdtr
-
     statistic = mean / (stdev(differences) / math.sqrt(len(differences)))
-    return 2 * float(stdtr(len(differences) - 1, -abs(statistic)))
+    return 2 * t_distribution.cumulative(-abs(statistic), len(differences) - 1)
 
 
 def sign_permutation_test(differences: Sequence[float]) -> float | None:
     """Two-sided p that the mean of `differences` is 0, from all ways to flip their signs (Fisher's randomisation test).
 
-    Exact up to 14 differences, from 16,384 fixed random draws beyond. None with fewer than two differences.
+    Exact up to 30 differences, from 16,384 fixed random draws beyond. None with fewer than two differences.
     """
     count = len(differences)
     if count < 2:
         return None
-    flips = _flips(count)
     # What is equal but for rounding counts as at least as large.
-    least = abs(math.fsum(differences)) * (1 - 1e-12)
-    extreme = sum(
-        abs(math.fsum(sign * value for sign, value in zip(signs, differences, strict=True))) >= least for signs in flips
-    )
-    return extreme / len(flips)
+    least = abs(math.fsum(differences)) - 1e-12 * math.fsum(map(abs, differences))
+    if least <= 0:
+        return 1.0
+    if count <= EXACT_UP_TO:
+        # Each sum is one over either half of the differences, so that those that reach `least` are counted without being made.
+        first, second = _signed_sums(differences[: count // 2]), sorted(_signed_sums(differences[count // 2 :]))
+        larger = sum(len(second) - bisect_left(second, least - one) for one in first)
+        return 2 * larger / (1 << count)
+    flips = _draws(count)
+    return sum(abs(math.fsum(map(mul, signs, differences))) >= least for signs in flips) / len(flips)
+
+
+def _signed_sums(values: Sequence[float]) -> list[float]:
+    """The sum of `values` for each way to flip their signs."""
+    sums = [0.0]
+    for value in values:
+        sums = [one + value for one in sums] + [one - value for one in sums]
+    return sums
 
 
 @cache
-def _flips(count: int) -> Sequence[Sequence[int]]:
-    """All ways to give `count` numbers a sign, or fixed draws of them; every test of so many differences uses the same."""
-    if count <= EXACT_UP_TO:
-        return list(itertools.product((1, -1), repeat=count))
+def _draws(count: int) -> Sequence[Sequence[int]]:
+    """Fixed draws of `count` signs; every test of so many differences uses the same."""
     draw = random.Random(0)
     # The observed signs count as one draw, so that p is never 0.
     return [[1] * count, *([draw.choice((1, -1)) for _ in range(count)] for _ in range(DRAWS - 1))]

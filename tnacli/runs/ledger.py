@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class Entry(Stored):
     result: RunResult
     curves: dict[str, tuple[float | str | None, ...]]
 
-    @property
+    @cached_property
     def run(self) -> Run:
         """The run, whose identity is that of today, whatever it was when it was trained."""
         r = self.result

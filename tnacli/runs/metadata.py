@@ -23,7 +23,7 @@ Kernels = Literal["compiled", "plain", "mixed"]
 class Stored(BaseModel):
     """The base of all that is stored of a run. Losses may be infinite or no number."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
 
 class Versions(Stored):

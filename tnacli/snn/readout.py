@@ -38,5 +38,5 @@ class Readout(nn.Linear):
 
 
 def readout_leak(kind: str, decay: float) -> float:
-    """The leak of the readout `kind` ("leaky" or "sum") beside neurons with `decay`."""
-    return decay if kind == "leaky" else 1.0
+    """The leak of the readout `kind` ("leaky", "sum" or "none") beside neurons with `decay`."""
+    return {"leaky": decay, "sum": 1.0, "none": 0.0}[kind]

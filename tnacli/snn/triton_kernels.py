@@ -16,17 +16,9 @@ This module needs the package triton. With TRITON_INTERPRET=1 the kernels run on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
-from torch.library import triton_op, wrap_triton
 
-from tnacli.snn.triton_launch import Launch
-
-_PROGRAMS = 264  # among which the sums are shared out: fixed, so that every GPU adds in the same order
 _VARYING = ["N", "H", "W", "rows", "columns", "each", "key0", "key1", "limit"]  # a new value compiles nothing anew
 
 
@@ -91,6 +83,16 @@ def _shared(values, P: tl.constexpr):
 
 
 @triton.jit
+def _scaling(table, table2, TWO: tl.constexpr, C: tl.constexpr, B: tl.constexpr):
+    """Scale and shift of either branch; without a second one, those of the first."""
+    scale, shift = _row(table, 0, C, B), _row(table, 1, C, B)
+    if TWO:
+        return scale, shift, _row(table2, 0, C, B), _row(table2, 1, C, B)
+    else:  # noqa: RET505 - a branch that is chosen when it is compiled
+        return scale, shift, scale, shift
+
+
+@triton.jit
 def _current(x, y, at, there, scale, shift, scale2, shift2, TWO: tl.constexpr):
     """fp32 [R, B]: the current of one timestep, of both branches if there are two."""
     scaled = tl.load(x + at, mask=there, other=0.0).to(tl.float32) * scale + shift
@@ -108,7 +110,7 @@ def _put(out, to, whole, spikes, kept, DROPPED: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=_VARYING)
-def _forward(
+def forward_kernel(
     x, table, y, table2, out, N, H, W, rows, columns, decay, threshold, key0, key1, limit, rescale,
     C: tl.constexpr, T: tl.constexpr, P: tl.constexpr, REPEATED: tl.constexpr, TWO: tl.constexpr, DROPPED: tl.constexpr,
     UNROLL: tl.constexpr, COUNT: tl.constexpr, BITS: tl.constexpr, AT_ONCE: tl.constexpr, R: tl.constexpr, B: tl.constexpr,
@@ -120,10 +122,7 @@ def _forward(
     kept = rescale
     if DROPPED:
         kept = _kept(to, key0, key1, limit, rescale)
-    scale, shift = _row(table, 0, C, B), _row(table, 1, C, B)
-    scale2, shift2 = scale, shift
-    if TWO:
-        scale2, shift2 = _row(table2, 0, C, B), _row(table2, 1, C, B)
+    scale, shift, scale2, shift2 = _scaling(table, table2, TWO, C, B)
     for begin in tl.static_range(0, T, AT_ONCE):
         end = begin + AT_ONCE if begin + AT_ONCE < T else T
         counts = tl.zeros((R, B), COUNT)
@@ -157,10 +156,7 @@ def _codes(
     UNROLL: tl.constexpr, CODE: tl.constexpr, R: tl.constexpr, B: tl.constexpr,
 ):  # fmt: skip
     """Of every neuron, at bit 2 * t whether it fired at t, at bit 2 * t + 1 whether its potential was within the window."""
-    scale, shift = _row(table, 0, C, B), _row(table, 1, C, B)
-    scale2, shift2 = scale, shift
-    if TWO:
-        scale2, shift2 = _row(table2, 0, C, B), _row(table2, 1, C, B)
+    scale, shift, scale2, shift2 = _scaling(table, table2, TWO, C, B)
     if REPEATED:
         drive = _current(x, y, at, there, scale, shift, scale2, shift2, TWO)
     u = tl.zeros((R, B), tl.float32)
@@ -199,7 +195,7 @@ def _normalised(x, at, there, mean, invstd):
 
 
 @triton.jit(do_not_specialize=_VARYING)
-def _sums(
+def sums_kernel(
     x, table, y, table2, g, parts, N, H, W, rows, columns, each, decay, threshold, window, height, key0, key1, limit, rescale,
     C: tl.constexpr, T: tl.constexpr, P: tl.constexpr, REPEATED: tl.constexpr, TWO: tl.constexpr, NORM: tl.constexpr,
     NORM2: tl.constexpr, DROPPED: tl.constexpr, UNROLL: tl.constexpr, CODE: tl.constexpr, R: tl.constexpr, B: tl.constexpr,
@@ -214,9 +210,8 @@ def _sums(
     product = tl.zeros((R, B), tl.float32)
     product2 = tl.zeros((R, B), tl.float32)
     tile = 0
-    while (
-        tile < each
-    ):  # a `for` over a number that is no constant fails in the interpreter of Triton 3.6 with NumPy 2.4
+    # A `for` over a number that is no constant fails in the interpreter of Triton 3.6 with NumPy 2.4.
+    while tile < each:
         first = (_tile(C, B) * each + tile) * R
         to, whole = _pooled(first, N, H, W, rows, columns, C, P, R, B)
         kept = rescale
@@ -275,7 +270,7 @@ def _through_norm(grad, normalised, scale, average, product):
 
 
 @triton.jit(do_not_specialize=_VARYING)
-def _gradient(
+def gradient_kernel(
     x, table, y, table2, g, means, gx, gy, N, H, W, rows, columns, decay, threshold, window, height, key0, key1, limit, rescale,
     C: tl.constexpr, T: tl.constexpr, P: tl.constexpr, REPEATED: tl.constexpr, TWO: tl.constexpr, NORM: tl.constexpr,
     NORM2: tl.constexpr, DROPPED: tl.constexpr, UNROLL: tl.constexpr, CODE: tl.constexpr, R: tl.constexpr, B: tl.constexpr,
@@ -325,7 +320,7 @@ def _gradient(
 
 
 @triton.jit
-def _table(mean, var, weight, bias, out, eps, C: tl.constexpr, B: tl.constexpr):
+def table_kernel(mean, var, weight, bias, out, eps, C: tl.constexpr, B: tl.constexpr):
     c = tl.program_id(0) * B + tl.arange(0, B)
     there = c < C
     average = tl.load(mean + c, mask=there, other=0.0)
@@ -335,91 +330,3 @@ def _table(mean, var, weight, bias, out, eps, C: tl.constexpr, B: tl.constexpr):
     tl.store(out + C + c, tl.load(bias + c, mask=there, other=0.0) - average * scale, mask=there)
     tl.store(out + 2 * C + c, average, mask=there)
     tl.store(out + 3 * C + c, invstd, mask=there)
-
-
-@triton_op("tnacli::norm_table", mutates_args=())
-def norm_table(mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """The table [4, C] of a branch with batch norm, from its moments and parameters, each fp32 [C]."""
-    channels = mean.shape[0]
-    table = torch.empty((4, channels), dtype=torch.float32, device=mean.device)
-    wrap_triton(_table)[(triton.cdiv(channels, 128),)](
-        mean, var, weight, bias, table, eps, channels, 128, enable_fp_fusion=False
-    )
-    return table
-
-
-@triton_op("tnacli::lif_forward", mutates_args=())
-def lif_forward(branches: Sequence[Tensor], counts: Sequence[int], factors: Sequence[float]) -> Tensor:
-    """Pooled spikes [T * N, C, ...] of the branches [x, table] or [x, table, y, table2], in the type and format of x.
-
-    `counts` are N, T, P and dropout's two words of key, `factors` decay, threshold, the surrogate's window and height, and
-    the probability of dropout.
-    """
-    shape = Launch.of(branches, counts, factors)
-    out = shape.empty_spikes(branches[0])
-    wrap_triton(_forward)[(shape.tiles(whole=True) * shape.blocks,)](
-        *shape.branches(branches), out, *shape.windows(whole=True), *factors[:2], *shape.dropout,
-        shape.C, shape.T, shape.P, shape.repeated, shape.two, factors[4] > 0, shape.unroll, *shape.counting,
-        *shape.tile, enable_fp_fusion=False,
-    )  # fmt: skip
-    return out
-
-
-@triton_op("tnacli::lif_sums", mutates_args=())
-def lif_sums(outward: Tensor, branches: Sequence[Tensor], counts: Sequence[int], factors: Sequence[float]) -> Tensor:
-    """fp32 [3, C]: the sums of the current's gradient, and of its products with either branch's normalised input.
-
-    `outward` is the gradient of the pooled spikes, [T * N, C, ...] in the format of x. The sum of products is 0 for a branch
-    without batch norm, whose table has two rows.
-    """
-    shape = Launch.of(branches, counts, factors)
-    tiles = shape.tiles(whole=True)
-    each = triton.cdiv(tiles, min(tiles, _PROGRAMS))
-    programs = triton.cdiv(tiles, each)
-    parts = torch.empty((programs, 3, shape.C), dtype=torch.float32, device=outward.device)
-    wrap_triton(_sums)[(programs * shape.blocks,)](
-        *shape.branches(branches), outward, parts, *shape.windows(whole=True), each, *factors[:4], *shape.dropout,
-        shape.C, shape.T, shape.P, shape.repeated, shape.two, *shape.normed(branches), factors[4] > 0, shape.unroll,
-        shape.code, *shape.tile, enable_fp_fusion=False, num_warps=shape.backward_warps,
-    )  # fmt: skip
-    return parts.sum(0, dtype=torch.float64).float()  # so precise that the order does not show
-
-
-@triton_op("tnacli::lif_gradient", mutates_args=())
-def lif_gradient(
-    outward: Tensor, branches: Sequence[Tensor], means: Tensor, counts: Sequence[int], factors: Sequence[float]
-) -> list[Tensor]:
-    """The gradient of x, and of y if there is one. `means` [3, C] are `lif_sums` divided by the places that norm is over."""
-    shape = Launch.of(branches, counts, factors)
-    inward = [torch.empty_like(x) for x in branches[::2]]
-    wrap_triton(_gradient)[(shape.tiles(whole=False) * shape.blocks,)](
-        *shape.branches(branches), outward, means, inward[0], inward[-1], *shape.windows(whole=False), *factors[:4],
-        *shape.dropout, shape.C, shape.T, shape.P, shape.repeated, shape.two, *shape.normed(branches), factors[4] > 0,
-        shape.unroll, shape.code, *shape.tile, enable_fp_fusion=False, num_warps=shape.backward_warps,
-    )  # fmt: skip
-    return inward
-
-
-# What the operators make, without making it: for tensors that have shapes alone.
-
-
-@norm_table.register_fake
-def _(mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    return torch.empty((4, mean.shape[0]), dtype=torch.float32, device=mean.device)
-
-
-@lif_forward.register_fake
-def _(branches: Sequence[Tensor], counts: Sequence[int], factors: Sequence[float]) -> Tensor:
-    return Launch.of(branches, counts, factors).empty_spikes(branches[0])
-
-
-@lif_sums.register_fake
-def _(outward: Tensor, branches: Sequence[Tensor], counts: Sequence[int], factors: Sequence[float]) -> Tensor:
-    return torch.empty((3, branches[0].shape[1]), dtype=torch.float32, device=outward.device)
-
-
-@lif_gradient.register_fake
-def _(
-    outward: Tensor, branches: Sequence[Tensor], means: Tensor, counts: Sequence[int], factors: Sequence[float]
-) -> list[Tensor]:
-    return [torch.empty_like(x) for x in branches[::2]]

@@ -90,7 +90,7 @@ def lif_pool(branches: Sequence[Branch], layer: Layer) -> Tensor:
 
 def scaled_lif(current: Tensor, scale: Tensor, shift: Tensor, *, neuron: Neuron, timesteps: int) -> Tensor:
     """Spikes [T, N, ...] of `current * scale + shift`, `current` [T or 1, N, C, ...], without a gradient."""
-    from tnacli.snn.triton_kernels import lif_forward
+    from tnacli.snn.triton_operators import lif_forward
 
     layer = Layer(neuron, timesteps, current.shape[1])
     table = torch.stack([scale, shift]).float()
@@ -103,7 +103,7 @@ class _LIFPool(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, layer: Layer, norms: tuple[nn.Module | None, ...], *given: Tensor | None) -> Tensor:
-        from tnacli.snn.triton_kernels import lif_forward
+        from tnacli.snn.triton_operators import lif_forward
 
         branches: list[Tensor] = []
         for x, norm in zip(given[::3], norms, strict=True):
@@ -117,7 +117,7 @@ class _LIFPool(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, outward: Tensor) -> tuple[Tensor | None, ...]:
-        from tnacli.snn.triton_kernels import lif_gradient, lif_sums
+        from tnacli.snn.triton_operators import lif_gradient, lif_sums
 
         layer, branches = ctx.layer, list(ctx.saved_tensors)
         outward, x = _channels_last(outward), branches[0]
@@ -147,7 +147,7 @@ def _identity(x: Tensor) -> Tensor:
 
 def _normalising(x: Tensor, norm: nn.Module) -> Tensor:
     """The table of a branch with batch norm, [4, C]: scale, shift, mean and 1 / standard deviation of the batch."""
-    from tnacli.snn.triton_kernels import norm_table
+    from tnacli.snn.triton_operators import norm_table
 
     assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
     mean, var = batch_moments(x, norm.running_mean, norm.running_var, 0.1 if norm.momentum is None else norm.momentum)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from tnacli.data.batches import Batches
-from tnacli.data.learned_from import LearnedFrom
+from tnacli.data.learned_from import UNKNOWN, LearnedFrom
 from tnacli.data.samples import Dataset, Samples
 from tnacli.recipe.identity import Run
 from tnacli.recipe.schema.recipe import Settings
@@ -46,7 +46,7 @@ def altered_in(
         altered.append("not deterministic")
     if not among.alone and not run.settings.runtime.sync_batch_norm:
         altered.append(f"batch norm in each of {among.world} processes by itself")
-    if start is not None and start.metadata.data.fingerprint != data.fingerprint:
+    if start is not None and start.metadata.data.fingerprint not in (data.fingerprint, UNKNOWN):
         altered.append("fine-tuned on other data than its checkpoint learned from")
     return tuple(dict.fromkeys(altered))
 

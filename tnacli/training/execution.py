@@ -12,6 +12,7 @@ from tnacli.data.batches import Batches
 from tnacli.errors import RecipeError
 from tnacli.objectives.objective import Objective
 from tnacli.recipe.costs import multiply_accumulates as of_layers
+from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.schema.recipe import Settings
 from tnacli.runs.metadata import Kernels, Precision
 from tnacli.snn.lif import LIF
@@ -70,15 +71,18 @@ def _threads(objective: Objective, settings: Settings, device: torch.device) -> 
         or not all(isinstance(n, SpikingNetwork) for n in objective.networks.values())
     ):
         return usual, None
-    work = sum(multiply_accumulates(n) for n in objective.networks.values() if isinstance(n, SpikingNetwork))
+    frames = DATASETS[settings.data.name].is_events
+    work = sum(
+        multiply_accumulates(n, frames=frames) for n in objective.networks.values() if isinstance(n, SpikingNetwork)
+    )
     if work * settings.train.batch_size < _ONE_THREAD_BELOW:
         return 1, f"one thread of {usual}: its steps are too small to share (runtime.threads)"
     return usual, None
 
 
-def multiply_accumulates(network: SpikingNetwork) -> int:
-    """Of the forward pass of one image over all timesteps; the first layer is computed once."""
-    return sum(of_layers(network.shapes, network.timesteps))
+def multiply_accumulates(network: SpikingNetwork, *, frames: bool) -> int:
+    """Of the forward pass of one sample over all timesteps; the first layer is computed once for an image."""
+    return sum(of_layers(network.shapes, network.timesteps, frames=frames))
 
 
 def kernels(objective: Objective, device: torch.device, before: Kernels | None = None) -> tuple[Kernels, str | None]:

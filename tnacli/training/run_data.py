@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tnacli.data.files import files_there
-from tnacli.data.learned_from import LearnedFrom
+from tnacli.data.learned_from import UNKNOWN, LearnedFrom
 from tnacli.data.load import load
 from tnacli.data.samples import Dataset
 from tnacli.recipe.costs import Sample, sample_of
@@ -87,6 +87,8 @@ class RunData:
         key, now = _key(run), self._now(run)
         if now is None:
             return Compared(there=False)
+        if then.fingerprint == UNKNOWN:
+            return Compared(True, files=now)
         how = then.changed(now)
         if how == "" and key not in self._loaded:
             return Compared(True, files=now)

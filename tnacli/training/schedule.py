@@ -45,5 +45,5 @@ def learning_rate(train: Train, progress: float, compressed_at: int | None) -> f
     schedule = train.schedule
     if schedule.at_compression == "restart" and compressed_at is not None and progress >= compressed_at:
         progress -= compressed_at
-    every = in_epochs(schedule.every, train.epochs)
+    every = in_epochs(schedule.every, max(train.epochs, 1))  # a run of no epochs has its initial rate
     return train.learning_rate * schedule.gamma ** floor(progress / every + 1e-9)

@@ -152,6 +152,14 @@ class PackedExport(Document):
     largest_difference: float = Field(description="between logits of the network and of the file")
 
 
+class Stack(Part):
+    size_bytes: Count = Field(description="of the network's own functions, along the deepest chain of calls")
+    unbounded: str | None = Field(description="why a call may take more; null where none can")
+    library: tuple[str, ...] | None = Field(
+        description="functions of the compiler's library that it calls, whose stack comes on top; null where that is unknown"
+    )
+
+
 class OtherExport(Document):
     """tna export --json in another form"""
 
@@ -168,7 +176,8 @@ class OtherExport(Document):
     agreeing: Count = Field(description="of them, those with the prediction of the packed network")
     largest_difference: float = Field(description="between logits of the packed network and of what was written")
     ran_on: str | None = Field(description="what ran it; null where nothing was run")
-    memory_bytes: dict[str, Count] = Field(description="of C: flash, tables, ram (static) and stack, as far as known")
+    memory_bytes: dict[str, Count] = Field(description="of C: flash, tables and ram (static), as far as known")
+    stack: Stack | None = Field(description="of C; null where it is unknown")
     compiled_by: str | None = Field(
         description="of C: the compiler whose flash and stack these are; null where it is unknown"
     )
@@ -182,13 +191,14 @@ class Import(Document):
 
     command: Literal["import"] = "import"
     file: Path = Field(description="what was imported")
-    path: Path = Field(description="the packed file")
-    size_bytes: Count = Field(description="bytes of the packed file")
-    weights: Count = Field(description="ternary weights")
+    path: Path = Field(description="the file that was written")
+    kind: Literal["packed", "checkpoint"]
+    size_bytes: Count = Field(description="bytes of the file that was written")
+    weights: Count = Field(description="ternary weights; 0 of a checkpoint, where all are in full precision")
     layers: tuple[str, ...] = Field(description="names of the layers of neurons")
     timesteps: Count
     decay: Share
     threshold: float
-    samples: Count = Field(description="random inputs that the file's nodes and the packed file were run on")
+    samples: Count = Field(description="random inputs that the file's nodes and what was written were run on")
     agreeing: Count = Field(description="of them, those predicted alike")
     silent: tuple[str, ...] = Field(description="layers of which no neuron spiked on them")

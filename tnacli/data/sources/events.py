@@ -15,7 +15,7 @@ from tnacli.data.cache import Bytes, SourceFile, cached, entry_name
 from tnacli.data.folders import Listing, class_folders, list_classes, readable
 from tnacli.data.frames import to_frames
 from tnacli.data.locate import DVS_CLASSES, Place
-from tnacli.data.recordings import DECODING, RECORDING_SUFFIXES, needs_tonic, read_recording
+from tnacli.data.recordings import DECODING, RECORDING_SUFFIXES, frame_size, needs_tonic, read_recording
 from tnacli.data.samples import DataOrigin
 from tnacli.data.source import OnProgress, Source
 from tnacli.data.workers import for_each
@@ -46,16 +46,7 @@ def event_source(data: Data, place: Place, timesteps: int, *, cache: Path | None
     if place.layout == "classes" or data.name == "nmnist":
         origin, shortfall = _completeness(data, place.path, listings)
         notes += shortfall
-    sensor = data.sensor or spec.camera
-    if sensor is None:
-        # One camera made all recordings: what the first one says, or does not say, stands for all.
-        sensor = read_recording(listings["train"].files[0].path, None).sensor
-    size = data.size or spec.size or sensor
-    if size[0] > sensor[0] or size[1] > sensor[1]:
-        raise DataError(
-            f"data.size {list(size)} is larger than the camera's {list(sensor)}: events can only be brought "
-            "closer together."
-        )
+    sensor, size = frame_size(data, listings["train"].files[0].path)
 
     def frames_of(path: str) -> tuple[Bytes, int]:
         events, _, outside = read_recording(path, sensor, on_its_side=spec.on_its_side)

@@ -49,8 +49,10 @@ def image_folders(
         )
     if name == "fashion_mnist":
         classes, listings = _official_order(found)
+    notes = found.notes("images")
     if spec.channels is None:
-        channels, its_size = _survey(name, listings, size, cache=cache, on_progress=on_progress)
+        channels, its_size, mixed = _survey(name, listings, size, cache=cache, on_progress=on_progress)
+        notes += mixed
     else:
         channels, its_size = spec.channels, spec.size or (1, 1)
     target = size or its_size
@@ -74,7 +76,7 @@ def image_folders(
         return torch.from_numpy(cached(cache, entry_name(f"{name}-{split}", files, settings), decode))
 
     labels = {split: torch.tensor(listing.labels, dtype=torch.int64) for split, listing in listings.items()}
-    return Source("folder", classes, labels, read, found.notes("images"))
+    return Source("folder", classes, labels, read, notes)
 
 
 def _survey(
@@ -84,8 +86,8 @@ def _survey(
     *,
     cache: Path | None,
     on_progress: OnProgress,
-) -> tuple[int, tuple[int, int]]:
-    """Channels and size of one's own images, looked up in every file, so that no subset decides them."""
+) -> tuple[int, tuple[int, int], tuple[str, ...]]:
+    """Channels and size of one's own images, looked up in every file, so that no subset decides them; and what to say of them."""
     files = tuple(file for split in SPLITS for file in listings[split].files)
 
     def look(remarks: list[str]) -> Bytes:
@@ -101,7 +103,11 @@ def _survey(
                 f"{files[other].path} is {seen[other, 0]}x{seen[other, 1]}. Say what size to bring them to: "
                 "data.size: [height, width] in a recipe, --size of `tna data prepare`."
             )
-    return (1 if seen[:, 2].all() else 3), (int(seen[0, 0]), int(seen[0, 1]))
+    gray, its_size = int(seen[:, 2].sum()), (int(seen[0, 0]), int(seen[0, 1]))
+    if gray == len(files):
+        return 1, its_size, ()
+    mixed = f"{gray:,} of {len(files):,} images are gray, the others in colour: all are read as colour"
+    return 3, its_size, (mixed,) if gray else ()
 
 
 def _official_order(found: ClassFolders) -> tuple[tuple[str, ...], dict[str, Listing]]:

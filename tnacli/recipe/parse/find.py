@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tnacli.errors import RecipeError
-from tnacli.recipe.parse.yaml_strict import read_yaml
+from tnacli.recipe.parse.yaml_strict import read_entry
 
 _LISTED = "`tna recipes` lists all"
 
@@ -110,6 +110,6 @@ def _entries(folder: Path) -> tuple[RecipeEntry, ...]:
 
 def _title(path: Path) -> str:
     """The first line of the file's description; nothing for a broken file, which loading it explains."""
-    description = read_yaml(path, str(path))[0].child("description")
+    description = read_entry(path, "description")
     text = description.value if description else None
     return text.strip().partition("\n")[0] if isinstance(text, str) else ""

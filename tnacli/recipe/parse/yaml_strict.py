@@ -60,6 +60,20 @@ def read_yaml(path: Path, shown: str, layer: int = 0) -> tuple[Node, list[Proble
     return node, problems
 
 
+def read_entry(path: Path, key: str) -> Node | None:
+    """The value of the key `key` that a line of the file `path` begins with, or None.
+
+    The rest of the file is neither parsed nor checked, which for a list of recipes would take most of the time.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return None
+    # Its line, and those below that are indented.
+    lines = re.search(rf"^{re.escape(key)}:.*(\n([ #].*)?)*", text, flags=re.MULTILINE)
+    return _Reader(lines[0], str(path), 0).whole()[0].child(key) if lines else None
+
+
 def read_value(text: str, place: str, key: str, layer: int = 0) -> tuple[Node, list[Problem]]:
     """The value of `--set key=text`: a scalar, or a list or mapping in brackets, by the rules of a file.
 

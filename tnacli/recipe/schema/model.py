@@ -61,8 +61,10 @@ class Model(Section):
     timesteps: int = Field(5, ge=1, le=1000, description="T, the simulation steps of a sample")
     neuron: Neuron = Field(Neuron(), description="the neuron of every hidden layer")
     norm: Literal["batch", "none"] = Field("batch", description="open: batch norm after every hidden layer's weights")
-    readout: Literal["leaky", "sum"] = Field(
-        "leaky", description="open: whether output neurons leak like neurons that never spike, or only sum their input"
+    readout: Literal["leaky", "sum", "none"] = Field(
+        "leaky",
+        description="open: whether output neurons leak like neurons that never spike, only sum their input, or keep nothing, "
+        "so that logits are the sum of their inputs",
     )
     dropout: Probability = Field(0.2, description="dropout on the fully connected layers (paper: 0.2; CIFAR10-DVS 0.5)")
 
@@ -86,7 +88,7 @@ class Model(Section):
         fields = type(self).model_fields
         if not self.spiking:
             for name, field in Neuron.model_fields.items():
-                if getattr(self.neuron, name) != field.default and (name != "decay" or self.readout == "sum"):
+                if getattr(self.neuron, name) != field.default and (name != "decay" or self.readout != "leaky"):
                     text = "has no effect with spiking: false; rectified linear units have neither threshold nor reset"
                     yield Misfit(text, (f"neuron.{name}", "spiking"))
         if self.build is None:
