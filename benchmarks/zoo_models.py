@@ -216,7 +216,7 @@ MODELS = (
     ),
     ZooModel(
         "SpikingJelly", "parametric_lif_net.NMNISTNet", _jelly("model.parametric_lif_net:NMNISTNet", images=False, **_PLIF),
-        "nmnist", 10, spiking_output=True,
+        "nmnist", 10, spiking_output=True, large=True,
     ),
     ZooModel(
         "SpikingJelly", "parametric_lif_net.CIFAR10Net", _jelly("model.parametric_lif_net:CIFAR10Net", **_PLIF),
