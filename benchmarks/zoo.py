@@ -106,12 +106,14 @@ def predicted(net: nn.Module, forward: Forward, inputs: Tensor) -> Tensor:
     return torch.cat([forward(part).argmax(1) for part in torch.split(inputs, BATCH)])
 
 
-def row(model: ZooModel, samples: Samples, folder: Path) -> list[str]:
-    """The model's row of the table: what came out, or why it does not pass."""
+def row(model: ZooModel, samples: Samples, folder: Path, *, large: bool = False) -> list[str]:
+    """The model's row of the table: what came out, or why it does not pass. Large ones are trained if `large` ones are to be."""
     begun = [model.library, f"`{model.name}`", model.data]
     reason = refusal(model, samples.test[0][:4])
     if reason is not None:
         return [*begun, "", "", "", f"no: {reason}", ""]
+    if model.large and not large:
+        return [*begun, "", "", "", "can be; not trained, not measured", ""]
     torch.manual_seed(0)
     net, forward = model.make()
     (inputs, labels), rates = samples.test, []
@@ -138,13 +140,13 @@ def installed(model: ZooModel) -> bool:
     return importlib.util.find_spec(model.library.lower()) is not None
 
 
-def rows(models: Sequence[ZooModel]) -> list[list[str]]:
+def rows(models: Sequence[ZooModel], *, large: bool = False) -> list[list[str]]:
     """A row for each model, in order."""
     made = []
     with tempfile.TemporaryDirectory() as folder:
         for model in models:
             if installed(model):
-                made.append(row(model, samples_for(model), Path(folder)))
+                made.append(row(model, samples_for(model), Path(folder), large=large))
             else:
                 reason = "not measured: not installed"
                 made.append([model.library, f"`{model.name}`", model.data, "", "", "", reason, ""])
@@ -158,11 +160,12 @@ def main() -> None:
     )
     parser.add_argument("--match", default="", metavar="TEXT", help="only models whose library or name holds TEXT")
     parser.add_argument("--page", type=Path, help="write the table into this page instead of printing it")
+    parser.add_argument("--large", action="store_true", help="train large models too, which takes hours without a GPU")
     arguments = parser.parse_args()
     if arguments.page is not None and arguments.match:
         parser.error("--page takes all models; leave --match out")
     chosen = [model for model in MODELS if arguments.match.lower() in f"{model.library} {model.name}".lower()]
-    text = table(COLUMNS, rows(chosen)) + "\n"
+    text = table(COLUMNS, rows(chosen, large=arguments.large)) + "\n"
     if arguments.page is None:
         print(text, end="")
     else:

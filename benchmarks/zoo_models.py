@@ -24,7 +24,7 @@ class ZooModel:
     """A model that `make` builds, with what is around it, and the data set that it is for.
 
     `timesteps` are those of event frames; `spiking_output` is said of models whose logits are spikes. `large` ones take more
-    than a few seconds to look at.
+    than a few seconds to look at, and many minutes to train.
     """
 
     library: str
@@ -216,7 +216,7 @@ MODELS = (
     ),
     ZooModel(
         "SpikingJelly", "parametric_lif_net.NMNISTNet", _jelly("model.parametric_lif_net:NMNISTNet", images=False, **_PLIF),
-        "nmnist", 10, spiking_output=True,
+        "nmnist", 10, spiking_output=True, large=True,
     ),
     ZooModel(
         "SpikingJelly", "parametric_lif_net.CIFAR10Net", _jelly("model.parametric_lif_net:CIFAR10Net", **_PLIF),

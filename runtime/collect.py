@@ -41,7 +41,6 @@ SHARED = (
     "pixels.py",
     "places.py",
     "recipe/__init__.py",
-    "recipe/layout.py",
     "recipe/schema/__init__.py",
     "recipe/schema/section.py",
     "storage.py",

@@ -84,7 +84,7 @@ def test_constants_are_the_networks_own_but_for_their_rounding(quickstart: Quick
     readout = made.readout_weights * made.unit * made.readout_one
     np.testing.assert_allclose(readout, packed.readout_weight, atol=made.unit * made.readout_one / 2 * 1.0001)
     np.testing.assert_allclose(made.readout_bias * made.unit, packed.readout_bias, atol=made.unit)
-    assert (made.decay.numerator, made.decay.bits) == (1, 1)
+    assert {(decay.numerator, decay.bits) for decay in made.decays.values()} == {(1, 1)}
 
 
 def test_currents_are_rounded_to_the_nearest_number(quickstart: Quickstart) -> None:

@@ -25,8 +25,9 @@ from tests.documents import ROOT
 from tests.packed.conftest import network as network
 from tests.packed.conftest import packed as packed
 from tests.packed.conftest import packed_bytes as packed_bytes
+from tests.packed.described import NETWORKS, described, inputs_of
 from tests.packed.networks import make_inputs, make_network, make_packed
-from tests.packed.test_sealed import CASES, RESIDUAL_CASES, Change, resealed
+from tests.packed.test_sealed import CASES, DESCRIBED_CASES, RESIDUAL_CASES, Change, resealed
 from tests.packed.test_sealed import residual as residual
 from tnacli.errors import FileFormatError, TnaError
 from tnacli.packed.engine import PackedSNN
@@ -104,6 +105,15 @@ def test_the_same_bits(kind: dict[str, Any], native: bool, module: Callable[[str
     assert plain(theirs.about) == plain(from_bytes(data).about)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_same_bits_of_what_no_layout_has(name: str, module: Callable[[str], Any]) -> None:
+    network = described(NETWORKS[name])
+    data, inputs = to_bytes(network), inputs_of(network, 9)
+    theirs = module("packed.file").from_bytes(data)
+    np.testing.assert_array_equal(module("packed.engine").PackedSNN(theirs)(inputs), PackedSNN(network)(inputs))
+    assert plain(theirs.about) == plain(network.about)
+
+
 @pytest.mark.parametrize(("change", "what"), CASES)
 def test_the_same_files_are_refused_for_the_same_reason(
     packed_bytes: bytes, change: Change, what: str, module: Callable[[str], Any]
@@ -116,6 +126,13 @@ def test_the_same_residual_networks_are_refused(
     residual: bytes, change: Change, what: str, module: Callable[[str], Any]
 ) -> None:
     _refused_alike(resealed(residual, change), what, module)
+
+
+@pytest.mark.parametrize(("name", "change", "what"), DESCRIBED_CASES)
+def test_the_same_networks_of_no_layout_are_refused(
+    name: str, change: Change, what: str, module: Callable[[str], Any]
+) -> None:
+    _refused_alike(resealed(to_bytes(described(NETWORKS[name])), change), what, module)
 
 
 def _refused_alike(data: bytes, what: str, module: Callable[[str], Any]) -> None:
@@ -153,11 +170,12 @@ def test_every_key_takes_what_it_takes_in_tnacli(module: Callable[[str], Any]) -
 
 SECTIONS = {
     "InputSpec": '{"kind":"images","channels":2,"size":[9,8],"mean":[0.4,0],"std":[0.3,1]}',
-    "NeuronSpec": '{"decay":0.5,"threshold":1}',
+    "NeuronSpec": '{"decay":0.5,"threshold":1,"subtract":1.5,"most_spikes":2,"lowest":-1}',
     "ConvolutionSpec": '{"weight":[9,6,1,1],"stride":2,"encoding":"ternary2","binary":false}',
     "ShortcutSpec": '{"source":"conv1","convolution":null}',
+    "MaxPoolSpec": '{"of":"spikes","size":3,"stride":2,"padding":1}',
     "LayerSpec": '{"name":"a","kind":"conv","weight":[9,6,3,3],"pool":1,"encoding":"fp32","binary":false,"stride":1,'
-    '"shortcut":null}',
+    '"shortcut":null,"max_pool":{"of":"currents","size":2,"stride":2,"padding":0},"neuron":{"decay":1,"threshold":2},"padding":0,"groups":2}',
     "ReadoutSpec": '{"weight":[5,7],"leak":1.0}',
     "Origin": '{"data_set":"a","recipe":"b","run":"c","seed":0,"identity":"d","altered":["é"],"accuracy":92.5,"format":"auto",'
     '"binning":"time","sensor":[3,4],"test_samples":60}',

@@ -13,7 +13,14 @@ from tnacli.evaluation.energy import Bits
 
 
 def test_a_channel_at_99_percent_is_saturated_and_one_spike_is_not_silence() -> None:
-    layer = LayerCounts("fc1", (), 1, 4, spikes=torch.tensor([0.0, 1.0, 98.0, 99.0], dtype=torch.float64), chances=100)
+    layer = LayerCounts(
+        "fc1",
+        (),
+        lambda spikes: spikes,
+        4,
+        spikes=torch.tensor([0.0, 1.0, 98.0, 99.0], dtype=torch.float64),
+        chances=100,
+    )
     found = layer.activity(0.0, Bits(), 1)
     assert (found.silent, found.saturated) == (0.25, 0.25)
     assert found.firing_rate == pytest.approx(0.495)

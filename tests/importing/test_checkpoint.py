@@ -261,6 +261,40 @@ def test_what_no_checkpoint_says_is_refused() -> None:
         checkpoint_of(read_graph(graph, Stated(HERE)))
 
 
+def changed(change: Callable[[Any], object]) -> Any:
+    """A graph of ours in full precision, for one's own pictures, changed."""
+    graph = full_precision(nir_graph(make_packed(make_network(layout="3C3-AP2-4C3-5FC", size=(8, 8)))))
+    graph.metadata["tnacli_origin"] = HERE.model_copy(update={"data_set": "folder"}).model_dump_json()
+    change(graph.nodes)
+    return read_graph(graph, Stated(HERE))
+
+
+def test_another_threshold_is_one_for_all_with_other_currents() -> None:
+    def change(nodes: Any) -> None:
+        nodes["conv2_neurons"].v_threshold = nodes["conv2_neurons"].v_threshold * 1.5
+
+    checkpoint, compared, _ = checkpoint_of(changed(change))
+    assert compared.agreeing >= 63
+    assert checkpoint.settings.model.neuron.threshold == 1
+
+
+def test_another_decay_is_refused() -> None:
+    def change(nodes: Any) -> None:
+        nodes["conv2_neurons"].tau = nodes["conv2_neurons"].tau * 2
+
+    with pytest.raises(NetworkError, match=r"the decay of conv2 is 0\.75, that of the first neurons 0\.5"):
+        checkpoint_of(changed(change))
+
+
+def test_another_padding_is_refused() -> None:
+    def change(nodes: Any) -> None:
+        nodes["conv2"].padding = (0, 0)
+        nodes["fc1"].weight = nodes["fc1"].weight[:, :16]
+
+    with pytest.raises(NetworkError, match="no layout has conv2 with groups, or with a padding"):
+        checkpoint_of(changed(change))
+
+
 def test_other_classes_than_the_datas_are_refused(tna: Tna, tmp_path: Path) -> None:
     graph = full_precision(nir_graph(make_packed(make_network("4C3-5FC", channels=1, size=(8, 8), classes=7))))
     graph.metadata = {"tnacli_dt": graph.metadata["tnacli_dt"]}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import tnacli
 from tnacli.errors import NetworkError, UsageError
@@ -106,7 +107,13 @@ def sinabs(**settings: Any) -> tuple[nn.Module, Forward]:
     import sinabs.activation as sa
     import sinabs.layers as sl
 
-    wanted = {"tau_mem": 3.0, "spike_fn": sa.SingleSpike, "reset_fn": sa.MembraneReset(), **settings}
+    reset = getattr(sa, settings.get("reset_fn", "MembraneReset"))()
+    settings = {name: value for name, value in settings.items() if name != "reset_fn"}
+    if settings.get("spike_fn") == "MaxSpike":
+        settings["spike_fn"] = sa.MaxSpike(3)
+    if settings.get("spike_fn") == "MultiSpike":
+        settings["spike_fn"] = sa.MultiSpike
+    wanted = {"tau_mem": 3.0, "spike_fn": sa.SingleSpike, "reset_fn": reset, **settings}
     net = nn.Sequential(
         *chain(lambda: sl.LIFSqueeze(num_timesteps=T, **wanted), pool=sl.SumPool2d(2)),
         sl.ExpLeakSqueeze(tau_mem=4.0, num_timesteps=T),
@@ -126,7 +133,10 @@ def norse(**settings: Any) -> tuple[nn.Module, Forward]:
         from norse.torch.functional.lif_box import LIFBoxParameters
         from norse.torch.module.leaky_integrator_box import LIBoxCell
         from norse.torch.module.lif_box import LIFBoxCell
+    from norse.torch.functional import reset
+
     wanted = {"tau_mem_inv": torch.tensor(300.0), "v_th": torch.tensor(0.2), **settings}
+    wanted["reset_method"] = getattr(reset, settings.get("reset_method", "reset_value"))
     net = library.SequentialState(*chain(lambda: LIFBoxCell(LIFBoxParameters(**wanted))), LIBoxCell())
 
     def forward(images: Tensor) -> Tensor:
@@ -159,6 +169,18 @@ NETWORKS: list[tuple[Any, dict[str, Any], float]] = [
     (sinabs, {}, 0.7165),
     (sinabs, {"norm_input": False, "spike_threshold": torch.tensor(0.8)}, 0.7165),
     (norse, {}, 0.7),
+    (snntorch, {"reset_mechanism": "subtract"}, 0.7),
+    (spikingjelly, {"v_reset": None, "v_threshold": 0.75}, 0.5),
+    (spikingjelly, {"kind": "IFNode", "v_reset": None}, 1.0),
+    (sinabs, {"reset_fn": "MembraneSubtract"}, 0.7165),
+    (sinabs, {"min_v_mem": -0.1}, 0.7165),
+    (
+        sinabs,
+        {"reset_fn": "MembraneSubtract", "spike_fn": "MultiSpike", "min_v_mem": -0.25, "spike_threshold": 0.5},
+        0.7165,
+    ),
+    (sinabs, {"reset_fn": "MembraneSubtract", "spike_fn": "MaxSpike", "spike_threshold": 0.25}, 0.7165),
+    (norse, {"reset_method": "reset_subtract"}, 0.7),
     (ours, {}, 0.6),
 ]
 
@@ -175,6 +197,12 @@ def test_logits_are_those_of_the_network(make: Any, settings: dict[str, Any], de
     torch.testing.assert_close(model(X, normalised=True), expected, rtol=1e-4, atol=1e-4)
     assert model.timesteps == T
     assert model.packed.about.neuron.decay == pytest.approx(decay, abs=1e-4)
+    soft = {"reset_mechanism", "reset_fn", "reset_method"} & settings.keys() or settings.get("v_reset", 0) is None
+    assert (model.packed.about.neuron.subtract is not None) == bool(soft)
+    # What is pooled 2x2 counts 31 spikes of each neuron.
+    several = {"MultiSpike": 31, "MaxSpike": 3}.get(settings.get("spike_fn", ""), 1)
+    assert model.packed.about.neuron.most_spikes == several
+    assert model.packed.about.neuron.lowest == pytest.approx(settings.get("min_v_mem"))
     assert [layer.name for layer in model.packed.about.layers] == ["conv1", "conv2", "fc1"]
     assert [(layer.pool, layer.stride) for layer in model.packed.about.layers] == [(2, 1), (1, 2), (1, 1)]
     assert {layer.encoding for layer in model.packed.about.layers} == {"fp32", encoding}
@@ -184,8 +212,9 @@ def test_logits_are_those_of_the_network(make: Any, settings: dict[str, Any], de
 class Residual(nn.Module):
     """Shortcuts that add spikes, and convolve them, on the way to the neurons; at the end the whole map is averaged."""
 
-    def __init__(self) -> None:
+    def __init__(self, share: float = 1.0) -> None:
         super().__init__()
+        self.share = share
         first, _, _, second, *_ = chain(nn.Identity)
         self.first, self.second = first, second
         self.third = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8))
@@ -199,7 +228,7 @@ class Residual(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         x = self.neurons[0](self.over(self.first, images.unsqueeze(0)))
         x = self.neurons[1](self.over(self.second, x) + self.over(self.skipping, x))
-        x = self.neurons[2](x + self.over(self.third, x))
+        x = self.neurons[2](self.share * (x + self.over(self.third, x)))
         return self.last(x.mean((-2, -1))).mean(0)
 
 
@@ -216,6 +245,29 @@ def test_residual_sums_of_currents() -> None:
     assert three.shortcut is not None
     assert (three.shortcut.source, three.shortcut.convolution, three.pool) == ("conv2", None, 4)
     torch.testing.assert_close(model(X, normalised=True), net(X), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.25, 1.3])
+def test_neurons_that_take_a_share_of_spikes(share: float) -> None:
+    """As SpikingJelly's LIF neurons do: the potential is counted in units of what a spike adds."""
+    net = tnacli.ternarize(Residual(share)).eval()
+    model = tnacli.from_module(net, X)
+    torch.testing.assert_close(model(X, normalised=True), net(X), rtol=1e-4, atol=1e-4)
+    assert model.packed is not None
+    *_, three = model.packed.about.layers
+    assert three.neuron is not None
+    assert three.neuron.threshold == pytest.approx(0.5 / share)
+    assert len(net(X).unique(dim=0)) > 10, "or logits would say little"
+
+
+def test_weights_that_are_standardised_are_refused() -> None:
+    layer = pytest.importorskip("spikingjelly.activation_based.layer")
+    net, _ = ours()
+    assert isinstance(net, nn.Sequential)
+    net[4] = OverTime(layer.WSConv2d(6, 8, 3, stride=2, padding=1))
+    tnacli.ternarize(net)
+    with pytest.raises(NetworkError, match=r"4.0 \(WSConv2d\) has weights that are standardised"):
+        tnacli.from_module(net, X)
 
 
 @pytest.mark.parametrize("voters", [1, 3])
@@ -288,21 +340,110 @@ def replaced(at: int, by: nn.Module) -> Callable[[], tuple[nn.Module, None]]:
 
 
 CANNOT: list[tuple[Callable[[], tuple[nn.Module, Any]], str]] = [
-    (lambda: snntorch(reset_mechanism="subtract"), r"1 \(Leaky\) has a soft reset .*'subtract'"),
+    (lambda: snntorch(reset_mechanism="subtract", reset_delay=False), r"1 \(Leaky\) has a soft reset without delay"),
+    (
+        lambda: snntorch(reset_mechanism="subtract", beta=0.0),
+        r"1 \(Leaky\) has a soft reset without delay, or of neurons",
+    ),
     (lambda: snntorch(beta=torch.linspace(0.5, 0.9, 8)[:, None, None].expand(8, 1, 1)), "differs between neurons"),
-    (lambda: spikingjelly(v_reset=None), r"1 \(LIFNode\) has a soft reset"),
     (lambda: spikingjelly(kind="QIFNode"), r"1 \(QIFNode\) calls torch's"),
     (lambda: sinabs(tau_syn=2.0), "synaptic currents with a time constant"),
-    (lambda: sinabs(spike_fn=pytest.importorskip("sinabs.activation").MultiSpike), "several spikes in one timestep"),
+    (
+        lambda: sinabs(spike_fn=pytest.importorskip("sinabs.activation").MultiSpike),
+        "several spikes .* with a reset to 0",
+    ),
+    (lambda: sinabs(min_v_mem=0.5), "a lower bound of the potential that is above 0"),
     (lambda: norse(v_reset=torch.tensor(-0.5)), "reset to another potential than the resting one"),
-    (replaced(3, nn.MaxPool2d(2)), r"3.0 \(MaxPool2d\) has maximum pooling"),
+    (replaced(3, nn.MaxPool2d(2, ceil_mode=True)), r"3.0 \(MaxPool2d\) has maximum pooling .* ceil_mode=True"),
+    (replaced(3, nn.MaxPool2d(3, dilation=2)), r"3.0 \(MaxPool2d\) has maximum pooling .* dilation \(2, 2\)"),
+    (replaced(3, nn.AdaptiveMaxPool2d(4)), r"3.0 \(AdaptiveMaxPool2d\) has maximum pooling of that kind"),
     (replaced(3, nn.AvgPool2d(3, 2)), "pooling of 3x3 with stride 2"),
-    (replaced(4, nn.Conv2d(6, 8, 3, stride=2, padding=1, groups=2)), r"4.0 \(Conv2d\) has its 2 groups"),
+    (replaced(4, nn.Conv2d(6, 8, 3, stride=2, padding=(1, 0))), r"4.0 \(Conv2d\) has padding \(1, 0\)"),
+    (
+        replaced(4, nn.Conv2d(6, 8, 3, stride=2, padding=3)),
+        r"4.0 \(Conv2d\) has padding \(3, 3\); .* less than the kernel",
+    ),
     (replaced(4, nn.Conv2d(6, 8, 3, stride=2, padding=2, dilation=2)), "its dilation"),
     (replaced(5, nn.ReLU()), r"5.0 \(ReLU\) calls torch's relu"),
     (replaced(5, nn.Identity()), r"the output of 4.0 \(Conv2d\) meets no spiking neurons"),
-    (replaced(5, LIF(Neuron(decay=0.5), T)), r"the decay of 5 \(LIF\) is 0.5, that of the first neurons 0.6"),
 ]
+
+
+class Pooling(nn.Module):
+    """Maxima by modules and by torch's own function, of spikes and of currents, before neurons of several kinds."""
+
+    def __init__(self, *, pools: tuple[Any, Any]) -> None:
+        super().__init__()
+        self.first, _, _, self.second, _, _, self.third, _, self.last = chain(nn.Identity)
+        self.pools = pools
+        kinds = [Neuron(decay=0.6, threshold=0.5), Neuron(decay=0.9, threshold=0.75), Neuron(decay=0.6, threshold=0.5)]
+        self.neurons = nn.ModuleList([LIF(kind, T) for kind in kinds])
+
+    def over(self, part: Any, x: Tensor) -> Tensor:
+        return part(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    def forward(self, images: Tensor) -> Tensor:
+        before, after = self.pools
+        currents = self.over(self.first, images.unsqueeze(0))
+        x = self.neurons[0](self.over(before, currents))
+        x = self.over(after, x)
+        x = self.neurons[1](self.over(self.second, x))
+        x = self.neurons[2](self.third(x.flatten(2)))
+        return self.last(x).mean(0)
+
+
+POOLS: list[tuple[Any, Any, dict[str, Any]]] = [
+    (nn.Identity(), nn.MaxPool2d(2), {"of": "spikes", "size": 2, "stride": 2, "padding": 0}),
+    (nn.Identity(), nn.MaxPool2d(3, 2, 1), {"of": "spikes", "size": 3, "stride": 2, "padding": 1}),
+    (nn.Identity(), lambda x: F.max_pool2d(x, 3, stride=2, padding=1), {"of": "spikes", "size": 3, "stride": 2, "padding": 1}),
+    (nn.MaxPool2d(2), nn.Identity(), {"of": "currents", "size": 2, "stride": 2, "padding": 0}),
+    (lambda x: F.max_pool2d(x, 2, 2), nn.Identity(), {"of": "currents", "size": 2, "stride": 2, "padding": 0}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after", "said"), POOLS, ids=range(len(POOLS)))
+def test_maximum_pooling_and_constants_of_each_layer(before: Any, after: Any, said: dict[str, Any]) -> None:
+    net = tnacli.ternarize(Pooling(pools=(before, after))).eval()
+    model = tnacli.from_module(net, X)
+    torch.testing.assert_close(model(X, normalised=True), net(X), rtol=1e-4, atol=1e-4)
+    assert model.packed is not None
+    one, two, three = model.packed.about.layers
+    assert one.max_pool is not None
+    assert one.max_pool.model_dump() == said
+    assert one.neuron is None
+    assert two.neuron is not None
+    assert (two.neuron.decay, two.neuron.threshold, three.neuron) == (0.9, 0.75, None)
+    assert len(net(X).unique(dim=0)) > 10, "or logits would say little"
+
+
+@pytest.mark.parametrize(
+    ("conv", "padding", "groups"),
+    [
+        (nn.Conv2d(6, 8, 3, stride=1, padding=0), 0, 1),
+        (nn.Conv2d(6, 8, 3, stride=2, padding=1, groups=2), None, 2),
+        (nn.Conv2d(6, 12, 3, stride=1, padding="valid", groups=6), 0, 6),
+        (nn.Conv2d(6, 8, 5, stride=2, padding=2), None, 1),
+        (nn.Conv2d(6, 8, 3, padding="same"), None, 1),
+        (nn.Conv2d(6, 8, 1, stride=2, padding=0, groups=2), None, 2),
+    ],
+)
+def test_padding_and_groups(conv: nn.Conv2d, padding: int | None, groups: int) -> None:
+    torch.manual_seed(3)
+    conv.reset_parameters()
+    net, _ = replaced(4, conv)()
+    assert isinstance(net, nn.Sequential)
+    linear = nn.Linear(net[:6](X).flatten(2).shape[-1], 12)
+    with torch.no_grad():
+        for part in (conv, linear):
+            part.weight.mul_(8)
+    net[7] = OverTime(linear)
+    tnacli.ternarize(net).eval()
+    model = tnacli.from_module(net, X)
+    torch.testing.assert_close(model(X, normalised=True), net(X), rtol=1e-4, atol=1e-4)
+    assert model.packed is not None
+    layer = model.packed.about.layers[1]
+    assert (layer.padding, layer.groups, layer.weight) == (padding, groups, tuple(conv.weight.shape))
+    assert len(net(X).unique(dim=0)) > 10, "or logits would say little"
 
 
 @pytest.mark.parametrize(("make", "message"), CANNOT, ids=[message for _, message in CANNOT])

@@ -204,12 +204,10 @@ CANNOT: list[tuple[str, Callable[[], dict[str, Any]]]] = [
     (r"conv2_neurons \(LIF\) has a resting", lambda: {"conv2_neurons": nir.LIF(**neurons(C2, v_reset=0.5))}),
     (r"conv2_neurons \(LIF\) has a resting", lambda: {"conv2_neurons": nir.LIF(**neurons(C2, v_leak=0.5))}),
     (r"conv2_neurons \(LIF\) has a decay of -9", lambda: {"conv2_neurons": nir.LIF(**neurons(C2, tau=1e-5))}),
-    (r"decay of conv2_neurons \(LIF\) is 0.8", lambda: {"conv2_neurons": nir.LIF(**neurons(C2, tau=5e-4))}),
     (r"conv2_neurons \(LIF\) has its threshold differs", lambda: {"conv2_neurons": nir.LIF(
         **{**neurons(C2), "v_threshold": np.arange(1.0, 65.0).reshape(C2)})}),
-    (r"conv2 \(Conv2d\) has padding \(0, 0\)", lambda: {"conv2": convolution(padding=0)}),
-    (r"conv2 \(Conv2d\) has its 3 groups", lambda: {"conv2": convolution(
-        groups=3, weight=np.ones((3, 1, 3, 3)), bias=np.zeros(3))}),
+    (r"conv2 \(Conv2d\) has padding \(3, 3\)", lambda: {"conv2": convolution(padding=3)}),
+    (r"conv2 \(Conv2d\) has weights for 9 feature maps", lambda: {"conv2": convolution(groups=3)}),
     (r"weights of conv2 \(Conv2d\) are in full precision", lambda: {"conv2": convolution(
         weight=np.arange(108.0).reshape(4, 3, 3, 3))}),
     (r"conv1_pool \(SumPool2d\) has pooling of 3x3", lambda: {"conv1_pool": nir.SumPool2d(
@@ -222,6 +220,15 @@ CANNOT: list[tuple[str, Callable[[], dict[str, Any]]]] = [
 def test_the_first_node_that_cannot_be_said_is_named(message: str, nodes: Callable[[], dict[str, Any]]) -> None:
     with pytest.raises(NetworkError, match=message):
         network_from_nir(graph_with(**nodes()), Stated(HERE))
+
+
+def test_neurons_of_a_layer_may_have_constants_of_their_own() -> None:
+    packed, compared = network_from_nir(graph_with(conv2_neurons=nir.LIF(**neurons(C2, tau=5e-4))), Stated(HERE))
+    assert compared.agreeing >= 63
+    first, second, *_ = packed.about.layers
+    assert first.neuron is None
+    assert second.neuron is not None
+    assert second.neuron.decay == pytest.approx(0.8)
 
 
 ODD_METADATA = (

@@ -18,7 +18,7 @@ from tnacli.snn.lif import lif_fused
 
 LIBRARY = engine().library
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason=engine().reason)
-NEURONS = Neurons(0.7, 0.9)
+NEURONS, SOFT = Neurons(0.7, 0.9), Neurons(0.7, 0.9, 1.1, -0.5, 3)
 
 
 @pytest.fixture(params=[] if LIBRARY is None else list(variants(LIBRARY)), autouse=True)
@@ -70,6 +70,8 @@ def test_currents_and_spikes_of_a_layer(
     ways = [module(weight, counts_to, stride) for module in (compiled.ListSums, plain.PlainSums)]
     ours, expected = (way.currents(counts, scale, shift) for way in ways)
     np.testing.assert_array_equal(ours, expected, strict=True)
+    soft, expected_soft = (way.spikes(counts, scale, shift, SOFT) for way in ways)
+    np.testing.assert_array_equal(soft, expected_soft, strict=True)
     spikes, expected_spikes = (way.spikes(counts, scale, shift, NEURONS) for way in ways)
     np.testing.assert_array_equal(spikes, expected_spikes, strict=True)
     current = torch.from_numpy(expected).transpose(0, 1)
@@ -85,6 +87,9 @@ def test_spikes_of_currents(count: int, repeated: bool) -> None:
     current = np.random.default_rng(0).standard_normal((3, 1 if repeated else 4, count), np.float32)
     spikes = compiled.lif_spikes(current, 4, NEURONS)
     np.testing.assert_array_equal(spikes, plain.lif_spikes(current, 4, NEURONS), strict=True)
+    soft = compiled.lif_spikes(current, 4, SOFT)
+    np.testing.assert_array_equal(soft, plain.lif_spikes(current, 4, SOFT), strict=True)
+    assert count < 100 or not np.array_equal(soft, spikes)
     theirs = lif_fused(torch.from_numpy(current).transpose(0, 1), 4, Neuron(decay=0.7, threshold=0.9))
     assert torch.equal(torch.from_numpy(spikes).transpose(0, 1).float(), theirs)
 

@@ -34,6 +34,16 @@ def test_a_potential_at_the_threshold_spikes_and_is_reset(count: int, native: bo
     assert fire(repeated - A_LITTLE, 1, NEURONS).tolist() == [[[0] * count]]
 
 
+@pytest.mark.parametrize("count", [1, 37, 300])
+def test_a_soft_reset_leaves_what_a_spike_does_not_take(count: int, native: bool) -> None:
+    """u = 1.5 leaves 0.75, 0.375 + 0.625 = 1 leaves 0.25, 0.125 + 0.75 = 0.875 stays, 0.4375 + 0.5625 = 1 spikes."""
+    fire = compiled.lif_spikes if native else plain.lif_spikes
+    current = np.repeat(np.array([1.5, 0.625, 0.75, 0.5625], np.float32)[None, :, None], count, axis=2)
+    soft = NEURONS._replace(subtract=0.75)
+    assert fire(current, 4, soft).tolist() == [[[n] * count for n in (1, 1, 0, 1)]]
+    assert fire(current - A_LITTLE, 4, soft).tolist() == [[[n] * count for n in (1, 0, 1, 0)]]
+
+
 @pytest.mark.parametrize("out", [1, 9])
 def test_sums_that_bring_neurons_to_the_threshold(out: int, native: bool) -> None:
     """Three spikes with weights 1, times 1/4 plus 1/4, are a potential of 1; one with weight -1 among them is one of 1/2."""

@@ -19,7 +19,16 @@ from tests.packed.networks import make_inputs, make_network, make_packed
 from tnacli.packed.document import Document, body_of, parse
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import write_packed
-from tnacli.packed.spec import ConvolutionSpec, InputSpec, LayerSpec, NeuronSpec, Origin, ReadoutSpec, ShortcutSpec
+from tnacli.packed.spec import (
+    ConvolutionSpec,
+    InputSpec,
+    LayerSpec,
+    MaxPoolSpec,
+    NeuronSpec,
+    Origin,
+    ReadoutSpec,
+    ShortcutSpec,
+)
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "packed-format.md").read_text(encoding="utf-8")
 
@@ -113,7 +122,7 @@ def test_every_key_is_documented() -> None:
     for prefix, model in prefixed.items():
         missing = {prefix + key for key in model.model_fields if key not in nested} - documented
         assert not missing
-    whole: list[type[BaseModel]] = [LayerSpec, ShortcutSpec, ConvolutionSpec, Origin]
+    whole: list[type[BaseModel]] = [LayerSpec, ShortcutSpec, ConvolutionSpec, MaxPoolSpec, Origin]
     assert {*(key for model in whole for key in model.model_fields), "sha256"} <= documented
 
 

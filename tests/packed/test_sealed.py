@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.packed.described import NETWORKS, described
 from tests.packed.networks import make_network, make_packed, same
 from tnacli.errors import FileFormatError
 from tnacli.packed import container
@@ -83,10 +84,12 @@ def _other_type(document: dict[str, Any], arrays: container.Arrays) -> None:
 
 CASES = [
     (_set("format", to="other"), "its format is not tnacli-packed"),
-    (_set("version", to=3), "packed file of version 3; this tnacli reads versions 1 and 2"),
+    (_set("version", to=4), "packed file of version 4; this tnacli reads versions 1, 2 and 3"),
+    (_set("version", to=3), "its layers are those of version 1, not 3"),
     (_set("version", to=2), "its layers are those of version 1, not 2"),
-    (_set("layers", 1, "stride", to=1), "layers have no shortcut and no stride in version 1"),
-    (_set("layers", 1, "shortcut", to=None), "layers have no shortcut and no stride in version 1"),
+    (_set("layers", 1, "stride", to=1), "layers have no stride in version 1"),
+    (_set("layers", 1, "shortcut", to=None), "layers have no shortcut in version 1"),
+    (_set("layers", 1, "neuron", to=None), "layers have no neuron in version 1"),
     (_set("layers", 1, "stride", to=2), "its layers are those of version 2, not 1"),
     (_set("version", to=True), "packed file of version True"),
     (_set("version", to=1.0), "packed file of version 1.0"),
@@ -120,6 +123,12 @@ CASES = [
     (_set("neuron", "threshold", to=1e-60), "neuron.threshold: "),
     (_set("neuron", "decay", to=1.01), "neuron.decay: "),
     (_set("neuron", "extra", to=1), "neuron.extra: Extra inputs"),
+    (_set("neuron", "subtract", to=None), "neurons have no subtract in version 1"),
+    (_set("neuron", "subtract", to=1.0), "its layers are those of version 3, not 1"),
+    (_set("neuron", "subtract", to=0.0), "neuron.subtract: "),
+    (_set("neuron", "most_spikes", to=2), "more than one spike in a timestep needs a subtract"),
+    (_set("neuron", "lowest", to=0.5), "neuron.lowest: "),
+    (_set("neuron", "lowest", to=-0.5), "its layers are those of version 3, not 1"),
     (_set("surprise", to=1), "surprise: Extra inputs"),
     (_set("layers", 1, "encoding", to="ternary9"), "layers.1.encoding: "),
     (_set("layers", 1, "encoding", to="fp32"), "layer conv2: the first layer is fp32"),
@@ -201,7 +210,7 @@ RESIDUAL_CASES = [
     (_set("layers", 3, "stride", to=3), "layers.3.stride: "),
     (
         _set("layers", 3, "stride", to=1),
-        "layer conv5, shortcut: gives .9, 5, 4., which does not fit neurons of .9, 9, 8.",
+        "layer conv5, shortcut: gives .9, 5, 4., which does not fit currents of .9, 9, 8.",
     ),
     (_set("layers", 5, "stride", to=2), "layer fc1: fully connected neurons have no stride"),
     (
@@ -233,3 +242,74 @@ def test_a_residual_network_must_fit_together(residual: bytes, change: Change, w
     assert from_bytes(resealed(residual, lambda document, arrays: None)).about.version == 2
     with pytest.raises(FileFormatError, match=f"^net.tna: .*{what}"):
         from_bytes(resealed(residual, change), "net.tna")
+
+
+def _nine_outputs_in_two_groups(document: dict[str, Any], arrays: container.Arrays) -> None:
+    document["layers"][1] |= {"groups": 2, "weight": [9, 3, 1, 1]}
+
+
+PAIRS = {"of": "spikes", "size": 2, "stride": 2, "padding": 0}
+SEVERAL = {"decay": 0.5, "threshold": 1.0, "subtract": 1.0, "lowest": None}
+DESCRIBED_CASES = [
+    ("maxima of spikes", _set("version", to=2), "its layers are those of version 3, not 2"),
+    ("maxima of spikes", _set("layers", 1, "max_pool", to={**PAIRS, "size": 1}), "layers.1.max_pool.size: "),
+    ("maxima of spikes", _set("layers", 1, "max_pool", to={**PAIRS, "size": 9}), "layers.1.max_pool.size: "),
+    ("maxima of spikes", _set("layers", 1, "max_pool", to={**PAIRS, "stride": 0}), "layers.1.max_pool.stride: "),
+    (
+        "maxima of spikes",
+        _set("layers", 1, "max_pool", to={**PAIRS, "padding": 2}),
+        "a padding of 2 is more than half of 2",
+    ),
+    ("maxima of spikes", _set("layers", 1, "max_pool", to={**PAIRS, "of": "sums"}), "layers.1.max_pool.of: "),
+    (
+        "maxima of spikes",
+        _set("layers", 1, "max_pool", to={**PAIRS, "size": 6}),
+        "layer conv2: pool 6 leaves nothing of 4x4",
+    ),
+    ("maxima of spikes", _set("layers", 1, "pool", to=2), "layer conv2: it pools by averages and by maxima"),
+    ("maxima of spikes", _set("layers", 2, "max_pool", to=PAIRS), "layer fc3: fully connected neurons are not pooled"),
+    ("maxima of spikes", _set("layers", 1, "max_pool", to=None), "layer fc3: weight"),
+    ("maxima of spikes", _set("layers", 1, "neuron", to={"decay": 0.5}), "layers.1.neuron.threshold: Field required"),
+    ("maxima of spikes", _set("layers", 1, "neuron", to={"decay": 1.5, "threshold": 1.0}), "layers.1.neuron.decay: "),
+    ("no padding", _set("layers", 1, "padding", to=-1), "layers.1.padding: "),
+    ("no padding", _set("layers", 0, "padding", to=5), "layer conv1: a padding of 5 does not fit a kernel of 5 on 9x8"),
+    ("no padding", _set("layers", 3, "padding", to=1), "layer fc4: fully connected neurons have no padding"),
+    (
+        "no padding",
+        _set("layers", 3, "groups", to=2),
+        "layer fc4: fully connected neurons have no padding and no groups",
+    ),
+    ("no padding", _set("layers", 1, "padding", to=2), "layer fc4: weight"),
+    ("no padding", _set("layers", 1, "groups", to=0), "layers.1.groups: "),
+    (
+        "no padding",
+        _set("layers", 1, "groups", to=2),
+        "layer conv2: weight .* in 2 groups does not fit inputs of .6, 5, 4.",
+    ),
+    ("no padding", _set("layers", 1, "weight", to=[9, 3, 3, 3]), "layer conv2: weight"),
+    ("no padding", _set("input", "size", to=[4, 8]), "layer conv1: a padding of 0 does not fit a kernel of 5 on 4x8"),
+    (
+        "several spikes",
+        _set("layers", 0, "neuron", to={**SEVERAL, "most_spikes": 32}),
+        "layer conv1: 128 spikes",
+    ),
+    (
+        "several spikes",
+        _set("layers", 0, "neuron", to={**SEVERAL, "most_spikes": 128}),
+        "layers.0.neuron.most_spikes: ",
+    ),
+    (
+        "maxima of spikes",
+        _set("layers", 0, "neuron", to={**SEVERAL, "most_spikes": 2}),
+        "layer conv1: maximum pooling is",
+    ),
+    ("groups", _nine_outputs_in_two_groups, "layer conv2: 9 outputs are no 2 equal groups"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "what"), DESCRIBED_CASES)
+def test_what_no_layout_has_must_make_sense(name: str, change: Change, what: str) -> None:
+    data = to_bytes(described(NETWORKS[name]))
+    assert from_bytes(resealed(data, lambda document, arrays: None)).about.version == 3
+    with pytest.raises(FileFormatError, match=f"^net.tna: .*{what}"):
+        from_bytes(resealed(data, change), "net.tna")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tnacli.deploy.c_integers import Integers, integers
 from tnacli.deploy.c_memory import LANES
-from tnacli.deploy.c_tables import literal, tables
+from tnacli.deploy.c_tables import LEAST, literal, tables
 from tnacli.errors import UsageError
 from tnacli.evaluation.energy import Activity
 from tnacli.packed.document import Document
@@ -72,7 +72,7 @@ def c_source(
     whole = integers(network) if integer else None
     found, memory = tables(network, prefix.upper(), whole)
     ram_bytes, unit = 4 * memory.words, None if whole is None else whole.unit
-    numbers = _numbers(about, steps) if whole is None else _whole_numbers(whole, prod(about.input.size))
+    numbers = _numbers(about, steps) if whole is None else _whole_numbers(whole, steps)
     parts = [_template("preamble.c", prefix, integer), _constants(about, steps), *numbers, "", *found.lines, ""]
     parts += [_template(name, prefix, integer) for name in (_INTEGER_FILES if integer else _FLOAT_FILES)]
     header = _header(about, steps, prefix, ram_bytes=ram_bytes, unit=unit, activity=activity)
@@ -108,16 +108,22 @@ def _constants(about: Document, steps: Steps) -> str:
         f"enum {{ T = {about.timesteps}, WORDS = {-(-about.timesteps // LANES)}, "
         f"FRAMES = {steps.input.frames}, LAYERS = {len(steps.layers)} }};",
         f"#define SHORTCUTS {int(steps.has_shortcuts)}",
+        f"#define MAXIMA {int(steps.has_maxima)}",
+        f"#define SOFT_RESETS {int(steps.has_soft_resets)}",
     ]
     return "\n".join(lines)
 
 
-def _whole_numbers(whole: Integers, plane: int) -> list[str]:
+def _whole_numbers(whole: Integers, steps: Steps) -> list[str]:
+    first, plane = whole.decays[steps.layers[0].name], prod(steps.input.spec.size)
     lines = [
         f"#define POTENTIAL_BITS {whole.potential_bits}",
         "#define THRESHOLD (1 << POTENTIAL_BITS)",
-        f"#define DECAY {whole.decay.numerator}",
-        f"#define DECAY_BITS {whole.decay.bits}",
+        f"#define DECAY {'(l->decay)' if steps.neurons_differ else first.numerator}",
+        f"#define DECAY_BITS {'(l->decay_bits)' if steps.neurons_differ else first.bits}",
+        f"#define SUBTRACT {'(l->subtract)' if steps.neurons_differ else whole.subtracts[steps.layers[0].name]}",
+        f"#define LOWEST {'(l->lowest)' if steps.neurons_differ else whole.lowest[steps.layers[0].name]}",
+        _most_spikes(steps),
         f"#define FIRST_DROPPED {whole.first_dropped}",
         f"#define READOUT_LEAK {whole.leak.numerator}",
         f"#define READOUT_LEAK_BITS {whole.leak.bits}",
@@ -133,13 +139,20 @@ def _whole_numbers(whole: Integers, plane: int) -> list[str]:
     ]
 
 
+def _most_spikes(steps: Steps) -> str:
+    return f"#define MOST_SPIKES {'(l->most_spikes)' if steps.neurons_differ else steps.layers[0].neuron.most_spikes}"
+
+
 def _numbers(about: Document, steps: Steps) -> list[str]:
-    spec = about.input
+    spec, neuron = about.input, steps.layers[0].neuron
     lines = [
-        f"#define DECAY {literal(about.neuron.decay)}",
-        f"#define THRESHOLD {literal(about.neuron.threshold)}",
+        f"#define DECAY {'(l->decay)' if steps.neurons_differ else literal(neuron.decay)}",
+        f"#define THRESHOLD {'(l->threshold)' if steps.neurons_differ else literal(neuron.threshold)}",
+        f"#define SUBTRACT {'(l->subtract)' if steps.neurons_differ else literal(neuron.subtract or 0.0)}",
+        f"#define LOWEST {'(l->lowest)' if steps.neurons_differ else literal(LEAST if neuron.lowest is None else neuron.lowest)}",
+        _most_spikes(steps),
         f"#define READOUT_LEAK {literal(about.readout.leak)}",
-        f"#define READOUT_ONE {literal(1 / steps.readout.source.counts_to)}",
+        f"#define READOUT_ONE {literal(1 / steps.readout.source.divisor)}",
     ]
     if spec.kind == "events":
         lines.append("#define BYTE_VALUE(byte, place) ((float)(byte))")

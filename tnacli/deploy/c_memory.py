@@ -13,7 +13,7 @@ from math import prod
 import numpy as np
 
 from tnacli.packed.network import PackedNetwork, PackedWeights
-from tnacli.packed.steps import Current, Input
+from tnacli.packed.steps import Current, Input, LIFLayer
 
 LANES = 4
 """Timesteps whose spike counts share a word."""
@@ -30,6 +30,7 @@ class Window:
     width: int
     kernel: int
     stride: int
+    padding: int
     rows: int
     pitch: int
     most: int
@@ -81,18 +82,20 @@ def plan(network: PackedNetwork) -> Memory:
         bits = prod(layer.out) * timesteps * count_bits(layer.counts_to)
         output_words[layer.name] = (bits + 7) // 8 // 4 + 1  # and a byte more, as two are read at a time
         blocks.append(_Block((layer.name, "output"), number, last_read[layer.name], output_words[layer.name]))
-        blocks.append(_Block((layer.name, "current"), number, number, timesteps))
-        columns = layer.out[2] * layer.pool if len(layer.out) == 3 else 1
+        # Currents of which the largest goes on need a place beside it.
+        kept = timesteps * (2 if layer.max_of == "currents" else 1)
+        blocks.append(_Block((layer.name, "current"), number, number, kept))
+        squares = layer.squares
         for current in layer.currents:
             if current.spec is None:
                 continue
-            window = windows[current.name] = _window(current, network.weights[current.name], layer.pool)
+            window = windows[current.name] = _window(current, network.weights[current.name], squares.size)
             if isinstance(current.source, Input):  # frames of floats, whose sums are kept nowhere
                 blocks += _blocks(current.name, number, window, words_per_value=steps.input.frames, sums=0)
             else:
-                sums = layer.pool * columns * words_per_value * LANES
+                sums = squares.size * _columns(layer) * words_per_value * LANES
                 blocks += _blocks(current.name, number, window, words_per_value=words_per_value, sums=sums)
-    windows["readout"] = Window(prod(steps.readout.source.out), 1, 1, 1, 1, 1, 1, 0)
+    windows["readout"] = Window(prod(steps.readout.source.out), 1, 1, 1, 1, 0, 1, 1, 0)
     blocks += _blocks("readout", len(steps.layers), windows["readout"], words_per_value=words_per_value, sums=timesteps)
     at, words = _places(blocks)
     works = {name: Work(*(at[name, part] for part in ("window", "places", "list", "sums"))) for name in windows}
@@ -100,16 +103,24 @@ def plan(network: PackedNetwork) -> Memory:
     return Memory(words, outputs, output_words, currents, works, windows)
 
 
+def _columns(layer: LIFLayer) -> int:
+    """How many neurons of a row, or their currents, are worked on: those that pooling does not drop."""
+    if len(layer.out) == 1:
+        return 1
+    size, stride, padding = layer.squares
+    return min((layer.out[2] - 1) * stride + size - padding, layer.driven[2])
+
+
 def _window(current: Current, weights: PackedWeights, pool: int) -> Window:
     spec = weights.spec
     inputs, height, width = current.source.out if current.is_conv else (spec.weight[1], 1, 1)
     kernel = spec.weight[-1] if current.is_conv else 1
     rows = (pool - 1) * spec.stride + kernel
-    pitch = -(-(width + kernel - 1) // spec.stride)
+    pitch = -(-(width + 2 * spec.around) // spec.stride)
     most = 0
     if spec.encoding != "fp32":
         most = int(np.count_nonzero(weights.ternary().reshape(spec.weight[0], -1), axis=1).max())
-    return Window(inputs, height, width, kernel, spec.stride, rows, pitch, most)
+    return Window(inputs, height, width, kernel, spec.stride, spec.around, rows, pitch, most)
 
 
 def _blocks(name: str, step: int, window: Window, *, words_per_value: int, sums: int) -> list[_Block]:

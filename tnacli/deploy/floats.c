@@ -8,6 +8,7 @@
 
 #define LEAKED(potential) (DECAY * (potential))
 #define READOUT_LEAKED(potential) (READOUT_LEAK * (potential))
+#define THRESHOLDS_IN(potential) ((potential) / THRESHOLD)
 #define READOUT_SHARE(count) ((float)(count) * READOUT_ONE)
 #define GIVEN_BYTES(input) {0, input}
 

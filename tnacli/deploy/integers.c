@@ -2,6 +2,7 @@
  * A current is of 2^-POTENTIAL_BITS of the threshold, a logit of what the header says. */
 #define LEAKED(potential) ((potential) * DECAY >> DECAY_BITS)
 #define READOUT_LEAKED(potential) ((potential) * READOUT_LEAK >> READOUT_LEAK_BITS)
+#define THRESHOLDS_IN(potential) ((potential) >> POTENTIAL_BITS)
 #define READOUT_SHARE(count) ((int32_t)(count) * READOUT_ONE)
 #define GIVEN_BYTES(input) {input}
 

@@ -37,27 +37,28 @@ static void pack(uint8_t *packed, int32_t bits, int32_t place, const word *from)
     }
 }
 
-/* Moves the window to what the neurons of pooled row y see: the rows that it has stay, the rest is read. Columns lie in the
- * order in which neurons side by side read them: for a stride of 2 the even ones, then the odd ones. */
-static void slide(const weights *l, word *memory, const given *input, int32_t y, int32_t pool)
+/* Moves the window to what the neurons from `row` on see, `down` rows of them after those that it was moved to before, 0 for
+ * none: the rows that it has stay, the rest is read. Columns lie in the order in which neurons side by side read them: for a
+ * stride of 2 the even ones, then the odd ones. */
+static void slide(const weights *l, word *memory, const given *input, int32_t row, int32_t down)
 {
-    const int32_t half = l->kernel / 2, apart = l->stride * l->pitch, down = pool * l->stride;
+    const int32_t apart = l->stride * l->pitch, moved = down * l->stride;
     const int32_t words = input ? 1 : WORDS, channels = input ? FRAMES * l->in : l->in;
-    const int32_t kept = y && l->rows > down ? l->rows - down : 0;
+    const int32_t kept = moved && l->rows > moved ? l->rows - moved : 0;
     int32_t c, i, x;
     for (c = 0; c < channels; c++) {
         word *window = memory + l->window + c * l->rows * apart * words;
         for (i = 0; i < kept * apart * words; i++) {
-            window[i] = window[i + down * apart * words];
+            window[i] = window[i + moved * apart * words];
         }
         for (; i < l->rows * apart * words; i++) {
             window[i].lanes = 0; /* whatever number it is */
         }
         for (i = kept; i < l->rows; i++) {
-            const int32_t from = y * down - half + i;
+            const int32_t from = row * l->stride - l->padding + i;
             if (from >= 0 && from < l->height) {
                 for (x = 0; x < l->width; x++) {
-                    const int32_t place = (c * l->height + from) * l->width + x, column = x + half;
+                    const int32_t place = (c * l->height + from) * l->width + x, column = x + l->padding;
                     const int32_t order = (column & (l->stride - 1)) * l->pitch + (column >> (l->stride >> 1));
                     word *to = window + (i * apart + order) * words;
                     if (input) {
@@ -87,7 +88,7 @@ static word *decode(const weights *l, word *memory, int32_t o, word **taken)
     const uint8_t *row = l->codes + o * l->row_bytes, *end = row + l->row_bytes;
     const int32_t side = l->kernel * l->kernel, channel = l->rows * l->stride * l->pitch * WORDS;
     const int32_t jump = side < 4 ? 4 * channel : 0, leap = side < 4 ? 0 : 4; /* four weights on: kernels are odd */
-    int32_t base = 0, n = 0, m;
+    int32_t base = o / l->group_out * l->group_in * channel, n = 0, m;
     for (; row < end; row++) {
         uint32_t codes = @PREFIX_UPPER@_BYTE(row) ^ 0x55u; /* of each two bits one says that it is not 0, the other that it is +1 */
         for (m = n; codes; codes >>= 2, m++) {
@@ -215,26 +216,43 @@ static void encode(const weights *l, const word *memory, int32_t o, int32_t r, i
     }
 }
 
+#if SOFT_RESETS
+/* How many spikes there are: one for each threshold in the potential. */
+static int32_t spikes_of(const layer *l, number potential)
+{
+    const number fitting = THRESHOLDS_IN(potential);
+    (void)l;
+    return fitting >= MOST_SPIKES ? MOST_SPIKES : fitting >= 1 ? (int32_t)fitting : 0;
+}
+#endif
+
 /* Runs one neuron over all timesteps of `current`, and adds its spikes to the counts of the cell that it is pooled in. */
-static void fire(const word *current, word *cell)
+static void fire(const layer *l, const word *current, word *cell)
 {
     const word *const end = current + T;
     number potential = (current++)->value;
     uint32_t lane = 1;
+    (void)l; /* all neurons may have the same constants */
     for (;;) {
+        number kept = 0;
+#if SOFT_RESETS
+        const int32_t spikes = spikes_of(l, potential);
+        const number taken = (number)spikes * SUBTRACT;
+        number left = SUBTRACT > 0 ? potential - taken : spikes ? 0 : potential;
+        left = left < LOWEST ? LOWEST : left;
+        kept = LEAKED(left);
+        cell->lanes += lane * (uint32_t)spikes;
+#else
         if (potential >= THRESHOLD) {
             cell->lanes += lane;
-            if (current == end) {
-                return;
-            }
-            potential = current->value; /* from 0 */
         } else {
-            const number kept = LEAKED(potential);
-            if (current == end) {
-                return;
-            }
-            potential = kept + current->value;
+            kept = LEAKED(potential);
         }
+#endif
+        if (current == end) {
+            return;
+        }
+        potential = kept + current->value;
         current++;
         lane <<= 8;
         if (!lane) {
@@ -262,6 +280,38 @@ static void add_shortcut(const skip *s, word *memory, int32_t o, int32_t neuron,
 }
 #endif
 
+#if MAXIMA
+enum { OF_SPIKES = 1, OF_CURRENTS };
+#define STEP(l) (l)->step
+#define EDGE(l) (l)->edge
+
+/* Whether there is a spike in each lane of a cell. */
+static void any(word *cell)
+{
+    int32_t i;
+    for (i = 0; i < WORDS; i++) {
+        uint32_t lanes = cell[i].lanes;
+        lanes |= lanes >> 4 & 0x0f0f0f0fu;
+        lanes |= lanes >> 2 & 0x03030303u;
+        cell[i].lanes = (lanes | lanes >> 1) & 0x01010101u;
+    }
+}
+
+/* Keeps the larger of two currents at each timestep; the first is not to be compared unless one was `seen`. */
+static void keep_larger(word *largest, const word *current, int32_t seen)
+{
+    int32_t t;
+    for (t = 0; t < T; t++) {
+        if (!seen || current[t].value > largest[t].value) {
+            largest[t] = current[t];
+        }
+    }
+}
+#else
+#define STEP(l) (l)->pool /* squares lie side by side */
+#define EDGE(l) 0
+#endif
+
 static void prepare(const weights *l, word *memory, int32_t words)
 {
     const int32_t side = l->kernel * l->kernel;
@@ -275,12 +325,18 @@ static void prepare(const weights *l, word *memory, int32_t words)
 static void spiking(const layer *l, word *memory, const given *input)
 {
     const weights *own = &l->own;
-    const int32_t height = ((own->height - 1) / own->stride + 1) / l->pool;
-    const int32_t width = ((own->width - 1) / own->stride + 1) / l->pool, columns = width * l->pool;
+    const int32_t within = 2 * own->padding - own->kernel;
+    const int32_t all_rows = (own->height + within) / own->stride + 1, all_columns = (own->width + within) / own->stride + 1;
+    const int32_t height = (all_rows + 2 * EDGE(l) - l->pool) / STEP(l) + 1;
+    const int32_t width = (all_columns + 2 * EDGE(l) - l->pool) / STEP(l) + 1;
+    const int32_t columns = at_most((width - 1) * STEP(l) + l->pool - EDGE(l), all_columns);
     uint8_t *packed = (uint8_t *)(memory + l->output);
     word *current = memory + l->current;
     word cell[WORDS];
     int32_t o, y, x, r, q, i;
+#if MAXIMA
+    word *const largest = current + T;
+#endif
     for (i = 0; i < l->output_words; i++) {
         memory[l->output + i].lanes = 0;
     }
@@ -291,10 +347,11 @@ static void spiking(const layer *l, word *memory, const given *input)
     }
 #endif
     for (y = 0; y < height; y++) { /* neurons that the pooling drops are left out */
-        slide(own, memory, input, y, l->pool);
+        const int32_t top = y * STEP(l) - EDGE(l), down = y ? STEP(l) : 0;
+        slide(own, memory, input, top, down);
 #if SHORTCUTS
         if (l->shortcut.convolution) {
-            slide(l->shortcut.convolution, memory, 0, y, l->pool);
+            slide(l->shortcut.convolution, memory, 0, top, down);
         }
 #endif
         for (o = 0; o < own->out; o++) {
@@ -310,8 +367,12 @@ static void spiking(const layer *l, word *memory, const given *input)
                 for (i = 0; i < WORDS; i++) {
                     cell[i].lanes = 0;
                 }
-                for (r = 0; r < l->pool; r++) {
-                    for (q = x * l->pool; q < (x + 1) * l->pool; q++) {
+#if MAXIMA
+                int32_t seen = 0;
+#endif
+                for (r = top < 0 ? -top : 0; r < at_most(l->pool, all_rows - top); r++) {
+                    const int32_t left = x * STEP(l) - EDGE(l), right = at_most(left + l->pool, columns);
+                    for (q = left < 0 ? 0 : left; q < right; q++) {
                         const int32_t neuron = r * columns + q;
                         if (input) {
                             encode(own, memory, o, r, q, current);
@@ -320,14 +381,26 @@ static void spiking(const layer *l, word *memory, const given *input)
                         }
 #if SHORTCUTS
                         if (l->shortcut.input >= 0) {
-                            const int32_t rows = (own->height - 1) / own->stride + 1, row = y * l->pool + r;
-                            const int32_t place = (o * rows + row) * ((own->width - 1) / own->stride + 1) + q;
+                            const int32_t place = (o * all_rows + top + r) * all_columns + q;
                             add_shortcut(&l->shortcut, memory, o, neuron, place, current);
                         }
 #endif
-                        fire(current, cell);
+#if MAXIMA
+                        if (l->max_of == OF_CURRENTS) {
+                            keep_larger(largest, current, seen++);
+                            continue;
+                        }
+#endif
+                        fire(l, current, cell);
                     }
                 }
+#if MAXIMA
+                if (l->max_of == OF_CURRENTS) {
+                    fire(l, largest, cell);
+                } else if (l->max_of == OF_SPIKES) {
+                    any(cell);
+                }
+#endif
                 pack(packed, l->bits, (o * height + y) * width + x, cell);
             }
         }
@@ -339,7 +412,7 @@ static void read_out(word *memory, number *logits)
     const word *counts = memory + readout.window;
     word *current = memory + readout.sums;
     int32_t k, f, t;
-    slide(&readout, memory, 0, 0, 1);
+    slide(&readout, memory, 0, 0, 0);
     for (k = 0; k < readout.out; k++) {
         const outer_weight *weights_of_class = readout_weights + k * readout.in;
         number potential = 0, total = 0;

@@ -17,6 +17,7 @@ import numpy as np
 from tnacli.deploy.nir_steps import DT
 from tnacli.errors import UsageError
 from tnacli.packed.network import Floats, PackedNetwork, PackedWeights
+from tnacli.packed.spec import ConvolutionSpec, LayerSpec
 from tnacli.packed.steps import Current, Input, LIFLayer, Shape
 
 READOUT = (
@@ -31,7 +32,7 @@ def nir_graph(network: PackedNetwork) -> Any:
 
     Batch norm, the pooling's division and the neurons' gain are folded into weights and biases: a ternary weight w becomes
     w * scale of its output channel, and the node's metadata holds that scale. Logits are made of the currents of all
-    timesteps as the graph's metadata says. Raises UsageError if the package nir is missing.
+    timesteps as the graph's metadata says. Raises UsageError if the package nir is missing, or for what NIR has no node for.
     """
     nir = _nir()
     about, steps = network.about, network.steps
@@ -44,10 +45,10 @@ def nir_graph(network: PackedNetwork) -> Any:
         edges.extend((source, name) for source in sources)
         return name
 
-    def add_current(current: Current) -> str:
+    def add_current(current: Current, gain: float) -> str:
         source, name, shape = leaving[current.source], current.name.replace(".", "_"), current.source.out
-        # A sum of spikes stands for their mean, and neurons with r of 1 take a share of their current.
-        mean, gain = 1 / current.source.counts_to, _gain(about.neuron.decay)
+        # A sum of spikes stands for their mean, and neurons with r of 1 take a share, the gain, of their current.
+        mean = 1 / current.source.divisor
         if current.spec is None:
             return source if mean == gain else add(name, _multiplied(nir, mean / gain, shape), source)
         if current.flattens:
@@ -56,8 +57,9 @@ def nir_graph(network: PackedNetwork) -> Any:
 
     for layer in steps.layers:
         # What leads into a node is added up: a shortcut is an edge more.
-        currents = [add_current(current) for current in layer.currents]
-        neurons = _neurons(nir, layer.neurons, about.neuron.decay, about.neuron.threshold)
+        _refuse(layer)
+        currents = [add_current(current, _gain(layer.neuron.decay)) for current in layer.currents]
+        neurons = _neurons(nir, layer.neurons, layer.neuron.decay, layer.neuron.threshold)
         last = add(f"{layer.name}_neurons", neurons, *currents)
         if layer.pool > 1:
             side = np.array([layer.pool] * 2)
@@ -68,7 +70,7 @@ def nir_graph(network: PackedNetwork) -> Any:
     last = leaving[before]
     if len(before.out) == 3:
         last = add("readout_flatten", _flatten(nir, before.out), last)
-    weight = _folded(network.readout_weight, 1 / before.counts_to)
+    weight = _folded(network.readout_weight, 1 / before.divisor)
     last = add("readout", nir.Affine(weight=weight, bias=network.readout_bias), last)
     add("output", nir.Output(output_type=np.array([len(about.labels)])), last)
     graph = nir.NIRGraph(nodes=nodes, edges=edges)
@@ -102,6 +104,18 @@ def _nir() -> Any:
     return nir
 
 
+def _refuse(layer: LIFLayer) -> None:
+    if layer.max_pool is not None:
+        raise UsageError(
+            f"layer {layer.name} pools by maxima, and NIR has no node for that; export with --format packed, c or onnx"
+        )
+    if layer.neuron.subtract is not None or layer.neuron.lowest is not None:
+        raise UsageError(
+            f"layer {layer.name} has a soft reset or a lowest potential, and NIR's neurons are reset to one; export with "
+            f"--format packed, c or onnx"
+        )
+
+
 def _flatten(nir: Any, shape: Sequence[int]) -> Any:
     return nir.Flatten(input_type={"input": np.array(shape)}, start_dim=0, end_dim=-1)
 
@@ -109,12 +123,12 @@ def _flatten(nir: Any, shape: Sequence[int]) -> Any:
 def _weights(nir: Any, layer: PackedWeights, shape: Shape, *, mean: float, gain: float) -> Any:
     """The node of weights and biases divided by `gain`; the weights times `mean` besides, which makes means of sums."""
     scale, shift = _folded(layer.scale, mean / gain), _folded(layer.shift, 1 / gain)
-    weight = layer.values().astype(np.float32)
+    weight = layer.dense().astype(np.float32)  # nir 1.0 refuses the shapes of what goes into convolutions with groups
     scaled = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
     if weight.ndim == 2:
         node = nir.Affine(weight=scaled, bias=shift)
     else:
-        node = _convolution(nir, scaled, shift, stride=layer.spec.stride, shape=shape)
+        node = _convolution(nir, scaled, shift, spec=layer.spec, shape=shape)
     node.metadata = {
         "tnacli_weights": "fp32" if layer.spec.encoding == "fp32" else "ternary",
         "tnacli_scale": scale,
@@ -126,15 +140,17 @@ def _multiplied(nir: Any, factor: float, shape: Shape) -> Any:
     """Every map times `factor`, as a 1x1 convolution: NIR's own Scale has no module elsewhere."""
     channels = shape[0]
     weight = np.eye(channels, dtype=np.float32)[:, :, None, None] * np.float32(factor)
-    node = _convolution(nir, weight, np.zeros(channels, np.float32), stride=1, shape=shape)
+    node = _convolution(nir, weight, np.zeros(channels, np.float32), spec=None, shape=shape)
     node.metadata = {"tnacli_factor": factor}
     return node
 
 
-def _convolution(nir: Any, weight: Floats, bias: Floats, *, stride: int, shape: Shape) -> Any:
-    half = weight.shape[-1] // 2
+def _convolution(
+    nir: Any, weight: Floats, bias: Floats, *, spec: LayerSpec | ConvolutionSpec | None, shape: Shape
+) -> Any:
+    stride, around = (1, 0) if spec is None else (spec.stride, spec.around)
     return nir.Conv2d(
-        input_shape=(shape[1], shape[2]), weight=weight, bias=bias, stride=(stride, stride), padding=(half, half),
+        input_shape=(shape[1], shape[2]), weight=weight, bias=bias, stride=(stride, stride), padding=(around, around),
         dilation=(1, 1), groups=1,
     )  # fmt: skip
 

@@ -104,7 +104,7 @@ def _step(node: Any, x: Tensor, state: Tensor | float, stepping: Stepping) -> tu
         return x, state
     if kind == "Conv2d":
         stride, padding = pair(node.stride), node.padding if isinstance(node.padding, str) else pair(node.padding)
-        return F.conv2d(x, _tensor(node.weight), _tensor(node.bias), stride, padding), state
+        return F.conv2d(x, _tensor(node.weight), _tensor(node.bias), stride, padding, 1, int(node.groups)), state
     if kind in ("Affine", "Linear"):
         return F.linear(x.flatten(1), _tensor(node.weight), _tensor(getattr(node, "bias", 0.0))), state
     if kind == "Scale":

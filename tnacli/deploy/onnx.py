@@ -43,6 +43,8 @@ def onnx_bytes(network: PackedNetwork, *, floats: bool = False, batch: int | Non
         own, *others = (_currents(graph, network, current, given[current.source]) for current in layer.currents)
         for other in others:
             own = [graph.node("Add", list(pair)) for pair in zip(own, other, strict=True)]
+        if layer.max_of == "currents":
+            own = [graph.node("MaxPool", [driven], **_squares(layer)) for driven in own]
         given[layer] = _neurons(graph, network, layer, own)
     graph.node("Identity", [_readout(graph, network, given[network.steps.readout.source])], out=OUTPUT)
     helper, kind = onnx.helper, onnx.TensorProto
@@ -177,9 +179,9 @@ class _Graph:
 
 def _currents(graph: _Graph, network: PackedNetwork, current: Current, values: Sequence[str]) -> list[str]:
     """What a step's `current` makes of the inputs, or of the spike counts that leave its source, a name for each timestep."""
-    name, counts_to = current.name, current.source.counts_to
+    name, divisor = current.name, current.source.divisor
     if current.spec is None:
-        share = graph.constant(f"{name}.share", np.array(1 / counts_to, np.float32))
+        share = graph.constant(f"{name}.share", np.array(1 / divisor, np.float32))
         return [graph.node("Mul", [graph.summable(value), share]) for value in values]
     weights = network.weights[name]
     exact = current.spec.encoding != "fp32" and not graph.floats
@@ -189,7 +191,7 @@ def _currents(graph: _Graph, network: PackedNetwork, current: Current, values: S
         values = [graph.node("Flatten", [value], axis=1) for value in values]
     stored = weights.values() if current.is_conv else weights.values().T
     weight = graph.constant(f"{name}.weight", stored if exact else stored.astype(np.float32))
-    scale, shift = _by_channel(graph, name, weights, divisor=counts_to)
+    scale, shift = _by_channel(graph, name, weights, divisor=divisor)
     currents = []
     for value in values:
         x = graph.node("Flatten", [value], axis=1) if current.flattens and not exact else value
@@ -199,7 +201,12 @@ def _currents(graph: _Graph, network: PackedNetwork, current: Current, values: S
 
 
 def _geometry(spec: LayerSpec | ConvolutionSpec) -> dict[str, Any]:
-    return {"pads": [spec.weight[-1] // 2] * 4, "strides": [spec.stride] * 2}
+    return {"pads": [spec.around] * 4, "strides": [spec.stride] * 2, "group": spec.groups}
+
+
+def _squares(layer: LIFLayer) -> dict[str, Any]:
+    size, stride, padding = layer.squares
+    return {"kernel_shape": [size] * 2, "strides": [stride] * 2, "pads": [padding] * 4}
 
 
 def _by_channel(graph: _Graph, name: str, weights: PackedWeights, divisor: int = 1) -> tuple[str, str]:
@@ -214,13 +221,18 @@ def _driven(graph: _Graph, summed: str, scale: str, shift: str) -> str:
 
 def _neurons(graph: _Graph, network: PackedNetwork, layer: LIFLayer, currents: Sequence[str]) -> list[str]:
     """Pooled spike counts, uint8, one name for each timestep; a single current is the same at every one."""
-    neuron, name, pool = network.about.neuron, layer.name, layer.pool
+    neuron, name, pool = layer.neuron, layer.name, layer.pool
 
     def constant(key: str, value: float) -> str:
         return graph.constant(f"{name}.{key}", np.array(value, np.float32))
 
-    threshold, zero = constant("threshold", neuron.threshold), constant("zero", 0.0)
     # A constant that no node uses makes ONNX Runtime complain.
+    threshold = constant("threshold", neuron.threshold)
+    goes_on = network.about.timesteps > 1
+    subtract = "" if neuron.subtract is None or not goes_on else constant("subtract", neuron.subtract)
+    zero = constant("zero", 0.0) if goes_on and not subtract else ""
+    lowest = "" if neuron.lowest is None or not goes_on else constant("lowest", neuron.lowest)
+    several = constant("most", neuron.most_spikes) if neuron.most_spikes > 1 else ""
     decay = constant("decay", neuron.decay) if network.about.timesteps > 1 else ""
     square = constant("square", pool**2) if pool > 1 else ""
     spikes, potential = [], None
@@ -229,14 +241,22 @@ def _neurons(graph: _Graph, network: PackedNetwork, layer: LIFLayer, currents: S
         if potential is not None:
             driven = graph.node("Add", [graph.node("Mul", [potential, decay]), driven])
         spiked = graph.node("GreaterOrEqual", [driven, threshold])
-        potential = graph.node("Where", [spiked, zero, driven])
+        fired = graph.cast(spiked, "FLOAT") if pool > 1 or layer.max_of == "spikes" or several else ""
+        if several:
+            fitting = graph.node("Floor", [graph.node("Div", [driven, threshold])])
+            fired = graph.node("Mul", [fired, graph.node("Min", [fitting, several])])
+        if t + 1 < network.about.timesteps:
+            taken = graph.node("Mul", [fired, subtract]) if several else subtract
+            left = graph.node("Sub", [driven, taken]) if subtract else zero
+            potential = graph.node("Where", [spiked, left, driven])
+            potential = graph.node("Max", [potential, lowest]) if lowest else potential
         if pool > 1:
-            averaged = graph.node(
-                "AveragePool", [graph.cast(spiked, "FLOAT")], kernel_shape=[pool] * 2, strides=[pool] * 2
-            )
+            averaged = graph.node("AveragePool", [fired], **_squares(layer))
             spikes.append(graph.counted(graph.node("Mul", [averaged, square])))
+        elif layer.max_of == "spikes":
+            spikes.append(graph.counted(graph.node("MaxPool", [fired], **_squares(layer))))
         else:
-            spikes.append(graph.counted(spiked, of_bool=True))
+            spikes.append(graph.counted(fired) if several else graph.counted(spiked, of_bool=True))
     return spikes
 
 
@@ -244,7 +264,7 @@ def _readout(graph: _Graph, network: PackedNetwork, counts: Sequence[str]) -> st
     weight = graph.constant("readout.weight", network.readout_weight.T)
     bias = graph.constant("readout.bias", network.readout_bias)
     leak = graph.constant("readout.leak", np.array(network.about.readout.leak, np.float32)) if len(counts) > 1 else ""
-    share = graph.constant("readout.share", np.array(1 / network.steps.readout.source.counts_to, np.float32))
+    share = graph.constant("readout.share", np.array(1 / network.steps.readout.source.divisor, np.float32))
     potential, logits = "", ""
     for value in counts:
         averaged = graph.node("Mul", [graph.summable(value), share])

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from tnacli.deploy.c_integers import integers
 from tnacli.packed.network import PackedNetwork
-from tnacli.packed.steps import Current, Input
+from tnacli.packed.spec import ConvolutionSpec, LayerSpec
+from tnacli.packed.steps import Current, Input, LIFLayer, Squares
 
 Whole = NDArray[np.int64]
 
@@ -43,10 +44,8 @@ def whole_run(network: PackedNetwork, inputs: NDArray[np.uint8]) -> WholeRun:
             return counts[current.source.name][:, t] * made.shares[current.name]
         factors, is_first = made.factors[current.name], isinstance(current.source, Input)
         x = frames[:, min(t, frames.shape[1] - 1)] - offsets if is_first else counts[current.source.name][:, t]
-        weights = made.first_weights if is_first else network.weights[current.name].ternary()
-        sums = noted(
-            _convolved(x, weights, current.spec.stride) if current.is_conv else x.reshape(len(x), -1) @ weights.T
-        )
+        weights = made.first_weights if is_first else network.weights[current.name].dense()
+        sums = noted(_convolved(x, weights, current.spec) if current.is_conv else x.reshape(len(x), -1) @ weights.T)
         sums = sums >> made.first_dropped if is_first else sums
         axes = (slice(None), None, None) if current.is_conv else slice(None)
         scale, shift = factors.scale.astype(np.int64)[axes], factors.shift.astype(np.int64)[axes]
@@ -54,14 +53,19 @@ def whole_run(network: PackedNetwork, inputs: NDArray[np.uint8]) -> WholeRun:
 
     for layer in steps.layers:
         potential: Any = 0
-        fired: list[NDArray[np.bool_]] = []
+        decay = made.decays[layer.name]
+        fired: list[Whole] = []
         for t in range(timesteps):
-            leaked = noted(np.asarray(potential * made.decay.numerator)) >> made.decay.bits
-            potential = noted(leaked + sum(current_of(current, t) for current in layer.currents))
-            spikes = potential >= 1 << made.potential_bits
-            potential = np.where(spikes, 0, potential)
+            leaked = noted(np.asarray(potential * decay.numerator)) >> decay.bits
+            driven: Any = sum(current_of(current, t) for current in layer.currents)
+            driven = _largest(driven, layer.squares) if layer.max_of == "currents" else driven
+            potential = noted(leaked + driven)
+            spikes = np.clip(potential >> made.potential_bits, 0, layer.neuron.most_spikes)
+            taken = made.subtracts[layer.name]
+            potential = potential - spikes * taken if taken else np.where(spikes, 0, potential)
+            potential = noted(np.maximum(potential, made.lowest[layer.name]))
             fired.append(spikes)
-        counts[layer.name] = np.stack([_pooled(spikes.astype(np.int64), layer.pool) for spikes in fired], 1)
+        counts[layer.name] = np.stack([_pooled(spikes.astype(np.int64), layer) for spikes in fired], 1)
         all_spikes[layer.name] = np.stack(fired, 1).astype(np.uint8)
     last = counts[steps.readout.source.name].reshape(len(inputs), timesteps, -1)
     potential = total = np.zeros((len(inputs), 1), np.int64)
@@ -72,15 +76,26 @@ def whole_run(network: PackedNetwork, inputs: NDArray[np.uint8]) -> WholeRun:
     return WholeRun(total, all_spikes, max(seen))
 
 
-def _convolved(x: Whole, weights: NDArray[Any], stride: int) -> Whole:
-    half = weights.shape[-1] // 2
-    padded = np.pad(x, ((0, 0), (0, 0), (half, half), (half, half)))
+def _convolved(x: Whole, weights: NDArray[Any], spec: LayerSpec | ConvolutionSpec) -> Whole:
+    around, stride = spec.around, spec.stride
+    padded = np.pad(x, ((0, 0), (0, 0), (around, around), (around, around)))
     windows = sliding_window_view(padded, weights.shape[2:], (2, 3))[:, :, ::stride, ::stride]
     sums: Whole = np.einsum("nchwij,ocij->nohw", windows, weights.astype(np.int64), optimize=True)
     return sums
 
 
-def _pooled(spikes: Whole, pool: int) -> Whole:
+def _largest(values: Whole, squares: Squares) -> Whole:
+    size, stride, padding = squares
+    least = np.iinfo(np.int64).min
+    around = np.pad(values, ((0, 0), (0, 0), (padding, padding), (padding, padding)), constant_values=least)
+    found: Whole = sliding_window_view(around, (size, size), (2, 3))[:, :, ::stride, ::stride].max((4, 5))
+    return found
+
+
+def _pooled(spikes: Whole, layer: LIFLayer) -> Whole:
+    if layer.max_of == "spikes":
+        return _largest(spikes, layer.squares)
+    pool = layer.pool
     if pool == 1:
         return spikes
     n, channels, height, width = spikes.shape

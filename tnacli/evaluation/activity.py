@@ -45,7 +45,7 @@ _Run = Callable[[Tensor, _Observer], Tensor]
 
 @dataclass(frozen=True)
 class _Way:
-    """Weights [out, in, k, k] or [out, in] that inputs of `shape` (C, H, W) meet, from the layer `source` or the input ("").
+    """Weights [out, in / groups, k, k] or [out, in] that inputs of `shape` (C, H, W) meet, of layer `source` or the input ("").
 
     None where spikes are a current as they are, each of them one addition.
     """
@@ -54,6 +54,8 @@ class _Way:
     weight: Tensor | None
     shape: tuple[int, ...]
     stride: int = 1
+    padding: int = 0
+    groups: int = 1
 
     def met(self, inputs: Tensor, *, nonzero: bool) -> Tensor:
         """Pairs of an input that is not zero and a weight that it meets (`nonzero`: one not 0), by row of `inputs` [n, ...]."""
@@ -62,16 +64,16 @@ class _Way:
             return active.flatten(1).sum(1, dtype=torch.float64)
         if self.weight.dim() == 2:
             return pairs(active.flatten(1), self.weight, nonzero=nonzero)
-        return pairs(active, self.weight, nonzero=nonzero, stride=self.stride, padding=self.weight.shape[-1] // 2)
+        return pairs(active, self.weight, nonzero=nonzero, groups=self.groups, stride=self.stride, padding=self.padding)
 
 
 @dataclass
 class LayerCounts:
-    """A layer of neurons, the ways into it, and what has been seen of it so far; `pool` is the side of its pooling."""
+    """A layer of neurons, the ways into it, and what has been seen of it so far; `pooled` makes of maps what leaves it."""
 
     name: str
     ways: tuple[_Way, ...]
-    pool: int
+    pooled: Callable[[Tensor], Tensor]
     neurons: int
     spikes: Tensor = field(default_factory=lambda: torch.zeros(()))
     chances: int = 0
@@ -100,7 +102,7 @@ class LayerCounts:
         axes = (0, *range(2, flat.dim()))
         self.spikes = self.spikes + flat.sum(axes, dtype=torch.float64)
         self.chances += flat.numel() // flat.shape[1]
-        return F.avg_pool2d(flat, self.pool) if self.pool > 1 else flat
+        return self.pooled(flat)
 
     def activity(self, macs: float, bits: Bits, samples: int) -> LayerActivity:
         rates = self.spikes / max(self.chances, 1)
@@ -199,18 +201,35 @@ def _counted(
     return Activity(tuple(rows), samples, timesteps, prices)
 
 
+def _way(source: str, weight: Tensor | None, shape: tuple[int, ...], stride: int) -> _Way:
+    """Of our own networks, whose convolutions have half the kernel around."""
+    if weight is None:
+        return _Way(source, None, shape)
+    padding = weight.shape[-1] // 2 if weight.dim() == 4 else 0
+    return _Way(source, weight.detach().cpu(), shape, stride, padding)
+
+
+def _averages(pool: int) -> Callable[[Tensor], Tensor]:
+    return lambda spikes: F.avg_pool2d(spikes, pool) if pool > 1 else spikes
+
+
+def _pooling(layer: LIFLayer) -> Callable[[Tensor], Tensor]:
+    if layer.max_of == "spikes":
+        return lambda spikes: F.max_pool2d(spikes, *layer.squares)
+    return _averages(layer.pool)
+
+
 def of_network(network: SpikingNetwork) -> tuple[list[LayerCounts], _Run]:
     """The layers of neurons, and what gives the output's potentials [T, N, classes] while an observer sees the spikes."""
     layers: list[LayerCounts] = []
     shapes: dict[str, tuple[int, ...]] = {"": network.input_shape}
     for shape, (name, layer) in zip(network.shapes, network.spiking.items(), strict=False):
         before = next(reversed(shapes))
-        ways = [_Way(before, layer.synapse.weight.detach().cpu(), shapes[before], shape.stride)]
+        ways = [_way(before, layer.synapse.weight, shapes[before], shape.stride)]
         if shape.shortcut is not None:
-            weight = None if layer.shortcut is None else layer.shortcut.synapse.weight.detach().cpu()
-            source = shape.shortcut.source
-            ways.append(_Way(source, weight, shapes[source], shape.shortcut.stride))
-        layers.append(LayerCounts(name, tuple(ways), shape.pool, prod(shape.out)))
+            weight, source = None if layer.shortcut is None else layer.shortcut.synapse.weight, shape.shortcut.source
+            ways.append(_way(source, weight, shapes[source], shape.shortcut.stride))
+        layers.append(LayerCounts(name, tuple(ways), _averages(shape.pool), prod(shape.out)))
         shapes[name] = shape.pooled
 
     def run(inputs: Tensor, observe: _Observer) -> Tensor:
@@ -238,10 +257,11 @@ def of_packed(network: PackedNetwork) -> tuple[list[LayerCounts], _Run]:
         if current.spec is None:
             return _Way(source, None, current.source.out)
         weight = torch.from_numpy(network.weights[current.name].values().copy())
-        return _Way(source, weight, current.source.out, current.spec.stride)
+        spec = current.spec
+        return _Way(source, weight, current.source.out, spec.stride, spec.around, spec.groups)
 
     layers = [
-        LayerCounts(layer.name, tuple(map(way, layer.currents)), layer.pool, prod(layer.neurons))
+        LayerCounts(layer.name, tuple(map(way, layer.currents)), _pooling(layer), prod(layer.neurons))
         for layer in network.steps.layers
     ]
     engine = PackedSNN(network)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tnacli.packed import plain
 from tnacli.packed.network import PackedNetwork
 from tnacli.packed.steps import Current, Input, LIFLayer
 from tnacli.snn.arithmetic import exact
@@ -31,15 +33,23 @@ def trace(network: Network | PackedNetwork, sample: Tensor) -> list[Trace]:
     """The layers of spiking neurons, first to last, for one normalised image [C, H, W] or event frames [T, C, H, W]."""
     if isinstance(network, Network):
         return _of_network(network, sample)
-    about, steps = network.about, network.steps
-    frames = sample.cpu() if sample.dim() == 4 else sample.cpu().expand(about.timesteps, *sample.shape)
+    steps = network.steps
+    frames = sample.cpu() if sample.dim() == 4 else sample.cpu().expand(network.about.timesteps, *sample.shape)
     given: dict[Input | LIFLayer, Tensor] = {steps.input: frames}
     traces = []
     for layer in steps.layers:
         own, *others = (_current(network, current, given[current.source]) for current in layer.currents)
-        membrane, spikes = _neurons(sum(others, start=own), about.neuron.decay, about.neuron.threshold)
-        traces.append(Trace(layer.name, membrane.flatten(1), spikes.flatten(1)))
-        given[layer] = F.avg_pool2d(spikes.float(), layer.pool) if layer.pool > 1 else spikes.float()
+        driven = sum(others, start=own)
+        if layer.max_of == "currents":
+            driven = F.max_pool2d(driven, *layer.squares)
+        steps_of = plain.lif_steps(iter(driven.numpy()), plain.neurons_of(layer.neuron))
+        membrane, counts = (torch.from_numpy(np.stack(part)) for part in zip(*map(_copied, steps_of), strict=True))
+        traces.append(Trace(layer.name, membrane.flatten(1), counts.flatten(1) > 0))
+        given[layer] = counts.float()
+        if layer.max_of == "spikes":
+            given[layer] = F.max_pool2d(given[layer], *layer.squares)
+        elif layer.pool > 1:
+            given[layer] = F.avg_pool2d(given[layer], layer.pool)
     return traces
 
 
@@ -60,7 +70,7 @@ def _of_network(network: Network, sample: Tensor) -> list[Trace]:
                 scale, shift = (values.view(-1, *(1,) * (current.dim() - 2)) for values in given[1:])
                 current = current * scale + shift
             whole = current.expand(neurons.timesteps, *current.shape[1:])
-            membrane, spikes = _neurons(whole, neurons.neuron.decay, neurons.neuron.threshold)
+            membrane, spikes = _neurons(whole, decay=neurons.neuron.decay, threshold=neurons.neuron.threshold)
             traces.append(Trace(name, membrane.flatten(1).cpu(), spikes.flatten(1).cpu()))
 
         return note
@@ -76,7 +86,12 @@ def _of_network(network: Network, sample: Tensor) -> list[Trace]:
     return traces
 
 
-def _neurons(current: Tensor, decay: float, threshold: float) -> tuple[Tensor, Tensor]:
+def _copied(step: tuple[plain.Floats, plain.Counts]) -> tuple[plain.Floats, plain.Counts]:
+    """A timestep's potential and spikes, before the next is written over them."""
+    return step[0].copy(), step[1].copy()
+
+
+def _neurons(current: Tensor, *, decay: float, threshold: float) -> tuple[Tensor, Tensor]:
     membrane, spikes = torch.empty_like(current), torch.empty_like(current, dtype=torch.bool)
     for t, (potential, spiked) in enumerate(lif_steps(current, decay=decay, threshold=threshold)):
         membrane[t], spikes[t] = potential, spiked
@@ -92,5 +107,6 @@ def _current(network: PackedNetwork, current: Current, x: Tensor) -> Tensor:
     scale, shift = torch.from_numpy(weights.scale.copy()), torch.from_numpy(weights.shift.copy())
     if not current.is_conv:
         return F.linear(x.flatten(1), weight) * scale + shift
-    summed = F.conv2d(x, weight, stride=current.spec.stride, padding=weight.shape[-1] // 2)
+    spec = current.spec
+    summed = F.conv2d(x, weight, stride=spec.stride, padding=spec.around, groups=spec.groups)
     return summed * scale[:, None, None] + shift[:, None, None]

@@ -6,6 +6,7 @@ import math
 import platform
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -47,6 +48,7 @@ def checkpoint_of(found: Graph, data_root: str | None = None) -> tuple[Checkpoin
     Raises UsageError if the data set is not one of ours, its pixels are normalised otherwise, or it is there and has other
     classes; NetworkError if no layout has such layers.
     """
+    found = replace(found, layers=tuple(_alike(layer, found.layers[0]) for layer in found.layers))
     settings = _settings(found)
     dataset = _dataset(found, settings.data, data_root)
     classes = found.labels if dataset is None or found.named else dataset.classes
@@ -120,6 +122,34 @@ def _settings(found: Graph) -> Settings:
         raise NetworkError(f"no recipe can say it: {'; '.join(map(str, complaints(error)))}") from None
 
 
+def _alike(layer: Layer, first: Layer) -> Layer:
+    """`layer` with the threshold of the first, its currents in proportion: neurons that are reset to 0 then spike alike.
+
+    Raises NetworkError for what our own networks do not have: another decay, and what no layout says.
+    """
+    ours, theirs = layer.neurons, first.neurons
+    if not math.isclose(ours.decay, theirs.decay, rel_tol=1e-7):
+        raise NetworkError(
+            f"the decay of {layer.name} is {ours.decay:g}, that of the first neurons {theirs.decay:g}; a checkpoint has one for "
+            f"all, a packed file one for each layer"
+        )
+    for current in (layer.own, layer.shortcut):
+        weights = None if current is None else current.weights
+        if (
+            weights is not None
+            and weights.weight.dim() == 4
+            and (weights.groups != 1 or 2 * weights.padding + 1 != weights.weight.shape[-1])
+        ):
+            raise NetworkError(f"no layout has {layer.name} with groups, or with a padding that is not half the kernel")
+    unit = threshold(ours) / threshold(theirs)
+    if unit != 1 and layer.shortcut is not None and layer.shortcut.weights is None:
+        raise NetworkError(
+            f"{layer.name} has another threshold than the first neurons, and a shortcut that adds spikes"
+        )
+    shortcut = None if layer.shortcut is None else layer.shortcut.over(unit)
+    return replace(layer, own=layer.own.over(unit), shortcut=shortcut)
+
+
 def _normalised(found: Graph) -> str:
     """data.normalise of pixels as the network takes them."""
     inputs, spec = found.inputs, DATASETS[found.origin.data_set]
@@ -144,7 +174,7 @@ def layout_of(layers: tuple[Layer, ...]) -> str:
         down = "/2" if own.stride == 2 else ""
         out, kernel = len(own.weight), own.weight.shape[-1]
         parts.append(f"R{out}{down}" if block else f"{out}FC" if own.weight.dim() == 2 else f"{out}C{kernel}{down}")
-        parts += [f"AP{layer.pool}"] if layer.pool > 1 else []
+        parts += [f"AP{layer.after.size}"] if layer.after.size > 1 else []
         at += 1 + block
     return "-".join(parts)
 
@@ -181,7 +211,7 @@ def _fill(network: SpikingNetwork, found: Graph, inputs: Tensor | None) -> None:
             named[f"{layer.name}.shortcut"] = layer.shortcut
         skipped = None if shape.shortcut is None else shape.shortcut.source
         weights = {name: tuple(current.weights.weight.shape) for name, current in named.items() if current.weights}
-        if (weights, layer.pool, layer.skipped) != (shape.branches, shape.pool, skipped):
+        if (weights, layer.after.size, layer.skipped) != (shape.branches, shape.pool, skipped):
             raise NetworkError(
                 f"no layout has {layer.name} as it is, with weights of {weights}"
                 f"{'' if layer.skipped is None else f' and a shortcut from {layer.skipped}'}; layouts have residual blocks of "

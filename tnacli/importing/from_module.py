@@ -44,8 +44,8 @@ def from_module(
     `sample` are inputs as the network takes them, float32 images [N, C, H, W] or event frames [N, T, C, H, W]. `forward` maps
     them to logits [N, classes]: whatever is around `module`, a loop over timesteps, a reset, a mean over time; without it,
     `module` does so itself. It is called once in evaluation mode, and what it does is recorded: convolutions and linear layers
-    (hidden ones ternary or binary, as `tnacli.ternarize` makes them), batch norm, LIF neurons with a hard reset and one decay
-    for all, average and sum pooling, residual sums of currents, and a last layer without neurons, with leaky ones that never
+    (hidden ones ternary or binary, as `tnacli.ternarize` makes them), batch norm, LIF neurons with a hard or a soft reset,
+    average, sum and maximum pooling, residual sums of currents, and a last layer without neurons, with leaky ones that never
     spike, or with neurons whose spikes are the logits, summed or averaged over time. Modules of PyTorch, SpikingJelly, snnTorch,
     sinabs, norse and our own are known.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tnacli.errors import NetworkError
-from tnacli.importing.parts import Affine, Leaky, Neurons, Pool, Vote, Weighted
+from tnacli.importing.parts import Affine, Leaky, MaxPool, Neurons, Pool, Vote, Weighted
 from tnacli.importing.recording import Added, Given, Scaled, Summed, Value
 
 
@@ -27,15 +27,16 @@ class Current:
     shift: Tensor
     where: str
 
-    def times(self, factor: float) -> Current:
-        return replace(self, scale=self.scale * factor, shift=self.shift * factor)
+    def over(self, unit: float) -> Current:
+        """In units of so much."""
+        return replace(self, scale=self.scale / unit, shift=self.shift / unit)
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """Neurons that receive `own` and maybe a `shortcut`, and average pooling over `pool` x `pool`.
+    """Neurons that receive `own` and maybe a `shortcut`, or the largest of squares `before` them, and pooling `after` them.
 
-    Scale and shift are such that all layers have the first one's threshold. `skipped` names the layer that the shortcut is from.
+    `skipped` names the layer that the shortcut is from.
     """
 
     name: str
@@ -43,7 +44,8 @@ class Layer:
     own: Current
     shortcut: Current | None
     skipped: str | None
-    pool: int
+    before: MaxPool | None
+    after: Pool | MaxPool
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +96,7 @@ def _spikes_as_logits(walk: _Walk, value: Value, after: _Factors, samples: int) 
         after = after.times(inner)
     if not isinstance(value.part, Neurons) or len(value.shape) != 1 or value.shape[0] % voters:
         raise NetworkError(f"{value.where} gives the logits; a packed file ends in a linear layer, or in its neurons")
-    walk.pools[id(value)] = 1
+    walk.pools[id(value)] = Pool(1)
     walk.visit(value)
     hidden, (features,) = walk.layers(), value.shape
     steps, classes = value.numel // (samples * features), features // voters
@@ -120,9 +122,10 @@ class _Walk:
     """From the output back to the sample."""
 
     def __init__(self) -> None:
-        self.pools: dict[int, int] = {}
+        self.pools: dict[int, Pool | MaxPool] = {}
         self.time: dict[int, _Factors] = {}
         self.currents: dict[int, list[Current]] = {}
+        self.before: dict[int, MaxPool] = {}
         self.found: dict[int, Value] = {}
 
     def factors(self, value: Value) -> tuple[_Factors, Value]:
@@ -155,11 +158,12 @@ class _Walk:
         weights = value.part if isinstance(value.part, Weighted) else None
         if weights is None:
             source, gain = self.spikes(value)
-            if scale.numel() != 1 or not math.isclose(float(scale) * gain, 1, rel_tol=1e-6) or shift.any():
+            if scale.numel() != 1 or float(scale) * gain <= 0 or shift.any():
                 raise NetworkError(
-                    f"{where} scales spikes that are a current of their own; a shortcut adds them as they are"
+                    f"{where} shifts spikes that are a current of their own, or scales each map otherwise or below 0; a shortcut "
+                    f"adds them as they are"
                 )
-            return Current(source, None, scale, shift, where)
+            return Current(source, None, scale * gain, shift, where)
         source, gain = self.spikes(value.sources[0])
         shift = shift + scale * weights.bias.double()
         return Current(source, weights, (scale * gain).expand_as(shift), shift, value.where)
@@ -167,6 +171,7 @@ class _Walk:
     def spikes(self, value: Value) -> tuple[Value, float]:
         """The neurons, or the sample, whose pooled spikes `value` is, and a factor on them."""
         gain, size, over_time = 1.0, 1, _Factors()
+        maxima: MaxPool | None = None
         while not isinstance(value.part, Neurons | Given):
             if isinstance(value.part, Pool):
                 height, width = value.sources[0].shape[-2:]
@@ -176,6 +181,12 @@ class _Walk:
                     )
                 side = value.part.size or height
                 size, gain = size * side, gain * (side**2 if value.part.summed else 1)
+            elif isinstance(value.part, MaxPool):
+                if maxima is not None or gain <= 0:
+                    raise NetworkError(
+                        f"{value.where} pools by maxima what is scaled below 0, or pooled by maxima again"
+                    )
+                maxima = value.part
             elif isinstance(value.part, Scaled):
                 gain *= value.part.factor
             elif isinstance(value.part, Summed):
@@ -191,11 +202,14 @@ class _Walk:
             (value,) = value.sources
         if -1 in self.time:
             self.time[id(value)] = self.time.pop(-1)
-        if isinstance(value.part, Given) and size != 1:
+        if isinstance(value.part, Given) and (size != 1 or maxima is not None):
             raise NetworkError("the sample is pooled before the first layer; pool it before it is given")
         if size not in (1, 2, 4, 8):
             raise NetworkError(f"what follows {value.where} pools {size}x{size}; packed files pool by 2, 4 or 8")
-        if self.pools.setdefault(id(value), size) != size:
+        if maxima is not None and size != 1:
+            raise NetworkError(f"the spikes of {value.where} are pooled by maxima and by averages; it is one of them")
+        pooling = maxima or Pool(size)
+        if self.pools.setdefault(id(value), pooling) != pooling:
             raise NetworkError(f"the spikes of {value.where} are taken pooled in one place and otherwise in another")
         return value, gain
 
@@ -209,6 +223,12 @@ class _Walk:
         factors.factor *= neurons.part.gain
         if factors.means:
             raise NetworkError(f"{neurons.where} receives a mean over time")
+        if isinstance(value.part, MaxPool):
+            if factors.factor <= 0:
+                raise NetworkError(f"{value.where} pools by maxima what is scaled below 0 afterwards")
+            self.before[id(neurons)] = value.part
+            inner, value = self.factors(value.sources[0])
+            factors = factors.times(inner)
         parts = value.sources if isinstance(value.part, Added) else (value,)
         self.currents[id(neurons)] = [self.current(part, factors) for part in parts]
         for current in self.currents[id(neurons)]:
@@ -225,19 +245,20 @@ class _Walk:
             assert own.weights is not None
             kind = "conv" if own.weights.weight.dim() == 4 else "fc"
             names[id(value)] = f"{kind}{1 + sum(name.startswith(kind) for name in names.values())}"
-            factor = _to_threshold(value, made[0].neurons if made else value.part)
-            if shortcut is not None and shortcut.weights is None and factor != 1:
-                raise NetworkError(
-                    f"{value.where} has another threshold than the first neurons, and a shortcut that adds spikes as they are"
-                )
+            neurons = value.part
+            if shortcut is not None and shortcut.weights is None:
+                # Spikes are a current as they are: potentials are counted in what one of them adds.
+                unit = 1.0 if math.isclose(shortcut.scale, 1, rel_tol=1e-6) else float(shortcut.scale)
+                neurons, own, shortcut = neurons.over(unit), own.over(unit), shortcut.over(unit)
             made.append(
                 Layer(
                     name=names[id(value)],
-                    neurons=value.part,
-                    own=own.times(factor),
-                    shortcut=None if shortcut is None else shortcut.times(factor),
+                    neurons=neurons,
+                    own=own,
+                    shortcut=shortcut,
                     skipped=None if shortcut is None else names.get(id(shortcut.source), "the sample"),
-                    pool=self.pools[id(value)],
+                    before=self.before.get(id(value)),
+                    after=self.pools[id(value)],
                 )
             )
             before = value
@@ -256,17 +277,6 @@ def _own_first(value: Value, currents: list[Current], before: Value | None) -> t
             f"meet the spikes of the neurons before; a packed layer has one of them, and one shortcut"
         )
     return own, others[0] if others else None
-
-
-def _to_threshold(value: Value, first: Neurons) -> float:
-    """The factor on currents that gives neurons the threshold of the first: those that are reset to 0 then spike alike."""
-    assert isinstance(value.part, Neurons)
-    if not math.isclose(value.part.decay, first.decay, rel_tol=1e-7):
-        raise NetworkError(
-            f"the decay of {value.where} is {value.part.decay:g}, that of the first neurons {first.decay:g}; a packed file has "
-            f"one for all"
-        )
-    return threshold(first) / threshold(value.part)
 
 
 def threshold(neurons: Neurons) -> float:

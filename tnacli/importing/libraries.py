@@ -14,6 +14,7 @@ import torch
 
 from tnacli.errors import NetworkError
 from tnacli.importing.parts import Leaky, Neurons, Part, Same, Vote, pool, refused
+from tnacli.packed.steps import MOST_SPIKES
 
 Module = Any
 """A module of another library, whose attributes are looked up by name."""
@@ -33,10 +34,10 @@ def _jelly(decay: Callable[[Module], float], gain: Callable[[Module, float], flo
     """Neurons of SpikingJelly: H = V + (X - (V - V_reset)) / tau, or without X in what decays; V = V_reset at first."""
 
     def describe(module: Module) -> Neurons:
+        kept, threshold = decay(module), float(module.v_threshold)
         if module.v_reset is None:
-            raise NetworkError("a soft reset (v_reset=None); packed neurons are reset to their resting potential")
-        kept = decay(module)
-        return Neurons(kept, float(module.v_threshold) - float(module.v_reset), gain(module, kept))
+            return Neurons(kept, threshold, gain(module, kept), subtract=threshold)
+        return Neurons(kept, threshold - float(module.v_reset), gain(module, kept))
 
     return describe
 
@@ -63,15 +64,22 @@ def _non_spiking(module: Module) -> Leaky:
 def _snntorch(module: Module) -> Neurons | Leaky:
     beta = min(max(number(module.beta, "beta"), 0.0), 1.0)
     mechanism = module.reset_mechanism
-    if mechanism == "subtract":
-        raise NetworkError("a soft reset (reset_mechanism='subtract'); packed neurons are reset to zero ('zero')")
     if module.inhibition or module.state_quant:
         raise NetworkError("inhibition or quantised states")
     if mechanism == "none":
         return Leaky(beta, output=1)
     if number(module.graded_spikes_factor, "graded spikes' factor") != 1:
         raise NetworkError("graded spikes; packed ones are 0 or 1")
-    return Neurons(beta, number(module.threshold, "threshold"), strict=True)
+    threshold = number(module.threshold, "threshold")
+    if mechanism == "zero":
+        return Neurons(beta, threshold, strict=True)
+    # What is left of u after a spike decays first and loses the threshold then.
+    if not module.reset_delay or not beta:
+        raise NetworkError(
+            "a soft reset without delay, or of neurons that keep nothing (reset_mechanism='subtract', reset_delay, beta); take "
+            "reset_delay=True, or reset_mechanism='zero'"
+        )
+    return Neurons(beta, threshold, strict=True, subtract=threshold / beta)
 
 
 def _sinabs(module: Module) -> Neurons | Leaky:
@@ -79,17 +87,30 @@ def _sinabs(module: Module) -> Neurons | Leaky:
         raise NetworkError("synaptic currents with a time constant (tau_syn)")
     decay = number(module.alpha_mem_calculated, "tau_mem")
     gain = 1 - decay if module.norm_input else 1.0
-    if module.min_v_mem is not None:
-        raise NetworkError("a lower bound of the membrane potential (min_v_mem)")
-    if module.spike_fn is None:
+    lowest = None if module.min_v_mem is None else number(module.min_v_mem, "min_v_mem")
+    if module.spike_fn is None and lowest is None:
         return Leaky(decay, gain)
-    if getattr(module.spike_fn, "__name__", "") != "SingleSpike":
-        raise NetworkError("several spikes in one timestep; take spike_fn=sinabs.activation.SingleSpike")
-    if type(module.reset_fn).__name__ != "MembraneReset" or module.reset_fn.reset_value != 0:
+    if module.spike_fn is None or (lowest or 0) > 0:
         raise NetworkError(
-            "a soft reset, or one to another value than 0; take reset_fn=sinabs.activation.MembraneReset()"
+            "a lower bound of the potential that is above 0, or of neurons that do not spike (min_v_mem)"
         )
-    return Neurons(decay, number(module.spike_threshold, "threshold"), gain)
+    kind = getattr(module.spike_fn, "__name__", type(module.spike_fn).__name__)
+    if kind not in ("SingleSpike", "MultiSpike", "MaxSpike"):
+        raise NetworkError(f"spikes by {kind}; take SingleSpike, MultiSpike or MaxSpike of sinabs.activation")
+    most = {"SingleSpike": 1, "MultiSpike": MOST_SPIKES}.get(kind) or int(module.spike_fn.max_num_spikes_per_bin)
+    threshold, reset = number(module.spike_threshold, "threshold"), module.reset_fn
+    if type(reset).__name__ == "MembraneSubtract":
+        taken = threshold if reset.subtract_value is None else number(reset.subtract_value, "subtract_value")
+        return Neurons(decay, threshold, gain, subtract=taken, most=most, lowest=lowest)
+    if type(reset).__name__ != "MembraneReset" or reset.reset_value != 0:
+        raise NetworkError(
+            "a reset to another value than 0; take sinabs.activation.MembraneReset() or MembraneSubtract()"
+        )
+    if most > 1:
+        raise NetworkError(
+            "several spikes in one timestep with a reset to 0; take sinabs.activation.MembraneSubtract()"
+        )
+    return Neurons(decay, threshold, gain, lowest=lowest)
 
 
 def _norse(module: Module) -> Neurons:
@@ -97,11 +118,14 @@ def _norse(module: Module) -> Neurons:
     if hasattr(p, "tau_syn_inv") and not math.isclose(float(module.dt) * number(p.tau_syn_inv, "tau_syn_inv"), 1):
         raise NetworkError("synaptic currents with a time constant (tau_syn_inv); LIFBoxCell has none")
     leak, reset = number(p.v_leak, "v_leak"), number(p.v_reset, "v_reset")
+    threshold, method = number(p.v_th, "v_th"), getattr(getattr(p, "reset_method", None), "__name__", "reset_value")
+    if method == "reset_subtract":
+        return Neurons(1 - rate, threshold - leak, rate, strict=True, subtract=threshold)
+    if method != "reset_value":
+        raise NetworkError(f"a reset by {method}; take norse's reset_value or reset_subtract")
     if leak != reset:
         raise NetworkError("a reset to another potential than the resting one (v_reset, v_leak)")
-    if getattr(getattr(p, "reset_method", None), "__name__", "reset_value") != "reset_value":
-        raise NetworkError("a soft reset; take norse's reset_value")
-    return Neurons(1 - rate, number(p.v_th, "v_th") - leak, rate, strict=True)
+    return Neurons(1 - rate, threshold - leak, rate, strict=True)
 
 
 def _norse_leaky(module: Module) -> Leaky:
@@ -111,7 +135,7 @@ def _norse_leaky(module: Module) -> Leaky:
     return Leaky(1 - rate, rate)
 
 
-_SOFT = "its dynamics, which are not those of LIF neurons with a hard reset (Eq. 1)"
+_OTHER = "its dynamics, which are not those of LIF neurons (Eq. 1)"
 THEIRS: dict[tuple[str, str], Callable[[Any], Part]] = {
     ("LIFNode", "spikingjelly"): _jelly(_tau, _of_decayed_input),
     ("IFNode", "spikingjelly"): _jelly(lambda module: 1.0, lambda module, decay: 1.0),
@@ -136,11 +160,12 @@ THEIRS: dict[tuple[str, str], Callable[[Any], Part]] = {
     ("LIFBoxCell", "norse"): _norse,
     ("LIBoxCell", "norse"): _norse_leaky,
     **{
-        (name, "snntorch"): refused(_SOFT) for name in ("Synaptic", "Alpha", "Lapicque", "RLeaky", "RSynaptic", "SLSTM")
+        (name, "snntorch"): refused(_OTHER)
+        for name in ("Synaptic", "Alpha", "Lapicque", "RLeaky", "RSynaptic", "SLSTM")
     },
-    **{(name, "sinabs"): refused(_SOFT) for name in ("ALIF", "LIFRecurrent", "IAFRecurrent", "ALIFRecurrent")},
+    **{(name, "sinabs"): refused(_OTHER) for name in ("ALIF", "LIFRecurrent", "IAFRecurrent", "ALIFRecurrent")},
     **{
-        (name, "norse"): refused(_SOFT)
+        (name, "norse"): refused(_OTHER)
         for name in (
             "LI",
             "LICell",
@@ -152,6 +177,12 @@ THEIRS: dict[tuple[str, str], Callable[[Any], Part]] = {
             "LIFExCell",
             "IzhikevichCell",
         )
+    },
+    **{
+        (name, "spikingjelly"): refused(
+            "weights that are standardised at each use; what is made of ternary ones has no magnitude of its own"
+        )
+        for name in ("WSConv2d", "WSLinear")
     },
     **{
         (name, "spikingjelly"): refused("attention; a packed file multiplies spikes by weights alone")

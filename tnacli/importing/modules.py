@@ -7,18 +7,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from tnacli.errors import NetworkError
 from tnacli.importing.libraries import THEIRS
 from tnacli.importing.parts import (
     Affine,
     LeakyReadout,
+    MaxPool,
     Neurons,
     Part,
     Pool,
     Same,
     Weighted,
     convolution,
+    max_pool,
     pool,
     refused,
     whole,
@@ -32,12 +35,13 @@ def part_of(module: nn.Module) -> Part | None:
 
     Raises NetworkError with the reason, without the module's name, where no packed file can say it.
     """
-    for kind, describe in _OURS.items():
-        if isinstance(module, kind):
-            return describe(module)
-    known = type(module).__name__, type(module).__module__.partition(".")[0]
+    kind = type(module).__mro__[1] if is_parametrized(module) else type(module)
+    known = kind.__name__, kind.__module__.partition(".")[0]
     if known in THEIRS:
         return THEIRS[known](module)
+    for ours, describe in _OURS.items():
+        if isinstance(module, ours):
+            return describe(module)
     return None
 
 
@@ -78,7 +82,14 @@ def _ours(module: LIF) -> Neurons:
     return Neurons(module.neuron.decay, module.neuron.threshold)
 
 
-_MAX_POOL = "maximum pooling; packed files pool by averages, which leave sums of spikes exact"
+def _max_pool(module: nn.MaxPool2d) -> MaxPool:
+    return max_pool(
+        module.kernel_size, stride=module.stride, padding=module.padding, dilation=module.dilation,
+        ceil_mode=module.ceil_mode,
+    )  # fmt: skip
+
+
+_MAX_POOL = "maximum pooling of that kind; packed files have that of squares of maps, as of MaxPool2d"
 _OURS: dict[type[nn.Module], Callable[[Any], Part]] = {
     LIF: _ours,
     Readout: lambda module: LeakyReadout(_linear(module), module.leak),
@@ -89,7 +100,7 @@ _OURS: dict[type[nn.Module], Callable[[Any], Part]] = {
     nn.AvgPool2d: _avg_pool,
     nn.AdaptiveAvgPool2d: lambda module: whole(module.output_size),
     nn.MaxPool1d: refused(_MAX_POOL),
-    nn.MaxPool2d: refused(_MAX_POOL),
+    nn.MaxPool2d: _max_pool,
     nn.AdaptiveMaxPool2d: refused(_MAX_POOL),
     nn.MultiheadAttention: refused("attention; a packed file multiplies spikes by weights alone"),
     nn.RNNBase: refused("recurrent weights"),

@@ -16,7 +16,6 @@ from tnacli.importing.libraries import number
 from tnacli.importing.metadata import numbers_said
 from tnacli.importing.parts import Affine, Leaky, Neurons, Part, Pool, Weighted, convolution, pool
 from tnacli.importing.recording import Scaled
-from tnacli.recipe.layout import strided
 
 
 def parts_of(node: Any, shape: tuple[int, ...], stepping: Stepping) -> list[Part | Scaled]:
@@ -69,8 +68,8 @@ def _weighted(node: Any, shape: tuple[int, ...]) -> list[Part | Scaled]:
             weight, bias, stride=pair(node.stride), dilation=pair(node.dilation), groups=int(node.groups),
             padding=node.padding if isinstance(node.padding, str) else pair(node.padding),
         )  # fmt: skip
-        if len(shape) != 3 or weight.shape[1] != shape[0]:
-            raise NetworkError(f"weights for {weight.shape[1]} feature maps, and {shape} lead into it")
+        if len(shape) != 3 or weight.shape[1] * found.groups != shape[0]:
+            raise NetworkError(f"weights for {weight.shape[1] * found.groups} feature maps, and {shape} lead into it")
     if (factor := numbers_said(about, "tnacli_factor", 1)) is not None:
         return [Scaled(float(factor[0]))]
     if (scales := numbers_said(about, "tnacli_scale", len(weight))) is not None:
@@ -84,8 +83,8 @@ def _weighted(node: Any, shape: tuple[int, ...]) -> list[Part | Scaled]:
 
 def out_of(part: Part | Scaled, shape: tuple[int, ...]) -> tuple[int, ...]:
     if isinstance(part, Weighted):
-        out = len(part.weight)
-        return (out, *strided(shape[1:], part.stride)) if part.weight.dim() == 4 else (out,)
+        out, within = len(part.weight), 2 * part.padding - part.weight.shape[-1]
+        return (out, *((side + within) // part.stride + 1 for side in shape[1:])) if part.weight.dim() == 4 else (out,)
     if isinstance(part, Pool):
         return (shape[0], *(side // part.size for side in shape[1:]))
     return shape

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -13,11 +13,13 @@ from tnacli.errors import NetworkError
 
 @dataclass(frozen=True)
 class Weighted:
-    """A convolution, `weight` [out, in, k, k], or matrix product, `weight` [out, in], with `bias` [out]."""
+    """A convolution, `weight` [out, in / groups, k, k], or matrix product, `weight` [out, in], with `bias` [out]."""
 
     weight: Tensor
     bias: Tensor
     stride: int = 1
+    padding: int = 0
+    groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,24 @@ class Affine:
 
 @dataclass(frozen=True)
 class Neurons:
-    """LIF neurons: `u = decay * u + gain * current`, a spike where u reaches the threshold (`strict`: passes it), then 0."""
+    """LIF neurons: `u = decay * u + gain * current`, a spike where u reaches the threshold (`strict`: passes it), then 0.
+
+    With `subtract`, a soft reset: u is less by that after a spike, of which there may be `most` in a timestep, one for each
+    threshold in u. What is left of u is `lowest` at least.
+    """
 
     decay: float
     threshold: float
     gain: float = 1.0
     strict: bool = False
+    subtract: float | None = None
+    most: int = 1
+    lowest: float | None = None
+
+    def over(self, unit: float) -> Neurons:
+        """The same neurons with potentials in units of so much."""
+        taken, lowest = (None if value is None else value / unit for value in (self.subtract, self.lowest))
+        return replace(self, threshold=self.threshold / unit, subtract=taken, lowest=lowest)
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,15 @@ class Pool:
 
     size: int
     summed: bool = False
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """The largest of each square of `size` x `size`, one every `stride`, with `padding` places around that are none of them."""
+
+    size: int
+    stride: int
+    padding: int
 
 
 @dataclass(frozen=True)
@@ -75,7 +98,7 @@ class Same:
     """Changes nothing but the order of a tensor's axes, if that."""
 
 
-Part = Weighted | Affine | Neurons | Leaky | Pool | Vote | LeakyReadout | Same
+Part = Weighted | Affine | Neurons | Leaky | Pool | MaxPool | Vote | LeakyReadout | Same
 
 
 def convolution(
@@ -89,17 +112,18 @@ def convolution(
 ) -> Weighted:
     """A convolution with these settings, height before width. Raises NetworkError if a packed file has none such."""
     size = tuple(weight.shape[2:])
-    if groups != 1:
-        raise NetworkError(f"its {groups} groups; a packed convolution sees all feature maps")
     if tuple(dilation) != (1, 1):
         raise NetworkError("its dilation; kernels are dense")
     if size[0] != size[1] or size[0] % 2 == 0 or stride[0] != stride[1] or stride[0] not in (1, 2):
         raise NetworkError(
             f"a kernel of {size[0]}x{size[1]} with stride {stride}; kernels are square and odd, strides 1 or 2"
         )
-    if padding not in ("same", (size[0] // 2, size[1] // 2)):
-        raise NetworkError(f"padding {padding}; it is of half the kernel")
-    return Weighted(weight, bias, stride[0])
+    around: Any = padding
+    if isinstance(padding, str):
+        around = {"same": (size[0] // 2,) * 2, "valid": (0, 0)}[padding]
+    if around[0] != around[1] or not 0 <= around[0] < size[0]:
+        raise NetworkError(f"padding {padding}; it is the same on all sides, and less than the kernel")
+    return Weighted(weight, bias, stride[0], around[0], groups)
 
 
 def pool(size: Any, *, stride: Any, padding: Any, ceil_mode: bool, summed: bool = False) -> Pool:
@@ -112,6 +136,23 @@ def pool(size: Any, *, stride: Any, padding: Any, ceil_mode: bool, summed: bool 
             f"2, 4 or 8 side by side, without padding, and what fills none is dropped"
         )
     return Pool(size, summed)
+
+
+def max_pool(size: Any, *, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> MaxPool:
+    """Maximum pooling with these settings, each a number or a pair. Raises NetworkError if a packed file has none such."""
+    size, stride = _pair(size), _pair(size if stride in (None, ()) else stride)
+    padding, dilation = _pair(padding), _pair(dilation)
+    side, step, around = size[0], stride[0], padding[0]
+    if (
+        (size, stride, padding, dilation) != ((side, side), (step, step), (around, around), (1, 1))
+        or ceil_mode
+        or not (2 <= side <= 8 and 1 <= step <= 8)
+    ):
+        raise NetworkError(
+            f"maximum pooling of {size[0]}x{size[1]} with stride {stride}, padding {padding}, dilation {dilation} and "
+            f"ceil_mode={ceil_mode}; packed files have dense squares up to 8x8, strides up to 8, and round down"
+        )
+    return MaxPool(side, step, around)
 
 
 def _pair(value: Any) -> tuple[Any, Any]:

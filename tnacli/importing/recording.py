@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 
 from tnacli.errors import NetworkError
 from tnacli.importing.modules import part_of
-from tnacli.importing.parts import Leaky, LeakyReadout, Part, Pool, Same, Vote, Weighted, pool, whole
+from tnacli.importing.parts import Leaky, LeakyReadout, MaxPool, Part, Pool, Same, Vote, Weighted, max_pool, pool, whole
 
 _REARRANGES = {
     "unsqueeze", "unsqueeze_", "squeeze", "squeeze_", "view", "view_as", "reshape", "reshape_as", "flatten", "unflatten",
@@ -98,7 +98,7 @@ class Recorder(TorchFunctionMode):
         self._values[id(tensor)] = (tensor, value)
 
     def _value(self, part: Any, sources: tuple[Value, ...], shape: tuple[int, ...], where: str) -> Value:
-        key = (where if not isinstance(part, Summed | Scaled | Added | Pool) else part, *map(id, sources))
+        key = (where if not isinstance(part, Summed | Scaled | Added | Pool | MaxPool) else part, *map(id, sources))
         if key not in self._made:
             self._made[key] = Value(part, sources, shape, where, len(self._made))
         return self._made[key]
@@ -169,7 +169,7 @@ class Recorder(TorchFunctionMode):
             return self._value(Summed(False), (leaky,), driven.shape, where)
         if isinstance(part, Weighted):
             shape = tuple(out.shape[-(part.weight.dim() - 1) :])
-        elif isinstance(part, Pool):
+        elif isinstance(part, Pool | MaxPool):
             shape = tuple(out.shape[-3:])
         elif isinstance(part, Vote):
             shape = (out.shape[-1],)
@@ -198,11 +198,13 @@ class Recorder(TorchFunctionMode):
         results = [one for one in pytree.tree_leaves(out) if isinstance(one, Tensor)]
         if not sources or not results or name in _ASKS:
             return
-        value = self._between(name, args, kwargs, given=given, sources=sources)
+        value = self._between(name, args, kwargs, given=given, sources=sources, out=results[0])
         for tensor in results:
             self._keep(tensor, value)
 
-    def _between(self, name: str, args: Any, kwargs: Any, *, given: list[Tensor], sources: list[Value]) -> Value:
+    def _between(
+        self, name: str, args: Any, kwargs: Any, *, given: list[Tensor], sources: list[Value], out: Tensor
+    ) -> Value:
         if name in _REARRANGES:
             return self._only(sources, name)
         if name in _ADDS:
@@ -214,19 +216,13 @@ class Recorder(TorchFunctionMode):
                 return self._value(Scaled(factor), (sources[0],), sources[0].shape, self._here())
         if name in ("sum", "mean"):
             return self._reduced(name, args, kwargs, sources[0])
-        if name == "avg_pool2d":
-            made = self._pooling(lambda: pool(**_bound(args, kwargs)))
-            return self._value(made, (sources[0],), _halved(sources[0], made), self._here())
-        if name == "adaptive_avg_pool2d":
-            made = self._pooling(lambda: whole(kwargs.get("output_size", args[-1])))
-            return self._value(made, (sources[0],), _halved(sources[0], made), self._here())
+        if name in _POOLS:
+            try:
+                made = _POOLS[name](args, kwargs)
+            except NetworkError as error:
+                raise NetworkError(f"{self._here()} has {error}") from None
+            return self._value(made, (sources[0],), tuple(out.shape[-3:]), self._here())
         raise NetworkError(f"{self._here()} calls torch's {name}, which no packed file can say there")
-
-    def _pooling(self, make: Callable[[], Pool]) -> Pool:
-        try:
-            return make()
-        except NetworkError as error:
-            raise NetworkError(f"{self._here()} has {error}") from None
 
     def _added(self, given: list[Tensor], args: Any, sources: list[Value]) -> Value:
         constants = [one for one in given if self.of(one) is None] + [
@@ -263,19 +259,19 @@ class Recorder(TorchFunctionMode):
         return self._path[-1] if self._path else "the code around the module"
 
 
-def _bound(args: Any, kwargs: Any) -> dict[str, Any]:
-    """Size, stride, padding and ceil_mode as avg_pool2d is given them, for `pool`."""
-    names = ("input", "kernel_size", "stride", "padding", "ceil_mode")
-    found = dict(zip(names, args, strict=False)) | kwargs
-    return {
-        "size": found["kernel_size"], "stride": found.get("stride"), "padding": found.get("padding", 0),
-        "ceil_mode": found.get("ceil_mode", False),
-    }  # fmt: skip
+def _bound(args: Any, kwargs: Any, *names: str) -> dict[str, Any]:
+    """Size, stride, padding and so on as torch's pooling is given them, for `pool` and `max_pool`."""
+    found = dict(zip(("input", "size", *names), args, strict=False)) | kwargs
+    found |= {"size": found.pop("kernel_size", found.get("size"))}
+    usual: dict[str, Any] = {"stride": None, "padding": 0, "dilation": 1, "ceil_mode": False}
+    return {"size": found["size"], **{name: found.get(name, usual[name]) for name in names}}
 
 
-def _halved(source: Value, made: Pool) -> tuple[int, ...]:
-    channels, *sides = source.shape
-    return (channels, *(side // made.size if made.size else 1 for side in sides))
+_POOLS: dict[str, Callable[[Any, Any], Part]] = {
+    "avg_pool2d": lambda args, kwargs: pool(**_bound(args, kwargs, "stride", "padding", "ceil_mode")),
+    "adaptive_avg_pool2d": lambda args, kwargs: whole(kwargs.get("output_size", args[-1])),
+    "max_pool2d": lambda args, kwargs: max_pool(**_bound(args, kwargs, "stride", "padding", "dilation", "ceil_mode")),
+}
 
 
 def _kind(module: nn.Module) -> str:

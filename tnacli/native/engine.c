@@ -3,6 +3,7 @@
  * Nothing here needs a library: threads are the caller's, each of whom computes a part. Every function gives the same bits in every
  * variant, on every processor: integers are exact, and floats are added in the order that docs/packed-format.md states.
  */
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,8 +23,8 @@
 typedef struct {
     int64_t T, N, H, W, C;             /* timesteps, images, height and width with the zeros around, channels */
     int64_t out, kernel, stride, outH, outW;
-    int64_t counts_to;                 /* counts are 0 to this, a power of two */
-    float decay, threshold;
+    int64_t counts_to, divisor;        /* counts are 0 to the first, sums are divided by the second, a power of two */
+    Neurons neurons;
 } Layer;
 
 /* Which weights of a layer meet an output, in blocks of INPUTS inputs: for each block and output two lists of places in the block,
@@ -86,7 +87,7 @@ static void part_of(int64_t count, int64_t index, int64_t parts, int64_t *from, 
 typedef struct {
     const char *name;
     int64_t (*layer)(const Layer *, const Lists *, const uint8_t *, const float *, const float *, float *, uint8_t *, int64_t, int64_t);
-    void (*lif)(const float *, int64_t, int64_t, int64_t, int64_t, float, float, uint8_t *, int64_t, int64_t);
+    void (*lif)(const float *, int64_t, int64_t, int64_t, int64_t, const Neurons *, uint8_t *, int64_t, int64_t);
     void (*pool)(const uint8_t *, int64_t, int64_t, int64_t, int64_t, uint8_t *, int64_t, int64_t);
     int64_t (*ordered)(const Layer *, const float *, const int64_t *, const float *, float *, const int64_t *, int64_t, int64_t);
 } Variant;
@@ -123,17 +124,17 @@ EXPORTED const char *variant_name(int64_t number) {
 EXPORTED void use_variant(int64_t number) { chosen = &variants[number]; }
 
 /* Spikes uint8 [out][T][N][outH][outW] of the neurons of a layer, driven by sum * scale + shift (both [out]), or without `spikes`
- * these currents, fp32, themselves; of counts uint8 [C][T][N][H][W]. Each sum is divided by counts_to. Part `index` of `parts`;
+ * these currents, fp32, themselves; of counts uint8 [C][T][N][H][W]. Each sum is divided by `divisor`. Part `index` of `parts`;
  * returns 1 if there is no memory. */
 EXPORTED int64_t layer(const Layer *l, const Lists *lists, const uint8_t *counts, const float *scale, const float *shift,
                        float *currents, uint8_t *spikes, int64_t index, int64_t parts) {
     return chosen->layer(l, lists, counts, scale, shift, currents, spikes, index, parts);
 }
 
-/* Spikes [out][T][count], 0 or 1, of LIF neurons (Eq. 1) with currents [out][T][count], or [out][1][count] if they are `repeated`. */
-EXPORTED void lif(const float *current, int64_t repeated, int64_t out, int64_t T, int64_t count, float decay, float threshold,
+/* Spikes [out][T][count] of LIF neurons (Eq. 1) with currents [out][T][count], or [out][1][count] if they are `repeated`. */
+EXPORTED void lif(const float *current, int64_t repeated, int64_t out, int64_t T, int64_t count, const Neurons *neurons,
                   uint8_t *spikes, int64_t index, int64_t parts) {
-    chosen->lif(current, repeated, out, T, count, decay, threshold, spikes, index, parts);
+    chosen->lif(current, repeated, out, T, count, neurons, spikes, index, parts);
 }
 
 /* How many of each size x size spikes [planes][H][W] there are: counts [planes][H / size][W / size]. */

@@ -12,12 +12,22 @@ from numpy.typing import NDArray
 from tnacli.native.compile import Native, compiled
 
 
-class Layer(ctypes.Structure):
-    """`Layer` of engine.c: height and width with the zeros around; `decay` and `threshold` of its neurons, if any."""
+class Constants(ctypes.Structure):
+    """`Neurons` of engine.c."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("T", "N", "H", "W", "C", "out", "kernel", "stride", "outH", "outW", "counts_to")),
-        *((name, ctypes.c_float) for name in ("decay", "threshold")),
+        *((name, ctypes.c_float) for name in ("decay", "threshold", "subtract", "lowest")),
+        ("most", ctypes.c_int32),
+    ]
+
+
+class Layer(ctypes.Structure):
+    """`Layer` of engine.c: height and width with the zeros around; `neurons`, if any."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("T", "N", "H", "W", "C", "out", "kernel", "stride", "outH", "outW")),
+        *((name, ctypes.c_int64) for name in ("counts_to", "divisor")),
+        ("neurons", Constants),
     ]  # fmt: skip
 
 
@@ -41,10 +51,10 @@ def engine() -> Native:
     kernels = compiled(Path(__file__).with_name("engine.c"), for_any=True)
     library = kernels.library
     if library is not None:
-        pointer, count, number, layer = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.POINTER(Layer)
+        pointer, count, layer = ctypes.c_void_p, ctypes.c_int64, ctypes.POINTER(Layer)
         parts = [count, count]
         library.layer.argtypes = [layer, ctypes.POINTER(Lists), *[pointer] * 5, *parts]
-        library.lif.argtypes = [pointer, *[count] * 4, number, number, pointer, *parts]
+        library.lif.argtypes = [pointer, *[count] * 4, ctypes.POINTER(Constants), pointer, *parts]
         library.pool.argtypes = [pointer, *[count] * 4, pointer, *parts]
         library.ordered.argtypes = [layer, *[pointer] * 5, *parts]
         library.count_lists.argtypes = [pointer, *[count] * 3, *[pointer] * 3, *parts]

@@ -20,16 +20,19 @@ Floats = NDArray[np.float32]
 _AT_ONCE = 1 << 17  # sums that NumPy works on at a time: they stay in a cache
 
 
-def ordered_sums(x: Floats, weight: Floats, stride: int = 1, *, out_first: bool = False) -> Floats:
+def ordered_sums(
+    x: Floats, weight: Floats, stride: int = 1, *, padding: int | None = None, out_first: bool = False
+) -> Floats:
     """Sums [N, out, H', W'] or [N, out] of x [N, in, H, W] or [N, in] with `weight` [out, in, kernel, kernel] or [out, in].
 
-    A convolution has (kernel - 1) / 2 zeros around it. With `out_first` the sums are [out, N, ...].
+    A convolution has `padding` zeros around it, without it (kernel - 1) / 2. With `out_first` the sums are [out, N, ...].
     """
     is_conv = weight.ndim == 4
     maps = np.ascontiguousarray(x if is_conv else x.reshape(*x.shape, 1, 1), np.float32)
     weights = np.ascontiguousarray(weight if is_conv else weight.reshape(*weight.shape, 1, 1), np.float32)
-    pad = weights.shape[2] // 2
-    size = [(side - 1) // stride + 1 for side in maps.shape[2:]]
+    kernel = weights.shape[2]
+    pad = kernel // 2 if padding is None else padding
+    size = [(side + 2 * pad - kernel) // stride + 1 for side in maps.shape[2:]]
     if pad:
         maps = np.pad(maps, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
     out = np.empty((len(weights), len(maps), *size), np.float32)

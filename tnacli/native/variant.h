@@ -158,14 +158,23 @@ static int NAME(lay_out)(const Layer *l, const uint8_t *counts, int64_t t, const
     return any != 0;
 }
 
+/* Whether they are those of our own networks, for which there is a faster way. */
+INLINE int NAME(is_plain)(const Neurons *neurons) { return neurons->subtract == 0 && neurons->most == 1 && !(neurons->lowest > -INFINITY); }
+
 /* One timestep of one output's neurons, driven by total * unit * scale + shift. */
-INLINE void NAME(step)(const int32_t *restrict total, float unit, float scale, float shift, float keep, float threshold,
+INLINE void NAME(step)(const int32_t *restrict total, float unit, float scale, float shift, float keep, const Layer *l,
                        float *restrict v, uint8_t *restrict spikes) {
+    const Neurons neurons = l->neurons;
+    const float threshold = neurons.threshold;
     uint32_t spiked[PLACES];
-    for (int i = 0; i < PLACES; i++) {
-        const float u = lif_step(keep, (float)total[i] * unit * scale + shift, threshold, &v[i]);
-        spiked[i] = u >= threshold ? 1 : 0;
-    }
+    if (NAME(is_plain)(&neurons))
+        for (int i = 0; i < PLACES; i++) {
+            const float u = lif_step(keep, (float)total[i] * unit * scale + shift, threshold, &v[i]);
+            spiked[i] = u >= threshold ? 1 : 0;
+        }
+    else
+        for (int i = 0; i < PLACES; i++)
+            spiked[i] = general_step(keep, (float)total[i] * unit * scale + shift, &neurons, &v[i]);
     for (int i = 0; i < PLACES; i++) spikes[i] = (uint8_t)spiked[i];
 }
 
@@ -194,7 +203,7 @@ static int64_t NAME(layer)(const Layer *l, const Lists *lists, const uint8_t *co
     const int64_t places = l->N * l->outH * l->outW, blocks = (places + PLACES - 1) / PLACES;
     const int64_t pieces = blocks < parts ? parts : 1; /* few places: threads share the outputs */
     const int64_t most = l->out / pieces + 1;
-    const float unit = 1.0f / (float)l->counts_to;
+    const float unit = 1.0f / (float)l->divisor;
     int64_t from, to;
     part_of(blocks * pieces, index, parts, &from, &to);
     const size_t laid = (INPUTS + 2) * PLACES, sums = (size_t)most * 2 * PLACES, cells = (size_t)most * PLACES;
@@ -224,7 +233,7 @@ static int64_t NAME(layer)(const Layer *l, const Lists *lists, const uint8_t *co
                 NAME(take)(&work, o, total);
                 if (spikes) {
                     uint8_t spiked[PLACES];
-                    NAME(step)(total, unit, scale[o], shift[o], t ? l->decay : 0.0f, l->threshold,
+                    NAME(step)(total, unit, scale[o], shift[o], t ? l->neurons.decay : 0.0f, l,
                                work.v + (o - work.from) * PLACES, spiked);
                     memcpy(spikes + at, spiked, (size_t)work.count);
                 } else {
@@ -239,8 +248,10 @@ static int64_t NAME(layer)(const Layer *l, const Lists *lists, const uint8_t *co
     return 0;
 }
 
-static void NAME(lif)(const float *current, int64_t repeated, int64_t out, int64_t T, int64_t count, float decay, float threshold,
+static void NAME(lif)(const float *current, int64_t repeated, int64_t out, int64_t T, int64_t count, const Neurons *given,
                       uint8_t *spikes, int64_t index, int64_t parts) {
+    const Neurons neurons = *given;
+    const float threshold = neurons.threshold;
     int64_t from, to;
     part_of(out, index, parts, &from, &to);
     for (int64_t o = from; o < to; o++)
@@ -251,11 +262,14 @@ static void NAME(lif)(const float *current, int64_t repeated, int64_t out, int64
             for (int64_t t = 0; t < T; t++) {
                 const float *restrict at = current + (repeated ? o : o * T + t) * count + first;
                 uint8_t *restrict to_spikes = spikes + (o * T + t) * count + first;
-                const float keep = t ? decay : 0.0f;
-                for (int64_t i = 0; i < here; i++) {
-                    const float u = lif_step(keep, at[i], threshold, &v[i]);
-                    spiked[i] = u >= threshold ? 1 : 0;
-                }
+                const float keep = t ? neurons.decay : 0.0f;
+                if (NAME(is_plain)(&neurons))
+                    for (int64_t i = 0; i < here; i++) {
+                        const float u = lif_step(keep, at[i], threshold, &v[i]);
+                        spiked[i] = u >= threshold ? 1 : 0;
+                    }
+                else
+                    for (int64_t i = 0; i < here; i++) spiked[i] = general_step(keep, at[i], &neurons, &v[i]);
                 for (int64_t i = 0; i < here; i++) to_spikes[i] = (uint8_t)spiked[i];
             }
         }

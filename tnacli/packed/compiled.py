@@ -11,7 +11,7 @@ import ctypes
 import numpy as np
 from numpy.typing import NDArray
 
-from tnacli.native.library import INPUTS, Layer, Lists, address, engine
+from tnacli.native.library import INPUTS, Constants, Layer, Lists, address, engine
 from tnacli.native.threads import in_parts
 from tnacli.packed.network import Floats
 from tnacli.packed.plain import Counts, Neurons, padded
@@ -22,14 +22,25 @@ _NONE = Neurons(0.0, 0.0)
 
 
 class ListSums:
-    """Currents and spikes from counts 0 to `counts_to`, of weights -1, 0 and +1, int8 [out, in, kernel, kernel] or [out, in].
+    """Currents and spikes from counts 0 to `counts_to`, over `divisor` (without it, over `counts_to`).
 
+    Weights are -1, 0 and +1, int8 [out, in, kernel, kernel] or [out, in]. Convolutions have `padding` zeros around, half the
+    kernel without it.
     Weights are held as two bytes for each that is not zero; of those without many zeros, half are (`Lists` of engine.c).
     """
 
-    def __init__(self, weight: NDArray[np.int8], counts_to: int, stride: int = 1) -> None:
-        self._counts_to, self._stride = counts_to, stride
+    def __init__(
+        self,
+        weight: NDArray[np.int8],
+        counts_to: int,
+        stride: int = 1,
+        *,
+        padding: int | None = None,
+        divisor: int | None = None,
+    ) -> None:
+        self._counts_to, self._stride, self._divisor = counts_to, stride, divisor or counts_to
         self._shape = weight.shape if weight.ndim == 4 else (*weight.shape, 1, 1)
+        self._around = self._shape[2] // 2 if padding is None else padding
         out, inputs = len(weight), weight[0].size
         rows = np.ascontiguousarray(weight).reshape(out, inputs)
         self._dense = int(2 * int(np.count_nonzero(rows)) + int(rows.sum(dtype=np.int64)) > 2 * rows.size)
@@ -69,19 +80,20 @@ class ListSums:
         return spikes
 
     def _outer(self, counts: Counts) -> tuple[int, ...]:
-        sides = ((side - 1) // self._stride + 1 for side in counts.shape[3:])
+        within = 2 * self._around - self._shape[2]
+        sides = ((side + within) // self._stride + 1 for side in counts.shape[3:])
         return (self._shape[0], *counts.shape[1:3], *sides)
 
     def _run(
         self, counts: Counts, scale: Floats, shift: Floats, *, currents: Floats | None = None, spikes: Counts | None = None,
         neurons: Neurons = _NONE,
     ) -> None:  # fmt: skip
-        around = padded(counts, self._shape[2] // 2, beyond=_OVERRUN)
+        around = padded(counts, self._around, beyond=_OVERRUN)
         into, timesteps, images, height, width = around.shape
         outer = self._outer(counts)
         layer = Layer(
             timesteps, images, height, width, into, outer[0], self._shape[2], self._stride, *outer[3:], self._counts_to,
-            neurons.decay, neurons.threshold,
+            self._divisor, tuple(neurons),
         )  # fmt: skip
         given = address(around), address(scale), address(shift), address(currents), address(spikes)
         in_parts(
@@ -94,15 +106,11 @@ def lif_spikes(currents: Floats, timesteps: int, neurons: Neurons) -> Counts:
     """Spikes uint8 [out, T, ...] of currents [out, T or 1, ...], fp32 and contiguous."""
     spikes = np.empty((len(currents), timesteps, *currents.shape[2:]), np.uint8)
     if spikes.size:
-        about = (
-            int(currents.shape[1] == 1),
-            len(currents),
-            timesteps,
-            currents[0, 0].size,
-            neurons.decay,
-            neurons.threshold,
+        about = int(currents.shape[1] == 1), len(currents), timesteps, currents[0, 0].size
+        constants = ctypes.byref(Constants(*neurons))
+        in_parts(
+            lambda *part: _library().lif(address(currents), *about, constants, address(spikes), *part), spikes.size / 4
         )
-        in_parts(lambda *part: _library().lif(address(currents), *about, address(spikes), *part), spikes.size / 4)
     return spikes
 
 

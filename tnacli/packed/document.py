@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from math import prod
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -19,22 +19,32 @@ from tnacli.packed.steps import Steps, resolve
 from tnacli.recipe.schema.section import Section, Whole
 
 FORMAT: Literal["tnacli-packed"] = "tnacli-packed"
-VERSIONS = (1, 2)
-"""The versions that are read. A network that needs nothing of version 2 is written as version 1."""
+VERSIONS = (1, 2, 3)
+"""The versions that are read. A network is written in the lowest that can say it."""
 
-_IN_VERSION_2 = {"stride", "shortcut"}
+_Version = Literal[1, 2, 3]
+_SINCE: dict[str, tuple[_Version, int | None]] = {
+    "stride": (2, 1), "shortcut": (2, None), "max_pool": (3, None), "neuron": (3, None),
+    "padding": (3, None), "groups": (3, 1),
+}  # fmt: skip
+"""The version that brought each key of a layer, and what it is where it changes nothing; all others are in every version."""
+
+_NEURON_SINCE_3 = {"subtract", "most_spikes", "lowest"}
 
 
-def version_for(layers: Iterable[LayerSpec]) -> Literal[1, 2]:
-    """The version of a document with these layers: 2 if any has a stride or a shortcut."""
-    return 2 if any(layer.stride != 1 or layer.shortcut is not None for layer in layers) else 1
+def version_for(neuron: NeuronSpec, layers: Iterable[LayerSpec]) -> _Version:
+    """The version of a document with these layers: the lowest that has all keys that say something in one of them."""
+    if (neuron.subtract, neuron.most_spikes, neuron.lowest) != (None, 1, None):
+        return 3
+    used = [version for layer in layers for key, (version, idle) in _SINCE.items() if getattr(layer, key) != idle]
+    return max(used, default=1)
 
 
 class Document(Section):
     """Everything in a packed file but its tensors."""
 
     format: Literal["tnacli-packed"] = FORMAT
-    version: Annotated[Literal[1, 2], Whole] = 1
+    version: Annotated[_Version, Whole] = 1
     created_by: str
     input: InputSpec
     labels: tuple[str, ...] = Field(min_length=1)
@@ -46,8 +56,9 @@ class Document(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Document:
-        if self.version != version_for(self.layers):
-            raise ValueError(f"its layers are those of version {version_for(self.layers)}, not {self.version}")
+        lowest = version_for(self.neuron, self.layers)
+        if self.version != lowest:
+            raise ValueError(f"its layers are those of version {lowest}, not {self.version}")
         names = [layer.name for layer in self.layers]
         if len({*names, "readout"}) != len(names) + 1:
             raise ValueError("two layers have the same name")
@@ -61,7 +72,7 @@ class Document(Section):
 
     def steps(self) -> Steps:
         """What the network computes, in order. Raises ValueError where a layer does not fit what it takes."""
-        return resolve(self.input, self.layers, self.readout, timesteps=self.timesteps)
+        return resolve(self.input, self.neuron, self.layers, self.readout, timesteps=self.timesteps)
 
 
 class WrongVersionError(ValueError):
@@ -78,8 +89,15 @@ def seal(body: str, sha256: str) -> str:
 
 def body_of(document: Document) -> str:
     """The JSON of `document` without its closing brace: the part that the digest covers."""
-    left_out = {"layers": {"__all__": _IN_VERSION_2}} if document.version == 1 else None
+    left_out: dict[str, Any] = {"layers": {"__all__": _not_in(document.version)}}
+    if document.version < 3:
+        left_out["neuron"] = _NEURON_SINCE_3
     return document.model_dump_json(exclude=left_out)[:-1]
+
+
+def _not_in(version: int) -> set[str]:
+    """Keys of layers that later versions brought."""
+    return {key for key, (since, _) in _SINCE.items() if since > version}
 
 
 def unseal(text: str) -> tuple[str, str]:
@@ -105,8 +123,10 @@ def parse(body: str) -> Document:
         document = Document.model_validate_json(body + "}")
     except ValidationError as error:
         raise ValueError(explain(error)) from None
-    if document.version == 1 and any(_IN_VERSION_2 & layer.model_fields_set for layer in document.layers):
-        raise ValueError(f"layers have no {' and no '.join(sorted(_IN_VERSION_2))} in version 1")
+    if odd := sorted(_not_in(document.version) & {key for layer in document.layers for key in layer.model_fields_set}):
+        raise ValueError(f"layers have no {' and no '.join(odd)} in version {document.version}")
+    if document.version < 3 and (odd := sorted(_NEURON_SINCE_3 & document.neuron.model_fields_set)):
+        raise ValueError(f"neurons have no {' and no '.join(odd)} in version {document.version}")
     return document
 
 

@@ -25,7 +25,7 @@ from tnacli.native.library import engine
 from tnacli.native.ordered import ordered_sums
 from tnacli.packed import compiled, plain
 from tnacli.packed.network import Floats, PackedNetwork, PackedWeights
-from tnacli.packed.plain import Counts, Neurons
+from tnacli.packed.plain import Counts
 from tnacli.packed.steps import Current, Input, LIFLayer
 from tnacli.pixels import array_as_input
 
@@ -66,6 +66,11 @@ class _Hidden:
     own: _Weighted
     skipped: Callable[[Counts], Floats] | None
 
+    @property
+    def at_once(self) -> bool:
+        """Whether nothing comes between the weights' currents and the neurons."""
+        return self.skipped is None and self.layer.max_of != "currents"
+
 
 class PackedSNN:
     """A packed network on the CPU: normalised float32 inputs to logits, arrays to arrays and tensors to tensors.
@@ -76,29 +81,27 @@ class PackedSNN:
     def __init__(self, network: PackedNetwork, *, native: bool = True) -> None:
         self.about = network.about
         self._compiled = native and engine().library is not None
-        self._neurons = Neurons(self.about.neuron.decay, self.about.neuron.threshold)
         self._first, *hidden = network.steps.layers
         self._first_weights = network.weights[self._first.name]
         self._hidden = [self._prepare(network, layer) for layer in hidden]
         self._sources = {layer.shortcut.source for layer in hidden if layer.shortcut is not None}
-        self._readout_divisor = network.steps.readout.source.counts_to
+        self._readout_divisor = network.steps.readout.source.divisor
         self._readout_weight, self._readout_bias = network.readout_weight, network.readout_bias
-        neurons = max(prod(layer.neurons) for layer in network.steps.layers)
-        self._images_at_once = max(1, _WORKING_SET // neurons)
+        driven = max(prod(layer.driven) for layer in network.steps.layers)
+        self._images_at_once = max(1, _WORKING_SET // driven)
 
     def _prepare(self, network: PackedNetwork, layer: LIFLayer) -> _Hidden:
         sums = compiled.ListSums if self._compiled else plain.PlainSums
 
         def weighted(current: Current) -> _Weighted:
             weights = network.weights[current.name]
-            stride = weights.spec.stride
-            return _Weighted(
-                sums(weights.ternary(), current.source.counts_to, stride), _own(weights.scale), _own(weights.shift)
-            )
+            spec, source = weights.spec, current.source
+            made = sums(weights.dense(), source.counts_to, spec.stride, padding=spec.around, divisor=source.divisor)
+            return _Weighted(made, _own(weights.scale), _own(weights.shift))
 
         shortcut, skipped = layer.shortcut, None
         if shortcut is not None:
-            divisor = np.float32(shortcut.source.counts_to)
+            divisor = np.float32(shortcut.source.divisor)
             skipped = weighted(shortcut) if shortcut.spec is not None else lambda counts: counts / divisor
         return _Hidden(layer, weighted(layer.currents[0]), skipped)
 
@@ -146,12 +149,12 @@ class PackedSNN:
             # Weights after it count in the order C, H, W.
             spikes = np.ascontiguousarray(maps.transpose(0, 3, 4, 1, 2)).reshape(-1, *maps.shape[1:3])
         else:
-            flat = self._fire(self._first.name, self._first_current(inputs), observe)
+            flat = self._fire(self._first, self._first_current(inputs), observe)
             spikes = flat.reshape(flat.shape[:3])
         for hidden in self._hidden[len(convs) :]:
             as_row = spikes.reshape(len(spikes), 1, 1, 1, -1)
             driven = hidden.own(as_row).reshape(-1, *spikes.shape[1:])
-            spikes = self._fire(hidden.layer.name, driven, observe)
+            spikes = self._fire(hidden.layer, driven, observe)
         return self._read_out(spikes)
 
     def _check(self, inputs: NDArray[Any]) -> None:
@@ -169,38 +172,45 @@ class PackedSNN:
         is_conv = self._first.currents[0].is_conv
         x = inputs[None] if self.about.input.kind == "images" else inputs.swapaxes(0, 1)
         rows = x.reshape(-1, *x.shape[2:]) if is_conv else x.reshape(x.shape[0] * x.shape[1], -1)
-        current = ordered_sums(rows, weights.stored, weights.spec.stride, out_first=True)
+        spec = weights.spec
+        current = ordered_sums(rows, weights.dense(), spec.stride, padding=spec.around, out_first=True)
         return _scaled(current, weights).reshape(len(current), *x.shape[:2], *(current.shape[2:] if is_conv else ()))
 
     def _maps(self, inputs: Floats, convs: Sequence[_Hidden], observe: Observer | None) -> Counts:
         """Pooled spike counts of the last convolution, [C, T, n, H, W]."""
-        counts = self._pooled(self._fire(self._first.name, self._first_current(inputs), observe), self._first.pool)
+        counts = self._pooled(self._fire(self._first, self._first_current(inputs), observe), self._first)
         kept: dict[Input | LIFLayer, Counts] = {self._first: counts} if self._first in self._sources else {}
         for hidden in convs:
             layer, own = hidden.layer, hidden.own
-            if hidden.skipped is None or layer.shortcut is None:
-                spikes = own.sums.spikes(counts, own.scale, own.shift, self._neurons)
+            if hidden.at_once:
+                spikes = own.sums.spikes(counts, own.scale, own.shift, plain.neurons_of(layer.neuron))
                 _show(observe, layer.name, spikes)
             else:
                 driven = own(counts)
-                driven += hidden.skipped(kept[layer.shortcut.source])
-                spikes = self._fire(layer.name, driven, observe)
-            counts = self._pooled(spikes, layer.pool)
+                if hidden.skipped is not None and layer.shortcut is not None:
+                    driven += hidden.skipped(kept[layer.shortcut.source])
+                spikes = self._fire(layer, driven, observe)
+            counts = self._pooled(spikes, layer)
             if layer in self._sources:
                 kept[layer] = counts
         return counts
 
-    def _fire(self, name: str, currents: Floats, observe: Observer | None) -> Counts:
-        """Spikes [C, T, ...], uint8, of neurons driven by `currents` [C, T or 1, ...]."""
+    def _fire(self, layer: LIFLayer, currents: Floats, observe: Observer | None) -> Counts:
+        """Spikes [C, T, ...], uint8, of the layer's neurons, driven by `currents` [C, T or 1, ...]."""
         fire = compiled.lif_spikes if self._compiled else plain.lif_spikes
-        spikes = fire(currents, self.about.timesteps, self._neurons)
-        _show(observe, name, spikes)
+        if layer.max_of == "currents":
+            currents = plain.largest(currents, layer.squares)
+        spikes = fire(currents, self.about.timesteps, plain.neurons_of(layer.neuron))
+        _show(observe, layer.name, spikes)
         return spikes
 
-    def _pooled(self, spikes: Counts, size: int) -> Counts:
-        if size == 1:
+    def _pooled(self, spikes: Counts, layer: LIFLayer) -> Counts:
+        """What leaves the layer whose neurons' `spikes` these are."""
+        if layer.max_of == "spikes":
+            return plain.largest(spikes, layer.squares)
+        if layer.pool == 1:
             return spikes
-        return compiled.pooled(spikes, size) if self._compiled else plain.pooled(spikes, size)
+        return compiled.pooled(spikes, layer.pool) if self._compiled else plain.pooled(spikes, layer.pool)
 
     def _read_out(self, spikes: Counts) -> list[Floats]:
         """Output potentials, first to last, from the last layer's spike counts [features, T, N]."""

@@ -64,7 +64,7 @@ def _read(file: BinaryIO, size_bytes: int, name: str) -> PackedNetwork:
         body, sha256 = unseal(text)
         altered = digest_of(body, arrays) != sha256
     except WrongVersionError as error:
-        known = " and ".join(map(str, VERSIONS))
+        known = f"{', '.join(map(str, VERSIONS[:-1]))} and {VERSIONS[-1]}"
         raise FileFormatError(
             f"{name}: packed file of version {error}; this tnacli reads versions {known}. Use the tnacli "
             f"that wrote it, or export the checkpoint again."

@@ -37,6 +37,17 @@ class PackedWeights:
         rows = unpack(self.stored, self.spec.fan_in, ENCODINGS[self.spec.encoding])
         return rows.reshape(self.spec.weight)
 
+    def dense(self) -> NDArray[Any]:
+        """`values` as if every output took every input, [out, in, ...]: where groups are apart, zeros, which change no sum."""
+        weight, groups = self.values(), self.spec.groups
+        if groups == 1:
+            return weight
+        out, each, *sides = weight.shape
+        found = np.zeros((groups, out // groups, groups, each, *sides), weight.dtype)
+        for group, part in enumerate(weight.reshape(groups, -1, each, *sides)):
+            found[group, :, group] = part
+        return found.reshape(out, groups * each, *sides)
+
     def values(self) -> NDArray[Any]:
         """The weights in the shape of `spec.weight`: float32 of the first layer, int8 of the others."""
         return self.stored if self.spec.encoding == "fp32" else self.ternary()

@@ -84,14 +84,15 @@ def pack_network(
     encodings = {name: "fp32" if name == first else encoding for name in network.weighted}
     layers = tuple(_layer_spec(name, layer, encodings[name]) for name, layer in network.spiking.items())
     classes, features = network.readout.weight.shape
+    constants = NeuronSpec(decay=neuron.decay, threshold=neuron.threshold)
     try:
         about = Document(
-            version=version_for(layers),
+            version=version_for(constants, layers),
             created_by=f"tnacli {__version__}",
             input=inputs,
             labels=tuple(labels),
             timesteps=network.timesteps,
-            neuron=NeuronSpec(decay=neuron.decay, threshold=neuron.threshold),
+            neuron=constants,
             layers=layers,
             readout=ReadoutSpec(weight=(classes, features), leak=network.readout.leak),
             origin=origin,

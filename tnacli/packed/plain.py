@@ -7,31 +7,62 @@ of two keeps it so. Beyond that sums are computed in fp64 and rounded once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tnacli.packed.spec import NeuronSpec
+from tnacli.packed.steps import Squares
+
 Counts = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+
+_Array = TypeVar("_Array", Counts, Floats)
 
 _EXACT_BELOW = 1 << 24
 
 
 class Neurons(NamedTuple):
-    """The constants of LIF neurons (Eq. 1)."""
+    """The constants of LIF neurons (Eq. 1). A spike takes `subtract` away from the potential; 0: all of it.
+
+    There are `most` spikes in a timestep at most, and `lowest` is the least potential that is kept.
+    """
 
     decay: float
     threshold: float
+    subtract: float = 0.0
+    lowest: float = -math.inf
+    most: int = 1
+
+
+def neurons_of(spec: NeuronSpec) -> Neurons:
+    """The constants that a file says."""
+    lowest = -math.inf if spec.lowest is None else spec.lowest
+    return Neurons(spec.decay, spec.threshold, spec.subtract or 0.0, lowest, spec.most_spikes)
 
 
 class PlainSums:
-    """Currents and spikes from counts 0 to `counts_to`, of weights -1, 0 and +1, int8 [out, in, kernel, kernel] or [out, in]."""
+    """Currents and spikes from counts 0 to `counts_to`, over `divisor` (without it, over `counts_to`).
 
-    def __init__(self, weight: NDArray[np.int8], counts_to: int, stride: int = 1) -> None:
-        self._counts_to, self._stride = counts_to, stride
+    Weights are -1, 0 and +1, int8 [out, in, kernel, kernel] or [out, in]. Convolutions have `padding` zeros around, half the
+    kernel without it.
+    """
+
+    def __init__(
+        self,
+        weight: NDArray[np.int8],
+        counts_to: int,
+        stride: int = 1,
+        *,
+        padding: int | None = None,
+        divisor: int | None = None,
+    ) -> None:
+        self._counts_to, self._stride, self._divisor = counts_to, stride, divisor or counts_to
         self._kernel = weight.shape[2] if weight.ndim == 4 else 1
+        self._around = self._kernel // 2 if padding is None else padding
         self._rows = np.ascontiguousarray(weight).reshape(len(weight), -1)
 
     def currents(self, counts: Counts, scale: Floats, shift: Floats) -> Floats:
@@ -47,14 +78,14 @@ class PlainSums:
         exact: Any = np.float32 if self._rows.shape[1] * self._counts_to < _EXACT_BELOW else np.float64
         rows: Any = self._rows.astype(exact)
         stride, sides = self._stride, (self._kernel, self._kernel)
-        around = padded(counts, self._kernel // 2)
+        around = padded(counts, self._around)
         for t in range(counts.shape[1]):
             windows = np.lib.stride_tricks.sliding_window_view(around[:, t], sides, axis=(2, 3))[
                 :, :, ::stride, ::stride
             ]
             outer = windows.shape[1:4]
             laid = windows.transpose(0, 4, 5, 1, 2, 3).reshape(rows.shape[1], -1).astype(exact)
-            summed = ((rows @ laid) / exact(self._counts_to)).astype(np.float32)
+            summed = ((rows @ laid) / exact(self._divisor)).astype(np.float32)
             yield (summed * scale[:, None] + shift[:, None]).reshape(-1, *outer)
 
 
@@ -83,8 +114,16 @@ def lif_steps(currents: Iterator[Floats], neurons: Neurons) -> Iterator[tuple[Fl
             potential *= np.float32(neurons.decay)
             potential += current
         spiked = potential >= np.float32(neurons.threshold)
-        yield potential, spiked.view(np.uint8)
-        potential[spiked] = 0
+        spikes = spiked.view(np.uint8)
+        if neurons.most > 1:
+            fitting = np.clip(potential / np.float32(neurons.threshold), 0, neurons.most)
+            spikes = fitting.astype(np.uint8)
+        yield potential, spikes
+        if neurons.subtract:
+            potential -= spikes * np.float32(neurons.subtract)
+        else:
+            potential[spiked] = 0
+        np.maximum(potential, np.float32(neurons.lowest), out=potential)
 
 
 def lif_spikes(currents: Floats, timesteps: int, neurons: Neurons) -> Counts:
@@ -103,3 +142,18 @@ def pooled(spikes: Counts, size: int) -> Counts:
     squares = whole.reshape(*before, height // size, size, width // size, size)
     counts: Counts = squares.sum(axis=(-3, -1), dtype=np.uint8)
     return counts
+
+
+def largest(values: _Array, squares: Squares) -> _Array:
+    """The largest of each of the `squares` of `values` [..., H, W], spikes or currents."""
+    size, stride, padding = squares
+    least = 0 if values.dtype == np.uint8 else -np.inf
+    around = np.pad(values, [(0, 0)] * (values.ndim - 2) + [(padding, padding)] * 2, constant_values=least)
+    ends = [stride * (squares.along(side) - 1) + 1 for side in values.shape[-2:]]
+    found: _Array | None = None
+    for i in range(size):
+        for j in range(size):
+            shifted = around[..., i : i + ends[0] : stride, j : j + ends[1] : stride]
+            found = shifted.copy() if found is None else np.maximum(found, shifted, out=found)
+    assert found is not None
+    return found

@@ -53,10 +53,24 @@ class InputSpec(Section):
 
 
 class NeuronSpec(Section):
-    """The constants of every hidden neuron (Eq. 1)."""
+    """The constants of hidden neurons (Eq. 1): of all, or of one layer.
+
+    A spike takes `subtract` away from the potential; None: all of it. There are `most_spikes` in a timestep at most, one for
+    each time that the threshold fits into the potential, which is `lowest` at least after them. The last three are in version 3
+    alone.
+    """
 
     decay: Share
     threshold: Positive32
+    subtract: Positive32 | None = None
+    most_spikes: Annotated[int, Field(ge=1, le=127)] = 1
+    lowest: Annotated[float, Field(ge=-(2.0**127), le=0)] | None = None
+
+    @model_validator(mode="after")
+    def _leaves_something(self) -> NeuronSpec:
+        if self.most_spikes > 1 and self.subtract is None:
+            raise ValueError("more than one spike in a timestep needs a subtract")
+        return self
 
 
 class ConvolutionSpec(Section):
@@ -66,6 +80,15 @@ class ConvolutionSpec(Section):
     stride: Stride
     encoding: Literal["ternary2", "ternary5"]
     binary: bool
+
+    @property
+    def around(self) -> int:
+        """Zeros around its input, on each side."""
+        return self.weight[-1] // 2
+
+    @property
+    def groups(self) -> int:
+        return 1
 
     @property
     def fan_in(self) -> int:
@@ -87,10 +110,28 @@ class ShortcutSpec(Section):
     convolution: ConvolutionSpec | None
 
 
-class LayerSpec(Section):
-    """One layer of weights and spiking neurons; `weight` is (out, in, kernel, kernel) or (out, in).
+class MaxPoolSpec(Section):
+    """Maximum pooling over squares of `size`, one every `stride` places, `padding` places around the map left out of them.
 
-    `stride` and `shortcut` are in version 2 alone.
+    It is of the spikes that leave the neurons, or of the currents that they receive, which are then fewer.
+    """
+
+    of: Literal["spikes", "currents"]
+    size: Annotated[int, Field(ge=2, le=8)]
+    stride: Annotated[int, Field(ge=1, le=8)]
+    padding: Annotated[int, Field(ge=0, le=4)]
+
+    @model_validator(mode="after")
+    def _meets_the_map(self) -> MaxPoolSpec:
+        if 2 * self.padding > self.size:
+            raise ValueError(f"a padding of {self.padding} is more than half of {self.size}")
+        return self
+
+
+class LayerSpec(Section):
+    """One layer of weights and spiking neurons; `weight` is (out, in / groups, kernel, kernel) or (out, in).
+
+    `stride` and `shortcut` are in version 2 and later, all after them in version 3.
     """
 
     name: Name
@@ -101,6 +142,17 @@ class LayerSpec(Section):
     binary: bool = False
     stride: Stride = 1
     shortcut: ShortcutSpec | None = None
+    max_pool: MaxPoolSpec | None = None
+    neuron: NeuronSpec | None = None
+    padding: Annotated[int, Field(ge=0, le=1 << 14)] | None = None
+    groups: Count = 1
+
+    @property
+    def around(self) -> int:
+        """Zeros around the input of a convolution, on each side: half the kernel unless `padding` says otherwise."""
+        if len(self.weight) == 2:
+            return 0
+        return self.weight[-1] // 2 if self.padding is None else self.padding
 
     @property
     def fan_in(self) -> int:

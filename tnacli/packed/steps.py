@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
-from tnacli.packed.spec import ConvolutionSpec, InputSpec, LayerSpec, ReadoutSpec
-from tnacli.recipe.layout import strided
+from tnacli.packed.spec import ConvolutionSpec, InputSpec, LayerSpec, MaxPoolSpec, NeuronSpec, ReadoutSpec
 
 Shape = tuple[int, ...]
 """Of one sample at one timestep: (C, H, W), or (features,)."""
@@ -39,6 +38,10 @@ class Input:
         """Inputs are taken as they are."""
         return 1
 
+    @property
+    def divisor(self) -> int:
+        return 1
+
 
 @dataclass(frozen=True, eq=False)
 class Current:
@@ -61,31 +64,71 @@ class Current:
         return self.spec is not None and not self.is_conv and len(self.source.out) == 3
 
 
+MOST_SPIKES = 127
+"""How many spikes of one timestep a value that leaves a layer counts at most."""
+
+
+class Squares(NamedTuple):
+    """Pooling over `size` x `size` places, one every `stride`, of a map with `padding` places around that count for nothing."""
+
+    size: int
+    stride: int
+    padding: int
+
+    def along(self, side: int) -> int:
+        """How many squares there are along `side` places."""
+        return max(0, (side + 2 * self.padding - self.size) // self.stride + 1)
+
+
 @dataclass(frozen=True, eq=False)
 class LIFLayer:
-    """LIF neurons (Eq. 1) of the shape `neurons`, driven by the sum of `currents`, and average pooling over `pool` x `pool`.
+    """LIF neurons (Eq. 1), driven by the sum of `currents`, and average pooling over `pool` x `pool`, or maximum pooling.
 
-    The first current is that of the layer's own weights, a second one that of its shortcut.
+    The first current is that of the layer's own weights, a second one that of its shortcut; each is of the shape `driven`.
     """
 
     name: str
+    neuron: NeuronSpec
     currents: tuple[Current, ...]
-    neurons: Shape
+    driven: Shape
     pool: int
+    max_pool: MaxPoolSpec | None
 
     @property
     def shortcut(self) -> Current | None:
         return self.currents[1] if len(self.currents) > 1 else None
 
     @property
+    def max_of(self) -> str | None:
+        """What maximum pooling is of, "spikes" or "currents"; None if there is none."""
+        return None if self.max_pool is None else self.max_pool.of
+
+    @property
+    def squares(self) -> Squares:
+        """What is pooled."""
+        if self.max_pool is None:
+            return Squares(self.pool, self.pool, 0)
+        return Squares(self.max_pool.size, self.max_pool.stride, self.max_pool.padding)
+
+    @property
+    def neurons(self) -> Shape:
+        """The shape of the neurons: that of the currents, unless those are pooled first."""
+        return self.out if self.max_of == "currents" else self.driven
+
+    @property
     def out(self) -> Shape:
         """The shape after pooling, which drops rows and columns that fill no square."""
-        return (self.neurons[0], *(side // self.pool for side in self.neurons[1:]))
+        return (self.driven[0], *map(self.squares.along, self.driven[1:]))
+
+    @property
+    def divisor(self) -> int:
+        """How many neurons each value that leaves the layer is the mean of: it is a count of spikes, divided by this."""
+        return self.pool**2 if self.max_pool is None else 1
 
     @property
     def counts_to(self) -> int:
-        """How many neurons each value that leaves the layer is the mean of: it is a count of spikes up to this, divided by it."""
-        return self.pool**2
+        """The largest of these counts."""
+        return self.divisor * self.neuron.most_spikes
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,9 +157,28 @@ class Steps:
     def has_shortcuts(self) -> bool:
         return any(layer.shortcut is not None for layer in self.layers)
 
+    @property
+    def has_maxima(self) -> bool:
+        return any(layer.max_pool is not None for layer in self.layers)
 
-def resolve(inputs: InputSpec, layers: Sequence[LayerSpec], readout: ReadoutSpec, *, timesteps: int) -> Steps:
-    """The steps of a network. Raises ValueError where a layer does not fit what it takes."""
+    @property
+    def has_soft_resets(self) -> bool:
+        """Whether some neurons keep something after a spike, or no less than a lowest potential."""
+        return any(layer.neuron.subtract is not None or layer.neuron.lowest is not None for layer in self.layers)
+
+    @property
+    def neurons_differ(self) -> bool:
+        """Whether layers have neurons with other constants than the first."""
+        return any(layer.neuron != self.layers[0].neuron for layer in self.layers)
+
+
+def resolve(
+    inputs: InputSpec, neuron: NeuronSpec, layers: Sequence[LayerSpec], readout: ReadoutSpec, *, timesteps: int
+) -> Steps:
+    """The steps of a network whose layers have the constants `neuron` or their own.
+
+    Raises ValueError where a layer does not fit what it takes.
+    """
     first = Input(inputs, 1 if inputs.kind == "images" else timesteps)
     before: Input | LIFLayer = first
     resolved: dict[str, LIFLayer] = {}
@@ -125,40 +187,55 @@ def resolve(inputs: InputSpec, layers: Sequence[LayerSpec], readout: ReadoutSpec
             raise ValueError(f"layer {spec.name}: the first layer is fp32, the others are ternary")
         if spec.binary and spec.encoding == "fp32":
             raise ValueError(f"layer {spec.name}: fp32 weights are not binary")
-        currents, neurons = [Current(spec.name, before, spec)], _neurons(spec, before.out)
+        currents, driven = [Current(spec.name, before, spec)], _driven(spec, before.out)
         if spec.shortcut is not None:
-            currents.append(_shortcut(spec, resolved, neurons))
-        before = resolved[spec.name] = LIFLayer(spec.name, tuple(currents), neurons, spec.pool)
+            currents.append(_shortcut(spec, resolved, driven))
+        own = spec.neuron or neuron
+        before = resolved[spec.name] = LIFLayer(spec.name, own, tuple(currents), driven, spec.pool, spec.max_pool)
         if not all(before.out):
-            height, width = neurons[1:]
-            raise ValueError(f"layer {spec.name}: pool {spec.pool} leaves nothing of {height}x{width}")
+            height, width = driven[1:]
+            raise ValueError(f"layer {spec.name}: pool {before.squares.size} leaves nothing of {height}x{width}")
+        if before.counts_to > MOST_SPIKES:
+            raise ValueError(f"layer {spec.name}: {before.counts_to} spikes in a square are more than {MOST_SPIKES}")
+        if before.max_of == "spikes" and own.most_spikes > 1:
+            raise ValueError(f"layer {spec.name}: maximum pooling is of spikes, one in a timestep, or of currents")
     assert isinstance(before, LIFLayer)
     return Steps(first, tuple(resolved.values()), Readout(before, readout.leak))
 
 
-def _neurons(spec: LayerSpec, shape: Shape) -> Shape:
-    """The shape of a layer's neurons on values of `shape`. Raises ValueError if the two do not fit."""
+def _driven(spec: LayerSpec, shape: Shape) -> Shape:
+    """The shape of a layer's currents on values of `shape`. Raises ValueError if the two do not fit."""
+    if spec.max_pool is not None and spec.pool != 1:
+        raise ValueError(f"layer {spec.name}: it pools by averages and by maxima; it is one of them")
     if spec.kind == "conv":
-        return _convolved(f"layer {spec.name}", spec.weight, spec.stride, shape)
+        return _convolved(f"layer {spec.name}", spec, shape)
     if len(spec.weight) != 2 or spec.weight[1] != prod(shape):
         raise ValueError(f"layer {spec.name}: weight {spec.weight} does not fit inputs of {shape}")
-    if spec.pool != 1:
+    if spec.pool != 1 or spec.max_pool is not None:
         raise ValueError(f"layer {spec.name}: fully connected neurons are not pooled")
     if spec.stride != 1:
         raise ValueError(f"layer {spec.name}: fully connected neurons have no stride")
+    if spec.padding is not None or spec.groups != 1:
+        raise ValueError(f"layer {spec.name}: fully connected neurons have no padding and no groups")
     return (spec.weight[0],)
 
 
-def _convolved(what: str, weight: Shape, stride: int, shape: Shape) -> Shape:
-    if len(weight) != 4 or len(shape) != 3 or weight[1] != shape[0]:
-        raise ValueError(f"{what}: weight {weight} does not fit inputs of {shape}")
+def _convolved(what: str, spec: LayerSpec | ConvolutionSpec, shape: Shape) -> Shape:
+    weight, stride, groups, around = spec.weight, spec.stride, spec.groups, spec.around
+    if len(weight) != 4 or len(shape) != 3 or weight[1] * groups != shape[0]:
+        among = "" if groups == 1 else f" in {groups} groups"
+        raise ValueError(f"{what}: weight {weight}{among} does not fit inputs of {shape}")
     if weight[2] != weight[3] or weight[2] % 2 == 0:
         raise ValueError(f"{what}: a kernel of {weight[2]}x{weight[3]}, not square and odd")
-    return weight[0], *strided(shape[1:], stride)
+    if weight[0] % groups:
+        raise ValueError(f"{what}: {weight[0]} outputs are no {groups} equal groups")
+    if around >= weight[2] or min(shape[1:]) + 2 * around < weight[2]:
+        raise ValueError(f"{what}: a padding of {around} does not fit a kernel of {weight[2]} on {shape[1]}x{shape[2]}")
+    return weight[0], *((side + 2 * around - weight[2]) // stride + 1 for side in shape[1:])
 
 
-def _shortcut(spec: LayerSpec, before: dict[str, LIFLayer], neurons: Shape) -> Current:
-    """The current of a layer's shortcut. Raises ValueError unless it has the shape of the layer's neurons."""
+def _shortcut(spec: LayerSpec, before: dict[str, LIFLayer], driven: Shape) -> Current:
+    """The current of a layer's shortcut. Raises ValueError unless it has the shape of the layer's own."""
     assert spec.shortcut is not None
     what, convolution = f"layer {spec.name}, shortcut", spec.shortcut.convolution
     if spec.shortcut.source not in before:
@@ -166,7 +243,7 @@ def _shortcut(spec: LayerSpec, before: dict[str, LIFLayer], neurons: Shape) -> C
     source = before[spec.shortcut.source]
     shape = source.out
     if convolution is not None:
-        shape = _convolved(what, convolution.weight, convolution.stride, shape)
-    if shape != neurons or spec.kind != "conv":
-        raise ValueError(f"{what}: gives {shape}, which does not fit neurons of {neurons}")
+        shape = _convolved(what, convolution, shape)
+    if shape != driven or spec.kind != "conv":
+        raise ValueError(f"{what}: gives {shape}, which does not fit currents of {driven}")
     return Current(f"{spec.name}.shortcut", source, convolution)
