@@ -66,7 +66,7 @@ def _own_images(data: Data, place: Path) -> Look:
     with image_files.opened(first) as image:
         channels = 1 if image.mode in image_files.GRAY_MODES else 3
         size = data.size or image_files.upright_size(first, image)
-    seen = _own(data, place, found, "images", Sample(channels, size, len(found.classes)))
+    seen = _own(data, place, found=found, what="images", sample=Sample(channels, size, len(found.classes)))
     return seen if channels == 3 else replace(seen, text=f"{seen.text}; 3 channels if any of them is in colour")
 
 
@@ -75,10 +75,11 @@ def _own_recordings(data: Data, place: Path) -> Look:
 
     found = class_folders(place, RECORDING_SUFFIXES, own=True)
     _, size = frame_size(data, found.splits["train"].files[0].path)
-    return _own(data, place, found, "recordings", Sample(2, size, len(found.classes), frames=True))
+    sample = Sample(2, size, len(found.classes), frames=True)
+    return _own(data, place, found=found, what="recordings", sample=sample)
 
 
-def _own(data: Data, place: Path, found: ClassFolders, what: str, sample: Sample) -> Look:
+def _own(data: Data, place: Path, *, found: ClassFolders, what: str, sample: Sample) -> Look:
     counts = ", ".join(f"{len(found.splits[split].files):,} {split}" for split in SPLITS)
     shape = "x".join(map(str, (sample.channels, *sample.size)))
     text = f"found at {place}: {len(found.classes)} classes, {counts} {what}; {shape} by the first of them"
