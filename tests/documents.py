@@ -7,7 +7,7 @@ comparison, and `...` stands for any number of lines. A block that the tests do 
 it: <!-- not run: why -->
 
 Between <!-- made by: COMMAND --> and <!-- end --> a page has what the command prints to stdout in the checkout, to the letter:
-tables of measured results, from the ledgers in docs/results/.
+tables of measured results, from the ledgers in docs/results/. Where COMMAND begins with "the last table of", it has that alone.
 
     python -m tests.documents [PAGE ...]    writes what has changed into the pages, all of them by default
 """
@@ -32,7 +32,10 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 QUICKSTART = "tna train quickstart"
 
 _BLOCK = re.compile(r"(?:^<!-- not run: (?P<why>.+?) -->\n)?^```console\n(?P<text>.*?)^```$", flags=re.M | re.S)
-_MADE = re.compile(r"^<!-- made by: (?P<command>tna .+?) -->\n(?P<text>.*?)^<!-- end -->$", flags=re.M | re.S)
+_MADE = re.compile(
+    r"^<!-- made by: (?P<command>(?:the last table of )?tna .+?) -->\n(?P<text>.*?)^<!-- end -->$", flags=re.M | re.S
+)
+_LAST_TABLE = "the last table of "
 _FILE = re.compile(r"^<!-- file: (?P<name>[\w.-]+) -->\n```\w*\n(?P<text>.*?)^```$", flags=re.M | re.S)
 _VARYING = (
     (re.compile(r"\b\d{4}-\d\d-\d\d \d\d:\d\d\b"), "# date"),
@@ -79,11 +82,12 @@ def made(page: str) -> list[tuple[str, str]]:
 
 
 def printed_here(command: str) -> str:
-    """What `command` prints to stdout, run in the checkout."""
+    """What `command` prints to stdout, run in the checkout; or the last table of it, if it says so."""
     output = io.StringIO()
     with contextlib.chdir(ROOT), contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(output):
-        _call(shlex.split(command))
-    return output.getvalue()
+        _call(shlex.split(command.removeprefix(_LAST_TABLE)))
+    printed = output.getvalue()
+    return printed[printed.rindex("\n**") + 1 :] if command.startswith(_LAST_TABLE) else printed
 
 
 class World:
