@@ -7,7 +7,7 @@ comparison, and `...` stands for any number of lines. A block that the tests do 
 it: <!-- not run: why -->
 
 Between <!-- made by: COMMAND --> and <!-- end --> a page has what the command prints to stdout in the checkout, to the letter:
-tables of measured results, from the ledgers in docs/results/. Where COMMAND begins with "the last table of", it has that alone.
+tables of measured results, from the ledgers in docs/results/.
 
     python -m tests.documents [PAGE ...]    writes what has changed into the pages, all of them by default
 """
@@ -32,10 +32,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 QUICKSTART = "tna train quickstart"
 
 _BLOCK = re.compile(r"(?:^<!-- not run: (?P<why>.+?) -->\n)?^```console\n(?P<text>.*?)^```$", flags=re.M | re.S)
-_MADE = re.compile(
-    r"^<!-- made by: (?P<command>(?:the last table of )?tna .+?) -->\n(?P<text>.*?)^<!-- end -->$", flags=re.M | re.S
-)
-_LAST_TABLE = "the last table of "
+_MADE = re.compile(r"^<!-- made by: (?P<command>tna .+?) -->\n(?P<text>.*?)^<!-- end -->$", flags=re.M | re.S)
 _FILE = re.compile(r"^<!-- file: (?P<name>[\w.-]+) -->\n```\w*\n(?P<text>.*?)^```$", flags=re.M | re.S)
 _VARYING = (
     (re.compile(r"\b\d{4}-\d\d-\d\d \d\d:\d\d\b"), "# date"),
@@ -82,12 +79,11 @@ def made(page: str) -> list[tuple[str, str]]:
 
 
 def printed_here(command: str) -> str:
-    """What `command` prints to stdout, run in the checkout; or the last table of it, if it says so."""
+    """What `command` prints to stdout, run in the checkout."""
     output = io.StringIO()
     with contextlib.chdir(ROOT), contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(output):
-        _call(shlex.split(command.removeprefix(_LAST_TABLE)))
-    printed = output.getvalue()
-    return printed[printed.rindex("\n**") + 1 :] if command.startswith(_LAST_TABLE) else printed
+        _call(shlex.split(command))
+    return output.getvalue()
 
 
 class World:
