@@ -132,7 +132,7 @@ def _call(command: list[str]) -> str:
 def digits() -> tuple[PackedNetwork, NDArray[np.uint8]]:
     """The quickstart's ternary network (`tna train quickstart --run tna_t_snn`, seed 0) and its 360 test digits."""
     test = load(Data(name="digits"), 4, splits=("test",)).test
-    return read_packed(_FILES / "digits.safetensors"), test.inputs.numpy()
+    return read_packed(_FILES / "digits.safetensors"), test.inputs
 
 
 def cifarnet() -> tuple[PackedNetwork, NDArray[np.uint8]]:

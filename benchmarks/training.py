@@ -48,8 +48,8 @@ def batches(work: Work) -> Batches:
     generator = torch.Generator().manual_seed(0)
     count = max(_SAMPLES, 2 * work.batch)
     samples = Samples(
-        torch.randint(0, 256, (count, *IMAGE), generator=generator, dtype=torch.uint8),
-        torch.randint(0, CLASSES, (count,), generator=generator),
+        torch.randint(0, 256, (count, *IMAGE), generator=generator, dtype=torch.uint8).numpy(),
+        torch.randint(0, CLASSES, (count,), generator=generator).numpy(),
     )
     dataset = Dataset(
         name="cifar100", kind="images", classes=tuple(map(str, range(CLASSES))), train=samples, validation=None, test=samples,

@@ -52,12 +52,12 @@ def samples_for(model: ZooModel, *, train: int = TRAIN, test: int = TEST) -> Sam
     found = load(Data(name=model.data, train_samples=train, test_samples=test, normalise="none"), model.timesteps)
     parts = []
     for split in (found.train, found.test):
-        inputs = as_input(split.inputs, None, None, found.kind)
+        inputs = as_input(torch.from_numpy(split.inputs), None, None, found.kind)
         if found.kind == "images" and model.timesteps > 1:  # Poisson-coded: a spike with the pixel as its probability
             generator = torch.Generator().manual_seed(0)
             shape = (len(inputs), model.timesteps, *inputs.shape[1:])
             inputs = (torch.rand(shape, generator=generator) < inputs.unsqueeze(1)).float()
-        parts.append((inputs, split.labels))
+        parts.append((inputs, torch.from_numpy(split.labels)))
     return Samples(*parts)
 
 

@@ -71,6 +71,6 @@ print(f"ternary: {accuracy(base, images[test], labels[test]):.2f} %")
 for name, share in tnacli.shares(base).items():
     print(f"{name}: {share.zero:.0%} zero")
 
-packed = tnacli.from_module(base, images[test])
+packed = tnacli.from_module(base, images[test], data_set="digits", mean=[0.0], std=[1.0])
 (file,) = packed.save("spikingjelly_digits.safetensors")
 print(f"{file}: {file.stat().st_size} bytes, runs without SpikingJelly")

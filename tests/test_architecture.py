@@ -23,6 +23,7 @@ _IMPORTS = {
     "seeds": "",
     "places": "",
     "pixels": "",
+    "likeliest": "",
     "machine": "",
     "native": "machine places",
     "storage": "errors",
@@ -35,14 +36,14 @@ _IMPORTS = {
     "build": "errors objectives recipe seeds snn",
     "packed": "errors native pixels quant recipe snn storage version",
     "report": "data errors recipe runs storage",
-    "evaluation": "data errors packed recipe snn",
+    "evaluation": "data errors likeliest packed recipe snn",
     "training": "build data errors evaluation machine objectives quant recipe runs seeds snn storage",
     "deploy": "data errors evaluation packed pixels quant snn storage training version",
     "importing": "build data deploy errors evaluation packed pixels quant recipe runs snn training version",
     "__init__": "deploy importing objectives quant scripting version",
     "experiment": "build data deploy errors evaluation machine recipe runs snn training version",
-    "cli": "data deploy errors evaluation experiment importing packed places quant recipe report runs snn storage training "
-    "version",
+    "cli": "data deploy errors evaluation experiment importing likeliest packed places quant recipe report runs snn storage "
+    "training version",
     "scripting": "cli deploy errors recipe runs",
     "__main__": "cli",
 }

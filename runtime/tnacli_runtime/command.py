@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from tnacli_runtime.deploy.likeliest import likeliest, probabilities
 from tnacli_runtime.errors import (
     DataError,
     DeviceError,
@@ -21,6 +20,7 @@ from tnacli_runtime.errors import (
     UsageError,
     ran_out_of_memory,
 )
+from tnacli_runtime.likeliest import likeliest, probabilities
 from tnacli_runtime.model import load
 from tnacli_runtime.samples import read
 from tnacli_runtime.version import __version__

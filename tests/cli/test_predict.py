@@ -22,7 +22,7 @@ from tests.deploy.conftest import quickstart as quickstart
 from tests.packed.networks import make_network, make_packed
 from tnacli.data.frames import to_frames
 from tnacli.data.recordings import read_recording
-from tnacli.deploy.likeliest import probabilities
+from tnacli.likeliest import probabilities
 from tnacli.packed.file import write_packed
 from tnacli.packed.network import PackedNetwork
 

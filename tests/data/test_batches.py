@@ -26,7 +26,7 @@ def dataset(
     generator = torch.Generator().manual_seed(0)
     shape = (count, 3, 5, 6) if kind == "images" else (count, 4, 2, 5, 6)
     inputs = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-    samples = Samples(inputs, torch.arange(count))
+    samples = Samples(inputs.numpy(), np.arange(count))
     images = kind == "images"
     return Dataset(
         "made", kind, ("a", "b"), samples, None, samples,
@@ -145,20 +145,20 @@ def test_normalised_as_torchvision_does() -> None:
         ]
     )
     (batch,) = batches(data, 4, False).epoch()
-    assert torch.allclose(batch.inputs, peer(data.train.inputs), rtol=0, atol=1e-6)
+    assert torch.allclose(batch.inputs, peer(torch.from_numpy(data.train.inputs)), rtol=0, atol=1e-6)
     assert batch.inputs.dtype == torch.float32
 
 
 def test_not_normalised() -> None:
     data = dataclasses.replace(dataset(4), mean=None, std=None)
     (batch,) = batches(data, 4, False).epoch()
-    assert torch.equal(batch.inputs, data.train.inputs / 255)
+    assert torch.equal(batch.inputs, torch.from_numpy(data.train.inputs) / 255)
 
 
 def test_events_stay_counts() -> None:
     data = dataset(4, "events")
     (batch,) = batches(data, 4, False).epoch()
-    assert torch.equal(batch.inputs, data.train.inputs.float())
+    assert torch.equal(batch.inputs, torch.from_numpy(data.train.inputs).float())
 
 
 @pytest.mark.parametrize("kind", ["images", "events"])

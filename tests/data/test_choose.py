@@ -1,7 +1,7 @@
 """Which samples a subset has."""
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,18 +35,18 @@ labels_and_counts = st.lists(st.integers(0, 4), min_size=1, max_size=60).flatmap
 def test_smaller_subsets_lie_inside_larger_ones(case: tuple[list[int], int, int, str]) -> None:
     labels, first, second, stream = case
     smaller, larger = sorted((first, second))
-    inner = balanced(torch.tensor(labels), smaller, stream).tolist()
-    outer = balanced(torch.tensor(labels), larger, stream).tolist()
+    inner = balanced(np.array(labels), smaller, stream).tolist()
+    outer = balanced(np.array(labels), larger, stream).tolist()
     assert len(inner) == smaller
     assert len(outer) == larger
     assert outer == sorted(set(outer))
     assert set(inner) <= set(outer)
-    remaining = rest(len(labels), torch.tensor(outer, dtype=torch.int64)).tolist()
+    remaining = rest(len(labels), np.array(outer, np.int64)).tolist()
     assert sorted(outer + remaining) == list(range(len(labels)))
 
 
 def test_the_choice_never_changes() -> None:
     """Results are compared across versions and machines: a recipe's subset must stay what it was."""
-    labels = torch.arange(40) % 4
+    labels = np.arange(40) % 4
     assert balanced(labels, 6, "cifar10", "train").tolist() == [5, 18, 20, 24, 25, 27]
     assert balanced(labels, 6, "cifar10", "test").tolist() == [2, 24, 27, 28, 29, 37]

@@ -1,7 +1,7 @@
 """Generated samples: the right shape, the same every time, and something to learn."""
 
+import numpy as np
 import pytest
-import torch
 
 from tnacli.data.load import load
 from tnacli.recipe.datasets import DATASETS
@@ -18,8 +18,8 @@ def test_shape_and_classes_of_every_known_set(name: str) -> None:
     assert facts.size is not None
     assert tuple(dataset.train.inputs.shape[1:]) == (*frames, facts.channels, *facts.size)
     assert len(dataset.classes) == facts.classes
-    assert dataset.train.labels.bincount().tolist() == [4] * (facts.classes or 0)
-    assert dataset.test.labels.bincount().tolist() == [2] * (facts.classes or 0)
+    assert np.bincount(dataset.train.labels).tolist() == [4] * (facts.classes or 0)
+    assert np.bincount(dataset.test.labels).tolist() == [2] * (facts.classes or 0)
     assert dataset.source == "generated"
     assert load(Data(name=name, format="generated"), 3).fingerprint == dataset.fingerprint
 
@@ -35,8 +35,8 @@ def test_asked_for_sizes(name: str) -> None:
 @pytest.mark.parametrize("name", ["cifar10", "cifar10dvs", "digits"])
 def test_classes_can_be_learned(name: str) -> None:
     dataset = load(Data(name=name, format="generated", train_samples=200, test_samples=100), 2)
-    train, test = (split.inputs.float().flatten(1) for split in (dataset.train, dataset.test))
-    means = torch.stack([train[dataset.train.labels == label].mean(dim=0) for label in range(10)])
-    right = torch.cdist(test, means).argmin(dim=1) == dataset.test.labels
-    assert right.float().mean() > 0.9
-    assert not torch.equal(dataset.train.inputs[0], dataset.train.inputs[10])  # same class, other noise
+    train, test = (split.inputs.reshape(len(split), -1).astype(float) for split in (dataset.train, dataset.test))
+    means = np.stack([train[dataset.train.labels == label].mean(axis=0) for label in range(10)])
+    distances = np.linalg.norm(test[:, None] - means, axis=2)
+    assert (distances.argmin(axis=1) == dataset.test.labels).mean() > 0.9
+    assert not np.array_equal(dataset.train.inputs[0], dataset.train.inputs[10])  # same class, other noise

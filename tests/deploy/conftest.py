@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from torch import Tensor
 
 from tests.cli.conftest import tna as tna  # the command line as a fixture here, too
@@ -64,9 +65,8 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Quickstart:
     packed = read_packed(file)
     test = load(SETTINGS.data, 4, splits=("test",)).test
     engine = PackedSNN(packed)
-    inputs = engine.normalise(test.inputs).clone()
+    pixels, labels = torch.from_numpy(test.inputs), torch.from_numpy(test.labels)
+    inputs = engine.normalise(pixels).clone()
     assert exported.accuracy is not None
     assert exported.accuracy > 80  # trained well enough for predictions to mean something
-    return Quickstart(
-        outcome.checkpoint, file, packed, test.inputs, test.labels, inputs, engine(inputs), exported.accuracy
-    )
+    return Quickstart(outcome.checkpoint, file, packed, pixels, labels, inputs, engine(inputs), exported.accuracy)

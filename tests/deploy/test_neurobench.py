@@ -60,7 +60,8 @@ def test_the_page_has_what_it_says_of_the_digits() -> None:
     root = EXAMPLE.parents[1]
     packed = read_packed(root / "benchmarks" / "boards" / "digits.safetensors")
     test = load(Data(name="digits"), 4, splits=("test",)).test
-    found = runpy.run_path(str(EXAMPLE))["bench"](packed, PackedSNN(packed).normalise(test.inputs).clone(), test.labels)
+    inputs, labels = torch.from_numpy(PackedSNN(packed).normalise(test.inputs)), torch.from_numpy(test.labels)
+    found = runpy.run_path(str(EXAMPLE))["bench"](packed, inputs, labels)
     counts = [found["Footprint"], *found["TernaryOperations"].values()]
     cells = [f"{count:,.0f}" for count in counts]
     row = f"| `TernaryModel`, NeuroBench's `Footprint`, `TernaryOperations` | {' | '.join(cells)} |"

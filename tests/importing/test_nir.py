@@ -18,7 +18,7 @@ from tests.deploy.conftest import KINDS
 from tests.importing.test_from_module import T, X, chain
 from tests.packed.networks import make_inputs, make_network, make_packed
 from tnacli.deploy.nir import nir_graph, nir_read, nir_write
-from tnacli.errors import NetworkError, UsageError
+from tnacli.errors import FileFormatError, NetworkError, UsageError
 from tnacli.importing.nir import Stated, network_from_nir
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import read_packed
@@ -208,7 +208,8 @@ CANNOT: list[tuple[str, Callable[[], dict[str, Any]]]] = [
     (r"conv2_neurons \(LIF\) has its threshold differs", lambda: {"conv2_neurons": nir.LIF(
         **{**neurons(C2), "v_threshold": np.arange(1.0, 65.0).reshape(C2)})}),
     (r"conv2 \(Conv2d\) has padding \(0, 0\)", lambda: {"conv2": convolution(padding=0)}),
-    (r"conv2 \(Conv2d\) has its 3 groups", lambda: {"conv2": convolution(groups=3, weight=np.ones((3, 1, 3, 3)))}),
+    (r"conv2 \(Conv2d\) has its 3 groups", lambda: {"conv2": convolution(
+        groups=3, weight=np.ones((3, 1, 3, 3)), bias=np.zeros(3))}),
     (r"weights of conv2 \(Conv2d\) are in full precision", lambda: {"conv2": convolution(
         weight=np.arange(108.0).reshape(4, 3, 3, 3))}),
     (r"conv1_pool \(SumPool2d\) has pooling of 3x3", lambda: {"conv1_pool": nir.SumPool2d(
@@ -221,6 +222,55 @@ CANNOT: list[tuple[str, Callable[[], dict[str, Any]]]] = [
 def test_the_first_node_that_cannot_be_said_is_named(message: str, nodes: Callable[[], dict[str, Any]]) -> None:
     with pytest.raises(NetworkError, match=message):
         network_from_nir(graph_with(**nodes()), Stated(HERE))
+
+
+ODD_METADATA = (
+    "[1]", "{", "null", "3", "[" * 100_000, '{"kind": "images"}', b"\xff", -1, 10**9, float("nan"), True, np.zeros(3),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["input", "origin", "labels", "timesteps", "dt", "leak"])
+def test_metadata_that_no_export_wrote_are_refused_by_name(key: str) -> None:
+    for value in ODD_METADATA:
+        graph = graph_with()
+        graph.metadata[f"tnacli_{key}"] = value
+        if (key, value if isinstance(value, int) else 0) == ("dt", 10**9):
+            continue  # seconds: far too long, and refused by the neurons that follow
+        with pytest.raises((FileFormatError, UsageError)) as caught:
+            network_from_nir(graph, Stated(HERE))
+        said = str(caught.value)
+        assert f"tnacli_{key}" in said or (key == "labels" and "labels for 5 outputs" in said)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("conv2", "tnacli_scale"), ("fc1", "tnacli_scale"), ("conv2", "tnacli_factor")]
+)
+@pytest.mark.parametrize("value", ["x", b"\xff", float("nan"), np.zeros((2, 3)), np.array([])], ids=repr)
+def test_odd_metadata_of_a_node_are_refused_by_name(name: str, key: str, value: object) -> None:
+    graph = graph_with()
+    graph.nodes[name].metadata[key] = value
+    with pytest.raises(NetworkError, match=rf"{name} \(\w+\) has metadata {key}, which is to be"):
+        network_from_nir(graph, Stated(HERE))
+
+
+@pytest.mark.parametrize(("name", "field", "values"), [
+    ("conv2", "weight", [np.zeros(3), np.ones((4, 3)), np.full((4, 3, 3, 3), np.nan), np.array(["a"], object)]),
+    ("conv2", "bias", [np.zeros(3), 0.0, np.full(4, np.inf)]),
+    ("conv2", "stride", [0, -1, 1.5, np.zeros((1, 2), int), np.ones(3, int)]),
+    ("conv2", "padding", [-1, np.nan, np.zeros((1, 1, 1, 1))]),
+    ("conv2", "groups", [0, np.array([1, 1])]),
+    ("conv1_pool", "kernel_size", [0, 1.5, np.ones(3)]),
+    ("conv2_neurons", "tau", [0.0, -1.0, np.ones(3), np.full((4, 4, 4), np.nan)]),
+    ("conv2_neurons", "v_threshold", [0.0, np.ones((2, 4, 4, 4))]),
+    ("conv2_neurons", "v_reset", [np.zeros(3), np.nan]),
+    ("fc1", "weight", [np.ones((4, 3, 3, 3)), np.ones((0, 16))]),
+])  # fmt: skip
+def test_fields_that_nir_has_otherwise_are_refused_by_name(name: str, field: str, values: list[object]) -> None:
+    for value in values:
+        graph = graph_with()
+        setattr(graph.nodes[name], field, value)
+        with pytest.raises(NetworkError, match=rf"{name} \(\w+\) has {field} "):
+            network_from_nir(graph, Stated(HERE))
 
 
 def test_recurrent_weights_are_refused() -> None:
@@ -270,4 +320,9 @@ def test_the_command(tna: Tna, tmp_path: Path) -> None:
     for words in (["--mean", "0.5"], ["--data", "nothing"], ["--mean", "a", "--std", "b"]):
         assert tna("import", tmp_path / "net.nir", "-o", tmp_path / "other", *words).code == 2
     assert tna("import", tmp_path / "nothing.nir", "-o", tmp_path / "other").code == 8
+    graph = nir_graph(packed)
+    graph.metadata["tnacli_input"] = "[1]"
+    nir_write(tmp_path / "list.nir", graph)
+    listed = tna("import", tmp_path / "list.nir", "-o", tmp_path / "other")
+    assert (listed.code, "list.nir: the graph's metadata: tnacli_input" in listed.err) == (8, True)
     assert not (tmp_path / "other").exists()

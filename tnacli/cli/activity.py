@@ -35,10 +35,14 @@ def prices_asked_for(
         if idle:
             raise UsageError(f"{idle[0]} has no effect without --activity, --timesteps or --exit-confidence")
         return None
-    from tnacli.evaluation.activity_plot import PICTURES, require_matplotlib
     from tnacli.evaluation.energy import Prices
 
     if plot is not None:
+        from tnacli.cli.loading import load_torch
+
+        load_torch()
+        from tnacli.evaluation.activity_plot import PICTURES, require_matplotlib
+
         if plot.suffix.lower()[1:] not in PICTURES:
             raise UsageError(f"--plot writes .{', .'.join(PICTURES)} files, not {plot.name!r}")
         require_matplotlib()

@@ -155,7 +155,8 @@ def evaluate(
             raise UsageError("a packed file holds one network; --network applies to checkpoints")
     if ternary and not any(checkpoints):
         raise UsageError("a packed file is ternary or binary already; --ternary applies to checkpoints")
-    load_torch()
+    if any(checkpoints) or prices is not None:
+        load_torch()
     from tnacli.evaluation.data import Selection
 
     selection = Selection(split, samples, data_root)
@@ -173,10 +174,10 @@ def evaluate(
         if prices is not None and activity:
             from tnacli.evaluation.activity import measure_activity
 
-            activities = measure_activity(measured.network, measured.batches.epoch(0), prices)
+            activities = measure_activity(measured.network, measured.batches().epoch(0), prices)
             if plot is not None:
                 title = f"{file.name}, {measured.about.data}"
-                draw(plot, activities, network=measured.network, batches=measured.batches, title=title)
+                draw(plot, activities, network=measured.network, batches=measured.batches(), title=title)
         stopped = {} if prices is None else measure_stopped(measured, stopping, prices)
         seconds = time.perf_counter() - started
         record = _record(measured, split, seconds=seconds, min_accuracy=min_accuracy, activities=activities)
@@ -243,10 +244,10 @@ def _table(output: Output, records: Sequence[Evaluate]) -> None:
 
 
 def _rates(output: Output, measured: Measured) -> None:
-    from tnacli.snn.network import Network
+    from tnacli.packed.network import PackedNetwork
 
     network = measured.network
-    spiking = not isinstance(network, Network) or network.model.spiking
+    spiking = isinstance(network, PackedNetwork) or network.model.spiking
     what = "firing rate" if spiking else "share above 0"
     rows = [[name, f"{rate:.4f}"] for name, rate in measured.result.firing_rate.items()]
     output.table("", ["layer", what], rows, right=(what,))

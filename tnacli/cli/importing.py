@@ -133,7 +133,10 @@ def import_file(
         origin, made_by, dt, timesteps, labels=None if labels is None else tuple(labels.split(",")),
         taken=_taken(data, mean, std), encoding=ENCODINGS[encoding or "2bit"],
     )  # fmt: skip
-    found = read_graph(graph, stated)
+    try:
+        found = read_graph(graph, stated)
+    except FileFormatError as error:
+        raise FileFormatError(f"{file}: {error}") from None
     if to is None:
         to = Path("model.safetensors" if found.full_precision is None else "model.pt")
         require_free([to], force=force)

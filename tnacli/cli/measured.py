@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,15 +11,15 @@ from tnacli.cli.documents.files import MeasuredFile
 
 if TYPE_CHECKING:
     from tnacli.data.batches import Batches
-    from tnacli.evaluation.accuracy import Evaluation
     from tnacli.evaluation.data import Selection
+    from tnacli.evaluation.scores import Evaluation
     from tnacli.packed.network import PackedNetwork
     from tnacli.snn.network import Network
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured on `batches`, and what a document says of the file.
+    """What was measured, and what a document says of the file; `batches()` are the samples that it was measured on.
 
     `compressed` says that the network of a full-precision checkpoint was made ternary for it.
     """
@@ -27,7 +27,7 @@ class Measured:
     about: MeasuredFile
     result: Evaluation
     network: Network | PackedNetwork
-    batches: Batches
+    batches: Callable[[], Batches]
     compressed: bool = False
 
 
@@ -68,16 +68,16 @@ def measure_checkpoint(
         device=str(target), same_data=same, notes=(note,) if note else (),
     )  # fmt: skip
     restored.to(target)
-    return Measured(about, evaluate_network(restored, batches.epoch(0)), restored, batches, compressing)
+    return Measured(about, evaluate_network(restored, batches.epoch(0)), restored, lambda: batches, compressing)
 
 
 def measure_packed(
     file: Path, selection: Selection, *, ternary: bool, delta: float | None, batch_size: int
 ) -> Measured:
-    """The same of a packed file; firing rates are those of the whole numbers that its engine counts."""
+    """The same of a packed file, without torch."""
     from tnacli.errors import UsageError
-    from tnacli.evaluation.accuracy import SpikeCounts, measure
-    from tnacli.evaluation.packed_samples import packed_batches
+    from tnacli.evaluation.data import batches_of
+    from tnacli.evaluation.packed_samples import evaluate_packed, packed_samples
     from tnacli.packed.engine import PackedSNN
     from tnacli.packed.file import read_packed
 
@@ -88,14 +88,12 @@ def measure_packed(
         raise UsageError(f"{file} has binary weights; --ternary applies to full-precision or ternary ones")
     if delta is not None:
         raise UsageError(f"{file} has ternary weights already; --delta applies to full-precision checkpoints")
-    batches = packed_batches(file, about, selection, batch_size=batch_size)
-    engine = PackedSNN(packed)
+    samples, dataset = packed_samples(file, about, selection)
     origin = about.origin
     measured = MeasuredFile(
         file=file, kind="packed", network="base", weights="binary" if binary else "ternary", data=origin.data_set,
         recipe=origin.recipe, run=origin.run, seed=origin.seed, altered=origin.altered, device="cpu",
         same_data=None, notes=(),  # a packed file does not say which samples there were
     )  # fmt: skip
-    counts = SpikeCounts()
-    result = measure(lambda inputs: engine(inputs, counts.add), batches.epoch(0))
-    return Measured(measured, dataclasses.replace(result, firing_rate=counts.rates()), packed, batches)
+    result = evaluate_packed(PackedSNN(packed), samples, batch_size)
+    return Measured(measured, result, packed, lambda: batches_of(samples, dataset, batch_size=batch_size))

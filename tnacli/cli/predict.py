@@ -94,7 +94,7 @@ def _predictions(
     """What the network takes each of `files` for, and what was done to how many of them."""
     from tnacli.cli.documents.predict import Guess, Prediction
     from tnacli.data.folders import readable
-    from tnacli.deploy.likeliest import likeliest, probabilities
+    from tnacli.likeliest import likeliest, probabilities
 
     predictions: list[Prediction] = []
     done: Counter[str] = Counter()

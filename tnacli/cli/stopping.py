@@ -48,7 +48,7 @@ def measure_stopped(measured: Measured, stopping: Stopping, prices: Prices) -> d
 
     if not stopping:
         return {}
-    found = by_timestep(measured.network, measured.batches.epoch(0), prices)
+    found = by_timestep(measured.network, measured.batches().epoch(0), prices)
     last = len(found.logits)
     if stopping.timesteps is not None and stopping.timesteps[-1] > last:
         raise UsageError(

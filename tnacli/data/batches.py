@@ -70,7 +70,8 @@ class Batches:
                 "process). Raise data.train_samples or hold fewer out for validation."
             )
         self.device = torch.device(device)
-        self.samples = _placed(samples, self.device)
+        self.samples = samples
+        self._inputs, self._labels = _placed(samples, self.device)
         self.bounds = _bounds(len(samples), batch_size, min(least, batch_size))
         self._scale = [None if v is None else torch.tensor(v, device=self.device) for v in (dataset.mean, dataset.std)]
         self.kind = dataset.kind
@@ -92,16 +93,16 @@ class Batches:
         All that is random about the epoch goes to the device at its start, so that a step of samples that lie there copies
         nothing to it and waits for nothing.
         """
-        order = self._order(epoch).to(self.samples.inputs.device)
+        order = self._order(epoch).to(self._inputs.device)
         drawn = self._drawn(epoch)
         mean, std = self._scale
         for first, last in itertools.pairwise(self.bounds[first_step:]):
             share = slice(first + self.rank, last, self.world)
-            mine = self.samples.take(order[share])
-            inputs = mine.inputs.to(self.device)
+            mine = order[share]
+            inputs = self._inputs[mine].to(self.device)
             if drawn is not None:
                 inputs = augmented(inputs, drawn.each(lambda values, share=share: values[share]))  # type: ignore[misc]
-            yield Batch(as_input(inputs, mean, std, self.kind), mine.labels.to(self.device), last - first)
+            yield Batch(as_input(inputs, mean, std, self.kind), self._labels[mine].to(self.device), last - first)
 
     def _drawn(self, epoch: int) -> Crops | Warps | None:
         """What is random about every sample of `epoch`, in its order, on the device; None if nothing is."""
@@ -147,10 +148,11 @@ def _bounds(count: int, batch_size: int, least: int) -> list[int]:
     return bounds
 
 
-def _placed(samples: Samples, device: torch.device) -> Samples:
-    """`samples` on `device`; where they would crowd a GPU they stay, and each batch is moved."""
+def _placed(samples: Samples, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Inputs and labels as tensors on `device`; where they would crowd a GPU they stay, and each batch is moved."""
+    inputs, labels = torch.from_numpy(samples.inputs), torch.from_numpy(samples.labels)
     if device.type == "cuda":
         free_bytes, _ = torch.cuda.mem_get_info(device)
         if samples.inputs.nbytes * _RESIDENT_SHARE > free_bytes:
-            return samples
-    return Samples(samples.inputs.to(device), samples.labels.to(device))
+            return inputs, labels
+    return inputs.to(device), labels.to(device)

@@ -7,10 +7,12 @@ every larger one, and the choice depends on no library's random numbers.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from tnacli.seeds import derive
+
+Indices = NDArray[np.int64]
 
 
 def quotas(available: list[int], count: int) -> list[int]:
@@ -30,7 +32,7 @@ def quotas(available: list[int], count: int) -> list[int]:
     return given
 
 
-def balanced(labels: Tensor, count: int, *stream: str) -> Tensor:
+def balanced(labels: Indices, count: int, *stream: str) -> Indices:
     """Indices of `count` of the samples with `labels`, balanced over classes, ascending (int64, [count]).
 
     `stream` names the choice: other names, other samples. Raises ValueError if there are fewer than `count`
@@ -45,11 +47,11 @@ def balanced(labels: Tensor, count: int, *stream: str) -> Tensor:
         ranks = [derive(0, *stream, label, position) for position in range(len(members[label]))]
         order = sorted(range(len(ranks)), key=ranks.__getitem__)
         chosen += [members[label][position] for position in order[:quota]]
-    return torch.tensor(sorted(chosen), dtype=torch.int64)
+    return np.array(sorted(chosen), np.int64)
 
 
-def rest(total: int, taken: Tensor) -> Tensor:
+def rest(total: int, taken: Indices) -> Indices:
     """The indices below `total` that are not in `taken`, ascending."""
-    keep = torch.ones(total, dtype=torch.bool)
+    keep = np.ones(total, bool)
     keep[taken] = False
-    return keep.nonzero().flatten()
+    return np.flatnonzero(keep)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from tnacli.errors import DataError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
+    from numpy.typing import NDArray
 
     from tnacli.data.cache import SourceFile
 
@@ -32,7 +33,7 @@ class Listing:
     files: tuple[SourceFile, ...]
     labels: tuple[int, ...]
 
-    def take(self, indices: Tensor) -> tuple[SourceFile, ...]:
+    def take(self, indices: NDArray[np.int64]) -> tuple[SourceFile, ...]:
         return tuple(self.files[index] for index in indices.tolist())
 
 

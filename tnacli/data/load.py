@@ -6,18 +6,12 @@ import logging
 from collections.abc import Collection
 from pathlib import Path
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from tnacli.data import images
-from tnacli.data.choose import balanced, rest
+from tnacli.data.choose import Indices, balanced, rest
 from tnacli.data.locate import Search, locate, missing, missing_parts
-from tnacli.data.published import obtain
-from tnacli.data.samples import Dataset, Samples, empty_like, fingerprint
+from tnacli.data.samples import Bytes, Dataset, Samples, empty_like, fingerprint
 from tnacli.data.source import OnProgress, Source, no_progress
-from tnacli.data.sources.events import event_source
-from tnacli.data.sources.generated import generated
-from tnacli.data.sources.image_folders import image_folders
 from tnacli.errors import DataError
 from tnacli.places import cache_folder
 from tnacli.recipe.datasets import DATASETS, OWN
@@ -90,12 +84,19 @@ def load(
 
 
 def open_source(data: Data, timesteps: int, cache: Path | None, on_progress: OnProgress) -> Source:
-    """Find the data set, or fetch it, without decoding samples yet; raises DataError if it is missing."""
+    """Find the data set, or fetch it, without decoding samples yet; raises DataError if it is missing.
+
+    What reads one kind of data set is imported where it is wanted.
+    """
     spec = DATASETS[data.name]
     size = data.size or spec.size
     if data.format == "generated":
+        from tnacli.data.sources.generated import generated
+
         assert size is not None  # the schema lets only known sets be generated
         return generated(data.name, size, timesteps, train_samples=data.train_samples, test_samples=data.test_samples)
+    from tnacli.data import images
+
     if data.name == "digits":
         assert size is not None
         return images.digits(size)
@@ -104,10 +105,14 @@ def open_source(data: Data, timesteps: int, cache: Path | None, on_progress: OnP
     if place is None:
         raise missing(data.name, search)
     if spec.is_events:
+        from tnacli.data.sources.events import event_source
+
         return event_source(data, place, timesteps, cache=cache, on_progress=on_progress)
     if place.layout == "torchvision":
         assert size is not None
         return images.official(data.name, place.path, size)
+    from tnacli.data.sources.image_folders import image_folders
+
     return image_folders(data.name, place.path, data.size, cache=cache, on_progress=on_progress)
 
 
@@ -122,25 +127,25 @@ def resolved(data: Data) -> Augmentation:
     )
 
 
-def statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def statistics(pixels: Bytes) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel of uint8 [n, C, H, W], as of pixels scaled to [0, 1].
 
     From exact counts of each of the 256 values. Raises DataError if a channel is the same everywhere.
     """
-    values = torch.arange(256, dtype=torch.float64) / 255
+    values = np.arange(256) / 255
     means, deviations = [], []
     for channel in range(pixels.shape[1]):
-        share = torch.bincount(pixels[:, channel].flatten(), minlength=256).double()
-        share /= share.sum()
+        counts = np.bincount(pixels[:, channel].ravel(), minlength=256)
+        share = counts / counts.sum()
         mean = (share * values).sum()
-        deviation = (share * (values - mean).square()).sum().sqrt()
+        deviation = np.sqrt((share * np.square(values - mean)).sum())
         if deviation == 0:
             raise DataError(
                 f"channel {channel} has the same value in every training pixel and cannot be normalised. "
                 "Check the images, or set data.normalise: none in the recipe."
             )
-        means.append(mean.item())
-        deviations.append(deviation.item())
+        means.append(float(mean))
+        deviations.append(float(deviation))
     return tuple(means), tuple(deviations)
 
 
@@ -157,16 +162,18 @@ def _found(data: Data, on_progress: OnProgress) -> Search:
             "data.download fetches the official files, and data.format: folder asks for folders of one's own "
             "making. Leave one of the two out."
         )
+    from tnacli.data.published import obtain
+
     obtain(data.name, search.root, on_progress)
     return locate(data.name, data.format, data.root)
 
 
-def _chosen(data: Data, source: Source, split: str) -> Tensor:
+def _chosen(data: Data, source: Source, split: str) -> Indices:
     labels = source.labels[split]
     key = f"{split}_samples"
     count: int | None = getattr(data, key)
     if count is None:
-        return torch.arange(len(labels))
+        return np.arange(len(labels), dtype=np.int64)
     if count > len(labels):
         raise DataError(
             f"{count:,} {split} samples are asked for (data.{key}, or --samples); {data.name} has {len(labels):,} here."
@@ -193,5 +200,5 @@ def _hold_out(data: Data, samples: Samples) -> tuple[Samples, Samples | None]:
     return samples.take(rest(len(samples), taken)), samples.take(taken)
 
 
-def _read(source: Source, split: str, indices: Tensor) -> Samples:
+def _read(source: Source, split: str, indices: Indices) -> Samples:
     return Samples(source.read(split, indices), source.labels[split][indices])

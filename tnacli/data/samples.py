@@ -1,4 +1,4 @@
-"""What the other rooms see of a data set: its samples in memory, and what goes with them."""
+"""What the other rooms see of a data set: its samples in memory, and what goes with them. Arrays, so that no torch is loaded."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
+from tnacli.data.cache import Bytes
 from tnacli.recipe.schema.data import Augmentation
 
+Labels = NDArray[np.int64]
 DataOrigin = Literal["official", "folder", "generated", "embedded"]
 
 
@@ -23,27 +25,27 @@ class Samples:
     Raises ValueError if they are anything else.
     """
 
-    inputs: Tensor
-    labels: Tensor
+    inputs: Bytes
+    labels: Labels
 
     def __post_init__(self) -> None:
-        if self.inputs.dtype != torch.uint8 or self.inputs.ndim not in (4, 5):
+        if self.inputs.dtype != np.uint8 or self.inputs.ndim not in (4, 5):
             raise ValueError(f"inputs must be uint8 in 4 or 5 dimensions, not {self.inputs.dtype}, {self.inputs.ndim}")
-        if self.labels.dtype != torch.int64 or self.labels.shape != self.inputs.shape[:1]:
-            raise ValueError(f"labels must be int64, one a sample, not {self.labels.dtype}, {tuple(self.labels.shape)}")
+        if self.labels.dtype != np.int64 or self.labels.shape != self.inputs.shape[:1]:
+            raise ValueError(f"labels must be int64, one a sample, not {self.labels.dtype}, {self.labels.shape}")
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, indices: Tensor) -> Samples:
+    def take(self, indices: Labels) -> Samples:
         """The samples at `indices`, in that order."""
         return Samples(self.inputs[indices], self.labels[indices])
 
     def digest(self) -> str:
         """The SHA-256 over shape, inputs and labels, in hexadecimal."""
         digest = hashlib.sha256(repr(tuple(self.inputs.shape)).encode())
-        for tensor in (self.inputs, self.labels):
-            digest.update(tensor.cpu().contiguous().numpy().data)
+        for array in (self.inputs, self.labels):
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
 

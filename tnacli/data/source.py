@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from tnacli.data.samples import DataOrigin
+from tnacli.data.samples import Bytes, DataOrigin, Labels
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done and how much there is (samples, or bytes of a
@@ -28,13 +26,13 @@ def no_progress(what: str, done: int, total: int) -> None:
 class Source:
     """A data set that can be read.
 
-    `labels` holds the int64 class of every sample of "train" and "test". `read(split, indices)` returns those
+    `labels` holds the int64 class of every sample of "train" and "test". `read(split, indices)`, indices int64, returns those
     samples as uint8, [len(indices), C, H, W] or [len(indices), T, C, H, W], and raises DataError naming a
     file that it cannot read.
     """
 
     origin: DataOrigin
     classes: tuple[str, ...]
-    labels: Mapping[str, Tensor]
-    read: Callable[[str, Tensor], Tensor]
+    labels: Mapping[str, Labels]
+    read: Callable[[str, Labels], Bytes]
     notes: tuple[str, ...] = ()

@@ -58,7 +58,7 @@ def status(name: str, root: str | None = None) -> Status:
         if place.layout == "torchvision":
             return replace(there, found="official", train=spec.train, test=spec.test)
         if spec.is_events:
-            from tnacli.data.source import no_progress  # loads torch
+            from tnacli.data.source import no_progress
             from tnacli.data.sources.events import event_source
 
             source = event_source(Data(name=name, root=root), place, 1, cache=None, on_progress=no_progress)

@@ -12,7 +12,7 @@ from tnacli.data.batches import Batches
 from tnacli.data.samples import Dataset
 from tnacli.deploy.formats import FORMATS, WITHOUT, Deployed, Wishes, deploy
 from tnacli.evaluation.accuracy import measure
-from tnacli.evaluation.data import WHOLE_TEST_SET, Selection, TrainedOn, evaluation_batches, same_samples
+from tnacli.evaluation.data import WHOLE_TEST_SET, Selection, TrainedOn, batches_of, evaluation_samples, same_samples
 from tnacli.packed.network import PackedNetwork
 from tnacli.packed.pack import exportable, pack_network, verify, write_verified
 from tnacli.packed.spec import InputSpec, Origin
@@ -179,12 +179,12 @@ def checkpoint_batches(
     batch_size: int = 64,
     device: torch.device | str = "cpu",
 ) -> Batches:
-    """`evaluation_batches` of the data that a checkpoint was trained on."""
+    """`evaluation_samples` of the data that a checkpoint was trained on, in batches."""
     metadata, settings = checkpoint.metadata, checkpoint.settings
     trained_on = TrainedOn(
         settings.data, settings.model.timesteps, metadata.classes, metadata.channels, metadata.mean, metadata.std
     )
-    return evaluation_batches(trained_on, selection, dataset=dataset, batch_size=batch_size, device=device)
+    return batches_of(*evaluation_samples(trained_on, selection, dataset=dataset), batch_size=batch_size, device=device)
 
 
 def same_data(checkpoint: Checkpoint, seen: Batches, selection: Selection = WHOLE_TEST_SET) -> tuple[bool | None, str]:

@@ -4,46 +4,26 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tnacli.data.batches import Batch
+from tnacli.evaluation.scores import Evaluation, Scores, SpikeCounts
 from tnacli.snn.arithmetic import exact
 from tnacli.snn.lif import LIF
 from tnacli.snn.network import Network
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """`accuracy` and `top5` in %, `loss` the mean cross-entropy, `firing_rate` in spikes a neuron and timestep by layer.
-
-    In an artificial network the rate is the share of values above 0.
-    """
-
-    accuracy: float
-    top5: float
-    loss: float
-    samples: int
-    firing_rate: dict[str, float]
 
 
 @torch.inference_mode()
 @exact()
 def measure(predict: Callable[[Tensor], Tensor], batches: Iterable[Batch]) -> Evaluation:
     """Accuracy and loss of `predict`, which maps inputs to logits [N, classes], over all of `batches`, in exact fp32."""
-    hits = hits5 = samples = 0
-    loss = 0.0
+    scores = Scores()
     for batch in batches:
-        logits = predict(batch.inputs).float()
-        loss += float(F.cross_entropy(logits, batch.labels, reduction="sum"))
-        best = logits.topk(min(5, logits.shape[1]), dim=1).indices == batch.labels[:, None]
-        hits += int(best[:, 0].sum())
-        hits5 += int(best.sum())
-        samples += len(batch.labels)
-    return Evaluation(100 * hits / samples, 100 * hits5 / samples, loss / samples, samples, {})
+        scores.add(predict(batch.inputs).float().cpu().numpy(), batch.labels.cpu().numpy())
+    return scores.evaluation({})
 
 
 def evaluate_network(network: Network, batches: Iterable[Batch]) -> Evaluation:
@@ -55,25 +35,15 @@ def evaluate_network(network: Network, batches: Iterable[Batch]) -> Evaluation:
             result = measure(network, batches)
     finally:
         network.train(training)
-    return Evaluation(result.accuracy, result.top5, result.loss, result.samples, counts.rates())
+    return replace(result, firing_rate=counts.rates())
 
 
-class SpikeCounts:
-    """Running totals of spikes and of neuron-timesteps by layer."""
-
-    def __init__(self) -> None:
-        self._spikes: dict[str, Tensor] = {}
-        self._chances: dict[str, int] = {}
-
-    def add(self, name: str, spikes: Tensor, *, binary: bool = False) -> None:
-        """Count what is not zero in `spikes` [T, N, ...] of a layer; where all are 0 or 1, their sum says it, much faster."""
-        # Sums of one sample and timestep, which fp32 holds; those of a batch it might not.
-        fired = spikes.sum(tuple(range(2, spikes.dim()))).sum(dtype=torch.int64) if binary else spikes.count_nonzero()
-        self._spikes[name] = self._spikes[name] + fired if name in self._spikes else fired
-        self._chances[name] = self._chances.get(name, 0) + spikes.numel()
-
-    def rates(self) -> dict[str, float]:
-        return {name: int(fired) / self._chances[name] for name, fired in self._spikes.items()}
+def spikes_in(spikes: Tensor, *, binary: bool) -> Tensor:
+    """How many of the values [T, N, ...] of a layer are not 0; where all are 0 or 1, their sum says it, much faster."""
+    if not binary:
+        return spikes.count_nonzero()
+    # Sums of one sample and timestep, which fp32 holds; those of a batch it might not.
+    return spikes.sum(tuple(range(2, spikes.dim()))).sum(dtype=torch.int64)
 
 
 @contextlib.contextmanager
@@ -82,7 +52,9 @@ def counting_spikes(network: Network) -> Iterator[SpikeCounts]:
     counts = SpikeCounts()
 
     def watch(name: str) -> Callable[[object, object, Tensor], None]:
-        return lambda module, inputs, spikes: counts.add(name, spikes, binary=isinstance(module, LIF))
+        return lambda module, inputs, spikes: counts.add(
+            name, spikes_in(spikes, binary=isinstance(module, LIF)), spikes.numel()
+        )
 
     hooks = [neurons.register_forward_hook(watch(name)) for name, neurons in network.neurons.items()]
     try:

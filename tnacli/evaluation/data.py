@@ -1,14 +1,12 @@
-"""The samples to evaluate a trained network on, as that network takes them."""
+"""The samples to evaluate a trained network on, as that network takes them. Loads torch for batches alone."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-
-from tnacli.data.batches import Batches
 from tnacli.data.choose import balanced
 from tnacli.data.files import files_there
 from tnacli.data.learned_from import LearnedFrom
@@ -16,6 +14,11 @@ from tnacli.data.load import load
 from tnacli.data.samples import Dataset, Samples
 from tnacli.errors import DataError
 from tnacli.recipe.schema.data import Data
+
+if TYPE_CHECKING:
+    import torch
+
+    from tnacli.data.batches import Batches
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,10 @@ class Selection:
 WHOLE_TEST_SET = Selection()
 
 
-def evaluation_batches(
-    trained_on: TrainedOn,
-    selection: Selection,
-    *,
-    dataset: Dataset | None = None,
-    batch_size: int = 64,
-    device: torch.device | str = "cpu",
-) -> Batches:
-    """The selected samples, unaugmented, normalised by the statistics that the network was trained with.
+def evaluation_samples(
+    trained_on: TrainedOn, selection: Selection, *, dataset: Dataset | None = None
+) -> tuple[Samples, Dataset]:
+    """The selected samples, and their data set with the statistics that the network was trained with.
 
     `dataset` saves loading it. Raises DataError if it is missing, has other classes or channels, or fewer samples than asked
     for.
@@ -73,8 +71,16 @@ def evaluation_batches(
         _require(samples, len(chosen), split)
         chosen = chosen.take(balanced(chosen.labels, samples, data.name, split))
     mean, std = (None if values is None else tuple(values) for values in (trained_on.mean, trained_on.std))
-    fitting = dataclasses.replace(dataset, mean=mean, std=std)
-    return Batches(chosen, fitting, batch_size, device, training=False)
+    return chosen, dataclasses.replace(dataset, mean=mean, std=std)
+
+
+def batches_of(
+    samples: Samples, dataset: Dataset, *, batch_size: int = 64, device: torch.device | str = "cpu"
+) -> Batches:
+    """What `evaluation_samples` gave, unaugmented and normalised, as batches of tensors."""
+    from tnacli.data.batches import Batches
+
+    return Batches(samples, dataset, batch_size, device, training=False)
 
 
 def _require(samples: int, there: int | None, split: str) -> None:

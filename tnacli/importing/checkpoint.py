@@ -165,7 +165,7 @@ def _seen(found: Graph, dataset: Dataset) -> Tensor:
         raise UsageError(
             f"--data {dataset.name} has samples of {tuple(pixels.shape[1:])}, and the network takes {wanted}"
         )
-    return torch.from_numpy(np.array(array_as_input(pixels.numpy(), inputs.mean, inputs.std, inputs.kind)))
+    return torch.from_numpy(np.array(array_as_input(pixels, inputs.mean, inputs.std, inputs.kind)))
 
 
 @torch.no_grad()

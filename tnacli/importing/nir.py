@@ -20,7 +20,9 @@ from torch import Tensor
 
 from tnacli.deploy.nir_steps import Reading, Stepping, in_order, nir_logits
 from tnacli.errors import NetworkError, UsageError
+from tnacli.importing.fields import require_fields
 from tnacli.importing.layers import Layer, Readout, layers_of
+from tnacli.importing.metadata import Metadata, metadata_of
 from tnacli.importing.nodes import out_of, parts_of
 from tnacli.importing.packing import is_ternary, packed_network
 from tnacli.importing.parts import Leaky
@@ -98,22 +100,22 @@ def read_graph(graph: Any, stated: Stated) -> Graph:
     """The layers of `graph` (a `nir.NIRGraph`).
 
     Raises NetworkError that names the first node that no network of ours can say; UsageError if nothing says how many timesteps
-    there are, or what is stated does not fit.
+    there are, or what is stated does not fit; FileFormatError for metadata that `tna export` would not have written.
     """
-    about = {key: value.decode() if isinstance(value, bytes) else value for key, value in graph.metadata.items()}
-    ours, reading = "tnacli_input" in about, _reading(about, stated)
-    shape = _shape(graph)
-    inputs = _inputs(shape, about.get("tnacli_input"), stated.taken)
+    about = metadata_of(graph)
+    reading, shape = _reading(about, stated), _shape(graph)
+    inputs = _inputs(shape, about.input, stated.taken)
     if math.prod(shape) != math.prod((inputs.channels, *inputs.size)):
         raise UsageError(f"the graph takes {shape}, not {(inputs.channels, *inputs.size)}")
     value = _output(graph, reading, (inputs.channels, *inputs.size))
     layers, readout, _ = layers_of(value, 1)
     classes = len(readout.weight)
-    labels = stated.labels or (tuple(about["tnacli_labels"].split("\n")) if ours else tuple(map(str, range(classes))))
+    said = tuple(map(str, range(classes))) if about.labels is None else tuple(about.labels.split("\n"))
+    labels = stated.labels or said
     if len(labels) != classes:
         raise UsageError(f"{len(labels)} labels for {classes} outputs")
-    origin = Origin.model_validate_json(about["tnacli_origin"]) if ours else stated.origin
-    return Graph(graph, reading, tuple(layers), readout, inputs, labels, ours or stated.labels is not None, origin)
+    named = (about.labels or stated.labels) is not None
+    return Graph(graph, reading, tuple(layers), readout, inputs, labels, named, about.origin or stated.origin)
 
 
 def network_from_nir(graph: Any, stated: Stated) -> tuple[PackedNetwork, Compared]:
@@ -133,18 +135,18 @@ def packed_of(found: Graph, encoding: str) -> tuple[PackedNetwork, Compared]:
     return packed, compared(found, "packed network", PackedSNN(packed))
 
 
-def _reading(about: dict[str, Any], stated: Stated) -> Reading:
-    timesteps = stated.timesteps or about.get("tnacli_timesteps")
+def _reading(about: Metadata, stated: Stated) -> Reading:
+    timesteps = stated.timesteps or about.timesteps
     if stated.made_by is not None and stated.made_by not in LIBRARIES:
         raise UsageError(f"--made-by is one of {', '.join(LIBRARIES)}, not {stated.made_by!r}")
     if timesteps is None:
         raise UsageError("the graph does not say how many timesteps a sample has; give --timesteps")
     stepping = LIBRARIES[stated.made_by] if stated.made_by else Stepping()
-    if "tnacli_dt" in about and stated.made_by is None:
-        stepping = Stepping(float(about["tnacli_dt"]), strict=False)
+    if about.dt is not None and stated.made_by is None:
+        stepping = Stepping(about.dt, strict=False)
     if stated.dt is not None:
         stepping = replace(stepping, dt=stated.dt)
-    return Reading(stepping, int(timesteps), float(about.get("tnacli_leak", 0)))
+    return Reading(stepping, timesteps, about.leak)
 
 
 def _shape(graph: Any) -> tuple[int, ...]:
@@ -156,10 +158,10 @@ def _shape(graph: Any) -> tuple[int, ...]:
     return shape[-3:] if len(shape) > 2 else shape[-1:]
 
 
-def _inputs(shape: tuple[int, ...], said: str | None, taken: Mapping[str, object] | None) -> InputSpec:
+def _inputs(shape: tuple[int, ...], said: InputSpec | None, taken: Mapping[str, object] | None) -> InputSpec:
     """What the network takes: as the file says, but for what was stated."""
     channels, *size = (1, 1, *shape)[-3:]
-    found = {"kind": "images", "channels": channels, "size": size} if said is None else json.loads(said)
+    found = {"kind": "images", "channels": channels, "size": size} if said is None else said.model_dump()
     try:
         return InputSpec.model_validate_json(json.dumps({**found, **(taken or {})}))
     except ValidationError as error:
@@ -182,6 +184,7 @@ def _output(graph: Any, reading: Reading, shape: tuple[int, ...]) -> Value:
             continue
         into = sources[0] if len(sources) == 1 else value(Added(), sources, sources[0].shape, where)
         try:
+            require_fields(node, into.shape)
             parts = parts_of(node, into.shape, reading.stepping)
         except NetworkError as error:
             raise NetworkError(f"{where} has {error}") from None

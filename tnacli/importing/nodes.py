@@ -13,6 +13,7 @@ from torch import Tensor
 from tnacli.deploy.nir_steps import Stepping, pair, step_constants
 from tnacli.errors import NetworkError
 from tnacli.importing.libraries import number
+from tnacli.importing.metadata import numbers_said
 from tnacli.importing.parts import Affine, Leaky, Neurons, Part, Pool, Weighted, convolution, pool
 from tnacli.importing.recording import Scaled
 from tnacli.recipe.layout import strided
@@ -70,10 +71,10 @@ def _weighted(node: Any, shape: tuple[int, ...]) -> list[Part | Scaled]:
         )  # fmt: skip
         if len(shape) != 3 or weight.shape[1] != shape[0]:
             raise NetworkError(f"weights for {weight.shape[1]} feature maps, and {shape} lead into it")
-    if about.get("tnacli_factor") is not None:
-        return [Scaled(float(about["tnacli_factor"]))]
-    if "tnacli_scale" in about:
-        scale = _tensor(about["tnacli_scale"])
+    if (factor := numbers_said(about, "tnacli_factor", 1)) is not None:
+        return [Scaled(float(factor[0]))]
+    if (scales := numbers_said(about, "tnacli_scale", len(weight))) is not None:
+        scale = _tensor(scales)
         codes = weight / scale.view(-1, *[1] * (weight.dim() - 1))
         if bool(((codes == 0) | (codes.abs() == 1)).all()):
             # Signs as they were, where a row's scale is negative.

@@ -1,7 +1,8 @@
 """C files of this package, built once with the machine's own compiler and kept in the user's cache. Loads no torch.
 
-A machine without a C compiler does without them and says so. Kernels are code: they are loaded only from where nobody
-but this user and root can have put them.
+A wheel may bring a library that suits any processor of its kind, compiled where the wheel was made. A machine without a C
+compiler does without the others and says so. Kernels are code: they are loaded only from where nobody but this user and root
+can have put them, and from the package's own folder.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import shlex
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,11 +78,14 @@ def _compiler_command() -> tuple[str, ...] | None:
 def compiled(source: Path, *flags: str, for_any: bool = False) -> Native:
     """The C file `source` as a library, compiled for this machine with more `flags` if it is not kept.
 
-    With `for_any` the source itself chooses what suits the processor, and needs no OpenMP. The library is kept in the cache,
-    and where that cannot be written, run from or trusted, in a private temporary folder.
+    With `for_any` the source itself chooses what suits the processor, and needs no OpenMP; what a wheel brought is used. The
+    library is kept in the cache, and where that cannot be written, run from or trusted, in a private temporary folder.
     """
     if switched_off():
         return Native(None, "switched off by TNA_NATIVE=0")
+    if for_any:
+        with contextlib.suppress(OSError):  # no such file, or one that does not run here
+            return Native(ctypes.CDLL(str(source.with_name(_shipped_name(source)))), "compiled ahead, in the wheel")
     compiler = _compiler_command()
     if compiler is None:
         return Native(None, "no C compiler found; training is slower without one (Debian: apt install gcc)")
@@ -102,13 +107,36 @@ def compiled(source: Path, *flags: str, for_any: bool = False) -> Native:
     return Native(None, f"compiled kernels cannot be used: {'; '.join(dict.fromkeys(failed[-len(places) :]))}")
 
 
+def compile_ahead(source: Path, folder: Path) -> Path:
+    """The library of `source`, which is for any processor of this machine's kind, for a wheel to bring in the source's folder.
+
+    It is made in `folder`. Raises OSError or SubprocessError where it cannot be.
+    """
+    compiler = _compiler_command()
+    if compiler is None:
+        raise FileNotFoundError("no C compiler found")
+    # macOS: which of its two processors, as builders of wheels say it.
+    kinds = shlex.split(os.environ.get("ARCHFLAGS", "")) if sys.platform == "darwin" else []
+    path = folder / _shipped_name(source)
+    _compile(source, compiler, (*_FLAGS, *kinds), path)
+    return path
+
+
+def _shipped_name(source: Path) -> str:
+    """What a wheel calls the library of `source`: another once a source is another."""
+    return f"{source.stem}-{_digest(source)}{'.dll' if sys.platform == 'win32' else '.so'}"
+
+
+def _digest(source: Path, *more: object) -> str:
+    """Of the source, of what it may include, and of what `more` a library depends on."""
+    headers = {path.name: path for folder in (Path(__file__).parent, source.parent) for path in folder.glob("*.h")}
+    texts = b"".join(path.read_bytes() for path in (source, *(headers[name] for name in sorted(headers))))
+    return hashlib.sha256(texts + repr(more).encode()).hexdigest()[:16]
+
+
 def _built(source: Path, compiler: tuple[str, ...], flags: tuple[str, ...], folder: Path) -> Path:
     """The library in `folder`, made if it is not there. Raises OSError or SubprocessError where it cannot be."""
-    headers = sorted({*source.parent.glob("*.h"), *Path(__file__).parent.glob("*.h")})  # what it may include
-    key = hashlib.sha256(
-        b"".join(path.read_bytes() for path in (source, *headers)) + repr((flags, compiler, _processor())).encode()
-    ).hexdigest()[:16]
-    path = folder / f"{key}.so"
+    path = folder / f"{_digest(source, flags, compiler, _processor())}.so"
     with contextlib.suppress(OSError):  # not there, or what another may have put there
         _require_own(path)
         return path
@@ -116,18 +144,23 @@ def _built(source: Path, compiler: tuple[str, ...], flags: tuple[str, ...], fold
     os.close(handle)
     aside = Path(name)
     try:
-        done = subprocess.run(
-            [*compiler, *flags, "-o", str(aside), str(source), "-lm"],
-            capture_output=True, timeout=_COMPILE_SECONDS, check=False,
-        )  # fmt: skip
-        if done.returncode != 0:
-            raise OSError(f"{compiler[0]} could not compile {source.name}{_complaint(done.stderr)}")
+        _compile(source, compiler, flags, aside)
         aside.chmod(0o700)
         os.replace(aside, path)
     finally:
         with contextlib.suppress(OSError):
             aside.unlink()
     return path
+
+
+def _compile(source: Path, compiler: tuple[str, ...], flags: tuple[str, ...], path: Path) -> None:
+    """Write the library `path`. Raises OSError or SubprocessError where it cannot be."""
+    done = subprocess.run(
+        [*compiler, *flags, "-o", str(path), str(source), "-lm"],
+        capture_output=True, timeout=_COMPILE_SECONDS, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise OSError(f"{compiler[0]} could not compile {source.name}{_complaint(done.stderr)}")
 
 
 def _complaint(stderr: bytes) -> str:

@@ -23,7 +23,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from tnacli.errors import Stopped, TnaError, UsageError
-from tnacli.evaluation.accuracy import Evaluation
+from tnacli.evaluation.scores import Evaluation
 from tnacli.objectives.objective import Objective
 from tnacli.snn.dropout import dropout_mask
 from tnacli.snn.network import SpikingLayer

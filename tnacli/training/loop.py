@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from tnacli.data.batches import Batch, Batches
 from tnacli.errors import DivergedError, FileFormatError
-from tnacli.evaluation.accuracy import Evaluation, evaluate_network
+from tnacli.evaluation.accuracy import evaluate_network
+from tnacli.evaluation.scores import Evaluation
 from tnacli.objectives.objective import Losses, Objective
 from tnacli.quant.weights import (
     compress,

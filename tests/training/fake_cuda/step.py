@@ -116,7 +116,7 @@ def place() -> str:
 def data(samples: int, events: bool) -> Dataset:
     shape = (samples, 5, 2, 32, 32) if events else (samples, 3, 32, 32)
     pixels = torch.randint(0, 4 if events else 256, shape, dtype=torch.uint8)
-    split = Samples(pixels, torch.randint(0, 100, (samples,)))
+    split = Samples(pixels.numpy(), torch.randint(0, 100, (samples,)).numpy())
     augmentation = (
         Augmentation(crop_padding=0, flip=0.0, rotation=30.0, shear=30.0)
         if events

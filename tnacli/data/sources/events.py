@@ -8,15 +8,13 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from tnacli.data.cache import Bytes, SourceFile, cached, entry_name
 from tnacli.data.folders import Listing, class_folders, list_classes, readable
 from tnacli.data.frames import to_frames
 from tnacli.data.locate import DVS_CLASSES, Place
 from tnacli.data.recordings import DECODING, RECORDING_SUFFIXES, frame_size, needs_tonic, read_recording
-from tnacli.data.samples import DataOrigin
+from tnacli.data.samples import DataOrigin, Labels
 from tnacli.data.source import OnProgress, Source
 from tnacli.data.workers import for_each
 from tnacli.errors import DataError
@@ -52,7 +50,7 @@ def event_source(data: Data, place: Place, timesteps: int, *, cache: Path | None
         events, _, outside = read_recording(path, sensor, on_its_side=spec.on_its_side)
         return to_frames(events, sensor=sensor, timesteps=timesteps, size=size, binning=data.binning), outside
 
-    def read(split: str, indices: Tensor) -> Tensor:
+    def read(split: str, indices: Labels) -> Bytes:
         files = listings[split].take(indices)
         settings = f"{DECODING} {timesteps} {data.binning} {size} {sensor}"
         shape = (len(files), timesteps, 2, *size)
@@ -73,9 +71,9 @@ def event_source(data: Data, place: Place, timesteps: int, *, cache: Path | None
                 )
             return frames
 
-        return torch.from_numpy(cached(cache, entry_name(f"{data.name}-{split}", files, settings), decode))
+        return cached(cache, entry_name(f"{data.name}-{split}", files, settings), decode)
 
-    labels = {split: torch.tensor(listing.labels, dtype=torch.int64) for split, listing in listings.items()}
+    labels = {split: np.array(listing.labels, np.int64) for split, listing in listings.items()}
     return Source(origin, classes, labels, read, notes)
 
 

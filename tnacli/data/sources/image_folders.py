@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from tnacli.data import image_files, images
 from tnacli.data.cache import Bytes, cached, entry_name
 from tnacli.data.folders import SPLITS, ClassFolders, Listing, class_folders
+from tnacli.data.samples import Labels
 from tnacli.data.source import OnProgress, Source
 from tnacli.errors import DataError
 from tnacli.recipe.datasets import DATASETS, OWN
@@ -57,7 +56,7 @@ def image_folders(
         channels, its_size = spec.channels, spec.size or (1, 1)
     target = size or its_size
 
-    def read(split: str, indices: Tensor) -> Tensor:
+    def read(split: str, indices: Labels) -> Bytes:
         files = listings[split].take(indices)
         what = f"reading {name} {split}"
 
@@ -73,9 +72,9 @@ def image_folders(
             )
 
         settings = f"{images.DECODING} {channels} {target} {size is not None}"
-        return torch.from_numpy(cached(cache, entry_name(f"{name}-{split}", files, settings), decode))
+        return cached(cache, entry_name(f"{name}-{split}", files, settings), decode)
 
-    labels = {split: torch.tensor(listing.labels, dtype=torch.int64) for split, listing in listings.items()}
+    labels = {split: np.array(listing.labels, np.int64) for split, listing in listings.items()}
     return Source("folder", classes, labels, read, notes)
 
 
