@@ -235,11 +235,13 @@ class Experiment:
                 folder.append_metrics(dataclasses.asdict(event))
             self._emit(run, event)
 
+        kept_epochs = self._wanted.get(run.identity, frozenset())
+
         def save(checkpoint: Checkpoint) -> str:
             save_checkpoint(folder.new, checkpoint)
             folder.promote(folder.new)
             state = checkpoint.metadata.state
-            if state.step == 0 and state.epoch in self._wanted.get(run.identity, ()):
+            if state.step == 0 and state.epoch in kept_epochs:
                 folder.keep(state.epoch)
             return str(folder.last)
 
@@ -277,7 +279,16 @@ class Experiment:
         begun = BegunRun(**dict(metadata), settings=settings)
         splits = splits_of(dataset, run, device, self._ranks)
         execution = Execution(device, precision, self._ranks)
-        trainer = Trainer(objective, begun, splits, execution=execution, save=save, emit=emit, stop=self._stop)
+        trainer = Trainer(
+            objective,
+            begun,
+            splits,
+            execution=execution,
+            save=save,
+            kept_epochs=kept_epochs,
+            emit=emit,
+            stop=self._stop,
+        )
         if resumed is not None:
             if resumed.metadata.data.fingerprint != dataset.fingerprint:
                 raise DataError(

@@ -213,10 +213,11 @@ def test_a_signal_saves_all_and_shows_what_is_finished(
 @needs_proc
 @pytest.mark.slow
 def test_processes_do_not_outlive_their_parent(start: Start, long: Path) -> None:
-    long.write_text(ENDLESS.replace("epochs: 1}", "epochs: 100000}"))
+    long.write_text(ENDLESS.replace("epochs: 1}", "epochs: 100000}") + "runtime: {checkpoint_every: 1}\n")
     out = long.parent / "runs"
     process = start(long)
-    wait_until(lambda: epochs(out, "first") >= 1 and epochs(out, "short") >= 1)
+    # By the end of the third epoch the first one's checkpoint has been waited for.
+    wait_until(lambda: epochs(out, "first") >= 3 and epochs(out, "short") >= 3)
     trainers = [trainer_of(out, run) for run in ("first", "short")]
     assert len({process.pid, *trainers}) == 3
     process.kill()

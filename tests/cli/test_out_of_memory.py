@@ -64,7 +64,8 @@ def test_training_that_runs_out_keeps_what_it_saved(
         return step(self, batch)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Trainer, "_step", short)
-    done = tna("train", recipe, "--run", "baseline", "--out", tmp_path / "runs", "--device", "cpu")
+    often = ("--set", "runtime.checkpoint_every=1")
+    done = tna("train", recipe, "--run", "baseline", "--out", tmp_path / "runs", "--device", "cpu", *often)
     assert done.code == 5, done.err
     assert "error: this machine is out of memory: it has " in done.err
     assert "a step needs about 0.0 GB. What may help: runtime.memory=low, a smaller train.batch_size" in done.err

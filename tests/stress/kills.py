@@ -31,6 +31,7 @@ export: true
 data: {name: digits, train_samples: 120, test_samples: 60}
 model: {layout: 4C3-AP2-6C3-AP2-12FC, timesteps: 3}
 train: {epochs: 4, batch_size: 32, precision: fp32}
+runtime: {checkpoint_every: 1}
 runs:
   tna_t_snn:
     objective: {kind: twin, alpha: 1e-3}

@@ -185,7 +185,7 @@ def test_a_finished_run_never_reports_failure(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_process_that_dies_ends_the_other_with_a_message(tmp_path: Path) -> None:
-    process = start(tmp_path, "runs", 2, epochs=100_000)
+    process = start(tmp_path, "runs", 2, "--set", "runtime.checkpoint_every=1", epochs=100_000)
     until = time.monotonic() + 90
     while not list(tmp_path.glob("runs/*/*/last.pt")):
         assert time.monotonic() < until, "training has not begun"

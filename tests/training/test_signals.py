@@ -116,7 +116,9 @@ def test_ctrl_c_on_a_terminal_once_saves_and_leaves_the_cursor(recipe: Path) -> 
             seen += part
 
     until = time.monotonic() + 90
-    while not list(recipe.parent.glob("runs/*/*/last.pt")) and time.monotonic() < until:
+    while time.monotonic() < until and not any(
+        path.read_text() for path in recipe.parent.glob("runs/*/*/metrics.jsonl")
+    ):
         drain(time.monotonic() + 0.2)
     os.write(terminal, b"\x03")
     drain(time.monotonic() + 60)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -38,21 +38,23 @@ from tnacli.training.dead_layers import dead_layers, remedies_for
 from tnacli.training.device import peak_memory_mb
 from tnacli.training.distributed import dropout_by_sample, lost_processes_explained, wrapped
 from tnacli.training.epoch_sums import EpochSums
-from tnacli.training.events import Compressed, EpochDone, Event, Finished, Progress, Saved, Started, Warned
+from tnacli.training.events import Compressed, EpochDone, Event, Finished, Progress, Started, Warned
 from tnacli.training.execution import Execution
 from tnacli.training.precision import arithmetic, autocast, loss_scaler
 from tnacli.training.schedule import compression_epoch, compression_epochs, learning_rate
 from tnacli.training.stop import StopRequest
 from tnacli.training.trained import (
     add_new_parameters,
+    arrival,
+    copied_to_cpu,
     first_not_finite,
     kept_scale,
     kept_tensors,
     load_scale,
     load_training_state,
-    on_cpu,
     trained_parameters,
 )
+from tnacli.training.writer import CheckpointWriter
 
 PROGRESS_SECONDS = 0.25
 
@@ -90,8 +92,9 @@ class Trainer:
     """Trains the networks of one objective from a fresh start or a checkpoint to the end, or until asked to stop.
 
     `begun` is the run with its settings and data; it is stored in every checkpoint. `save` makes a checkpoint durable and
-    returns where. Everything that happens is reported to `emit`. With several processes, each has a
-    trainer, whose batches are its share; all reach the same weights, and only the first one's `save` is called.
+    returns where; it is called in a thread beside training, and for the end of each of `kept_epochs` whatever the settings say.
+    Everything that happens is reported to `emit`. With several processes, each has a trainer, whose batches are its share;
+    all reach the same weights, and only the first one's `save` is called.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class Trainer:
         *,
         execution: Execution,
         save: Callable[[Checkpoint], str],
+        kept_epochs: Iterable[int] = (),
         emit: Callable[[Event], None],
         stop: StopRequest,
     ) -> None:
@@ -109,7 +113,7 @@ class Trainer:
         self.device, self.precision, self._ranks = execution.device, execution.precision, execution.ranks
         self.settings = settings = begun.settings
         self.seed = begun.seed
-        self._save, self._emit, self._stop = save, emit, stop
+        self._emit, self._stop = emit, stop
         # Channels-last convolutions and pooling are faster on CPUs and CUDA alike; weights keep their values.
         self.objective = objective.to(self.device).to(memory_format=torch.channels_last)
         self._expect: Callable[[int], None] = lambda samples: None
@@ -118,6 +122,10 @@ class Trainer:
                 synchronise_batch_norm(self.objective)
             self._expect = dropout_by_sample(self.objective, self._ranks)
         self._compressed_at = compression_epoch(settings)
+        compressions = compression_epochs(settings, list(self.base.hidden)).values()
+        always = {*kept_epochs, *compressions, settings.train.epochs}
+        every = settings.runtime.checkpoint_every
+        self._writer = CheckpointWriter(save, emit, self._ranks, every=every, always=always)
         self._adam = torch.optim.Adam(
             trained_parameters(self.objective).values(),
             lr=settings.train.learning_rate,
@@ -143,7 +151,8 @@ class Trainer:
     def run(self) -> Finished:
         """Train to the end. Raises Stopped after saving when asked to stop, DivergedError when nothing can be learned."""
         with lost_processes_explained(self._ranks):
-            with self._stop.deferred(), arithmetic(self.precision, deterministic=self.settings.runtime.deterministic):
+            exact = arithmetic(self.precision, deterministic=self.settings.runtime.deterministic)
+            with self._stop.deferred(), exact, self._writer.finished():
                 self._train()
             self._wrapped = self.objective  # what adds gradients up has done its work
             # All that remains is on disk: a signal may now end the process at once.
@@ -165,7 +174,7 @@ class Trainer:
             self._compress_what_is_due()
             self._train_epoch()
             self._end_epoch()
-            if state.epoch % self.settings.runtime.checkpoint_every == 0 or state.epoch == epochs:
+            if self._writer.due(state.epoch):
                 self._save_checkpoint()
         if self._compress_what_is_due():  # no epochs at all: compression alone
             self._save_checkpoint()
@@ -182,7 +191,9 @@ class Trainer:
             sums.add(self._step(batch), batch.labels, batch.total)
             state.step += 1
             now = time.perf_counter()
-            show, stop = self._ranks.any(now - shown >= PROGRESS_SECONDS, self._stop.asked)
+            show, stop, written = self._ranks.any(now - shown >= PROGRESS_SECONDS, self._stop.asked, self._writer.ended)
+            if written:
+                self._writer.wait()
             if show:
                 shown = now
                 seen = EpochSums(self.device, self._ranks.sum(sums.totals()))
@@ -301,7 +312,7 @@ class Trainer:
             if self.precision != "fp32":
                 remedies.append("or train.precision: fp32")
             raise DivergedError(
-                f"the loss became {loss} in epoch {self._state.epoch + 1}; the checkpoint of the last whole epoch is kept. "
+                f"the loss became {loss} in epoch {self._state.epoch + 1}; the last checkpoint is kept. "
                 f"Try {', '.join(remedies)}."
             )
 
@@ -320,7 +331,7 @@ class Trainer:
     # Checkpoints
 
     def checkpoint(self) -> Checkpoint:
-        """Everything that a run of the same settings needs to go on from here, bit for bit."""
+        """Everything that a run of the same settings needs to go on from here, bit for bit; on CUDA once it has arrived."""
         metadata = CheckpointMetadata(
             **dict(self.begun),
             networks={name: _model(network) for name, network in self.objective.networks.items()},
@@ -328,7 +339,7 @@ class Trainer:
             compressed=self._state.compressed,
             precision=self.precision,
         )
-        kept = on_cpu(kept_tensors(self.objective, self._adam, self._best))
+        kept = copied_to_cpu(kept_tensors(self.objective, self._adam, self._best))
         return Checkpoint(metadata, kept | kept_scale(self._scaler))
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -348,24 +359,20 @@ class Trainer:
         load_scale(self._scaler, checkpoint)
         self._best = {key: value.to(self.device) for key, value in checkpoint.under("best").items()}
 
-    def _save_checkpoint(self) -> str:
+    def _save_checkpoint(self) -> None:
         broken = first_not_finite(kept_tensors(self.objective, self._adam, self._best))
         if broken is not None:
             raise DivergedError(
                 f"{broken} holds NaN or infinite values after epoch {self._state.epoch}; the checkpoint before is kept. "
                 f"Try a smaller train.learning_rate."
             )
-        checkpoint = self.checkpoint()
-        path = self._ranks.broadcast(lambda: self._save(checkpoint))
-        self._emit(Saved(path, self._state.epoch, self._state.step))
-        return path
+        self._writer.begin(self.checkpoint, lambda: arrival(self.device))
 
     def _save_before_stopping(self) -> str:
-        path = self._save_checkpoint()
-        return (
-            f"saved {path} at epoch {self._state.epoch + 1}, step {self._state.step}. "
-            f"The same command goes on from there."
-        )
+        self._save_checkpoint()
+        saved = self._writer.wait()
+        assert saved is not None
+        return f"saved {saved.path} at epoch {saved.epoch + 1}, step {saved.step}. The same command goes on from there."
 
     # The end
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -41,9 +41,26 @@ def kept_tensors(objective: Objective, adam: torch.optim.Adam, best: Mapping[str
     return {name: value.detach() for name, value in tensors.items()}
 
 
-def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same on the CPU, as a checkpoint holds them."""
-    return {name: value.cpu().contiguous() for name, value in tensors.items()}
+def copied_to_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the CPU, rows in order, as a checkpoint holds them, of what training goes on to change.
+
+    From CUDA they go to pinned memory, and may still be on their way: `arrival` says when they are there.
+    """
+    return {
+        name: torch.empty(value.shape, dtype=value.dtype, pin_memory=value.device.type == "cuda").copy_(
+            value, non_blocking=True
+        )
+        for name, value in tensors.items()
+    }
+
+
+def arrival(device: torch.device) -> Callable[[], None]:
+    """A function that waits until what `device` has been asked for so far is done, and for nothing that comes later."""
+    if device.type != "cuda":
+        return lambda: None
+    event = torch.cuda.Event()
+    event.record(torch.cuda.current_stream(device))
+    return event.synchronize
 
 
 def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:

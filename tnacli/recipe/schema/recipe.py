@@ -87,7 +87,11 @@ class Runtime(Section):
     """
 
     device: Annotated[str, Field(pattern=DEVICE)] = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
-    checkpoint_every: Positive = Field(1, description="epochs between two checkpoints")
+    checkpoint_every: Positive | Literal["auto"] = Field(
+        "auto",
+        description="epochs between two checkpoints; auto: at the end of an epoch five minutes or more after the last one. "
+        "Either way before compression, where another run of the recipe branches off, on a stop and at the end",
+    )
     sync_batch_norm: bool = Field(
         True, description="batch norm over the samples of all processes (torchrun), or over each process's own"
     )
