@@ -25,8 +25,9 @@ from tnacli.errors import UsageError
 from tnacli.objectives.objective import Losses, TwinObjective
 from tnacli.recipe.schema.objective import Twin
 from tnacli.recipe.schema.recipe import Train
+from tnacli.training import distributed
 from tnacli.training.checkpoint import load_checkpoint
-from tnacli.training.distributed import Ranks, ranks, require_shares
+from tnacli.training.distributed import Ranks, own_gpu, ranks, require_shares
 
 # Dropout, a summed matching loss, unlike siblings, hidden layers matched through learned maps, batches that two cannot share
 # evenly, compression layer by layer with learned thresholds.
@@ -106,6 +107,99 @@ def test_two_processes_compute_what_one_does_and_go_on_where_the_other_stopped(t
         assert code == 0, err
         assert "going on from epoch 1, step 1" in err
         check_equal(tmp_path, "one", name)
+
+
+@pytest.mark.slow
+def test_two_machines_meet_and_compute_what_one_does(tmp_path: Path) -> None:
+    """Two launchers with a process each, as on two machines, that find each other by torchrun's rendezvous."""
+    code, _, err = finish(start(tmp_path, "one", 1, epochs=2))
+    assert code == 0, err
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+    meet = [
+        "--nnodes",
+        "2",
+        "--nproc-per-node",
+        "1",
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-id",
+        "1",
+        "--rdzv-endpoint",
+        place,
+    ]
+    command = ["-m", "tnacli", "train", str(tmp_path / "two.yaml"), "--out", str(tmp_path / "two")]
+    machines = [
+        subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", *meet, "--local-addr", "127.0.0.1", *command],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    for code, _, err in map(finish, machines):
+        assert code == 0, err
+    check_equal(tmp_path, "one", "two")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"WORLD_SIZE": "2"}, r"WORLD_SIZE=2, .* but RANK is not set\. Start them with torchrun, or unset WORLD_SIZE"),
+        ({"WORLD_SIZE": "2", "RANK": "first"}, "RANK is 'first', not a whole number"),
+        ({"WORLD_SIZE": "2", "RANK": "2"}, "RANK is 2, and there are only 0 to 1"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "-1"}, "LOCAL_RANK is '-1', not a whole number"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "MASTER_ADDR is not set"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1"}, "MASTER_PORT is not set"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two', not a whole number"),
+    ],
+)
+def test_half_an_environment_of_torchruns_is_a_mistake_that_is_explained(
+    given: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    assert ranks() == Ranks()
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=said):
+        ranks()
+
+
+def test_on_the_command_line_too(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tnacli", "train", str(write_recipe(tmp_path, 1))],
+        env=environment(WORLD_SIZE="2"), capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "RANK is not set" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("gpus", "local", "here", "own"),
+    [(0, 0, "2", None), (1, 0, "2", None), (1, 1, "2", None), (2, 1, "2", "cuda:1"), (4, 2, "4", "cuda:2")],
+)
+def test_each_process_has_a_gpu_of_its_own_or_none_has(
+    gpus: int, local: int, here: str, own: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
+    found = own_gpu(Ranks(local, 4, local))
+    assert found == (None if own is None else torch.device(own))
+
+
+@pytest.mark.parametrize("gpu", [None, torch.device("cuda:1")])
+def test_the_gpu_is_set_before_nccl_connects(gpu: torch.device | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[tuple[object, ...]] = []
+    monkeypatch.setattr(distributed.dist, "is_nccl_available", lambda: True)
+    monkeypatch.setattr(distributed.atexit, "register", lambda function: None)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: done.append(("set", device)))
+    monkeypatch.setattr(
+        distributed.dist, "init_process_group", lambda how, **more: done.append((how, more.get("device_id")))
+    )
+    distributed._join.__wrapped__(gpu)
+    assert done == ([("gloo", None)] if gpu is None else [("set", gpu), ("cpu:gloo,cuda:nccl", gpu)])
 
 
 ENDS = """

@@ -150,6 +150,8 @@ def test_a_checkpoint_is_looked_at_on_the_device_and_copied_once(found: dict[str
     saved = of(found, "restored, twin, ternary")["saved"]
     assert saved["waits"] == []
     assert len(saved["copies"]) == saved["tensors"] + 1, "each tensor once, and whether all are finite"
+    left_behind = [copy for copy in saved["copies"] if "not waited for" in copy]
+    assert (len(left_behind), saved["pinned"]) == (saved["tensors"], saved["tensors"])
 
 
 def test_every_weight_has_its_moments_again(found: dict[str, Any]) -> None:

@@ -110,7 +110,7 @@ def main() -> NoReturn:
     """Run `tna` with the arguments of this process and exit with its code."""
     # What is there at the end goes with the process: to look through it for cycles takes a tenth of a short command's time.
     atexit.register(gc.freeze)
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    several = os.environ.get("WORLD_SIZE", "1") not in ("", "0", "1")
     try:
         _run()
     except SystemExit as end:

@@ -133,22 +133,57 @@ class Ranks:
 
 
 def ranks() -> Ranks:
-    """This process's place among those that torchrun started; alone without it. Joins them on the first call."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
+    """This process's place among those that torchrun started; alone without it. Joins them on the first call.
+
+    Raises UsageError where the environment says that there are several, and not which of them this is or where they meet.
+    """
+    if _given("WORLD_SIZE", 1) < 2:
         return Ranks()
-    found = Ranks(int(os.environ["RANK"]), world, int(os.environ.get("LOCAL_RANK", "0")))
+    world = _given("WORLD_SIZE")
+    found = Ranks(_given("RANK"), world, _given("LOCAL_RANK", 0))
+    if found.rank >= world:
+        raise _not_as_torchrun(f"RANK is {found.rank}, and there are only 0 to {world - 1}")
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if not os.environ.get(name):
+            raise _not_as_torchrun(f"{name} is not set")
     with lost_processes_explained(found):
-        _join()
+        _join(own_gpu(found))
     return found
 
 
+def _given(name: str, otherwise: int | None = None) -> int:
+    text = os.environ.get(name, "")
+    if not text and otherwise is not None:
+        return otherwise
+    if not text.isdecimal():
+        raise _not_as_torchrun(f"{name} is {text!r}, not a whole number" if text else f"{name} is not set")
+    return int(text)
+
+
+def _not_as_torchrun(why: str) -> UsageError:
+    return UsageError(
+        f"the environment has WORLD_SIZE={os.environ['WORLD_SIZE']}, as torchrun sets it for several processes that train "
+        f"together, but {why}. Start them with torchrun, or unset WORLD_SIZE to train in one."
+    )
+
+
+def own_gpu(found: Ranks) -> torch.device | None:
+    """The CUDA device of this process, if each process of its machine can have one of its own."""
+    if not torch.cuda.is_available() or torch.cuda.device_count() < max(found.local + 1, _given("LOCAL_WORLD_SIZE", 1)):
+        return None
+    return torch.device("cuda", found.local)
+
+
 @cache
-def _join() -> None:
+def _join(gpu: torch.device | None) -> None:
     # Loads modules of torch that keep the group for ever, as a default of their functions, where it is there before them.
     torch.optim.Adam([torch.zeros(1)])
-    cuda = torch.cuda.is_available() and dist.is_nccl_available()
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_PATIENCE)
+    if gpu is None or not dist.is_nccl_available():
+        dist.init_process_group("gloo", timeout=_PATIENCE)
+    else:
+        # Before NCCL is there, which else takes the first GPU for every process's.
+        torch.cuda.set_device(gpu)
+        dist.init_process_group("cpu:gloo,cuda:nccl", device_id=gpu, timeout=_PATIENCE)
     atexit.register(_leave)
 
 
@@ -206,7 +241,9 @@ def wrapped(objective: Objective, found: Ranks, device: torch.device) -> nn.Modu
     """
     if found.alone:
         return objective
-    made = nn.parallel.DistributedDataParallel(objective, device_ids=[device.index] if device.type == "cuda" else None)
+    ids = [device.index] if device.type == "cuda" else None
+    # Gradients that lie in the buckets in which they are added up need no copies, and no room of their own.
+    made = nn.parallel.DistributedDataParallel(objective, device_ids=ids, gradient_as_bucket_view=True)
     _WRAPPED.add(made)
     return made
 

@@ -111,7 +111,7 @@ def stop_on_signals(stop: StopRequest) -> Iterator[None]:
 
 def _is_echo(seconds: float) -> bool:
     """Whether a second Ctrl-C so soon is torchrun passing on the one that the terminal has sent to everyone already."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and seconds < _ECHO_SECONDS
+    return os.environ.get("WORLD_SIZE", "1") not in ("", "0", "1") and seconds < _ECHO_SECONDS
 
 
 def _end_at_once() -> None:

@@ -78,7 +78,7 @@ class Watch(TorchDispatchMode):
         self.copies: list[str] = []
         self.waits: list[str] = []
         self.live: dict[int, int] = {}
-        self.now = self.peak = self.touched = 0
+        self.now = self.peak = self.touched = self.pinned = 0
 
     def _free(self, key: int) -> None:
         self.now -= self.live.pop(key, 0)
@@ -92,7 +92,8 @@ class Watch(TorchDispatchMode):
         if "cuda" in devices and "_local_scalar" in name:
             self.waits.append(f"{name} at {place()}")
         elif "cuda" in devices and len(devices) > 1 and "copy" in name:
-            self.copies.append(f"{name} at {place()}")
+            self.copies.append(f"{name}{', not waited for' if args[2:3] == (True,) else ''} at {place()}")
+        self.pinned += bool(kwargs.get("pin_memory"))
         if "cuda" in devices and (count := kernels(func)):
             self.kernels[name] += count
             self.touched += sum(t.numel() * t.element_size() for t in given + out)
@@ -206,7 +207,7 @@ def restoring() -> dict[str, Any]:
         with Watch() as seen:
             assert first_not_finite(kept_tensors(made.objective, made._adam, made._best)) is None
             checkpoint = made.checkpoint()
-        saved = {"tensors": len(checkpoint.tensors), "copies": seen.copies, "waits": seen.waits}
+        saved = {"tensors": len(checkpoint.tensors), "copies": seen.copies, "waits": seen.waits, "pinned": seen.pinned}
         assert {tensor.device.type for tensor in checkpoint.tensors.values()} == {"cpu"}
         again = trainer("twin", ternary=True)
         again.restore(checkpoint)
