@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -40,6 +41,26 @@ def passes(environment: dict[str, str]) -> None:
 @pytest.mark.slow
 def test_in_the_interpreter_it_is_the_reference() -> None:
     passes({"TRITON_INTERPRET": "1"})
+
+
+@needs_triton
+@pytest.mark.slow
+def test_two_processes_normalise_over_the_samples_of_both() -> None:
+    """Spikes, gradients and running statistics are those of one process with all samples."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    places = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TRITON_INTERPRET": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.snn.synchronised_triton", str(rank)],
+            env=os.environ | places | {"RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HERE.parents[1],
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    for process in processes:
+        out, err = process.communicate(timeout=200)
+        assert (process.returncode, out) == (0, "equal\n"), err[-3000:]
 
 
 @needs_triton

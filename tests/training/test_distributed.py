@@ -367,7 +367,7 @@ NORM = """
 from pathlib import Path
 import sys, torch, torch.distributed as dist
 from torch import nn
-from tnacli.training.batch_norm import SynchronisedBatchNorm
+from tnacli.snn.synchronised import SynchronisedBatchNorm
 dist.init_process_group("gloo")
 rank, world = dist.get_rank(), dist.get_world_size()
 for make, shape in ((nn.BatchNorm2d, (9, 5, 3, 4)), (nn.BatchNorm1d, (9, 5))):

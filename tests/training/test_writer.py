@@ -75,7 +75,11 @@ def test_training_goes_on_and_the_next_one_waits() -> None:
 def test_it_begins_once_the_tensors_have_arrived() -> None:
     disk, on_their_way = Disk(), threading.Event()
     disk.let.release()
-    disk.writer.begin(at(1), lambda: lambda: bool(on_their_way.wait()) and None)
+
+    def arrived() -> None:
+        on_their_way.wait()
+
+    disk.writer.begin(at(1), lambda: arrived)
     time.sleep(0.1)
     assert disk.written == []
     on_their_way.set()

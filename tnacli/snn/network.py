@@ -26,6 +26,7 @@ from tnacli.snn.rectifier import Rectifier
 from tnacli.snn.regions import Regions
 from tnacli.snn.small import kept_small
 from tnacli.snn.sparse import sparse_convolution
+from tnacli.snn.synchronised import SynchronisedBatchNorm
 from tnacli.snn.triton_lif import Branch, Layer
 
 _HALVES = (torch.bfloat16, torch.float16)
@@ -172,13 +173,16 @@ class SpikingLayer(WeightedLayer):
         if self.regions is not None and self.regions.take(samples):
             return self.regions.spikes(branches, self.neuron, self.timesteps, self.pool)
         summed, norm = branches[0]
-        if self.compiled and len(branches) == 1 and norm is not None and why_not(summed, self.neuron) is None:
+        # The kernels that normalise, too, know this process's samples alone.
+        normalising = len(branches) == 1 and norm is not None and not isinstance(norm, SynchronisedBatchNorm)
+        if self.compiled and normalising and why_not(summed, self.neuron) is None:
+            assert norm is not None
             return norm_lif_pool(summed, norm, self._constants(norm.eps), samples)
         # Between the weights and the spikes all is fp32, as in the kernels, whatever autocast makes of the sums.
         parts = [x.float() if isinstance(self.neurons, LIF) and x.dtype in _HALVES else x for x, _ in branches]
         parts = [part if norm is None else norm(part) for part, (_, norm) in zip(parts, branches, strict=True)]
         current = parts[0] if len(parts) == 1 else parts[0] + parts[1]
-        if self.compiled and len(branches) == 2 and why_not(current, self.neuron) is None:
+        if self.compiled and not normalising and why_not(current, self.neuron) is None:
             return lif_pool(current, self._constants(0.0), samples).to(summed.dtype)
         return self._pooled(self.neurons(current.unflatten(0, (-1, samples)))).to(summed.dtype)
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from tnacli.recipe.schema.model import Neuron
 from tnacli.snn.dropout import key_words
+from tnacli.snn.synchronised import SynchronisedBatchNorm, mean_over_all
 
 Branch = tuple[Tensor, nn.BatchNorm1d | nn.BatchNorm2d | None]
 """A summed input [T * N or N, C, ...] and the batch norm that it is still to pass, if any."""
@@ -78,7 +79,9 @@ def why_not_here(device: torch.device) -> str | None:
 def lif_pool(branches: Sequence[Branch], layer: Layer) -> Tensor:
     """Pooled spikes [T, N, C, ...] of one branch, or of two whose currents are added, as in training.
 
-    An input of as many rows as samples is the same at every timestep. Running statistics of the norms are updated.
+    An input of as many rows as samples is the same at every timestep. Running statistics of the norms are updated. Norms that
+    are synchronised are over the samples of all processes: sums by channel go round before the kernel forwards, and between
+    the two back.
     """
     given: list[Tensor | None] = []
     for x, norm in branches:
@@ -106,11 +109,16 @@ class _LIFPool(torch.autograd.Function):
         from tnacli.snn.triton_operators import lif_forward
 
         branches: list[Tensor] = []
+        total: Tensor | int = 0
         for x, norm in zip(given[::3], norms, strict=True):
             assert x is not None
             x = _channels_last(x)
-            branches += [x, _identity(x) if norm is None else _normalising(x, norm)]
-        ctx.layer = layer
+            if norm is None:
+                branches += [x, _identity(x)]
+            else:
+                table, total = _normalising(x, norm)
+                branches += [x, table]
+        ctx.layer, ctx.total = layer, total
         ctx.save_for_backward(*branches)
         spikes: Tensor = lif_forward(branches, layer.counts, layer.factors)
         return spikes
@@ -124,13 +132,16 @@ class _LIFPool(torch.autograd.Function):
         sums = means = x.new_empty((0,), dtype=torch.float32)
         if any(len(table) == 4 for table in branches[1::2]):
             sums = lif_sums(outward, branches, layer.counts, layer.factors)
-            means = sums / (x.numel() // x.shape[1])
+            total = ctx.total
+            means = sums / total if isinstance(total, int) else mean_over_all(sums, total)
         inward: list[Tensor | None] = [None] * (len(branches) // 2)
         if any(ctx.needs_input_grad[2::3]):
             inward = lif_gradient(outward, branches, means, layer.counts, layer.factors)
         grads: list[Tensor | None] = []
         for index, (grad, table) in enumerate(zip(inward, branches[1::2], strict=True)):
-            grads += [grad, sums[1 + index], sums[0]] if len(table) == 4 else [grad, None, None]
+            # Two shifts have the same gradient, and each memory of its own: an optimiser may unscale gradients where they are.
+            shift = sums[0].clone() if index else sums[0]
+            grads += [grad, sums[1 + index], shift] if len(table) == 4 else [grad, None, None]
         return (None, None, *grads)
 
 
@@ -145,15 +156,26 @@ def _identity(x: Tensor) -> Tensor:
     return table
 
 
-def _normalising(x: Tensor, norm: nn.Module) -> Tensor:
-    """The table of a branch with batch norm, [4, C]: scale, shift, mean and 1 / standard deviation of the batch."""
+def _normalising(x: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor | int]:
+    """The table of a branch with batch norm, [4, C]: scale, shift, mean and 1 / standard deviation of the batch.
+
+    And how many places they are over: a tensor where those of other processes are among them.
+    """
     from tnacli.snn.triton_operators import norm_table
 
     assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
-    mean, var = batch_moments(x, norm.running_mean, norm.running_var, 0.1 if norm.momentum is None else norm.momentum)
-    cast("Tensor", norm.num_batches_tracked).add_(1)
+    total: Tensor | int = x.numel() // x.shape[1]
+    if isinstance(norm, SynchronisedBatchNorm):
+        unused, unused2 = torch.zeros((2, x.shape[1]), device=x.device)
+        mean, var = batch_moments(x, unused, unused2, 0.0)
+        mean, var, total = norm.over_all(mean, var, total)
+        mean, var = mean.float(), var.float()
+    else:
+        momentum = 0.1 if norm.momentum is None else norm.momentum
+        mean, var = batch_moments(x, norm.running_mean, norm.running_var, momentum)
+        cast("Tensor", norm.num_batches_tracked).add_(1)
     table: Tensor = norm_table(mean, var, norm.weight.detach(), norm.bias.detach(), norm.eps)
-    return table
+    return table, total
 
 
 @torch.library.custom_op("tnacli::batch_moments", mutates_args=("running_mean", "running_var"))
