@@ -164,11 +164,12 @@ def _normalising(x: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor | int]:
     from tnacli.snn.triton_operators import norm_table
 
     assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
-    total: Tensor | int = x.numel() // x.shape[1]
+    places = x.numel() // x.shape[1]
+    total: Tensor | int = places
     if isinstance(norm, SynchronisedBatchNorm):
         unused, unused2 = torch.zeros((2, x.shape[1]), device=x.device)
         mean, var = batch_moments(x, unused, unused2, 0.0)
-        mean, var, total = norm.over_all(mean, var, total)
+        mean, var, total = norm.over_all(mean, var, places)
         mean, var = mean.float(), var.float()
     else:
         momentum = 0.1 if norm.momentum is None else norm.momentum

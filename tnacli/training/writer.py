@@ -69,13 +69,13 @@ class CheckpointWriter:
 
         Raises StorageError if it could not be written, and ends the other processes then.
         """
-        return self._told(self._ranks.broadcast(self._written))
+        return self._announced(self._ranks.broadcast(self._written))
 
     def _written(self) -> Saved | None:
         writing, self._writing = self._writing, None
         return None if writing is None else writing.result()
 
-    def _told(self, saved: Saved | None) -> Saved | None:
+    def _announced(self, saved: Saved | None) -> Saved | None:
         if saved is not None:
             self._emit(saved)
         return saved
@@ -88,6 +88,6 @@ class CheckpointWriter:
         except BaseException:
             # The first failure is the one to tell of, and where the other processes are now is not known.
             with contextlib.suppress(StorageError):
-                self._told(self._written())
+                self._announced(self._written())
             raise
         self.wait()
