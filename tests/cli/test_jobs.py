@@ -21,7 +21,7 @@ from tests.cli.conftest import Result, Tna, environment
 from tnacli.cli.sharing import share_out
 from tnacli.cli.worker import Failed
 from tnacli.cli.workers import Worker, why_gone
-from tnacli.errors import DataError, Stopped
+from tnacli.errors import DataError, RunBusyError, Stopped
 from tnacli.recipe.identity import Run
 from tnacli.recipe.parse import load, plan
 from tnacli.runs.store import RunFolder
@@ -52,6 +52,14 @@ def long(tmp_path: Path) -> Path:
 
 def weights(out: Path) -> dict[str, dict[str, torch.Tensor]]:
     return {path.parent.name: dict(load_checkpoint(path).tensors) for path in out.glob("*/*/last.pt")}
+
+
+def is_free(folder: RunFolder) -> bool:
+    try:
+        with folder.locked():
+            return True
+    except RunBusyError:
+        return False
 
 
 def assert_same_bits(one: Path, other: Path) -> None:
@@ -156,11 +164,12 @@ def test_a_comparison_with_distillation_is_trained_at_once_too(tna: Tna, recipe:
 def test_a_killed_process_costs_its_run_alone_and_the_same_command_goes_on(
     tna: Tna, long: Path, tmp_path: Path
 ) -> None:
+    long.write_text(LONG + "runtime: {checkpoint_every: 1}\n")
     out = tmp_path / "runs"
     arguments = ("train", long, "--out", out, "--jobs", 2, "--json")
 
     def kill() -> None:
-        wait_until(lambda: epochs(out, "first") >= 2)
+        wait_until(lambda: epochs(out, "first") >= 3)  # by then the first one's checkpoint has been waited for
         os.kill(trainer_of(out, "first"), signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
@@ -223,9 +232,10 @@ def test_processes_do_not_outlive_their_parent(start: Start, long: Path) -> None
     process.kill()
     process.communicate()
     wait_until(lambda: all(map(is_gone, trainers)), 10)
-    for path in out.glob("*/*/lock"):
-        with RunFolder(path.parent).locked():
-            assert (path.parent / "last.pt").exists()
+    folders = [RunFolder(path.parent) for path in out.glob("*/*/lock")]
+    # A process counts as gone when its main thread is; one that was writing a checkpoint ends when the disk has answered.
+    wait_until(lambda: all(map(is_free, folders)), 10)
+    assert all((folder.path / "last.pt").exists() for folder in folders)
 
 
 @needs_proc

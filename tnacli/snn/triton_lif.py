@@ -139,9 +139,11 @@ class _LIFPool(torch.autograd.Function):
             inward = lif_gradient(outward, branches, means, layer.counts, layer.factors)
         grads: list[Tensor | None] = []
         for index, (grad, table) in enumerate(zip(inward, branches[1::2], strict=True)):
+            if len(table) != 4:
+                grads += [grad, None, None]
+                continue
             # Two shifts have the same gradient, and each memory of its own: an optimiser may unscale gradients where they are.
-            shift = sums[0].clone() if index else sums[0]
-            grads += [grad, sums[1 + index], shift] if len(table) == 4 else [grad, None, None]
+            grads += [grad, sums[1 + index], sums[0].clone() if index else sums[0]]
         return (None, None, *grads)
 
 
