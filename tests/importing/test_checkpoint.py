@@ -289,6 +289,8 @@ def test_another_decay_is_refused() -> None:
 def test_another_padding_is_refused() -> None:
     def change(nodes: Any) -> None:
         nodes["conv2"].padding = (0, 0)
+        for name in ("tau", "r", "v_leak", "v_threshold", "v_reset"):  # of maps that are two smaller
+            setattr(nodes["conv2_neurons"], name, getattr(nodes["conv2_neurons"], name)[:, :2, :2])
         nodes["fc1"].weight = nodes["fc1"].weight[:, :16]
 
     with pytest.raises(NetworkError, match="no layout has conv2 with groups, or with a padding"):
