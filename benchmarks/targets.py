@@ -13,6 +13,7 @@ from benchmarks.suites import IMPORT, LIMIT
 _STEP = {"width": 0.25, "batch": 64}
 _NARROW = {"width": 0.125, "batch": 64}
 _WIDE = {"width": 1.0, "batch": 8}
+_FULL = {"width": 1.0, "batch": 256, "device": "cuda"}
 _PEER = "SpikingJelly"
 
 
@@ -91,10 +92,10 @@ def _share(precision: str, target: float) -> Callable[[Results], Finding]:
 
 
 def _memory(
-    name: str, target: float, *, precision: str = "fp32", slowdown: float | None = None
+    name: str, target: float, *, size: Record = _STEP, precision: str = "fp32", slowdown: float | None = None
 ) -> Callable[[Results], Finding]:
     def judge(results: Results) -> Finding:
-        key = {**_STEP, "precision": precision}
+        key = {**size, "precision": precision}
         ours, peers = results.one("memory", task="training", name=name, **key), _peers(results, "memory", **key)
         if ours is None or not peers:
             return _nothing(results, "memory", task="training", name=name, **key)
@@ -131,9 +132,9 @@ def _evaluation_memory(results: Results) -> Finding:
     return Finding(f"{ratio:.2f}", ratio <= 0.35, f"{ours['mb']:.0f} MB against {dense['mb']:.0f} MB, weights included")
 
 
-def _twin(precision: str) -> Callable[[Results], Finding]:
+def _twin(size: Record, precision: str) -> Callable[[Results], Finding]:
     def judge(results: Results) -> Finding:
-        key = {**_STEP, "precision": precision}
+        key = {**size, "precision": precision}
         found = results.one("co-training", **key)
         if found is None:
             return _nothing(results, "co-training", **key)
@@ -179,8 +180,8 @@ TARGETS = (
     Target("width 1/8, batch 64, bf16", "2.0 times", _step(_NARROW, "bf16", 2.0)),
     Target("training step, full width, batch 8, fp32: share of the limit", "at least 120 %", _share("fp32", 120)),
     Target("the same share in bf16", "at least 100 %", _share("bf16", 100)),
-    Target("TNA training step against a solo step, fp32", "at most 1.9 times", _twin("fp32")),
-    Target("TNA training step against a solo step, bf16", "at most 1.9 times", _twin("bf16")),
+    Target("TNA training step against a solo step, fp32", "at most 1.9 times", _twin(_STEP, "fp32")),
+    Target("TNA training step against a solo step, bf16", "at most 1.9 times", _twin(_STEP, "bf16")),
     Target("default settings of both", "5 times", _default),
     Target("peak memory of a training step, width 1/4, batch 64, fp32, against the best peer", "at most 0.25",
            _memory("tnacli", 0.25)),
@@ -197,36 +198,18 @@ TARGETS = (
     Target("`tna evaluate packed` on 10 images", "under 0.4 s", _process("tna evaluate packed", 0.4)),
 )  # fmt: skip
 
-_FULL = {"width": 1.0, "batch": 256, "precision": "bf16", "device": "cuda"}
-
 
 def _gpu_step(name: str, target: float) -> Callable[[Results], Finding]:
     def judge(results: Results) -> Finding:
-        found = results.one("training", name=name, **_FULL)
+        key = {**_FULL, "precision": "bf16"}
+        found = results.one("training", name=name, **key)
         if found is None:
-            return _nothing(results, "training", name=name, **_FULL)
+            return _nothing(results, "training", name=name, **key)
+        ratio = found["ratio"]
         remark = f"{found['ours']['median_ms']:.1f} ms against {found['theirs']['median_ms']:.1f} ms"
-        return Finding(
-            f"{found['ratio']:.2f} times", found["ratio"] >= target, remark + _limit(results, found["ratio"], _FULL)
-        )
+        return Finding(f"{ratio:.2f} times", ratio >= target, remark + _limit(results, ratio, key))
 
     return judge
-
-
-def _gpu_twin(results: Results) -> Finding:
-    found = results.one("co-training", **_FULL)
-    if found is None:
-        return _nothing(results, "co-training", **_FULL)
-    return Finding(f"{found['ratio']:.2f} times", found["ratio"] <= 1.9)
-
-
-def _gpu_memory(results: Results) -> Finding:
-    key = {"task": "training", **_FULL}
-    ours, theirs = results.one("memory", name="tnacli", **key), results.one("memory", name=_PEER, **key)
-    if ours is None or theirs is None:
-        return _nothing(results, "memory", **key)
-    ratio = ours["mb"] / theirs["mb"]
-    return Finding(f"{ratio:.2f}", ratio <= 0.45, f"{ours['mb']:.0f} MB against {theirs['mb']:.0f} MB")
 
 
 GPU_TARGETS = (
@@ -235,6 +218,10 @@ GPU_TARGETS = (
     ),
     Target("the same, SpikingJelly with channels last", "2.2 times", _gpu_step(f"{_PEER}, channels last", 2.2)),
     Target("the same, SpikingJelly with its arc tangent", "1.25 times", _gpu_step(f"{_PEER}, ATan", 1.25)),
-    Target("TNA training step against a solo step", "at most 1.9 times", _gpu_twin),
-    Target("peak memory of the step, against SpikingJelly", "at most 0.45", _gpu_memory),
+    Target("TNA training step against a solo step", "at most 1.9 times", _twin(_FULL, "bf16")),
+    Target(
+        "peak memory of the step, against SpikingJelly",
+        "at most 0.45",
+        _memory("tnacli", 0.45, size=_FULL, precision="bf16"),
+    ),
 )
