@@ -40,7 +40,7 @@ def plan(suite: str, device: str, precisions: list[str], folder: Path) -> list[M
         return _smallest(Work(1 / 32, 2, device=device), evaluation)
     found: list[Measurement] = [Called("agreement", name, Work(0.125, 4, device=device)) for name in LIBRARIES]
     if device != "cpu":
-        return [*found, *_cuda(device, suite)]
+        return [*found, *(what for what in _cuda(device, suite) if what.key["precision"] in precisions)]
     for precision in precisions:
         work = Work(0.25, 64, precision, device)
         found += _quick(replace(work, width=0.125, batch=16)) if suite == "quick" else _full(work, suite)

@@ -141,6 +141,17 @@ def test_processors_stand_side_by_side_and_a_gpu_by_itself() -> None:
     assert document.render("<!-- training of GPUs -->", machines[:2]) == "Not measured.\n"
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_device_s_training_is_measured_in_the_precisions_asked_for(
+    device: str, precision: str, tmp_path: Path
+) -> None:
+    kinds = ("training", "co-training", "memory")
+    steps = [what.key for what in plan("full", device, [precision], tmp_path) if what.key["kind"] in kinds]
+    of_training = [key["precision"] for key in steps if key.get("task", "training") == "training"]
+    assert set(of_training) == {precision}
+
+
 def test_results_are_kept_under_the_name_of_the_processor() -> None:
     assert file_name(machine_with("AVX2").about["machine"]) == "amd-epyc-avx2.json"
     assert file_name(machine_with("AVX2", gpu="NVIDIA H100 80GB HBM3").about["machine"]) == "nvidia-h100-80gb-hbm3.json"
