@@ -90,14 +90,14 @@ def test_a_number_that_differs_is_an_exit_code(tmp_path: Path) -> None:
         "--specs=rdimon.specs",
         "-nostartfiles",
     ]
-    files = map(str, [boards / "start.c", tmp_path / "digits.c", vectors])
+    files = [str(path) for path in (boards / "start.c", tmp_path / "digits.c", vectors)]
     subprocess.run(
         [
             "arm-none-eabi-gcc",
             *flags,
             "-T",
             str(boards / "link.ld"),
-            *map(str, files),
+            *files,
             "-o",
             str(tmp_path / "digits.elf"),
         ],

@@ -7,7 +7,7 @@ without sparsity, sums in fp32). Steps were measured on an H200 alone (docs/gpu.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from tnacli.recipe.costs import Sample, sample_of, steps_of_epoch
@@ -92,16 +92,9 @@ def _on(card: Card, settings: Settings, sample: Sample | None, train: int | None
     step, steps = gpu_step(settings, sample), steps_of_epoch(settings, train)
     if step is None:
         return None
-    needed = needed_bytes(settings, card.memory_bytes, sample)
     hours = None if steps is None else seconds_of(step, card, precision) * steps * settings.train.epochs / 3600
-    fits = needed is not None and needed <= card.memory_bytes
-    return OnCard(
-        card.name,
-        card.memory_bytes,
-        needed,
-        hours,
-        () if fits else tuple(remedies(settings, card.memory_bytes, sample)),
-    )
+    found = OnCard(card.name, card.memory_bytes, needed_bytes(settings, card.memory_bytes, sample), hours)
+    return found if found.fits else replace(found, remedies=tuple(remedies(settings, card.memory_bytes, sample)))
 
 
 def seconds_of(step: GPUStep, card: Card, precision: str) -> float:
