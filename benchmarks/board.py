@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import shutil
 import subprocess
 import tempfile
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.document import with_table
 from tnacli.build import build_network
 from tnacli.data.load import load
 from tnacli.deploy import c_build
@@ -202,8 +202,7 @@ def tables(records: dict[str, dict[str, Any]]) -> str:
 
 def page(text: str, records: dict[str, dict[str, Any]]) -> str:
     """The page's `text` with the tables of `records` between its two marks."""
-    begin, end = "<!-- tables -->\n", "<!-- end of tables -->"
-    return re.sub(f"{begin}.*{end}", lambda _: f"{begin}\n{tables(records)}\n{end}", text, flags=re.DOTALL)
+    return with_table(text, "tables", tables(records).rstrip("\n"))
 
 
 def main() -> None:

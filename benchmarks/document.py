@@ -7,6 +7,7 @@ docs/performance/*.json is one machine.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +31,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def with_table(text: str, name: str, made: str) -> str:
+    """A page's `text` with `made` between the marks of the table `name`; as it was if it lacks one of them."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    return re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{made}\n\n{end}", text, flags=re.DOTALL)
 
 
 def _reason(record: Record) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.document import with_table
 from tnacli.cli.console import size_text
 from tnacli.evaluation.energy import Prices
 
@@ -122,9 +123,6 @@ def _by_option(about: dict[str, Any], outcomes: list[Outcome]) -> str:
 
 def page(text: str, about: dict[str, Any], outcomes: list[Outcome]) -> str:
     """A page's `text` with the tables that it has marks for."""
-    for name, table in tables(about, outcomes).items():
-        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-        before, marked, rest = text.partition(begin)
-        if marked:
-            text = f"{before}{begin}\n{table}\n\n{end}{rest.partition(end)[2]}"
+    for name, made in tables(about, outcomes).items():
+        text = with_table(text, name, made)
     return text
