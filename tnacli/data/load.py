@@ -13,6 +13,7 @@ from tnacli.data.locate import Search, locate, missing, missing_parts
 from tnacli.data.samples import Bytes, Dataset, Samples, empty_like, fingerprint
 from tnacli.data.source import OnProgress, Source, no_progress
 from tnacli.errors import DataError
+from tnacli.pixels import histogram
 from tnacli.places import cache_folder
 from tnacli.recipe.datasets import DATASETS, OWN
 from tnacli.recipe.schema.data import Augmentation, Data
@@ -135,7 +136,7 @@ def statistics(pixels: Bytes) -> tuple[tuple[float, ...], tuple[float, ...]]:
     values = np.arange(256) / 255
     means, deviations = [], []
     for channel in range(pixels.shape[1]):
-        counts = np.bincount(pixels[:, channel].ravel(), minlength=256)
+        counts = histogram(pixels[:, channel])
         share = counts / counts.sum()
         mean = (share * values).sum()
         deviation = np.sqrt((share * np.square(values - mean)).sum())

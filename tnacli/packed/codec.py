@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tnacli.pixels import histogram
+
 Bytes = NDArray[np.uint8]
 Weights = NDArray[np.int8]
 
@@ -91,7 +93,7 @@ def check(packed: Bytes, fan_in: int, encoding: Encoding) -> Counts:
     """
     digits = _digits_of_bytes(encoding)
     invalid = (digits > 2).any(axis=1)
-    seen = _histogram(packed)
+    seen = histogram(packed)
     if seen[invalid].any():
         value = int((seen * invalid).argmax())
         row, column = divmod(int((packed == value).argmax()), packed.shape[1])
@@ -116,11 +118,3 @@ def _digits_of_bytes(encoding: Encoding) -> NDArray[np.int64]:
         rest, digit = np.divmod(rest, encoding.base)
         digits.append(digit)
     return np.stack([*digits, rest], axis=1)
-
-
-def _histogram(packed: Bytes) -> NDArray[np.int64]:
-    """How often each byte value occurs [256]."""
-    flat = packed.reshape(-1)
-    pieces = range(0, flat.size, _AT_ONCE)
-    zero = np.zeros(256, dtype=np.int64)
-    return sum((np.bincount(flat[i : i + _AT_ONCE], minlength=256) for i in pieces), start=zero)
