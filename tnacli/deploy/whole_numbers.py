@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from tnacli.deploy.c_integers import integers
 from tnacli.packed.network import PackedNetwork
+from tnacli.packed.plain import largest
 from tnacli.packed.spec import ConvolutionSpec, LayerSpec
-from tnacli.packed.steps import Current, Input, LIFLayer, Squares
+from tnacli.packed.steps import Current, Input, LIFLayer
 
 Whole = NDArray[np.int64]
 
@@ -58,14 +59,14 @@ def whole_run(network: PackedNetwork, inputs: NDArray[np.uint8]) -> WholeRun:
         for t in range(timesteps):
             leaked = noted(np.asarray(potential * decay.numerator)) >> decay.bits
             driven: Any = sum(current_of(current, t) for current in layer.currents)
-            driven = _largest(driven, layer.squares) if layer.max_of == "currents" else driven
+            driven = largest(driven, layer.squares) if layer.max_of == "currents" else driven
             potential = noted(leaked + driven)
             spikes = np.clip(potential >> made.potential_bits, 0, layer.neuron.most_spikes)
             taken = made.subtracts[layer.name]
             potential = potential - spikes * taken if taken else np.where(spikes, 0, potential)
             potential = noted(np.maximum(potential, made.lowest[layer.name]))
             fired.append(spikes)
-        counts[layer.name] = np.stack([_pooled(spikes.astype(np.int64), layer) for spikes in fired], 1)
+        counts[layer.name] = np.stack([_pooled(spikes, layer) for spikes in fired], 1)
         all_spikes[layer.name] = np.stack(fired, 1).astype(np.uint8)
     last = counts[steps.readout.source.name].reshape(len(inputs), timesteps, -1)
     potential = total = np.zeros((len(inputs), 1), np.int64)
@@ -84,17 +85,9 @@ def _convolved(x: Whole, weights: NDArray[Any], spec: LayerSpec | ConvolutionSpe
     return sums
 
 
-def _largest(values: Whole, squares: Squares) -> Whole:
-    size, stride, padding = squares
-    least = np.iinfo(np.int64).min
-    around = np.pad(values, ((0, 0), (0, 0), (padding, padding), (padding, padding)), constant_values=least)
-    found: Whole = sliding_window_view(around, (size, size), (2, 3))[:, :, ::stride, ::stride].max((4, 5))
-    return found
-
-
 def _pooled(spikes: Whole, layer: LIFLayer) -> Whole:
     if layer.max_of == "spikes":
-        return _largest(spikes, layer.squares)
+        return largest(spikes, layer.squares)
     pool = layer.pool
     if pool == 1:
         return spikes

@@ -20,7 +20,7 @@ from tnacli.packed.steps import Squares
 Counts = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-_Array = TypeVar("_Array", Counts, Floats)
+_Array = TypeVar("_Array", Counts, Floats, NDArray[np.int64])
 
 _EXACT_BELOW = 1 << 24
 
@@ -123,7 +123,8 @@ def lif_steps(currents: Iterator[Floats], neurons: Neurons) -> Iterator[tuple[Fl
             potential -= spikes * np.float32(neurons.subtract)
         else:
             potential[spiked] = 0
-        np.maximum(potential, np.float32(neurons.lowest), out=potential)
+        if neurons.lowest > -math.inf:
+            np.maximum(potential, np.float32(neurons.lowest), out=potential)
 
 
 def lif_spikes(currents: Floats, timesteps: int, neurons: Neurons) -> Counts:
@@ -145,9 +146,10 @@ def pooled(spikes: Counts, size: int) -> Counts:
 
 
 def largest(values: _Array, squares: Squares) -> _Array:
-    """The largest of each of the `squares` of `values` [..., H, W], spikes or currents."""
+    """The largest of each of the `squares` of `values` [..., H, W], spikes or currents, floats or whole numbers."""
     size, stride, padding = squares
-    least = 0 if values.dtype == np.uint8 else -np.inf
+    kind: Any = values.dtype
+    least = -np.inf if kind.kind == "f" else np.iinfo(kind).min
     around = np.pad(values, [(0, 0)] * (values.ndim - 2) + [(padding, padding)] * 2, constant_values=least)
     ends = [stride * (squares.along(side) - 1) + 1 for side in values.shape[-2:]]
     found: _Array | None = None
