@@ -14,6 +14,7 @@ from tnacli.deploy.nir_steps import Stepping, pair, step_constants
 from tnacli.errors import NetworkError
 from tnacli.importing.libraries import number
 from tnacli.importing.metadata import numbers_said
+from tnacli.importing.packing import are_signs
 from tnacli.importing.parts import Affine, Leaky, Neurons, Part, Pool, Weighted, convolution, pool
 from tnacli.importing.recording import Scaled
 
@@ -75,7 +76,7 @@ def _weighted(node: Any, shape: tuple[int, ...]) -> list[Part | Scaled]:
     if (scales := numbers_said(about, "tnacli_scale", len(weight))) is not None:
         scale = _tensor(scales)
         codes = weight / scale.view(-1, *[1] * (weight.dim() - 1))
-        if bool(((codes == 0) | (codes.abs() == 1)).all()):
+        if are_signs(codes):
             # Signs as they were, where a row's scale is negative.
             return [replace(found, weight=codes, bias=torch.zeros_like(bias)), Affine(scale.double(), bias.double())]
     return [found]

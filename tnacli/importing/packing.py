@@ -126,7 +126,11 @@ def _weights(arrays: dict[str, NDArray[Any]], name: str, current: Current, encod
 
 def is_ternary(weight: Tensor) -> bool:
     """Whether each row of weights [out, ...] has one magnitude, and maybe zeros."""
-    codes, _ = _by_magnitude(weight)
+    return are_signs(_by_magnitude(weight)[0])
+
+
+def are_signs(codes: Tensor) -> bool:
+    """Whether `codes` are -1, 0 and +1 alone."""
     return bool(((codes == 0) | (codes.abs() == 1)).all())
 
 
@@ -144,7 +148,7 @@ def _ternary(weight: Tensor, where: str) -> tuple[Tensor, Tensor]:
     Raises NetworkError if a row has more than one magnitude.
     """
     codes, magnitude = _by_magnitude(weight)
-    if not is_ternary(weight):
+    if not are_signs(codes):
         raise NetworkError(
             f"the weights of {where} are in full precision; all but the first layer's and the last's have to be ternary or "
             f"binary: train with tnacli.ternarize(module)"
