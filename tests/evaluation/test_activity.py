@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.packed.described import NETWORKS, described
+from tests.packed.described import inputs_of as random_inputs
 from tests.packed.networks import make_inputs, make_network, make_packed
 from tnacli.build import build_network
 from tnacli.data.batches import Batch
@@ -274,6 +276,16 @@ def test_a_trace_has_the_spikes_of_the_network(settings: dict[str, Any], events:
                 assert torch.equal(layer.spikes, layer.membrane >= network.model.neuron.threshold)
 
 
+def test_a_trace_has_the_threshold_of_each_layer() -> None:
+    network = described(NETWORKS["constants of their own"])
+    traces = trace(network, torch.from_numpy(random_inputs(network, 1)[0]))
+    thresholds = [layer.neuron.threshold for layer in network.steps.layers]
+    assert len(set(thresholds)) > 1
+    assert [layer.threshold for layer in traces] == thresholds
+    for layer in traces:
+        assert torch.equal(layer.spikes, layer.membrane >= layer.threshold)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:matplotlib.*")
 @pytest.mark.parametrize(("form", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
 def test_a_picture_names_every_layer(form: str, begins: bytes) -> None:
@@ -281,7 +293,7 @@ def test_a_picture_names_every_layer(form: str, begins: bytes) -> None:
     network = make_network()
     inputs = make_inputs(network, 4)
     activity = measure_activity(network, batches(inputs))
-    picture = draw_activity(activity, trace(network, inputs[0]), 1.0, form, title="a network")
+    picture = draw_activity(activity, trace(network, inputs[0]), form, title="a network")
     assert picture.startswith(begins)
     if form == "svg":
         assert all(f"<!-- {layer.name} -->".encode() in picture for layer in activity.layers)

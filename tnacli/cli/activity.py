@@ -51,13 +51,11 @@ def prices_asked_for(
 
 def draw(plot: Path, activity: Activity, *, network: Network | PackedNetwork, batches: Batches, title: str) -> None:
     from tnacli.evaluation.activity_plot import draw_activity
-    from tnacli.evaluation.trace import threshold_of, trace
+    from tnacli.evaluation.trace import trace
     from tnacli.storage import write_atomically
 
     sample = next(iter(batches.epoch(0))).inputs[0]
-    picture = draw_activity(
-        activity, trace(network, sample), threshold_of(network), plot.suffix.lower()[1:], title=title
-    )
+    picture = draw_activity(activity, trace(network, sample), plot.suffix.lower()[1:], title=title)
     write_atomically(plot, picture)
 
 

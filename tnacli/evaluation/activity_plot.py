@@ -28,9 +28,7 @@ def require_matplotlib() -> None:
         raise UsageError("--plot needs matplotlib; install it with `pip install 'tnacli[plots]'`") from None
 
 
-def draw_activity(
-    activity: Activity, traces: Sequence[Trace], threshold: float, form: str, *, title: str = ""
-) -> bytes:
+def draw_activity(activity: Activity, traces: Sequence[Trace], form: str, *, title: str = "") -> bytes:
     """The picture as the bytes of a png, svg or pdf file; `traces` are those of one sample.
 
     Raises UsageError if matplotlib is missing.
@@ -47,7 +45,7 @@ def draw_activity(
     _operations(figure.add_subplot(grid[0, 2:4]), activity.layers)
     _energy(figure.add_subplot(grid[0, 4:]), activity)
     _raster(figure.add_subplot(grid[1, :3]), traces)
-    _membranes(figure.add_subplot(grid[1, 3:]), traces, threshold)
+    _membranes(figure.add_subplot(grid[1, 3:]), traces)
     picture = io.BytesIO()
     figure.savefig(picture, format=form, dpi=130)
     return picture.getvalue()
@@ -130,7 +128,7 @@ def _raster(axes: Any, traces: Sequence[Trace]) -> None:
     _plain(axes, f"Spikes of one sample, up to {_RASTER_ROWS} neurons a layer")
 
 
-def _membranes(axes: Any, traces: Sequence[Trace], threshold: float) -> None:
+def _membranes(axes: Any, traces: Sequence[Trace]) -> None:
     """One neuron of each layer that spikes, but not always: its potential before the reset."""
     timesteps = traces[0].spikes.shape[0]
     for layer in traces:
@@ -143,7 +141,12 @@ def _membranes(axes: Any, traces: Sequence[Trace], threshold: float) -> None:
         axes.scatter(
             [t + 1 for t in fired], [course[t] for t in fired], marker="^", s=50, color=line.get_color(), zorder=3
         )
-    axes.axhline(threshold, color="black", linewidth=0.8, linestyle="--", label="threshold")
+    thresholds: dict[float, list[str]] = {}
+    for layer in traces:
+        thresholds.setdefault(layer.threshold, []).append(layer.name)
+    for threshold, names in thresholds.items():
+        label = "threshold" if len(thresholds) == 1 else f"threshold of {', '.join(names)}"
+        axes.axhline(threshold, color="black", linewidth=0.8, linestyle="--", label=label)
     axes.axhline(0, color="black", linewidth=0.4)
     axes.set_ylabel("membrane potential before reset")
     axes.legend(fontsize="small", frameon=False, loc="best")

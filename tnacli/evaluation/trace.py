@@ -20,11 +20,15 @@ from tnacli.snn.network import Network
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """One layer: `membrane`, float32 [T, neurons], is u of Eq. 1 before its reset; `spikes`, bool [T, neurons]."""
+    """One layer: `membrane`, float32 [T, neurons], is u of Eq. 1 before its reset; `spikes`, bool [T, neurons].
+
+    `threshold` is the membrane potential at which its neurons spike.
+    """
 
     name: str
     membrane: Tensor
     spikes: Tensor
+    threshold: float
 
 
 @torch.inference_mode()
@@ -44,18 +48,13 @@ def trace(network: Network | PackedNetwork, sample: Tensor) -> list[Trace]:
             driven = F.max_pool2d(driven, *layer.squares)
         steps_of = plain.lif_steps(iter(driven.numpy()), plain.neurons_of(layer.neuron))
         membrane, counts = (torch.from_numpy(np.stack(part)) for part in zip(*map(_copied, steps_of), strict=True))
-        traces.append(Trace(layer.name, membrane.flatten(1), counts.flatten(1) > 0))
+        traces.append(Trace(layer.name, membrane.flatten(1), counts.flatten(1) > 0, layer.neuron.threshold))
         given[layer] = counts.float()
         if layer.max_of == "spikes":
             given[layer] = F.max_pool2d(given[layer], *layer.squares)
         elif layer.pool > 1:
             given[layer] = F.avg_pool2d(given[layer], layer.pool)
     return traces
-
-
-def threshold_of(network: Network | PackedNetwork) -> float:
-    """The membrane potential at which its hidden neurons spike."""
-    return network.model.neuron.threshold if isinstance(network, Network) else network.about.neuron.threshold
 
 
 def _of_network(network: Network, sample: Tensor) -> list[Trace]:
@@ -71,7 +70,8 @@ def _of_network(network: Network, sample: Tensor) -> list[Trace]:
                 current = current * scale + shift
             whole = current.expand(neurons.timesteps, *current.shape[1:])
             membrane, spikes = _neurons(whole, decay=neurons.neuron.decay, threshold=neurons.neuron.threshold)
-            traces.append(Trace(name, membrane.flatten(1).cpu(), spikes.flatten(1).cpu()))
+            threshold = neurons.neuron.threshold
+            traces.append(Trace(name, membrane.flatten(1).cpu(), spikes.flatten(1).cpu(), threshold))
 
         return note
 
