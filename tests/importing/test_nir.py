@@ -19,7 +19,7 @@ from tests.importing.test_from_module import T, X, chain
 from tests.packed.networks import make_inputs, make_network, make_packed
 from tnacli.deploy.nir import nir_graph, nir_read, nir_write
 from tnacli.errors import FileFormatError, NetworkError, UsageError
-from tnacli.importing.nir import Stated, network_from_nir
+from tnacli.importing.nir import Compared, Stated, packed_of, read_graph
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import read_packed
 from tnacli.packed.network import PackedNetwork
@@ -36,8 +36,12 @@ def written(graph: Any, folder: Path) -> Any:
     return nir_read(folder / "net.nir")
 
 
+def packed_from(graph: Any, stated: Stated) -> tuple[PackedNetwork, Compared]:
+    return packed_of(read_graph(graph, stated), "ternary2")
+
+
 def imported(graph: Any, folder: Path, **stated: Any) -> PackedNetwork:
-    packed, compared = network_from_nir(written(graph, folder), Stated(HERE, **stated))
+    packed, compared = packed_from(written(graph, folder), Stated(HERE, **stated))
     assert (compared.samples, compared.agreeing, compared.silent) == (64, 64, ())
     return packed
 
@@ -219,11 +223,11 @@ CANNOT: list[tuple[str, Callable[[], dict[str, Any]]]] = [
 @pytest.mark.parametrize(("message", "nodes"), CANNOT, ids=[message for message, _ in CANNOT])
 def test_the_first_node_that_cannot_be_said_is_named(message: str, nodes: Callable[[], dict[str, Any]]) -> None:
     with pytest.raises(NetworkError, match=message):
-        network_from_nir(graph_with(**nodes()), Stated(HERE))
+        packed_from(graph_with(**nodes()), Stated(HERE))
 
 
 def test_neurons_of_a_layer_may_have_constants_of_their_own() -> None:
-    packed, compared = network_from_nir(graph_with(conv2_neurons=nir.LIF(**neurons(C2, tau=5e-4))), Stated(HERE))
+    packed, compared = packed_from(graph_with(conv2_neurons=nir.LIF(**neurons(C2, tau=5e-4))), Stated(HERE))
     assert compared.agreeing >= 63
     first, second, *_ = packed.about.layers
     assert first.neuron is None
@@ -244,7 +248,7 @@ def test_metadata_that_no_export_wrote_are_refused_by_name(key: str) -> None:
         if (key, value if isinstance(value, int) else 0) == ("dt", 10**9):
             continue  # seconds: far too long, and refused by the neurons that follow
         with pytest.raises((FileFormatError, UsageError)) as caught:
-            network_from_nir(graph, Stated(HERE))
+            packed_from(graph, Stated(HERE))
         said = str(caught.value)
         assert f"tnacli_{key}" in said or (key == "labels" and "labels for 5 outputs" in said)
 
@@ -257,7 +261,7 @@ def test_odd_metadata_of_a_node_are_refused_by_name(name: str, key: str, value: 
     graph = graph_with()
     graph.nodes[name].metadata[key] = value
     with pytest.raises(NetworkError, match=rf"{name} \(\w+\) has metadata {key}, which is to be"):
-        network_from_nir(graph, Stated(HERE))
+        packed_from(graph, Stated(HERE))
 
 
 @pytest.mark.parametrize(("name", "field", "values"), [
@@ -277,14 +281,14 @@ def test_fields_that_nir_has_otherwise_are_refused_by_name(name: str, field: str
         graph = graph_with()
         setattr(graph.nodes[name], field, value)
         with pytest.raises(NetworkError, match=rf"{name} \(\w+\) has {field} "):
-            network_from_nir(graph, Stated(HERE))
+            packed_from(graph, Stated(HERE))
 
 
 def test_recurrent_weights_are_refused() -> None:
     graph = graph_with()
     graph.edges.append(("conv2_neurons", "conv2"))
     with pytest.raises(NetworkError, match="has a cycle"):
-        network_from_nir(graph, Stated(HERE))
+        packed_from(graph, Stated(HERE))
 
 
 def test_what_it_has_to_be_told() -> None:
@@ -297,17 +301,17 @@ def test_what_it_has_to_be_told() -> None:
     )
     for stated, message in wrong:
         with pytest.raises(UsageError, match=message):
-            network_from_nir(graph, Stated(HERE, **stated))
+            packed_from(graph, Stated(HERE, **stated))
     graph.metadata = {}
     with pytest.raises(UsageError, match="--timesteps"):
-        network_from_nir(graph, Stated(HERE))
+        packed_from(graph, Stated(HERE))
 
 
 def test_a_potential_at_the_threshold_spikes_where_the_library_says_so() -> None:
     """NIR's definition asks for more than the threshold, our files and SpikingJelly for as much."""
     graph = graph_with()
-    ours, _ = network_from_nir(graph, Stated(HERE))
-    theirs, _ = network_from_nir(graph, Stated(HERE, made_by="snntorch"))
+    ours, _ = packed_from(graph, Stated(HERE))
+    theirs, _ = packed_from(graph, Stated(HERE, made_by="snntorch"))
     assert ours.about.neuron.threshold == np.float32(ours.about.neuron.threshold)
     assert theirs.about.neuron.threshold == np.nextafter(np.float32(ours.about.neuron.threshold), np.float32(2))
 

@@ -131,7 +131,7 @@ def import_file(
     origin = Origin(data_set=data or "unknown", recipe="import", run=run_name(file.stem), seed=0, identity="")
     stated = Stated(
         origin, made_by, dt, timesteps, labels=None if labels is None else tuple(labels.split(",")),
-        taken=_taken(data, mean, std), encoding=ENCODINGS[encoding or "2bit"],
+        taken=_taken(data, mean, std),
     )  # fmt: skip
     try:
         found = read_graph(graph, stated)
@@ -150,7 +150,7 @@ def import_file(
                 f"the weights of {found.full_precision} are in full precision, and a packed file has ternary or binary ones; "
                 f"-o {to.with_suffix('.pt')} makes a checkpoint, for tna ternarize"
             )
-        done = _write_packed(found, to, stated.encoding)
+        done = _write_packed(found, to, ENCODINGS[encoding or "2bit"])
     ternary, compared = done
     if as_json:
         from tnacli.cli.documents.files import Import

@@ -60,7 +60,6 @@ class Stated:
     timesteps: int | None = None
     labels: tuple[str, ...] | None = None
     taken: Mapping[str, object] | None = None
-    encoding: str = "ternary2"
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,16 +117,11 @@ def read_graph(graph: Any, stated: Stated) -> Graph:
     return Graph(graph, reading, tuple(layers), readout, inputs, labels, named, about.origin or stated.origin)
 
 
-def network_from_nir(graph: Any, stated: Stated) -> tuple[PackedNetwork, Compared]:
-    """The packed network of `graph` (a `nir.NIRGraph`), run beside the graph's own nodes on random inputs.
-
-    Raises what `read_graph` does, and NetworkError if hidden weights are in full precision or the two predict otherwise.
-    """
-    return packed_of(read_graph(graph, stated), stated.encoding)
-
-
 def packed_of(found: Graph, encoding: str) -> tuple[PackedNetwork, Compared]:
-    """`found` as a packed network, compared as `network_from_nir` does."""
+    """`found` as a packed network, run beside the graph's own nodes on random inputs.
+
+    Raises NetworkError if hidden weights are in full precision or the two predict otherwise.
+    """
     packed = packed_network(
         found.layers, found.readout, inputs=found.inputs, labels=found.labels, timesteps=found.reading.timesteps,
         encoding=encoding, origin=found.origin,
