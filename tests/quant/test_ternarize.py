@@ -337,6 +337,7 @@ for step in range(4):
     (F.cross_entropy(logits, labels[rank::2]) + tnacli.twin_loss(logits, torch.zeros_like(logits), alpha=0.1)).backward()
     sgd.step()
 torch.save(model.state_dict(), f"{sys.argv[2]}/{rank}.pt")
+dist.destroy_process_group()
 """
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tnacli.recipe.schema.model import Neuron
 from tnacli.snn.synchronised import SynchronisedBatchNorm
 from tnacli.snn.triton_lif import Branch, Layer, lif_pool
+from tnacli.training.distributed import ranks
 
 NEURON = Neuron(decay=0.7, threshold=0.6)
 SAMPLES, WORLD = 5, 2  # so that one has more than the other
@@ -66,7 +67,7 @@ def compare(rank: int, normed: tuple[bool, ...], dtype: torch.dtype, repeated: b
 
 if __name__ == "__main__":
     number = int(sys.argv[1])
-    dist.init_process_group("gloo")
+    ranks()  # and left at the end in the order in which gloo's threads end before the interpreter
     for normed in ((True,), (True, True), (True, False), (False, True)):
         for dtype in (torch.float32, torch.bfloat16):
             # Inputs are the same at every timestep in the first layer alone, which has no shortcut.

@@ -58,9 +58,10 @@ def test_two_processes_normalise_over_the_samples_of_both() -> None:
         )
         for rank in range(2)
     ]  # fmt: skip
-    for process in processes:
-        out, err = process.communicate(timeout=200)
-        assert (process.returncode, out) == (0, "equal\n"), err[-3000:]
+    # Both, before either is judged: the other would be left running.
+    ended = [(*process.communicate(timeout=200), process.returncode) for process in processes]
+    for out, err, status in ended:
+        assert (status, out) == (0, "equal\n"), err[-3000:]
 
 
 @needs_triton

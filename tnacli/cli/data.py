@@ -89,7 +89,7 @@ def prepare(
     """
     from pydantic import ValidationError
 
-    from tnacli.cli.progress import DataView
+    from tnacli.cli.data_view import DataView
     from tnacli.data.load import load
     from tnacli.errors import UsageError
     from tnacli.recipe.datasets import DATASETS

@@ -49,7 +49,7 @@ def predict(
 
       tna predict digits.onnx scans/ --csv > labels.csv
     """
-    from tnacli.cli.progress import DataView
+    from tnacli.cli.data_view import DataView
     from tnacli.data.folders import passed_over_note
     from tnacli.data.own_samples import sample_files
     from tnacli.errors import UsageError

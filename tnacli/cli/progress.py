@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tnacli.cli.console import Output
 from tnacli.cli.live import SHORT, Board, Row
@@ -162,37 +161,3 @@ def shares_text(shares: dict[str, Shares]) -> str:
     return ", ".join(
         f"{name} {100 * s.negative:.0f}/{100 * s.zero:.0f}/{100 * s.positive:.0f}" for name, s in shares.items()
     )
-
-
-class DataView:
-    """Shows how the reading of a data set goes: a bar on a terminal, a line at the start of each part elsewhere."""
-
-    def __init__(self, output: Output) -> None:
-        self._output = output
-        self._said: str | None = None
-        self._bar: Progress | None = None
-        if output.live:
-            self._bar = Progress(
-                TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn(),
-                console=output.stderr, transient=True,
-            )  # fmt: skip
-            self._task = self._bar.add_task("", total=None, visible=False)
-
-    def __enter__(self) -> DataView:
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar:
-            self._bar.stop()
-
-    def show(self, what: str, done: int, total: int) -> None:
-        """`what` is `done` of `total` far."""
-        if self._bar:
-            self._bar.update(self._task, description=what, completed=done, total=total, visible=done < total)
-        elif what != self._said:
-            self._said = what
-            self._output.say(f"{what} ...")
