@@ -169,11 +169,11 @@ def test_a_run_folder_is_read_alone(out: Path, finish: Finish) -> None:
     run = plan(load("table2_cifar10"))[-1]
     folder = finish(run, 92.5, sibling1=93.0)
     assert is_run_folder(str(folder.path))
-    cell = cell_of_folder(folder.path)
+    cell = cell_of_folder(folder)
     assert (cell.settings, cell.seeds, cell.accuracies("sibling1")) == (run.settings, (run.seed,), {run.seed: 93.0})
     (folder.path / "run.json").write_text('{"settings": {}}')
     with pytest.raises(DataError, match="damaged"):
-        cell_of_folder(folder.path)
+        cell_of_folder(folder)
 
 
 def test_recipes_are_found_by_what_they_reproduce() -> None:

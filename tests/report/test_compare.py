@@ -23,6 +23,7 @@ from tnacli.recipe.parse.load import load, plan
 from tnacli.report.cells import cell_of_folder
 from tnacli.report.settings import compared, settings_table
 from tnacli.runs.ledger import record
+from tnacli.runs.store import RunFolder
 
 BASELINE = {0: 50.0, 1: 52.0, 2: 51.0, 3: 60.0}
 TNA = {1: 53.0, 2: 53.0, 3: 60.5, 4: 90.0}
@@ -140,8 +141,6 @@ def test_runs_of_one_name_are_told_apart_and_others_keep_theirs(
 def test_a_ledger_alone_and_failed_starts(tna: Tna, tmp_path: Path, out: Path, recipe: Path, finish: Finish) -> None:
     finished(finish, recipe, {"baseline": BASELINE, "tna_t_snn": TNA})
     ledger = tmp_path / "ledger.jsonl"
-    from tnacli.runs.store import RunFolder
-
     record([RunFolder(path) for path in (out / "tiny").iterdir()], ledger)
     from_ledger = tna("compare", "--ledger", ledger, "--json")
     failed = out / "tiny" / "baseline-seed9-0123456789"
@@ -236,7 +235,7 @@ def test_a_report_without_results_has_no_differences(tna: Tna, out: Path, recipe
 
 def test_settings_are_told_from_those_of_the_reference(out: Path, recipe: Path, finish: Finish) -> None:
     finished(finish, recipe, {"baseline": {0: 50.0}, "tna_t_snn": {0: 60.0}})
-    baseline, tna_t_snn = (cell_of_folder(of_run(out, name)[0]) for name in ("baseline", "tna_t_snn"))
+    baseline, tna_t_snn = (cell_of_folder(RunFolder(of_run(out, name)[0])) for name in ("baseline", "tna_t_snn"))
     (row,) = settings_table([baseline, tna_t_snn], baseline, "").texts()
     assert row[0] == "tna_t_snn"
     assert set(row[1].split()) >= {"objective.kind=twin", "objective.alpha=0.01", "compression.delta=0.05"}

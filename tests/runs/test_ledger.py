@@ -17,7 +17,8 @@ from tnacli.experiment import Outcome
 from tnacli.packed.file import read_packed
 from tnacli.recipe.identity import Run
 from tnacli.recipe.parse.load import load, plan
-from tnacli.runs.ledger import DIGITS, entry_of, read, record, unpack
+from tnacli.runs.ledger import DIGITS, entry_of, read, record
+from tnacli.runs.recorded import Ledger
 from tnacli.runs.store import RunFolder
 
 KEPT = ROOT / "docs" / "results"
@@ -33,9 +34,11 @@ def test_a_report_from_a_ledger_is_that_from_the_folders(tna: Tna, recipe: Path,
         from_folders = tna("report", *arguments, "--out", out)
         from_ledger = tna("report", *arguments, "--ledger", ledger.parent)
         assert (from_ledger.code, from_ledger.out) == (from_folders.code, from_folders.out)
-    unpack(read(ledger), tmp_path / "again")
-    for folder in folders:
-        again = RunFolder(tmp_path / "again" / folder.path.relative_to(out))
+    recorded = Ledger.at(ledger)
+    assert [again.path.relative_to(ledger) for again in recorded.folders] == [
+        one.path.relative_to(out) for one in folders
+    ]
+    for folder, again in zip(folders, recorded.folders, strict=True):
         assert again.status == "finished"
         assert again.begun is not None
         assert folder.begun is not None

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 
 def compare(
-    context: typer.Context,
     runs: Annotated[
         list[str] | None,
         typer.Argument(
@@ -73,12 +72,12 @@ def compare(
 
     format = tables.known_format(format, as_json)
     output = Output(format == "json", quiet)
-    out = sources.unpacked(context, ledger, out)
+    place = sources.place_of(ledger, out)
     if not runs and ledger is None:
         raise UsageError("name the runs to compare: their folders, RECIPE:RUN or RECIPE; or a --ledger, for all in it")
-    references = sources.without_failed_starts(output, runs or sorted(map(str, out.iterdir())))
+    references = sources.without_failed_starts(output, runs or [])
     cells: Sequence[Cell] = sources.chosen(
-        references, out, overlays=overlays or [], overrides=overrides or [],
+        references, place, overlays=overlays or [], overrides=overrides or [],
         seeds=seed or [], data_root=data_root,
     )  # fmt: skip
     if len(cells) < 2:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from tnacli.cli.documents.lists import Report
     from tnacli.report.cells import PaperPart
     from tnacli.report.contents import Group, Tables
+    from tnacli.runs.recorded import Place
 
 
 def report(
-    context: typer.Context,
     recipes: Annotated[
         list[str] | None,
         typer.Argument(
@@ -103,10 +103,10 @@ def report(
     references = sources.without_failed_starts(output, recipes or ())
     if against is not None and any(map(is_run_folder, references)):
         raise UsageError("--against names a run of a recipe; `tna compare FOLDER FOLDER` compares run folders")
-    out = sources.unpacked(context, ledger, out)
+    place = sources.place_of(ledger, out)
     groups = _groups(
         references, PaperPart(table, figure, section), overlays=overlays or [], overrides=overrides or [], runs=run or [],
-        seeds=seed or [], out=out, data_root=data_root,
+        seeds=seed or [], place=place, data_root=data_root,
     )  # fmt: skip
     groups = [_compare(group, against) for group in groups]
     shown = tables_of(groups, figure)
@@ -116,7 +116,7 @@ def report(
             tables.say_missing(output, all_cells(groups))
     if save is None or check or output.as_json:
         tables.print_tables(output, format, shown.all, partial(_document, groups, shown))
-    for hint in _hints(groups, out):
+    for hint in _hints(groups, place):
         output.say(hint)
     if check:
         output.say(checked(all_cells(groups), shown.judged))
@@ -124,7 +124,7 @@ def report(
 
 def _groups(
     references: Sequence[str], part: PaperPart, *, overlays: Sequence[str], overrides: Sequence[str], runs: Sequence[str],
-    seeds: Sequence[int], out: Path, data_root: str | None,
+    seeds: Sequence[int], place: Place, data_root: str | None,
 ) -> list[Group]:  # fmt: skip
     from tnacli.cli.common import with_data
     from tnacli.errors import UsageError
@@ -132,6 +132,7 @@ def _groups(
     from tnacli.report.changed import compared
     from tnacli.report.contents import Group
     from tnacli.report.effects import effects_of
+    from tnacli.runs.store import RunFolder
 
     folders = [Path(reference) for reference in references if is_run_folder(reference)]
     named = [reference for reference in references if not is_run_folder(reference)]
@@ -141,7 +142,7 @@ def _groups(
         )
     groups: list[Group] = []
     for path in folders:
-        cell = cell_of_folder(path)
+        cell = cell_of_folder(RunFolder(path))
         (cell,) = compared([dataclasses.replace(cell, settings=with_data(cell.settings, data_root))])
         groups.append(Group(f"{cell.recipe}: {cell.name}, seed {cell.seeds[0]}", "", [cell]))
     if folders and not named:
@@ -154,7 +155,7 @@ def _groups(
         for one in loaded:
             placed = {name: with_data(settings, data_root) for name, settings in one.recipe.runs.items()}
             one = dataclasses.replace(one, recipe=one.recipe.model_copy(update={"runs": placed}))
-            cells = list(compared(cells_of(one, out, runs=runs, seeds=seeds)))
+            cells = list(compared(cells_of(one, place, runs=runs, seeds=seeds)))
             groups.append(
                 Group(one.recipe.name, one.recipe.description, cells, effects_of(one, cells), number, sweeps=one.sweeps)
             )
@@ -169,20 +170,20 @@ def _compare(group: Group, against: str | None) -> Group:
     return group._replace(differences=tuple(differences_from(group.cells, reference)))
 
 
-def _hints(groups: Sequence[Group], out: Path) -> list[str]:
+def _hints(groups: Sequence[Group], place: Place) -> list[str]:
     """Where a recipe has no result but runs of its own under overlays or overrides: that these must be asked for."""
-    from tnacli.runs.store import RunFolder
+    from tnacli.runs.recorded import results_below
 
     hints = []
     for group in groups:
         if any(cell.results for cell in group.cells):
             continue
         recipe = group.cells[0].recipe
-        results = [RunFolder(path.parent).result for path in sorted(out.glob(f"{recipe}/*/result.json"))]
-        ways = list(dict.fromkeys(", ".join(r.altered) for r in results if r and r.altered))
+        ways = list(dict.fromkeys(", ".join(r.altered) for r in results_below(place, recipe) if r.altered))
         if ways:
-            hints.append(f"{recipe}: none of these runs is finished, but others are, below {out / recipe}: "
-                         f"{' | '.join(ways)}; give the same --with and --set to see them")  # fmt: skip
+            where = f"below {place / recipe}" if isinstance(place, Path) else f"in {place.path}"
+            hints.append(f"{recipe}: none of these runs is finished, but others are, {where}: {' | '.join(ways)}; "
+                         f"give the same --with and --set to see them")  # fmt: skip
     return hints
 
 

@@ -14,6 +14,7 @@ from tnacli.cli.console import Output
 
 if TYPE_CHECKING:
     from tnacli.report.cells import Cell
+    from tnacli.runs.recorded import Place
 
 Ledger = Annotated[
     Path | None,
@@ -37,20 +38,16 @@ Against = Annotated[
 ]
 
 
-def unpacked(context: typer.Context, ledger: Path | None, out: Path) -> Path:
-    """`out`, or if a ledger is given a folder of its runs, which is there while the command runs."""
-    import tempfile
-
+def place_of(ledger: Path | None, out: Path) -> Place:
+    """Where results are: `out`, or a ledger if one is given. Raises UsageError if both are."""
     from tnacli.errors import UsageError
-    from tnacli.runs.ledger import read, unpack
+    from tnacli.runs.recorded import Ledger
 
     if ledger is None:
         return out
     if out != Path("runs"):
         raise UsageError("--ledger and --out both say where results are; give one")
-    folder = Path(context.with_resource(tempfile.TemporaryDirectory(prefix="tna-ledger-")))
-    unpack(read(ledger), folder)
-    return folder
+    return Ledger.at(ledger)
 
 
 def without_failed_starts(output: Output, references: Sequence[str]) -> list[str]:
@@ -67,31 +64,33 @@ def without_failed_starts(output: Output, references: Sequence[str]) -> list[str
 
 
 def chosen(
-    references: Sequence[str], out: Path, *, overlays: Sequence[str], overrides: Sequence[str], seeds: Sequence[int],
+    references: Sequence[str], place: Place, *, overlays: Sequence[str], overrides: Sequence[str], seeds: Sequence[int],
     data_root: str | None,
 ) -> tuple[Cell, ...]:  # fmt: skip
     """The runs that `references` mean, each once: run folders, folders of them, recipes, and RECIPE:RUN.
 
-    Raises UsageError for options that belong to recipes where there is none, RecipeError for what is none of these.
+    Without any, all of a ledger. Raises UsageError for options that belong to recipes where there is none, RecipeError for what
+    is none of these.
     """
     from tnacli.cli.common import with_data
     from tnacli.errors import UsageError
     from tnacli.recipe.parse import load
     from tnacli.report.cells import cells_of, cells_of_folders, is_run_folder
+    from tnacli.runs.store import RunFolder
 
-    folders: list[Path] = []
+    folders = [] if references or isinstance(place, Path) else place.folders
     cells: list[Cell] = []
     for reference in references:
         path = Path(reference)
         inside = [path] if is_run_folder(reference) else sorted(one.parent for one in path.glob("*/run.json"))
-        folders += inside
+        folders += map(RunFolder, inside)
         if inside:
             continue
         name, _, run = reference.rpartition(":") if ":" in reference else (reference, "", "")
         loaded = load(name, overlays=overlays, overrides=overrides)
         placed = {key: with_data(settings, data_root) for key, settings in loaded.recipe.runs.items()}
         loaded = replace(loaded, recipe=loaded.recipe.model_copy(update={"runs": placed}))
-        cells += cells_of(loaded, out, runs=[run] if run else [], seeds=seeds)
+        cells += cells_of(loaded, place, runs=[run] if run else [], seeds=seeds)
     if folders and not cells and (overlays or overrides or seeds):
         raise UsageError("run folders have settings and seeds of their own; --with, --set and --seed belong to recipes")
     cells = [*cells_of_folders(folders), *cells]

@@ -16,6 +16,7 @@ from tnacli.recipe.schema.reproduces import Reproduces
 from tnacli.report.alike import disagreement
 from tnacli.report.marks import marks
 from tnacli.report.statistics import Spread, spread
+from tnacli.runs.recorded import Place, folder_of
 from tnacli.runs.result import RunResult
 from tnacli.runs.store import RunFolder
 
@@ -137,8 +138,8 @@ class Cell:
             yield f"data files changed since{which}: {how}"
 
 
-def cells_of(loaded: Loaded, out: Path, *, runs: Sequence[str] = (), seeds: Sequence[int] = ()) -> tuple[Cell, ...]:
-    """The cells of a recipe from the run folders below `out`. Raises UsageError for a run that it does not have."""
+def cells_of(loaded: Loaded, out: Place, *, runs: Sequence[str] = (), seeds: Sequence[int] = ()) -> tuple[Cell, ...]:
+    """The cells of a recipe from the run folders below `out`, or a ledger. Raises UsageError for a run that it does not have."""
     by_name: dict[str, list[Run]] = {}
     for run in plan(loaded, runs=runs, seeds=seeds):
         by_name.setdefault(run.name, []).append(run)
@@ -156,10 +157,10 @@ def cells_of(loaded: Loaded, out: Path, *, runs: Sequence[str] = (), seeds: Sequ
 
 
 def collect(
-    runs: Sequence[Run], out: Path, *, paper: float | None = None, tolerance: float = 1.0, own_recipe: bool = False
+    runs: Sequence[Run], out: Place, *, paper: float | None = None, tolerance: float = 1.0, own_recipe: bool = False
 ) -> Cell:
     """The cell of `runs`, which differ in nothing but their seeds."""
-    folders = {run.seed: RunFolder.of(out, run) for run in runs}
+    folders = {run.seed: folder_of(out, run) for run in runs}
     results = {seed: result for seed, folder in folders.items() if (result := folder.result) is not None}
     first = runs[0]
     return Cell(
@@ -178,9 +179,8 @@ def is_failed_start(reference: str) -> bool:
     return named is not None and Path(reference).is_dir() and not is_run_folder(reference)
 
 
-def cell_of_folder(path: Path) -> Cell:
+def cell_of_folder(folder: RunFolder) -> Cell:
     """The cell of a single run folder, whichever recipe it came from. Raises DataError if it cannot be read."""
-    folder = RunFolder(path)
     begun, result = folder.require_begun(), folder.result
     return Cell(
         begun.recipe, begun.run, begun.settings, {begun.seed: folder}, {} if result is None else {begun.seed: result},
@@ -188,16 +188,16 @@ def cell_of_folder(path: Path) -> Cell:
     )  # fmt: skip
 
 
-def cells_of_folders(paths: Sequence[Path]) -> tuple[Cell, ...]:
+def cells_of_folders(folders: Sequence[RunFolder]) -> tuple[Cell, ...]:
     """The cells of run folders, in their order: those side by side that differ in nothing but their seeds are one.
 
     Folders set aside are apart from the others. Raises DataError for one that cannot be read, UsageError where two are the same
     seed of a run.
     """
     found: dict[tuple[Path, str, str, bool], Cell] = {}
-    for path in paths:
-        one = cell_of_folder(path)
-        ((seed, folder),) = one.folders.items()
+    for folder in folders:
+        one, path = cell_of_folder(folder), folder.path
+        ((seed, _),) = one.folders.items()
         begun = folder.require_begun()
         settings = Run(begun.recipe, begun.run, 0, begun.settings).identity
         key = (path.resolve().parent, path.suffix, f"{begun.run} {settings}", begun.initial is None)

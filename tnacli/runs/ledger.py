@@ -1,7 +1,6 @@
 """A ledger: finished runs as lines of JSON that can be kept in a repository, apart from folders and checkpoints.
 
-Each line has all that reports read: the settings, the result and the curves by epoch. What is written back as run folders
-(`unpack`) is reported like any other.
+Each line has all that reports read: the settings, the result and the curves by epoch (`tnacli.runs.recorded`).
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from pydantic import ValidationError
 from tnacli.errors import DataError, FileFormatError, StorageError
 from tnacli.recipe.identity import Run
 from tnacli.recipe.schema.recipe import Settings
-from tnacli.runs.metadata import BegunRun, Precision, RunMetadata, Stored, first_complaint
+from tnacli.runs.metadata import Precision, Stored, first_complaint
 from tnacli.runs.result import RunResult
 from tnacli.runs.store import RunFolder
-from tnacli.storage import remedy, write_atomically
+from tnacli.storage import write_atomically
 
 DIGITS = 5
 """Significant digits of the values of a curve."""
@@ -46,6 +45,15 @@ class Entry(Stored):
     def key(self) -> tuple[str, str, Precision]:
         """What two lines for the same result share: what was computed, from which data, in which precision."""
         return self.run.identity, self.result.data.fingerprint, self.result.precision
+
+    @property
+    def key_then(self) -> tuple[str, str, Precision]:
+        """`key` with the identity of when it was recorded, which need not be computed."""
+        return self.result.identity, self.result.data.fingerprint, self.result.precision
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The curves as the metrics of a run folder, a row an epoch. Of an epoch that was not evaluated, no value."""
+        return [{**row, "firing_rate": {}, "shares": {}} for row in _rows(self.curves)]
 
 
 def entry_of(folder: RunFolder) -> Entry:
@@ -82,9 +90,9 @@ def read(path: Path) -> tuple[Entry, ...]:
                 entry = Entry.model_validate_json(line)
             except ValidationError as error:
                 raise FileFormatError(f"{place}: no line of a ledger: {first_complaint(error)}") from None
-            if entry.key in found:
-                raise FileFormatError(f"{place}: the same run as {found[entry.key]}; delete one of the two")
-            found[entry.key] = place
+            if entry.key_then in found:
+                raise FileFormatError(f"{place}: the same run as {found[entry.key_then]}; delete one of the two")
+            found[entry.key_then] = place
             entries.append(entry)
     return tuple(entries)
 
@@ -110,30 +118,6 @@ def record(folders: Iterable[RunFolder], ledger: Path) -> tuple[int, int]:
             raise StorageError(f"{ledger.parent}: cannot be made: {error.strerror}") from None
         write_atomically(ledger, text.encode())
     return new, given - new
-
-
-def unpack(entries: Iterable[Entry], out: Path) -> None:
-    """Write entries as the run folders that they come from, without checkpoints.
-
-    As plain files into a new folder: what is read once and deleted need not survive a crash. Raises StorageError.
-    """
-    for entry in entries:
-        result = entry.result.model_copy(update={"identity": entry.run.identity})
-        shared = {name: getattr(result, name) for name in RunMetadata.model_fields}
-        rows = ({**row, "firing_rate": {}, "shares": {}} for row in _rows(entry.curves))
-        begun = BegunRun(**shared, settings=entry.settings)
-        files = {
-            "run.json": json.dumps(begun.model_dump(mode="json")),
-            "metrics.jsonl": "".join(f"{json.dumps(row)}\n" for row in rows),
-            "result.json": json.dumps(result.model_dump(mode="json")),
-        }
-        folder = out / entry.result.recipe / entry.run.folder_name
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, text in files.items():
-                (folder / name).write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise StorageError(f"{folder}: could not be written: {error.strerror}; {remedy(error)}") from None
 
 
 def as_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:

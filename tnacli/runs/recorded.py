@@ -1,0 +1,95 @@
+"""Runs that lie in a ledger, looked up and read as run folders are, with nothing written to disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from tnacli.recipe.identity import Run
+from tnacli.runs.ledger import Entry, read
+from tnacli.runs.metadata import BegunRun, RunMetadata
+from tnacli.runs.result import RunResult
+from tnacli.runs.store import RunFolder
+
+
+@dataclass(frozen=True)
+class RecordedRun(RunFolder):
+    """A line of a ledger, read as the folder of its run. There is nothing at `path`, and only what reports read is here."""
+
+    entry: Entry
+
+    @property
+    def status(self) -> Literal["new", "interrupted", "finished"]:
+        return "finished"
+
+    @property
+    def result(self) -> RunResult | None:
+        return self.entry.result
+
+    @property
+    def begun(self) -> BegunRun | None:
+        return self.require_begun()
+
+    def require_begun(self) -> BegunRun:
+        result = self.entry.result
+        return BegunRun(
+            **{name: getattr(result, name) for name in RunMetadata.model_fields}, settings=self.entry.settings
+        )
+
+    def metrics(self) -> list[dict[str, Any]]:
+        return self.entry.rows()
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The runs of a ledger, or of all ledgers of a folder, at `path`."""
+
+    path: Path
+    entries: Sequence[Entry]
+
+    @classmethod
+    def at(cls, path: Path) -> Ledger:
+        """Read it. Raises DataError and FileFormatError as `tnacli.runs.ledger.read`."""
+        return cls(path, read(path))
+
+    def of(self, run: Run) -> RunFolder:
+        """Where `run` is recorded, in whichever recipe; if it is not, a folder that is not there."""
+        entry = self._then.get(run.identity) or self._now.get(run.identity)
+        return self._folder(run, entry) if entry is not None else RunFolder(self.path / run.recipe / run.folder_name)
+
+    @property
+    def folders(self) -> list[RunFolder]:
+        """All runs, by recipe and name."""
+        return sorted((self._folder(entry.run, entry) for entry in self.entries), key=lambda folder: folder.path)
+
+    def _folder(self, run: Run, entry: Entry) -> RecordedRun:
+        return RecordedRun(self.path / entry.result.recipe / run.folder_name, entry)
+
+    @cached_property
+    def _then(self) -> dict[str, Entry]:
+        return {entry.result.identity: entry for entry in self.entries}
+
+    @cached_property
+    def _now(self) -> dict[str, Entry]:
+        """By the identities of today, which other defaults or names of fields may have changed; they take time to compute."""
+        return {entry.run.identity: entry for entry in self.entries}
+
+
+Place = Path | Ledger
+"""Where results are: a folder of recipes' folders, or a ledger."""
+
+
+def folder_of(place: Place, run: Run) -> RunFolder:
+    """The folder, or the line of a ledger, that holds `run`, or would."""
+    return place.of(run) if isinstance(place, Ledger) else RunFolder.of(place, run)
+
+
+def results_below(place: Place, recipe: str) -> list[RunResult]:
+    """The results of all finished runs of `recipe`, whatever their overlays and overrides."""
+    if isinstance(place, Ledger):
+        return [entry.result for entry in place.entries if entry.result.recipe == recipe]
+    found = (RunFolder(path.parent).result for path in sorted(place.glob(f"{recipe}/*/result.json")))
+    return [result for result in found if result is not None]
