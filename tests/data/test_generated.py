@@ -24,6 +24,15 @@ def test_shape_and_classes_of_every_known_set(name: str) -> None:
     assert load(Data(name=name, format="generated"), 3).fingerprint == dataset.fingerprint
 
 
+@pytest.mark.parametrize(("name", "shape"), [("folder", (3, 20, 16)), ("event_folder", (2, 2, 20, 16))])
+def test_in_place_of_samples_of_ones_own(name: str, shape: tuple[int, ...]) -> None:
+    """With ten classes, at the size asked for, without which there is none."""
+    dataset = load(Data(name=name, format="generated", size=(20, 16)), 2)
+    assert (tuple(dataset.train.inputs.shape[1:]), len(dataset.classes)) == (shape, 10)
+    with pytest.raises(ValueError, match=f"generated samples of {name} need one"):
+        Data(name=name, format="generated")
+
+
 @pytest.mark.parametrize("name", ["cifar10", "nmnist"])
 def test_asked_for_sizes(name: str) -> None:
     data = Data(name=name, format="generated", train_samples=33, test_samples=12, size=(20, 16), validation_samples=10)

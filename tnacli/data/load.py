@@ -94,7 +94,7 @@ def open_source(data: Data, timesteps: int, cache: Path | None, on_progress: OnP
     if data.format == "generated":
         from tnacli.data.sources.generated import generated
 
-        assert size is not None  # the schema lets only known sets be generated
+        assert size is not None  # the schema asks for one
         return generated(data.name, size, timesteps, train_samples=data.train_samples, test_samples=data.test_samples)
     from tnacli.data import images
 

@@ -28,7 +28,7 @@ _COUNTS = 6.0  # expected events in the brightest block of a frame
 def generated(
     name: str, size: tuple[int, int], timesteps: int, *, train_samples: int | None, test_samples: int | None
 ) -> Source:
-    """Samples in the shape of the known data set `name`, at `size`; event frames for event sets.
+    """Samples in the shape of the data set `name`, at `size`; event frames for event sets. Of one's own, ten classes.
 
     There are `train_samples` and `test_samples` of them, or 4 and 2 for each class. They depend on nothing
     but the arguments.

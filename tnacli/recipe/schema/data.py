@@ -92,8 +92,10 @@ class Data(Section):
                 if getattr(self, key) not in (None, False, "auto"):
                     yield Misfit("has no effect: digits are embedded", (key, "name"))
         if self.name in OWN:
-            if self.format not in ("auto", "folder"):
+            if self.format == "official":
                 yield Misfit(f"is {self.format}, and {self.name} reads class folders", ("format", "name"))
+            if self.format == "generated" and self.size is None:
+                yield Misfit(f"is not said, and generated samples of {self.name} need one", ("size", "format", "name"))
             if self.download:
                 yield Misfit(f"has no effect: {self.name} stands for files of one's own", ("download", "name"))
         asked, classes = self.train_samples, spec.classes
