@@ -30,6 +30,12 @@ def test_unfinished_until_every_seed_is_there(out: Path, finish: Finish) -> None
     assert cell.within is True
 
 
+def test_data_of_ones_own_go_by_the_name_of_their_folder(out: Path) -> None:
+    loaded = load("claims_dvs128", overrides=["data.root=somewhere/mugs"])
+    assert {cell.data_set for cell in cells_of(loaded, out)} == {"mugs"}
+    assert {cell.data_set for cell in cells_of(load("claims_nmnist"), out)} == {"N-MNIST"}
+
+
 @pytest.mark.parametrize(("accuracy", "within"), [(73.6, True), (73.61, False), (71.6, True), (71.59, False)])
 def test_the_tolerance_itself_is_within(out: Path, finish: Finish, accuracy: float, within: bool) -> None:
     loaded = load("table1_cifar100")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from tnacli.errors import FileFormatError, RecipeError
-from tnacli.places import data_root
 from tnacli.recipe.canonical import canonical
 from tnacli.recipe.datasets import OWN
 from tnacli.recipe.layout import notation
@@ -94,5 +92,5 @@ class Run:
             settings["model"]["build"] = self.settings.model.function
         if self.settings.data.name in OWN:
             # One's own data goes by the name of its folder, wherever that lies; what is in it is compared (docs/reliability.md).
-            settings["data"]["root"] = os.path.basename(os.path.realpath(data_root(self.settings.data.root)[0]))
+            settings["data"]["root"] = own_name(self.settings.data.root)
         return {"settings": settings, "seed": self.seed, "initial": self.initial}

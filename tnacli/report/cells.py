@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tnacli.errors import UsageError
+from tnacli.places import own_name
+from tnacli.recipe.datasets import DATASETS, OWN
 from tnacli.recipe.identity import Run
 from tnacli.recipe.parse import Loaded, find_recipe, list_recipes, load, plan, shipped_folder
 from tnacli.recipe.schema.objective import Distill, Solo, Twin
@@ -118,6 +120,11 @@ class Cell:
     def alpha(self) -> float | None:
         """Weight of the matching loss, where there is one."""
         return None if isinstance(self.settings.objective, Solo) else self.settings.objective.alpha
+
+    @property
+    def data_set(self) -> str:
+        data = self.settings.data
+        return own_name(data.root) if data.name in OWN else DATASETS[data.name].title
 
     @property
     def weights(self) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
-from tnacli.recipe.datasets import DATASETS
 from tnacli.report.alike import disagreement
 from tnacli.report.cells import Cell
 from tnacli.report.statistics import Paired, holm, paired
@@ -88,7 +87,7 @@ def differences_table(differences: Sequence[Difference], title: str) -> Table:
         marks = dict.fromkeys(mark for cell in (one.first, one.second) for mark in cell.marks)
         why = [one.missing] if one.missing and not any(mark.startswith(one.missing) for mark in marks) else []
         rows.append((
-            one.first.recipe, DATASETS[one.first.settings.data.name].title, one.first.name, one.second.name,
+            one.first.recipe, one.first.data_set, one.first.name, one.second.name,
             ours.difference if ours else None, Shown(count, str(count)), ours.interval if ours else None,
             ours.p_t if ours else None, one.p_holm, ours.p_signs if ours else None, ours.smallest if ours else None,
             "; ".join([*why, *marks]),

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.parse import Loaded
 from tnacli.report.cells import Cell
 from tnacli.report.differences import Difference, corrected
@@ -115,7 +114,7 @@ def effects_table(
         count = 0 if ours is None else ours.difference.count
         another = one.network != "base"
         rows.append((
-            number, one.first.recipe, DATASETS[one.first.settings.data.name].title,
+            number, one.first.recipe, one.first.data_set,
             Shown(one.first.name, names.get(one.first.name, one.first.name)),
             Shown(None, _sibling(one)) if another else Shown(one.second.name, names.get(one.second.name, one.second.name)),
             int(one.network.removeprefix("sibling")) if another else None,

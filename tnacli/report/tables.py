@@ -55,7 +55,7 @@ def accuracy_table(cells: Sequence[Cell], *, number: int | None = None, title: s
         ))  # fmt: skip
     rows = [
         (
-            DATASETS[cell.settings.data.name].title, names.get(cell.name, cell.name), cell.weights, shown_alpha(cell.alpha),
+            cell.data_set, names.get(cell.name, cell.name), cell.weights, shown_alpha(cell.alpha),
             *_ours(cell), validation(cell), "; ".join(cell.marks),
         )
         for cell in cells
