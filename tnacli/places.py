@@ -37,8 +37,3 @@ def data_root(root: str | None) -> tuple[Path, str]:
     if named := os.environ.get("TNA_DATA"):
         return Path(named).expanduser(), "$TNA_DATA"
     return Path("data"), "the default, as none of --data-root, data.root and $TNA_DATA is given"
-
-
-def own_name(root: str | None) -> str:
-    """What a data set of one's own is called: the name of its folder, wherever that lies."""
-    return os.path.basename(os.path.realpath(data_root(root)[0]))

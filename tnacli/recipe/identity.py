@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from tnacli.errors import FileFormatError, RecipeError
+from tnacli.places import data_root
 from tnacli.recipe.canonical import canonical
-from tnacli.recipe.datasets import OWN
+from tnacli.recipe.datasets import DATASETS, OWN
 from tnacli.recipe.layout import notation
+from tnacli.recipe.schema.data import Data
 from tnacli.recipe.schema.objective import Distill, Solo
 from tnacli.recipe.schema.recipe import Settings
 from tnacli.recipe.schema.section import without_later_defaults
@@ -21,6 +24,13 @@ from tnacli.storage import network_file
 
 _NOT_COMPUTED: Any = {"runtime": True, "data": {"root", "download"}, "train": {"initial"}}
 """Where and how fast, and where files lie; which weights a run starts from, the digest of their file says."""
+
+
+def data_set_title(data: Data) -> str:
+    """What the data set is called; one of one's own goes by the name of its folder, wherever that lies."""
+    if data.name not in OWN:
+        return DATASETS[data.name].title
+    return os.path.basename(os.path.realpath(data_root(data.root)[0]))
 
 
 def digest_of_file(place: str) -> str:
@@ -91,6 +101,6 @@ class Run:
         if self.settings.model.build is not None:
             settings["model"]["build"] = self.settings.model.function
         if self.settings.data.name in OWN:
-            # One's own data goes by the name of its folder, wherever that lies; what is in it is compared (docs/reliability.md).
-            settings["data"]["root"] = own_name(self.settings.data.root)
+            # What is in the folder is compared (docs/reliability.md).
+            settings["data"]["root"] = data_set_title(self.settings.data)
         return {"settings": settings, "seed": self.seed, "initial": self.initial}

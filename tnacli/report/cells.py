@@ -8,9 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tnacli.errors import UsageError
-from tnacli.places import own_name
-from tnacli.recipe.datasets import DATASETS, OWN
-from tnacli.recipe.identity import Run
+from tnacli.recipe.identity import Run, data_set_title
 from tnacli.recipe.parse import Loaded, find_recipe, list_recipes, load, plan, shipped_folder
 from tnacli.recipe.schema.objective import Distill, Solo, Twin
 from tnacli.recipe.schema.recipe import Settings
@@ -123,8 +121,7 @@ class Cell:
 
     @property
     def data_set(self) -> str:
-        data = self.settings.data
-        return own_name(data.root) if data.name in OWN else DATASETS[data.name].title
+        return data_set_title(self.settings.data)
 
     @property
     def weights(self) -> str:
