@@ -186,8 +186,10 @@ int lif_forward(const Layer *layer, const void *x, const float *scale, const flo
                 const int64_t row = (image * H + h * pool + inner / pool) * W + w * pool + inner % pool;
                 BY_VECTORS(C, half, neurons(layer, is_half, n, x, scale, shift, c0, row, rows, weight, codes, sums + T * c0))
             }
-            for (int64_t t = 0; t < T; t++)
-                BY_VECTORS(C, half, save(is_half, n, load(0, LANES, sums + T * c0, t * LANES), out, (t * out_rows + place) * C + c0))
+            for (int64_t t = 0; t < T; t++) {
+                const int64_t at = (t * out_rows + place) * C;
+                BY_VECTORS(C, half, save(is_half, n, load(0, LANES, sums + T * c0, t * LANES), out, at + c0))
+            }
         }
     }
     free(all_sums);
