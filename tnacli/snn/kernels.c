@@ -5,19 +5,17 @@
  * A neuron's history for the backward pass is two bits a timestep: bit 0, it spiked; bit 1, its potential was inside the
  * surrogate's window. Four timesteps share a byte: plane t / 4, bits 2 * (t % 4).
  *
- * Activations and their gradients are fp32, or bf16 (`half`), the upper half of an fp32 number; they are widened row by row, all
- * arithmetic is in fp32 and higher, and what is stored is rounded once. Averaged spikes are exact in either.
+ * Activations and their gradients are fp32, or bf16 (`half`), widened as they are read: all arithmetic is in fp32 and higher, and
+ * what is stored is rounded once. Averaged spikes are exact in either.
  *
  * Results do not depend on how rows are dealt out to threads, but for sums over rows, which are added up thread by thread in
  * a fixed order. Compile without contraction of a * b + c: the arithmetic is that of the PyTorch path, step by step.
  */
-#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../native/lif.h"
-#include "half.h"
+#include "vectors.h"
 
 #define SPIKED 1
 #define INSIDE 2
@@ -36,92 +34,122 @@ static void part(int64_t count, int64_t index, int64_t parts, int64_t *from, int
     *to = count * (index + 1) / parts;
 }
 
-/* Row `row` of x in fp32, in `wide` [C] if it has to be widened. */
-static const float *row_of(int64_t half, const void *x, int64_t row, int64_t C, float *wide) {
-    if (!half) return (const float *)x + row * C;
-    widen(C, (const uint16_t *)x + row * C, (bits32 *)wide);
-    return wide;
+/* The inner loops go over all timesteps of a vector of neighbouring channels of a row, the `n` from `c0` on, whose state stays in
+ * registers. */
+
+INLINE mask load_codes(int64_t n, const uint8_t *from) {
+    bytes some = {0};
+    memcpy(&some, from, (size_t)n);
+    return of_bytes(some);
 }
 
-/* The inner loops, over the channels of one row. Functions of their own, so that `restrict` reaches the vectoriser. */
+INLINE void save_codes(int64_t n, mask codes, uint8_t *to) {
+    const bytes some = to_bytes(codes);
+    memcpy(to, &some, (size_t)n);
+}
 
-static void one_step(int64_t C, const float *restrict x, const float *restrict scale, const float *restrict shift,
-                     float keep, float threshold, float weight, float *restrict v, float *restrict out) {
-    for (int64_t c = 0; c < C; c++) {
-        const float u = lif_step(keep, x[c] * scale[c] + shift[c], threshold, &v[c]);
-        out[c] += u >= threshold ? weight : 0.0f;
+/* The spikes of a row, times `weight`, are added to sums [T, LANES]; their codes are kept. */
+INLINE void neurons(const Layer *layer, int64_t half, int64_t n, const void *x, const float *scales, const float *shifts,
+                    int64_t c0, int64_t row, int64_t rows, float weight, uint8_t *codes, float *sums) {
+    const int64_t C = layer->C, T = layer->T;
+    const vec scale = load(0, n, scales, c0), shift = load(0, n, shifts, c0);
+    const mask magnitude = (mask){0} + 0x7fffffff;
+    vec v = {0};
+    mask bits = {0};
+    for (int64_t t = 0; t < T; t++) {
+        const vec current = load(half, n, x, ((layer->repeated ? 0 : t) * rows + row) * C + c0) * scale + shift;
+        const vec u = (t ? layer->decay : 0.0f) * v + current; /* lif_step of ../native/lif.h */
+        const mask spiked = u >= layer->threshold;
+        v = only(~spiked, u);
+        save(0, LANES, load(0, LANES, sums, t * LANES) + only(spiked, (vec){0} + weight), sums, t * LANES);
+        if (!codes) continue;
+        const mask inside = (vec)((mask)(u - layer->threshold) & magnitude) <= layer->window;
+        bits |= (spiked & SPIKED << 2 * (t % 4)) | (inside & INSIDE << 2 * (t % 4));
+        if (t % 4 < 3 && t + 1 < T) continue;
+        save_codes(n, bits, codes + (t / 4 * rows + row) * C + c0);
+        bits = (mask){0};
     }
 }
 
-static void one_step_coded(int64_t C, const float *restrict x, const float *restrict scale, const float *restrict shift,
-                           float keep, float threshold, float window, float weight, float *restrict v,
-                           float *restrict out, int32_t *restrict bits, uint8_t *restrict code, int bit) {
-    for (int64_t c = 0; c < C; c++) {
-        const float u = lif_step(keep, x[c] * scale[c] + shift[c], threshold, &v[c]);
-        const int32_t inside = fabsf(u - threshold) <= window ? INSIDE : 0;
-        out[c] += u >= threshold ? weight : 0.0f;
-        bits[c] = u >= threshold ? inside | SPIKED : inside;
+/* What `lif_backward` is given beside a layer: all but its results, and where a row is. */
+typedef struct {
+    const void *grad_out, *x;
+    const uint8_t *codes;
+    const float *mean, *invstd, *scale, *a, *b;
+} Given;
+
+/* dL/dcurrent of a row, whose spikes went to `place`, or nowhere if that is negative, the last timestep first: to `grad`, or
+ * added to the sums `s` and `p` of the channels if those are wanted. */
+INLINE void neurons_back(const Layer *layer, int64_t half, int64_t n, const Given *given, int64_t c0, int64_t row, int64_t rows,
+                         int64_t place, int64_t out_rows, void *grad, float *s, float *p) {
+    const int64_t C = layer->C, repeated = layer->repeated;
+    const float slope = layer->height / (float)(layer->pool * layer->pool);
+    const int normed = given->mean != NULL;
+    const vec none = {0}, mean = normed ? load(0, n, given->mean, c0) : none;
+    const vec invstd = normed ? load(0, n, given->invstd, c0) : none;
+    vec later = none, all = none, sum = s ? load(0, n, s, c0) : none, product = s ? load(0, n, p, c0) : none;
+    for (int64_t t = layer->T - 1; t >= 0; t--) {
+        if (place >= 0) {
+            const mask code = load_codes(n, given->codes + (t / 4 * rows + row) * C + c0) >> 2 * (t % 4);
+            const vec outward = load(half, n, given->grad_out, (t * out_rows + place) * C + c0);
+            const vec direct = only((code & INSIDE) != 0, outward * slope);
+            later = direct + only((code & SPIKED) == 0, layer->decay * later);
+            all = later + only((mask){0} - (int32_t)repeated, all);
+        }
+        if (repeated && t) continue;
+        const int64_t here = (t * rows + row) * C + c0;
+        if (s) {
+            const vec normal = (load(half, n, given->x, here) - mean) * invstd;
+            sum += all;
+            product += all * normal;
+        } else if (normed) {
+            const vec normal = (load(half, n, grad, here) - mean) * invstd;
+            const vec centred = all - load(0, n, given->a, c0) - load(0, n, given->b, c0) * normal;
+            save(half, n, load(0, n, given->scale, c0) * centred, grad, here);
+        } else save(half, n, all, grad, here);
     }
-    for (int64_t c = 0; c < C; c++) code[c] = (uint8_t)(code[c] | bits[c] << bit);
-}
-
-static void one_step_back(int64_t C, const float *restrict grad_out, const uint8_t *restrict code, int bit, float slope,
-                          float decay, float *restrict later) {
-    const int32_t spiked = SPIKED << bit, inside = INSIDE << bit;
-    for (int64_t c = 0; c < C; c++) {
-        const int32_t bits = code[c];
-        const float direct = bits & inside ? grad_out[c] * slope : 0.0f;
-        const float through_time = bits & spiked ? 0.0f : decay * later[c];
-        later[c] = direct + through_time;
+    if (s) {
+        save(0, n, sum, s, c0);
+        save(0, n, product, p, c0);
     }
 }
 
-static void add_to(int64_t C, const float *restrict from, float *restrict to) {
-    for (int64_t c = 0; c < C; c++) to[c] += from[c];
-}
-
-static void add_sums(int64_t C, const float *restrict grad, const float *restrict x, const float *restrict mean,
-                     const float *restrict invstd, float *restrict sum, float *restrict product) {
-    for (int64_t c = 0; c < C; c++) {
-        sum[c] += grad[c];
-        product[c] += grad[c] * ((x[c] - mean[c]) * invstd[c]);
+/* Add to sums s and q [C] rows of x: differences to the first of all, so that a large mean does not swallow the variance. */
+INLINE void add_moments(int64_t half, int64_t n, const void *x, int64_t C, int64_t c0, int64_t row, int64_t end, float *s,
+                        float *q) {
+    const vec first = load(half, n, x, c0);
+    vec sum = load(0, n, s, c0), square = load(0, n, q, c0);
+    for (; row < end; row++) {
+        const vec d = load(half, n, x, row * C + c0) - first;
+        sum += d;
+        square += d * d;
     }
-}
-
-/* x becomes the gradient through batch norm, given the one after it. */
-static void norm_back(int64_t C, const float *restrict grad, const float *restrict mean, const float *restrict invstd,
-                      const float *restrict scale, const float *restrict a, const float *restrict b, float *restrict x) {
-    for (int64_t c = 0; c < C; c++) x[c] = scale[c] * (grad[c] - a[c] - b[c] * ((x[c] - mean[c]) * invstd[c]));
+    save(0, n, sum, s, c0);
+    save(0, n, square, q, c0);
 }
 
 /* Mean and biased variance of each channel of x [rows, C]. Returns 0, or 1 if memory ran out. */
 int channel_moments(const void *x, int64_t half, int64_t rows, int64_t C, double *mean, double *var, int64_t threads) {
     double *partial = calloc((size_t)(threads * 2 * C), sizeof(double));
-    float *block = malloc((size_t)((threads * 3 + 1) * C) * sizeof(float));
+    float *block = malloc((size_t)(threads * 2 * C) * sizeof(float));
+    const int64_t near = C < 256 ? 256 / C : 1; /* rows that a vector is summed over before the next vector is */
     if (!partial || !block) { free(partial); free(block); return 1; }
-    const float *restrict first = row_of(half, x, 0, C, block + threads * 3 * C);
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int64_t index = 0; index < threads; index++) {
         double *sum = partial + index * 2 * C, *square = sum + C;
-        float *s = block + index * 3 * C, *q = s + C, *wide = q + C;
+        float *s = block + index * 2 * C, *q = s + C;
         int64_t from, to;
         part(rows, index, threads, &from, &to);
         for (int64_t start = from; start < to; start += BLOCK) {
-            int64_t end = start + BLOCK < to ? start + BLOCK : to;
+            const int64_t end = start + BLOCK < to ? start + BLOCK : to;
             memset(s, 0, (size_t)(2 * C) * sizeof(float));
-            for (int64_t row = start; row < end; row++) {
-                const float *restrict at = row_of(half, x, row, C, wide);
-                /* Differences to the first row, so that a large mean does not swallow the variance. */
-                for (int64_t c = 0; c < C; c++) {
-                    float d = at[c] - first[c];
-                    s[c] += d;
-                    q[c] += d * d;
-                }
-            }
+            for (int64_t row = start; row < end; row += near)
+                BY_VECTORS(C, half, add_moments(is_half, n, x, C, c0, row, row + near < end ? row + near : end, s, q))
             for (int64_t c = 0; c < C; c++) { sum[c] += s[c]; square[c] += q[c]; }
         }
     }
     for (int64_t c = 0; c < C; c++) {
+        const vec first = load(half, 1, x, c);
         double sum = 0, square = 0;
         for (int64_t index = 0; index < threads; index++) {
             sum += partial[index * 2 * C + c];
@@ -129,7 +157,7 @@ int channel_moments(const void *x, int64_t half, int64_t rows, int64_t C, double
         }
         double shifted = sum / (double)rows;
         double spread = square / (double)rows - shifted * shifted;
-        mean[c] = shifted + (double)first[c];
+        mean[c] = shifted + (double)first[0];
         var[c] = spread > 0 ? spread : 0;
     }
     free(partial);
@@ -140,44 +168,31 @@ int channel_moments(const void *x, int64_t half, int64_t rows, int64_t C, double
 /* Spikes out [T, pooled rows, C] of currents x * scale + shift; codes [(T + 3) / 4, rows, C], or NULL if not wanted. */
 int lif_forward(const Layer *layer, const void *x, const float *scale, const float *shift, void *out, uint8_t *codes,
                 int64_t threads) {
-    const int64_t T = layer->T, C = layer->C, H = layer->H, W = layer->W, pool = layer->pool;
+    const int64_t T = layer->T, C = layer->C, H = layer->H, W = layer->W, pool = layer->pool, half = layer->half;
     const int64_t outH = H / pool, outW = W / pool, rows = layer->N * H * W, out_rows = layer->N * outH * outW;
-    const float decay = layer->decay, threshold = layer->threshold, window = layer->window;
+    const int64_t padded = (C + LANES - 1) / LANES * LANES;
     const float weight = 1.0f / (float)(pool * pool);
-    const int64_t scratch = (3 + T) * C; /* of a thread */
-    float *potentials = malloc((size_t)(threads * scratch) * sizeof(float));
-    if (!potentials) return 1;
+    float *all_sums = malloc((size_t)(threads * T * padded) * sizeof(float));
+    if (!all_sums) return 1;
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int64_t index = 0; index < threads; index++) {
-        float *v = potentials + index * scratch, *wide = v + 2 * C, *sums = v + 3 * C;
-        int32_t *bits = (int32_t *)(v + C);
+        float *sums = all_sums + index * T * padded;
         int64_t from, to;
         part(out_rows, index, threads, &from, &to);
         for (int64_t place = from; place < to; place++) {
-            const int64_t n = place / (outH * outW), h = place / outW % outH, w = place % outW;
+            const int64_t image = place / (outH * outW), h = place / outW % outH, w = place % outW;
+            memset(sums, 0, (size_t)(T * padded) * sizeof(float));
             for (int64_t inner = 0; inner < pool * pool; inner++) {
-                const int64_t row = (n * H + h * pool + inner / pool) * W + w * pool + inner % pool;
-                for (int64_t t = 0; t < T; t++) {
-                    const float *at = row_of(layer->half, x, (layer->repeated ? 0 : t) * rows + row, C, wide);
-                    float *o = layer->half ? sums + t * C : (float *)out + (t * out_rows + place) * C;
-                    const float keep = t ? decay : 0.0f;
-                    if (!t) memset(v, 0, (size_t)C * sizeof(float));
-                    if (!inner) memset(o, 0, (size_t)C * sizeof(float));
-                    if (codes) {
-                        uint8_t *code = codes + (t / 4 * rows + row) * C;
-                        const int bit = 2 * (int)(t % 4);
-                        if (!bit) memset(code, 0, (size_t)C);
-                        one_step_coded(C, at, scale, shift, keep, threshold, window, weight, v, o, bits, code, bit);
-                    } else {
-                        one_step(C, at, scale, shift, keep, threshold, weight, v, o);
-                    }
-                }
+                const int64_t row = (image * H + h * pool + inner / pool) * W + w * pool + inner % pool;
+                BY_VECTORS(C, half, neurons(layer, is_half, n, x, scale, shift, c0, row, rows, weight, codes, sums + T * c0))
             }
-            for (int64_t t = 0; layer->half && t < T; t++)
-                narrow(C, (bits32 *)(sums + t * C), (uint16_t *)out + (t * out_rows + place) * C);
+            for (int64_t t = 0; t < T; t++) {
+                const int64_t at = (t * out_rows + place) * C;
+                BY_VECTORS(C, half, save(is_half, n, load(0, LANES, sums + T * c0, t * LANES), out, at + c0))
+            }
         }
     }
-    free(potentials);
+    free(all_sums);
     return 0;
 }
 
@@ -190,51 +205,30 @@ int lif_forward(const Layer *layer, const void *x, const float *scale, const flo
 int lif_backward(const Layer *layer, const void *grad_out, const uint8_t *codes, const void *x, const float *mean,
                  const float *invstd, const float *scale, const float *a, const float *b, void *grad, double *sum,
                  double *product, int64_t threads) {
-    const int64_t T = layer->T, C = layer->C, H = layer->H, W = layer->W, pool = layer->pool;
+    const int64_t C = layer->C, H = layer->H, W = layer->W, pool = layer->pool, half = layer->half;
     const int64_t outH = H / pool, outW = W / pool, rows = layer->N * H * W, out_rows = layer->N * outH * outW;
-    const int64_t steps = layer->repeated ? 1 : T;
-    const float decay = layer->decay, slope = layer->height / (float)(pool * pool);
+    const Given given = {grad_out, x, codes, mean, invstd, scale, a, b};
     double *partial = calloc((size_t)(threads * 2 * C), sizeof(double));
-    float *scratch = malloc((size_t)(threads * 6 * C) * sizeof(float));
+    float *scratch = malloc((size_t)(threads * 2 * C) * sizeof(float));
     if (!partial || !scratch) { free(partial); free(scratch); return 1; }
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int64_t index = 0; index < threads; index++) {
         double *sums = partial + index * 2 * C, *products = sums + C;
-        float *later = scratch + index * 6 * C, *all = later + C, *s = all + C, *p = s + C, *wide = p + C, *back = wide + C;
+        float *all_s = scratch + index * 2 * C, *all_p = all_s + C;
         int64_t from, to;
         part(rows, index, threads, &from, &to);
         for (int64_t start = from; start < to; start += BLOCK) {
             int64_t end = start + BLOCK < to ? start + BLOCK : to;
-            memset(s, 0, (size_t)(2 * C) * sizeof(float));
+            memset(all_s, 0, (size_t)(2 * C) * sizeof(float));
             for (int64_t row = start; row < end; row++) {
-                const int64_t n = row / (H * W), h = row / W % H / pool, w = row % W / pool;
+                const int64_t image = row / (H * W), h = row / W % H / pool, w = row % W / pool;
+                float *s = sum ? all_s : NULL, *p = all_p;
                 const int dropped = h >= outH || w >= outW; /* by pooling: nothing depends on these neurons */
+                const int64_t place = dropped ? -1 : (image * outH + h) * outW + w;
                 if (dropped && sum) continue;
-                const int64_t place = (n * outH + h) * outW + w;
-                memset(later, 0, (size_t)C * sizeof(float));
-                if (layer->repeated) memset(all, 0, (size_t)C * sizeof(float));
-                for (int64_t t = T - 1; t >= 0; t--) {
-                    if (!dropped)
-                        one_step_back(C, row_of(layer->half, grad_out, t * out_rows + place, C, wide),
-                                      codes + (t / 4 * rows + row) * C, 2 * (int)(t % 4), slope, decay, later);
-                    if (layer->repeated) add_to(C, later, all);
-                    if (layer->repeated && t) continue;
-                    const float *whole = layer->repeated ? all : later;
-                    const int64_t at = (steps > 1 ? t : 0) * rows + row;
-                    if (sum) {
-                        add_sums(C, whole, row_of(layer->half, x, at, C, wide), mean, invstd, s, p);
-                        continue;
-                    }
-                    float *g = layer->half ? back : (float *)grad + at * C;
-                    if (!mean) memcpy(g, whole, (size_t)C * sizeof(float));
-                    else {
-                        if (layer->half) widen(C, (const uint16_t *)grad + at * C, (bits32 *)g);
-                        norm_back(C, whole, mean, invstd, scale, a, b, g);
-                    }
-                    if (layer->half) narrow(C, (bits32 *)g, (uint16_t *)grad + at * C);
-                }
+                BY_VECTORS(C, half, neurons_back(layer, is_half, n, &given, c0, row, rows, place, out_rows, grad, s, p))
             }
-            for (int64_t c = 0; c < C; c++) { sums[c] += s[c]; products[c] += p[c]; }
+            for (int64_t c = 0; c < C; c++) { sums[c] += all_s[c]; products[c] += all_p[c]; }
         }
     }
     for (int64_t c = 0; sum && c < C; c++) {

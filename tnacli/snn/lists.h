@@ -5,23 +5,13 @@
 
 #include <stdint.h>
 #include <string.h>
-#ifdef __AVX2__
-#include <immintrin.h>
-#endif
 
-#define IN 32 /* inputs listed together; three columns of them have a byte for where */
-#ifdef __AVX512F__
-#define LANES 16 /* of a vector */
-#else
-#define LANES 8
-#endif
+#include "vectors.h"
 
-typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+#define IN 32 /* inputs listed together */
 
 #ifdef HALF
 typedef uint16_t number;
-typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
-typedef uint32_t words __attribute__((vector_size(4 * LANES)));
 
 static inline float one_of(const number *x) {
     const uint32_t bits = (uint32_t)*x << 16;
@@ -30,7 +20,7 @@ static inline float one_of(const number *x) {
     return wide;
 }
 
-static inline vec vector_of(const number *x) { return (vec)(__builtin_convertvector(*(const halves *)x, words) << 16); }
+static inline vec vector_of(const number *x) { return widened(x); }
 #else
 typedef float number;
 
@@ -72,16 +62,15 @@ __attribute__((constructor)) static void fill_packed(void) {
 }
 #endif
 
-/* List those of `count` numbers that are not zero, at `first` and on; how many there are is returned. Up to a vector more is
- * written behind them. */
-static int64_t list(const number *x, int64_t count, int64_t first, uint8_t *where, float *value) {
+/* List those of `count` numbers that are not zero; how many there are is returned. Up to a vector more is written after them. */
+static int64_t list(const number *x, int64_t count, uint8_t *where, float *value) {
     int64_t entries = 0, i = 0;
 #ifdef __AVX512F__
     for (; i + LANES <= count; i += LANES) {
         const __m512 all = (__m512)vector_of(x + i);
         const __mmask16 mask = _mm512_cmp_ps_mask(all, _mm512_setzero_ps(), _CMP_NEQ_UQ);
         const __m512i places = _mm512_add_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
-                                                _mm512_set1_epi32((int)(first + i)));
+                                                _mm512_set1_epi32((int)i));
         _mm512_storeu_ps(value + entries, _mm512_maskz_compress_ps(mask, all));
         _mm_storeu_si128((__m128i *)(where + entries), _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(mask, places)));
         entries += __builtin_popcount(mask);
@@ -90,7 +79,7 @@ static int64_t list(const number *x, int64_t count, int64_t first, uint8_t *wher
     for (; i + LANES <= count; i += LANES) {
         const __m256 all = (__m256)vector_of(x + i);
         const int mask = _mm256_movemask_ps(_mm256_cmp_ps(all, _mm256_setzero_ps(), _CMP_NEQ_UQ));
-        const uint64_t set = packed[mask], places = set + 0x0101010101010101u * (uint64_t)(first + i);
+        const uint64_t set = packed[mask], places = set + 0x0101010101010101u * (uint64_t)i;
         const __m256i order = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)set));
         _mm256_storeu_ps(value + entries, _mm256_permutevar8x32_ps(all, order));
         memcpy(where + entries, &places, sizeof(places));
@@ -98,7 +87,7 @@ static int64_t list(const number *x, int64_t count, int64_t first, uint8_t *wher
     }
 #endif
     for (; i < count; i++) { /* without a branch: whether an input spiked cannot be foreseen */
-        where[entries] = (uint8_t)(first + i);
+        where[entries] = (uint8_t)i;
         value[entries] = one_of(x + i);
         entries += value[entries] != 0.0f;
     }
