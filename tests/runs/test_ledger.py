@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from tnacli.experiment import Outcome
 from tnacli.packed.file import read_packed
 from tnacli.recipe.identity import Run
 from tnacli.recipe.parse.load import load, plan
+from tnacli.recipe.schema.model import Model
 from tnacli.runs.ledger import DIGITS, entry_of, read, record
 from tnacli.runs.recorded import Ledger
 from tnacli.runs.store import RunFolder
@@ -61,6 +64,38 @@ def test_what_it_has_already_keeps_its_line(trained: Outcome, tmp_path: Path) ->
     assert str(tmp_path) not in ledger.read_text(), "no path of this machine"
 
 
+@pytest.mark.parametrize(("name", "root"), [("folder", "mine"), ("event_folder", "mine"), ("cifar10", None)])
+def test_it_names_no_folder_of_this_machine(trained: Outcome, tmp_path: Path, name: str, root: str | None) -> None:
+    """Of data, of a function that makes the network, and of a checkpoint that it began from; the identity is the same."""
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(trained.folder.path, folder.path)
+    result, begun = folder.result, folder.require_begun()
+    settings = begun.settings
+    placed = settings.model_copy(
+        update={
+            "data": settings.data.model_copy(update={"name": name, "root": f"{tmp_path}/mine"}),
+            "model": Model(build=f"{tmp_path}/own:make"),
+            "train": settings.train.model_copy(update={"initial": f"{tmp_path}/first.pt"}),
+        }
+    )
+    assert result is not None
+    run = Run(result.recipe, result.run, result.seed, placed, (), "0" * 64)
+    begun = begun.model_copy(update={"settings": placed, "initial": run.initial})
+    folder.finish(result.model_copy(update={"initial": run.initial, "identity": run.identity}))
+    (folder.path / "run.json").write_text(begun.model_dump_json())
+    entry = entry_of(folder)
+    assert (entry.settings.data.root, entry.settings.model.build, entry.settings.train.initial) == (
+        root,
+        "own:make",
+        "first.pt",
+    )
+    assert entry.run.identity == run.identity
+    record([folder], tmp_path / "ledger.jsonl")
+    assert str(tmp_path) not in (tmp_path / "ledger.jsonl").read_text()
+    (recorded,) = Ledger.at(tmp_path / "ledger.jsonl").folders
+    assert Ledger.at(tmp_path / "ledger.jsonl").of(run).result == recorded.result
+
+
 def test_a_run_that_is_not_finished_is_no_line(trained: Outcome, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes((trained.folder.path / "run.json").read_bytes())
     with pytest.raises(DataError, match="is not finished"):
@@ -97,6 +132,7 @@ def test_the_ledger_of_this_project_holds() -> None:
         if entry.result.run != "teacher":
             seeds.setdefault((entry.result.recipe, entry.result.altered), set()).add(entry.result.seed)
     known = {run.identity for (name, altered), of in seeds.items() for run in _all_runs(name, altered, sorted(of))}
+    assert not re.search(r'"(root|initial|build)":"[^"]*/', "".join(file.read_text() for file in KEPT.glob("*.jsonl")))
     for entry in entries:
         assert entry.run.identity in known, (entry.result.recipe, entry.result.run, entry.result.seed)
         assert entry.result.versions.commit

@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from tnacli.errors import DataError, FileFormatError, StorageError
-from tnacli.recipe.identity import Run
+from tnacli.recipe.datasets import OWN
+from tnacli.recipe.identity import Run, data_set_title
 from tnacli.recipe.schema.recipe import Settings
 from tnacli.runs.metadata import Precision, Stored, first_complaint
 from tnacli.runs.result import RunResult
@@ -63,9 +64,23 @@ def entry_of(folder: RunFolder) -> Entry:
         raise DataError(f"{folder.path}: this run is not finished; the same `tna train` goes on with it")
     data = result.data.model_copy(update={"files": None})
     return Entry(
-        settings=begun.settings,
+        settings=_anywhere(begun.settings),
         result=result.model_copy(update={"data": data}),
         curves=as_columns([{k: v for k, v in row.items() if k not in _LEFT_OUT} for row in folder.metrics()]),
+    )
+
+
+def _anywhere(settings: Settings) -> Settings:
+    """`settings` without the folders of this machine: what lies in them goes by its own name."""
+    data, model, train = settings.data, settings.model, settings.train
+    root = data_set_title(data) if data.name in OWN else None
+    initial = None if train.initial is None else Path(train.initial).name
+    return settings.model_copy(
+        update={
+            "data": data.model_copy(update={"root": root}),
+            "model": model.model_copy(update={"build": model.function}),
+            "train": train.model_copy(update={"initial": initial}),
+        }
     )
 
 
