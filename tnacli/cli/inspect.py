@@ -42,21 +42,42 @@ def inspect(
     if as_json:
         output.document(found)
         return
-    apart = {"command", "version", "file", "layers"}
+    apart = {"command", "version", "file", "layers", "neurons"}
     known = {key: value for key, value in found.plain().items() if value is not None and key not in apart}
     output.table("", ["", ""], [[_label(key), _shown(key, value)] for key, value in known.items()])
+    neurons = _own_neurons(found) if found.kind == "packed" else {}
     columns = ["layer", "weights", "shape", "-1 %", "0 %", "+1 %", "stored", "as fp32"]
     rows = [
         [layer.name, layer.encoding, "x".join(map(str, layer.shape)),
          *(["", "", ""] if layer.shares is None else [f"{100 * s:.1f}" for s in layer.shares]),
-         size_text(layer.size_bytes), size_text(layer.fp32_bytes)]
+         size_text(layer.size_bytes), size_text(layer.fp32_bytes), *([neurons.get(layer.name, "")] if neurons else [])]
         for layer in found.layers
     ]  # fmt: skip
-    output.table("", columns, rows, right=columns[3:])
+    output.table("", [*columns, *(["neurons"] if neurons else [])], rows, right=columns[3:])
+
+
+def _own_neurons(found: Packed) -> dict[str, str]:
+    """What is to be said of each layer's neurons beside the decay and the threshold of all."""
+    own = {}
+    for name, neuron in found.neurons.items():
+        said = [
+            f"{key} {value:g}"
+            for key in ("decay", "threshold")
+            if (value := getattr(neuron, key)) != getattr(found, key)
+        ]
+        if neuron.subtract is not None:
+            said.append(f"a spike subtracts {neuron.subtract:g}")
+        if neuron.most_spikes > 1:
+            said.append(f"up to {neuron.most_spikes} spikes a timestep")
+        if neuron.lowest is not None:
+            said.append(f"not below {neuron.lowest:g}")
+        if said:
+            own[name] = ", ".join(said)
+    return own
 
 
 def _packed(file: Path) -> Packed:
-    from tnacli.cli.documents.files import Layer, Packed
+    from tnacli.cli.documents.files import Layer, Neurons, Packed
     from tnacli.packed.file import read_packed
     from tnacli.packed.network import layer_sizes
 
@@ -75,6 +96,7 @@ def _packed(file: Path) -> Packed:
         threshold=about.neuron.threshold,
         readout_leak=about.readout.leak,
         **dict(about.origin),
+        neurons={layer.name: Neurons(**dict(layer.neuron)) for layer in network.steps.layers},
         layers=[
             Layer(
                 name=size.name, encoding=size.encoding, shape=size.weight, shares=size.shares, size_bytes=size.size_bytes,

@@ -74,6 +74,14 @@ class Layer(Part):
     fp32_bytes: Count
 
 
+class Neurons(Part):
+    decay: float
+    threshold: float
+    subtract: float | None = Field(description="what a spike takes away from the potential; null: all of it")
+    most_spikes: Count = Field(description="in a timestep")
+    lowest: float | None = Field(description="the lowest potential after them")
+
+
 class Checkpoint(Document):
     """tna inspect --json of a checkpoint"""
 
@@ -117,8 +125,8 @@ class Packed(Document):
     input: str
     classes: Count
     timesteps: Count
-    decay: float
-    threshold: float | None
+    decay: float = Field(description="of neurons in whose layer nothing else is said")
+    threshold: float | None = Field(description="of neurons in whose layer nothing else is said")
     readout_leak: float | None
     data_set: str
     recipe: str
@@ -131,6 +139,7 @@ class Packed(Document):
     binning: str
     sensor: tuple[Count, Count] | None
     test_samples: Count | None
+    neurons: dict[str, Neurons] = Field(description="by layer")
     layers: list[Layer]
 
 
