@@ -198,8 +198,10 @@ def test_too_few_samples_to_train_on() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("fitting", [True, False])
 @pytest.mark.parametrize("kind", ["images", "events"])
-def test_batches_on_the_gpu(kind: Literal["images", "events"]) -> None:
+def test_batches_on_the_gpu(kind: Literal["images", "events"], fitting: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tnacli.data.batches._crowds", lambda inputs, device: not fitting)
     data = dataset(23, kind, AUGMENTED[kind])
     there = list(Batches(data.train, data, 5, "cuda", training=True, seed=3).epoch(1))
     here = list(batches(data, 5, seed=3).epoch(1))

@@ -154,6 +154,21 @@ def test_a_checkpoint_is_looked_at_on_the_device_and_copied_once(found: dict[str
     assert (len(left_behind), saved["pinned"]) == (saved["tensors"], saved["tensors"])
 
 
+def test_samples_that_do_not_fit_are_sent_one_batch_ahead(found: dict[str, Any]) -> None:
+    """From pinned memory, by one copy a step that nothing waits for, on a stream that the step's own waits for."""
+    uploading = found["uploading"]
+    assert uploading["waits"] == []
+    (copy,) = uploading["copies"]
+    assert "not waited for at uploads.py" in copy
+    assert uploading["pinned"] == 1
+    begun = "copy not waited for on another"
+    arrived = ["the usual stream waits for another", "used by the usual stream"]
+    batch = "a batch on cuda, cuda"
+    at_start, each = uploading["order"][:4], uploading["order"][4:]
+    assert at_start == 4 * ["copy waited for on the usual stream"], "labels, mean and deviation, and the epoch's order"
+    assert each == [begun, *arrived, begun, batch, *arrived, begun, batch, *arrived, batch]
+
+
 def test_every_weight_has_its_moments_again(found: dict[str, Any]) -> None:
     assert of(found, "restored, twin, ternary")["moments"] > 40
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tnacli.data.augment import Crops, Warps, crop, draw_crops, draw_warps, warp
 from tnacli.data.samples import Dataset, Samples
+from tnacli.data.uploads import Uploads, one_ahead
 from tnacli.errors import DataError
 from tnacli.pixels import as_input
 from tnacli.recipe.schema.data import Augmentation
@@ -46,6 +47,8 @@ class Batches:
     lost or taken twice, and what a sample looks like does not depend on `world`. In evaluation a share may be
     empty.
 
+    Samples lie on the device. Those that would crowd a GPU stay in the CPU's memory, and each batch is sent one step ahead.
+
     Raises DataError if there are too few samples to train on.
     """
 
@@ -71,7 +74,10 @@ class Batches:
             )
         self.device = torch.device(device)
         self.samples = samples
-        self._inputs, self._labels = _placed(samples, self.device)
+        inputs = torch.from_numpy(samples.inputs)
+        self._uploads = Uploads(self.device) if _crowds(inputs, self.device) else None
+        self._inputs = inputs.to(self.device) if self._uploads is None else inputs
+        self._labels = torch.from_numpy(samples.labels).to(self.device)
         self.bounds = _bounds(len(samples), batch_size, min(least, batch_size))
         self._scale = [None if v is None else torch.tensor(v, device=self.device) for v in (dataset.mean, dataset.std)]
         self.kind = dataset.kind
@@ -91,18 +97,26 @@ class Batches:
         """The batches of `epoch` (counted from 0) from `first_step` on.
 
         All that is random about the epoch goes to the device at its start, so that a step of samples that lie there copies
-        nothing to it and waits for nothing.
+        nothing to it and waits for nothing, and a step of others copies them alone.
         """
-        order = self._order(epoch).to(self._inputs.device)
-        drawn = self._drawn(epoch)
+        order, drawn = self._order(epoch), self._drawn(epoch)
+        there = order.to(self.device)
         mean, std = self._scale
-        for first, last in itertools.pairwise(self.bounds[first_step:]):
-            share = slice(first + self.rank, last, self.world)
-            mine = order[share]
-            inputs = self._inputs[mine].to(self.device)
+        spans = list(itertools.pairwise(self.bounds[first_step:]))
+        shares = [slice(first + self.rank, last, self.world) for first, last in spans]
+        taken = self._taken(order if self._uploads else there, shares)
+        for (first, last), share in zip(spans, shares, strict=True):
+            inputs = next(taken)
             if drawn is not None:
                 inputs = augmented(inputs, drawn.each(lambda values, share=share: values[share]))  # type: ignore[misc]
-            yield Batch(as_input(inputs, mean, std, self.kind), self._labels[mine].to(self.device), last - first)
+            yield Batch(as_input(inputs, mean, std, self.kind), self._labels[there[share]], last - first)
+
+    def _taken(self, order: Tensor, shares: list[slice]) -> Iterator[Tensor]:
+        """The samples that `order`, where they lie, has in each of `shares`, on the device, as bytes."""
+        rows = (order[share] for share in shares)
+        if self._uploads is None:
+            return (self._inputs[mine] for mine in rows)
+        return one_ahead(self._uploads, self._inputs, rows)
 
     def _drawn(self, epoch: int) -> Crops | Warps | None:
         """What is random about every sample of `epoch`, in its order, on the device; None if nothing is."""
@@ -148,11 +162,9 @@ def _bounds(count: int, batch_size: int, least: int) -> list[int]:
     return bounds
 
 
-def _placed(samples: Samples, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Inputs and labels as tensors on `device`; where they would crowd a GPU they stay, and each batch is moved."""
-    inputs, labels = torch.from_numpy(samples.inputs), torch.from_numpy(samples.labels)
-    if device.type == "cuda":
-        free_bytes, _ = torch.cuda.mem_get_info(device)
-        if samples.inputs.nbytes * _RESIDENT_SHARE > free_bytes:
-            return inputs, labels
-    return inputs.to(device), labels.to(device)
+def _crowds(inputs: Tensor, device: torch.device) -> bool:
+    """Whether `inputs` would take too much of a GPU's free memory to stay there."""
+    if device.type != "cuda":
+        return False
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return inputs.nbytes * _RESIDENT_SHARE > free_bytes

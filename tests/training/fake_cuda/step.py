@@ -15,6 +15,7 @@ import sys
 import traceback
 import weakref
 from typing import Any, Literal
+from unittest import mock
 
 import numpy as np
 import torch
@@ -63,11 +64,38 @@ class Numbers(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default:
             return _one(args[0].dtype)
+        if func is torch.ops.aten.record_stream.default:  # it has no fake form, and nothing to give
+            return None
         return func(*args, **(kwargs or {}))
 
 
 def _one(dtype: torch.dtype) -> float:
     return True if dtype == torch.bool else 0.5 if dtype.is_floating_point else 1
+
+
+class Order(TorchDispatchMode):
+    """Copies from the CPU to cuda, by stream, and what is told to streams, in turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+        self._usual = torch.cuda.current_stream()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made, kwargs = func(*args, **(kwargs or {})), kwargs or {}
+        if func is torch.ops.aten.record_stream.default:
+            self.seen.append(f"used by {self._name(args[1])}")
+        elif "copy" in str(func) and args[0].device.type == "cpu" and made.device.type == "cuda":
+            how = "not waited for" if kwargs.get("non_blocking") else "waited for"
+            self.seen.append(f"copy {how} on {self._name(torch.cuda.current_stream())}")
+        return made
+
+    def waits(self, stream: torch.cuda.Stream, other: torch.cuda.Stream) -> None:
+        """In place of `Stream.wait_stream`."""
+        self.seen.append(f"{self._name(stream)} waits for {self._name(other)}")
+
+    def _name(self, stream: Any) -> str:
+        return "the usual stream" if stream.stream_id == self._usual.stream_id else "another"
 
 
 class Watch(TorchDispatchMode):
@@ -93,7 +121,8 @@ class Watch(TorchDispatchMode):
         if "cuda" in devices and "_local_scalar" in name:
             self.waits.append(f"{name} at {place()}")
         elif "cuda" in devices and len(devices) > 1 and "copy" in name:
-            self.copies.append(f"{name}{', not waited for' if args[2:3] == (True,) else ''} at {place()}")
+            waiting = args[2:3] != (True,) and not kwargs.get("non_blocking")
+            self.copies.append(f"{name}{'' if waiting else ', not waited for'} at {place()}")
         self.pinned += bool(kwargs.get("pin_memory"))
         if "cuda" in devices and (count := kernels(func)):
             self.kernels[name] += count
@@ -220,6 +249,25 @@ def restoring() -> dict[str, Any]:
         return facts_of(again, seen) | {"moments": len(again._adam.state), "saved": saved}
 
 
+def uploading() -> dict[str, Any]:
+    """An epoch of three batches of samples that do not fit, and a step of it."""
+    with (
+        FakeTensorMode(allow_non_fake_inputs=True),
+        Numbers(),
+        mock.patch("torch.cuda.mem_get_info", return_value=(0, 0)),
+    ):
+        made = trainer("twin", precision="bf16")
+        sets = data(3 * 256, events=False)
+        batches = Batches(sets.train, sets, 256, CUDA, training=True).epoch(0)
+        made._step(next(batches))
+        with Watch() as seen:
+            made._step(next(batches))
+        with Order() as order, mock.patch("torch.cuda.Stream.wait_stream", lambda *two: order.waits(*two)):
+            for batch in Batches(sets.train, sets, 256, CUDA, training=False).epoch(0):
+                order.seen.append(f"a batch on {batch.inputs.device.type}, {batch.labels.device.type}")
+        return {"copies": seen.copies, "waits": seen.waits, "pinned": seen.pinned, "order": order.seen}
+
+
 STEPS: dict[str, dict[str, Any]] = {
     "baseline, fp32": {"objective": "solo"},
     "baseline, bf16": {"objective": "solo", "precision": "bf16"},
@@ -286,6 +334,6 @@ if __name__ == "__main__":
             found[name] = run()
         except Exception:
             found[name] = {"failed": traceback.format_exc()[-1500:]}
-    print(json.dumps({"cases": found, "planted": planted()}))
+    print(json.dumps({"cases": found, "planted": planted(), "uploading": uploading()}))
     sys.stdout.flush()
     os._exit(0)  # before CUDA's own clean-up, which there is no driver for
