@@ -12,6 +12,7 @@ from PIL import ExifTags, Image
 
 from tests.cli.conftest import Tna
 from tnacli.recipe.costs import Sample, costs
+from tnacli.recipe.gpus import on_cards
 from tnacli.recipe.parse import load
 from tnacli.recipe.schema.recipe import Settings
 
@@ -133,7 +134,7 @@ def test_data_that_training_fetches_is_said_to_be(tna: Tna, tmp_path: Path) -> N
 def test_the_recipes_size_counts_where_it_has_one(tna: Tna, tmp_path: Path, own_images: Path) -> None:
     recipe = OWN.replace("{name: folder}", "{name: folder, size: [4, 4]}")
     shown = dry(tna, tmp_path, recipe, "--data-root", own_images, "--json").json
-    expected = costs(load(tmp_path / "own.yaml").recipe.runs["a"], Sample(1, (4, 4), 3), 7)
+    expected = costs(load(tmp_path / "own.yaml").recipe.runs["a"], Sample(1, (4, 4), 3, train=7))
     assert expected is not None
     assert shown["runs"][0]["costs"]["run_flop"] == expected.run_flop
 
@@ -198,6 +199,10 @@ def test_ones_own_images_are_predicted_on_known_gpus_too(tna: Tna, tmp_path: Pat
     common = ("--data-root", own_images, "--device", "cuda")
     (run,) = dry(tna, tmp_path, OWN, *common, "--json").json["runs"]
     assert all(one["needed_bytes"] > 1e9 and one["hours"] > 0 for one in run["gpus"])
+    without_samples = on_cards(Settings.model_validate(run["settings"]), Sample(1, (6, 10), 3))
+    for one, card in zip(run["gpus"], without_samples, strict=True):
+        assert card.needed_bytes is not None
+        assert one["needed_bytes"] == card.needed_bytes + 10 * 6 * 10, "ten images stay there"
     shown = dry(tna, tmp_path, OWN, *common)
     assert "own: on a GPU, estimated" in shown.out
     assert [one["card"] for one in run["gpus"] if one["card"] not in shown.out] == []

@@ -11,13 +11,15 @@ import torch
 from tests.cli.conftest import Tna
 from tests.conftest import tiny_tna_t_snn
 from tnacli.errors import DeviceError, ran_out_of_memory
-from tnacli.recipe.costs import Sample
+from tnacli.recipe.costs import Sample, costs
+from tnacli.recipe.identity import Run
 from tnacli.recipe.schema.recipe import Settings
 from tnacli.training import out_of_memory
 from tnacli.training.checkpoint import load_checkpoint
 from tnacli.training.distributed import Ranks
 from tnacli.training.loop import Trainer
 from tnacli.training.out_of_memory import memory_explained
+from tnacli.training.run_data import RunData
 
 GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.25 GiB. GPU 0 has a total capacity of 7.92 GiB")
 ALONE = Ranks()
@@ -134,6 +136,22 @@ def test_samples_of_the_users_own_files_count_once_they_are_read() -> None:
     )
     assert "not known beforehand" in said(own)
     assert "needs about 22.4 GB" in said(own, sample=Sample(3, (64, 64), 10))
+
+
+def test_samples_in_memory_are_counted_with_those_held_out() -> None:
+    given = {"data": {"name": "digits", "train_samples": 40, "validation_samples": 10, "test_samples": 20}}
+    run, data = Run("own", "a", 0, Settings.model_validate(given)), RunData(Ranks(), None)
+    data.load(run)
+    assert data.sample(run) == Sample(1, (8, 8), 10, train=40, test=20)
+
+
+def test_on_a_cpu_they_count_too() -> None:
+    own = Settings.model_validate({"data": {"name": "folder", "root": "x"}, "runtime": {"device": "cpu"}})
+    assert "a step needs" not in said(own)
+    found = costs(own, sample := Sample(3, (64, 64), 10))
+    assert found is not None
+    assert found.step_bytes is not None
+    assert f"a step needs about {found.step_bytes / 1e9:.1f} GB" in said(own, sample=sample)
 
 
 def test_other_errors_pass_as_they_are() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tnacli.recipe import gpus
 from tnacli.recipe.costs import Sample
 from tnacli.recipe.gpu_costs import LONGEST, GPUStep, gpu_step
 from tnacli.recipe.gpus import CARDS, needed_bytes, on_cards, remedies, seconds_of
@@ -81,6 +83,29 @@ def test_the_operators_bounds_are_the_operators() -> None:
     from tnacli.snn import triton_lif
 
     assert triton_lif._LONGEST == LONGEST
+
+
+def test_samples_stay_on_a_gpu_by_the_same_rule_as_is_counted() -> None:
+    from tnacli.data import batches
+
+    assert batches._RESIDENT_SHARE == gpus._RESIDENT_SHARE
+
+
+@pytest.mark.parametrize(
+    ("memory", "resident"),
+    [(10**11, 30_000 + 8_000 + 6_000), (4 * 24_000 * 3 * 64 * 64, 8_000 + 6_000), (1, 0)],
+    ids=["all", "all but those trained on", "none"],
+)
+def test_ones_own_samples_count_where_they_stay(memory: int, resident: int) -> None:
+    """Of 30,000 to train on and 8,000 held out, of 38,000 there are; each split by itself, by its share of the memory."""
+    own = Settings.model_validate(settings().model_dump() | {"data": {"name": "folder", "validation_samples": 8_000}})
+    fed = Sample(3, (64, 64), 10)
+    seen = replace(fed, train=38_000, test=6_000)
+    unknown, known = needed_bytes(own, 10**11, fed), needed_bytes(own, memory, seen)
+    assert unknown is not None
+    assert known == unknown - 8_000 * 3 * 64 * 64 + resident * 3 * 64 * 64
+    few = own.model_copy(update={"data": own.data.model_copy(update={"train_samples": 9_000, "test_samples": 1})})
+    assert needed_bytes(few, 10**11, seen) == unknown + (9_000 - 8_000 + 1) * 3 * 64 * 64
 
 
 def test_a_full_size_twin_on_every_card() -> None:

@@ -150,8 +150,8 @@ def _resolved(run: Run, loaded: Loaded, own: str) -> tuple[Resolved, ...]:
 
 
 def _planned(run: Run, out: Path, seen: Look) -> PlannedRun:
-    folder, found = RunFolder.of(out, run), costs(run.settings, seen.sample, seen.train)
-    cards = on_cards(run.settings, seen.sample, seen.train) if run.settings.runtime.device.startswith("cuda") else ()
+    folder, found = RunFolder.of(out, run), costs(run.settings, seen.sample)
+    cards = on_cards(run.settings, seen.sample) if run.settings.runtime.device.startswith("cuda") else ()
     return PlannedRun(
         run=run.name,
         seed=run.seed,

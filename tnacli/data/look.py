@@ -17,15 +17,14 @@ from tnacli.recipe.schema.data import Data
 class Look:
     """Whether the data set `name` is there, and where, in words.
 
-    `sample` is what networks would be fed and `train` the number of training samples, where only the files say so: of images and
-    recordings of one's own, which are taken for what the first of them is.
+    `sample` is what networks would be fed, where only the files say so: of images and recordings of one's own, which are taken
+    for what the first of them is.
     """
 
     name: str
     there: bool
     text: str
     sample: Sample | None = None
-    train: int | None = None
 
 
 def look(data: Data) -> Look:
@@ -83,4 +82,5 @@ def _own(data: Data, place: Path, *, found: ClassFolders, what: str, sample: Sam
     counts = ", ".join(f"{len(found.splits[split].files):,} {split}" for split in SPLITS)
     shape = "x".join(map(str, (sample.channels, *sample.size)))
     text = f"found at {place}: {len(found.classes)} classes, {counts} {what}; {shape} by the first of them"
-    return Look(data.name, True, text, sample, len(found.splits["train"].files))
+    train, test = (len(found.splits[split].files) for split in ("train", "test"))
+    return Look(data.name, True, text, replace(sample, train=train, test=test))

@@ -30,12 +30,17 @@ class Costs:
 
 @dataclass(frozen=True)
 class Sample:
-    """What a network is fed with: the shape of an image, or of each of the frames of a recording; and the number of classes."""
+    """What a network is fed with: the shape of an image, or of each of the frames of a recording; and the number of classes.
+
+    `train` and `test` are the numbers of samples, where only the user's own files say; those held out count as training's.
+    """
 
     channels: int
     size: tuple[int, int]
     classes: int
     frames: bool = False
+    train: int | None = None
+    test: int | None = None
 
     def shapes(self, model: Model) -> tuple[LayerShape, ...]:
         """The layers of `model` for such samples."""
@@ -58,14 +63,15 @@ def sample_of(settings: Settings, seen: Sample | None = None) -> Sample | None:
     return Sample(spec.channels, size, spec.classes, spec.is_events)
 
 
-def training_samples(settings: Settings, there: int | None = None) -> int | None:
-    """How many there are, those held out included; `there` of the user's own files, None where nobody has counted them."""
+def training_samples(settings: Settings, seen: Sample | None = None) -> int | None:
+    """How many there are, those held out included; None where only the user's own files say, and these were not `seen`."""
+    there = None if seen is None else seen.train
     return settings.data.train_samples or DATASETS[settings.data.name].train or there
 
 
-def steps_of_epoch(settings: Settings, there: int | None = None) -> int | None:
+def steps_of_epoch(settings: Settings, seen: Sample | None = None) -> int | None:
     """Training steps; None where the number of samples is not known (`training_samples`)."""
-    samples = training_samples(settings, there)
+    samples = training_samples(settings, seen)
     return None if samples is None else -(-(samples - settings.data.validation_samples) // settings.train.batch_size)
 
 
@@ -78,11 +84,10 @@ def multiply_accumulates(shapes: Sequence[LayerShape], timesteps: int, *, frames
     return first * (timesteps if frames else 1), timesteps * sum(rest)
 
 
-def costs(settings: Settings, seen: Sample | None = None, train: int | None = None) -> Costs | None:
-    """What a run of `settings` takes, its compression not counted.
+def costs(settings: Settings, seen: Sample | None = None) -> Costs | None:
+    """What a run of `settings` takes, its compression not counted; `seen` of the user's own files, where these were looked at.
 
-    `seen` and `train` are a sample and the number of training samples of the user's own files, where these were looked at; None
-    where layers are known from nothing else.
+    None where layers are known from nothing else.
     """
     data, sample = settings.data, sample_of(settings, seen)
     if sample is None:
@@ -96,7 +101,7 @@ def costs(settings: Settings, seen: Sample | None = None, train: int | None = No
     if isinstance(settings.objective, Distill):
         teacher = settings.model  # forward alone
         flop += 2 * sum(multiply_accumulates(sample.shapes(teacher), _steps(teacher), frames=sample.frames))
-    samples = training_samples(settings, train)
+    samples = training_samples(settings, sample)
     total = None if samples is None else flop * settings.train.epochs * (samples - data.validation_samples)
     kept = [_kept_bytes(sample, model, settings.train.batch_size) for model in models]
     fused = all(model.spiking and model.norm == "batch" and model.neuron.detach_reset for model in models)

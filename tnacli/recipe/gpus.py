@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
-from tnacli.recipe.costs import Sample, sample_of, steps_of_epoch
+from tnacli.recipe.costs import Sample, sample_of, steps_of_epoch, training_samples
 from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.gpu_costs import GPUStep, gpu_step
 from tnacli.recipe.schema.recipe import Settings
@@ -77,19 +77,19 @@ class OnCard:
         return self.needed_bytes is not None and self.needed_bytes <= self.memory_bytes
 
 
-def on_cards(settings: Settings, seen: Sample | None = None, train: int | None = None) -> tuple[OnCard, ...]:
-    """A run of `settings` on every known card; none where what it takes cannot be told. `seen` and `train` as of `costs`."""
+def on_cards(settings: Settings, seen: Sample | None = None) -> tuple[OnCard, ...]:
+    """A run of `settings` on every known card; none where what it takes cannot be told. `seen` as of `costs`."""
     sample = sample_of(settings, seen)
-    return tuple(found for card in CARDS if (found := _on(card, settings, sample, train)) is not None)
+    return tuple(found for card in CARDS if (found := _on(card, settings, sample)) is not None)
 
 
-def _on(card: Card, settings: Settings, sample: Sample | None, train: int | None) -> OnCard | None:
+def _on(card: Card, settings: Settings, sample: Sample | None) -> OnCard | None:
     precision = card.precision(settings.train.precision)
     if precision is None:
         named = settings.train.precision
         return OnCard(card.name, card.memory_bytes, unavailable=f"has no {named}: train.precision=fp16")
     settings = _changed(settings, "train", precision=precision)
-    step, steps = gpu_step(settings, sample), steps_of_epoch(settings, train)
+    step, steps = gpu_step(settings, sample), steps_of_epoch(settings, sample)
     if step is None:
         return None
     hours = None if steps is None else seconds_of(step, card, precision) * steps * settings.train.epochs / 3600
@@ -108,17 +108,25 @@ def needed_bytes(
 ) -> int | None:
     """Bytes that a run needs on a GPU with so much memory: its tensors, and what is assumed beside them; None if not known.
 
-    Samples that stay on it count where their number is known. `processes` is how many GPUs share each batch.
+    Samples that stay on it count where their number is known; each process has all. `processes` is how many GPUs share a batch.
     """
     step = gpu_step(settings, sample, processes=processes)
     if step is None:
         return None
-    spec, known = DATASETS[settings.data.name], sample or sample_of(settings)
-    counts = (settings.data.train_samples or spec.train or 0, settings.data.test_samples or spec.test or 0)
-    frames = settings.model.timesteps if known is not None and known.frames else 1
-    each = 0 if known is None else frames * known.channels * prod(known.size)
-    resident = sum(count * each for count in counts if count * each * _RESIDENT_SHARE <= memory_bytes)
+    sizes = _samples_bytes(settings, sample or sample_of(settings))
+    resident = sum(size for size in sizes if size * _RESIDENT_SHARE <= memory_bytes)
     return round(SPARE * step.peak_bytes) + CONTEXT_BYTES + resident
+
+
+def _samples_bytes(settings: Settings, sample: Sample | None) -> tuple[int, ...]:
+    """Bytes of the samples to train on, held out, and to test on."""
+    if sample is None:
+        return ()
+    data = settings.data
+    held_out, train = data.validation_samples, training_samples(settings, sample)
+    test = data.test_samples or DATASETS[data.name].test or sample.test
+    each = (settings.model.timesteps if sample.frames else 1) * sample.channels * prod(sample.size)
+    return tuple(count * each for count in ((train or held_out) - held_out, held_out, test or 0))
 
 
 def remedies(

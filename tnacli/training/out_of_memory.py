@@ -56,7 +56,7 @@ def _on_cuda(settings: Settings, device: torch.device, sample: Sample | None, wo
 
 
 def _elsewhere(settings: Settings, device: torch.device, sample: Sample | None, world: int) -> str:
-    found, name = costs(settings), "this machine" if device.type == "cpu" else str(device)
+    found, name = costs(settings, sample), "this machine" if device.type == "cpu" else str(device)
     needs = (
         "" if found is None or found.step_bytes is None else f", and a step needs about {found.step_bytes / 1e9:.1f} GB"
     )

@@ -63,7 +63,11 @@ class RunData:
         loaded = self._loaded.get(_key(run))
         if loaded is None or run.settings.model.build is not None:
             return sample_of(run.settings)
-        return Sample(loaded.channels, loaded.size, len(loaded.classes), loaded.kind == "events")
+        held_out = 0 if loaded.validation is None else len(loaded.validation)
+        return Sample(
+            loaded.channels, loaded.size, len(loaded.classes), loaded.kind == "events",
+            train=len(loaded.train) + held_out, test=len(loaded.test),
+        )  # fmt: skip
 
     def learned_from(self, run: Run) -> LearnedFrom:
         """What is stored of the data with the results of `run`."""
