@@ -3,8 +3,8 @@
 Contenders take turns in one process, A B A B, so that a drifting machine slows both; ratios are medians over neighbouring
 turns. Peak memory is measured in a process of its own. A peer that is not installed is left out with its reason
 (the extra `bench` brings them), and one that fails costs its own row alone. With --json, results are kept after
-every measurement; a whole suite begins the file anew, and with --only or --match what is measured again takes the place of the
-old results there.
+every measurement, so that a suite may be cut off; a whole one begins the file anew. With --only or --match what is measured again
+takes the place of the old results there, and --missing measures what they lack.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rich.table import Table
 
 from benchmarks.measure import Measurement, Record, measured, prepare
 from benchmarks.results import Results, read
-from benchmarks.suites import KINDS, SUITES, evaluated, plan
+from benchmarks.suites import KINDS, NOT_ON_CUDA, SUITES, evaluated, plan
 from benchmarks.worker import Worker
 
 _PIPE_WIDTH = 200
@@ -43,6 +43,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--only", nargs="+", choices=KINDS, metavar="KIND", help=f"only these of: {', '.join(KINDS)}")
     parser.add_argument("--match", default="", metavar="TEXT", help="only contenders whose name holds TEXT")
+    parser.add_argument("--missing", action="store_true", help="only what the file given by --json has no results of")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:1")
     parser.add_argument(
         "--precision",
@@ -68,7 +69,7 @@ def main() -> None:
     results = _begun(arguments, machine)
     with tempfile.TemporaryDirectory() as folder:
         chosen = _chosen(arguments, machine, Path(folder), results)
-        if any(what.key["kind"] in ("evaluation", "memory", "process") for what in chosen):
+        if any({"evaluation", "process"} & {what.key["kind"], what.key.get("task")} for what in chosen):
             prepare([evaluated(arguments.suite, arguments.device, Path(folder))], console.log)
         for number, what in enumerate(chosen, 1):
             record = measured(what)
@@ -79,6 +80,8 @@ def main() -> None:
             place = f"[{number}/{len(chosen)}, {time.monotonic() - began:.0f} s] "
             console.print(place + _line(record), markup=False, soft_wrap=True)
     _show(console, results, [what.key for what in chosen])
+    if arguments.device != "cpu":
+        console.print(*(f"not there: {what}: {why}" for what, why in NOT_ON_CUDA.items()), sep="\n", markup=False)
 
 
 def file_name(machine: dict[str, Any]) -> str:
@@ -92,7 +95,7 @@ def _begun(arguments: argparse.Namespace, machine: dict[str, Any]) -> Results:
     file, load, results = arguments.json, os.getloadavg()[0], Results({})
     if file:
         file.parent.mkdir(parents=True, exist_ok=True)
-        if (arguments.only or arguments.match) and file.exists():
+        if (arguments.only or arguments.match or arguments.missing) and file.exists():
             results = read(file)
     if results.about and results.about["machine"] != machine:
         sys.exit(f"{file} holds results of another machine or other versions; give another file, or move it away")
@@ -115,7 +118,9 @@ def _chosen(
     return [
         what
         for what in plan(arguments.suite, arguments.device, precisions, folder)
-        if (not arguments.only or what.key["kind"] in arguments.only) and arguments.match in what.key["name"]
+        if (not arguments.only or what.key["kind"] in arguments.only)
+        and arguments.match in what.key["name"]
+        and not (arguments.missing and results.one(**what.key))
     ]
 
 

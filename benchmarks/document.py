@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.measure import Record
 from benchmarks.peers import PEERS
 from benchmarks.results import Results, measured, read
-from benchmarks.suites import LIMIT
+from benchmarks.suites import LIMIT, NOT_ON_CUDA
 from benchmarks.targets import GPU_TARGETS, TARGETS, Finding, Target
 
 ROOT = Path(__file__).parent.parent
@@ -207,6 +207,8 @@ def render(template: str, machines: Sequence[Results]) -> str:
             lines.append(targets(kinds[""]))
         elif line == "<!-- targets of GPUs -->":
             lines.append(targets(kinds["GPUs"], GPU_TARGETS) if kinds["GPUs"] else "Not measured.")
+        elif line == "<!-- not on CUDA -->":
+            lines += [f"- {what}: {why}" for what, why in NOT_ON_CUDA.items()]
         elif line.startswith("<!-- ") and line.endswith(" -->"):
             section, _, kind = line[5:-4].partition(" of ")
             parts = [f"### {title(one)}\n\n{SECTIONS[section](one)}" for one in kinds[kind]]

@@ -118,6 +118,10 @@ def norse(model: Model) -> nn.Module:
     cell = library.LIFBoxCell(parameters, dt=1)
 
     def run(current: Tensor) -> Tensor:
+        if cell.p.v_th.device != current.device:
+            cell.p = cell.p.to(
+                current.device
+            )  # no part of the module; gradients of its states would be waited for on the CPU
         state, spikes = None, []
         for now in current:
             spiked, state = cell(now, state)
@@ -145,7 +149,7 @@ PEERS = {
     ),
     "SpikingJelly, ATan": Peer(
         spikingjelly_atan, "spikingjelly", surrogate="arc tangent: the boxcar has no operator of its own there",
-        note="multi-step LIFNode, its registered operator",
+        note="multi-step LIFNode, its registered operator, which is for potentials in fp32",
     ),
     "snnTorch": Peer(snntorch, "snntorch", note="Leaky, reset to zero, a surrogate of ours passed in"),
     "sinabs": Peer(sinabs, "sinabs", time_axis=1, note="LIF, MembraneReset, a surrogate of ours passed in"),

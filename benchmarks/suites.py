@@ -17,6 +17,7 @@ LIMIT = "convolutions and matrix products alone"
 IMPORT = "import torch"
 LIBRARIES = ("plain PyTorch loop", "SpikingJelly", "SpikingJelly, ATan", "snnTorch", "sinabs", "norse")
 _SPIKINGJELLY = ("SpikingJelly", "SpikingJelly, channels last", "SpikingJelly, ATan")
+IN_TRITON = "SpikingJelly, ATan in Triton"
 _COMPILED = "SpikingJelly, torch.compile"
 _REGIONS = "tnacli, compiled regions"
 _COMPILE_SECONDS = {"full": 100.0, "thorough": 600.0}
@@ -25,6 +26,13 @@ _SECONDS = 5.0
 _CUDA_SECONDS = 1.0
 _JUDGED_SECONDS = 20.0  # where a target hangs on it
 _OTHERS = ("plain PyTorch loop", "snnTorch", "sinabs", "norse")
+NOT_ON_CUDA = {
+    "agreement": "in float64, where it is looked at, no kernels take part: what a CPU finds holds",
+    "evaluation": "the packed engine computes on CPUs",
+    "process": "whole commands that use no GPU",
+    _REGIONS: "`runtime.compile` is for CPUs: on CUDA one operator computes a layer",
+}
+"""What suites of a CPU measure and those of CUDA do not, by kind or name, and why."""
 
 
 def evaluated(suite: str, device: str, folder: Path) -> Work:
@@ -38,9 +46,9 @@ def plan(suite: str, device: str, precisions: list[str], folder: Path) -> list[M
     evaluation = evaluated(suite, device, folder)
     if suite == "smallest":
         return _smallest(Work(1 / 32, 2, device=device), evaluation)
-    found: list[Measurement] = [Called("agreement", name, Work(0.125, 4, device=device)) for name in LIBRARIES]
     if device != "cpu":
-        return [*found, *(what for what in _cuda(device, suite) if what.key["precision"] in precisions)]
+        return [what for what in _cuda(device, suite) if what.key["precision"] in precisions]
+    found: list[Measurement] = [Called("agreement", name, Work(0.125, 4, device=device)) for name in LIBRARIES]
     for precision in precisions:
         work = Work(0.25, 64, precision, device)
         found += _quick(replace(work, width=0.125, batch=16)) if suite == "quick" else _full(work, suite)
@@ -58,21 +66,26 @@ def _pair(name: str, work: Work, *, kind: str = "training", rounds: int = 3) -> 
 
 
 def _cuda(device: str, suite: str) -> list[Measurement]:
-    """Full-size steps, in bf16 and in IEEE fp32; a step takes some tens of milliseconds there."""
+    """Full-size steps, in bf16 and in IEEE fp32; a step takes some tens of milliseconds there.
+
+    What targets hang on comes first: time on a GPU may end before the suite does.
+    """
     half, single = (Work(1.0, 256, precision, device) for precision in ("bf16", "fp32"))
-    names = [LIMIT, *_SPIKINGJELLY, "tnacli, not deterministic", "tnacli, low memory"]
-    found: list[Measurement] = [_pair(name, half) for name in names]
+    plain, channels_last, arc_tangent = _SPIKINGJELLY
+    found: list[Measurement] = [_pair(name, half) for name in (LIMIT, plain, channels_last, IN_TRITON)]
     found.append(_pair("tnacli, TNA", half, kind="co-training"))
+    found += [Memory("training", name, half) for name in ("tnacli", plain, channels_last, IN_TRITON)]
+    found += [_pair(name, half) for name in (arc_tangent, "tnacli, not deterministic", "tnacli, low memory")]
     found.append(Called("profile", "tnacli", half))
-    found += [_pair(name, single) for name in (LIMIT, _SPIKINGJELLY[0])]
-    found += [_pair(name, replace(half, width=width)) for width in (0.5, 0.125) for name in (LIMIT, _SPIKINGJELLY[0])]
+    found += [_pair(name, single) for name in (LIMIT, plain, arc_tangent)]
+    found += [_pair(name, replace(half, width=width)) for width in (0.5, 0.125) for name in (LIMIT, plain)]
     found.append(_pair("data pipeline", half, kind="data"))
-    found.append(replace(_pair(_COMPILED, half), timeout_seconds=_REGIONS_SECONDS))
-    memory = ("tnacli", "tnacli, TNA", "tnacli, low memory", *_SPIKINGJELLY)
-    found += [Memory("training", name, half) for name in memory]
+    found += [Memory("training", name, half) for name in ("tnacli, TNA", "tnacli, low memory", arc_tangent)]
     if suite != "quick":
         found += [_pair(name, half) for name in ("tnacli, plain PyTorch layers", *_OTHERS)]
         found += [Memory("training", name, half) for name in _OTHERS]
+        found.append(replace(_pair("SpikingJelly, default settings", single, kind="default"), apart=True))
+    found.append(replace(_pair(_COMPILED, half), timeout_seconds=_REGIONS_SECONDS))
     return [replace(what, seconds=_CUDA_SECONDS) if isinstance(what, Pair) else what for what in found]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.measure import Record
 from benchmarks.results import Results, measured
-from benchmarks.suites import IMPORT, LIMIT
+from benchmarks.suites import IMPORT, IN_TRITON, LIMIT
 
 _STEP = {"width": 0.25, "batch": 64}
 _NARROW = {"width": 0.125, "batch": 64}
@@ -38,7 +38,9 @@ def _nothing(results: Results, kind: str, **key: Any) -> Finding:
     reasons = {r["skipped"] for r in records if "skipped" in r} | {
         f"failed: {r['failed']}" for r in records if "failed" in r
     }
-    return Finding("-", None, "; ".join(sorted(reasons)) or f"not part of suite `{results.about.get('suite', '')}`")
+    return Finding(
+        "-", None, "; ".join(sorted(reasons)) or f"not among these results of suite `{results.about.get('suite', '')}`"
+    )
 
 
 def _peers(results: Results, kind: str, **key: Any) -> list[Record]:
@@ -217,7 +219,7 @@ GPU_TARGETS = (
         "training step, full width, batch 256, bf16, against SpikingJelly", "2.2 times as fast", _gpu_step(_PEER, 2.2)
     ),
     Target("the same, SpikingJelly with channels last", "2.2 times", _gpu_step(f"{_PEER}, channels last", 2.2)),
-    Target("the same, SpikingJelly with its arc tangent", "1.25 times", _gpu_step(f"{_PEER}, ATan", 1.25)),
+    Target("the same, SpikingJelly with its arc tangent in Triton", "1.25 times", _gpu_step(IN_TRITON, 1.25)),
     Target("TNA training step against a solo step", "at most 1.9 times", _twin(_FULL, "bf16")),
     Target(
         "peak memory of the step, against SpikingJelly",

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from itertools import cycle
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -45,12 +46,10 @@ _SAMPLES = 2048  # enough that the data pipeline reads from memory, not from the
 def batches(work: Work) -> Batches:
     """Random pixels in CIFAR-100's shape, with its augmentation, in batches as `tna train` makes them."""
     facts = DATASETS["cifar100"]
-    generator = torch.Generator().manual_seed(0)
+    generator = np.random.default_rng(0)
     count = max(_SAMPLES, 2 * work.batch)
-    samples = Samples(
-        torch.randint(0, 256, (count, *IMAGE), generator=generator, dtype=torch.uint8).numpy(),
-        torch.randint(0, CLASSES, (count,), generator=generator).numpy(),
-    )
+    pixels = generator.integers(0, 256, (count, *IMAGE), dtype=np.uint8)
+    samples = Samples(pixels, generator.integers(0, CLASSES, count))
     dataset = Dataset(
         name="cifar100", kind="images", classes=tuple(map(str, range(CLASSES))), train=samples, validation=None, test=samples,
         mean=facts.mean, std=facts.std, augmentation=Augmentation(crop_padding=facts.crop_padding, flip=facts.flip),
@@ -173,8 +172,14 @@ def _step(module: nn.Module, images: Tensor, labels: Tensor, work: Work, *, fuse
     return step
 
 
-def peer_step(name: str, *, channels_last: bool = False, compiled: bool = False) -> Callable[[Work], Step]:
-    """The step of a peer, with channels last in memory or compiled as a whole by `torch.compile` if so wished."""
+def peer_step(
+    name: str, *, channels_last: bool = False, compiled: bool = False, in_triton: bool = False
+) -> Callable[[Work], Step]:
+    """The step of a peer, with channels last in memory or compiled as a whole by `torch.compile` if so wished.
+
+    With `in_triton`, SpikingJelly's neurons hold their potentials in the network's precision, which is its own way to have its
+    Triton kernels in bf16: under autocast alone it computes neurons in plain PyTorch. On CUDA only.
+    """
 
     def build(work: Work) -> Step:
         about = PEERS[name]
@@ -186,6 +191,10 @@ def peer_step(name: str, *, channels_last: bool = False, compiled: bool = False)
         if channels_last:
             module = module.to(memory_format=torch.channels_last)
             images = images.contiguous(memory_format=torch.channels_last)
+        if in_triton:
+            precision: Any = importlib.import_module("spikingjelly.activation_based.precision")
+            wanted = precision.PrecisionConfig(neuron_storage=work.precision)
+            module = precision.prepare_model_for_precision(module, work.device, wanted).model
         if compiled:
             module.compile()
         return _step(module, images, labels, work)
@@ -268,6 +277,7 @@ CONTENDERS: dict[str, Callable[[Work], Step]] = {
     "SpikingJelly": peer_step("SpikingJelly"),
     "SpikingJelly, channels last": peer_step("SpikingJelly", channels_last=True),
     "SpikingJelly, ATan": peer_step("SpikingJelly, ATan"),
+    "SpikingJelly, ATan in Triton": peer_step("SpikingJelly, ATan", in_triton=True),
     "SpikingJelly, torch.compile": peer_step("SpikingJelly", compiled=True),
     "SpikingJelly, default settings": spikingjelly_default,
     "snnTorch": peer_step("snnTorch", channels_last=True),

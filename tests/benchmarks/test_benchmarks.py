@@ -52,6 +52,29 @@ def test_every_measurement_of_the_smallest_suite_succeeds(smallest: Results, tmp
 
 
 @pytest.mark.slow
+def test_a_suite_that_was_cut_off_keeps_what_it_has_and_goes_on_from_there(tmp_path: Path) -> None:
+    file = tmp_path / "cpu.json"
+    command = [sys.executable, "-m", "benchmarks", "--suite", "smallest", "--json", str(file)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as cut_off:
+        assert cut_off.stdout is not None
+        next(line for line in cut_off.stdout if line.startswith("[1/"))
+        cut_off.kill()
+    kept = read(file).records
+    assert kept
+    done = subprocess.run(
+        [*command, "--missing"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=True
+    )
+    keys = [what.key for what in plan("smallest", "cpu", ["fp32"], tmp_path)]
+    assert f"/{len(keys) - len(kept)}, " in done.stdout
+    whole = read(file)
+    assert all(whole.one(**key) for key in keys)
+    assert whole.records[: len(kept)] == kept
+
+
+@pytest.mark.slow
 def test_peers_hold_the_same_network(smallest: Results) -> None:
     peer = smallest.one("agreement", name="plain PyTorch loop")
     assert peer is not None
