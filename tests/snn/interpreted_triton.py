@@ -9,11 +9,15 @@ import copy
 import itertools
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from tnacli.recipe.layout import layer_shapes
 from tnacli.recipe.schema.model import Model, Neuron
@@ -21,7 +25,8 @@ from tnacli.snn import triton_operators
 from tnacli.snn.dropout import dropout_mask
 from tnacli.snn.lif import LIF, lif_reference
 from tnacli.snn.network import SpikingLayer, SpikingNetwork
-from tnacli.snn.triton_lif import Branch, Layer, lif_pool, why_not
+from tnacli.snn.operators import Operator
+from tnacli.snn.triton_lif import Branch, Layer, batch_moments, lif_pool, why_not
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 NEURON = Neuron(decay=0.7, threshold=0.6)
@@ -162,21 +167,57 @@ def test_it_says_where_it_does_not_apply() -> None:
     assert "pools of 8" in str(why_not(x, Layer(NEURON, 4, 1, 9)))
 
 
-def test_the_operators_are_what_pytorch_asks_of_one() -> None:
+def operators_and_arguments() -> dict[str, tuple[Operator[..., Any], tuple[Any, ...]]]:
+    """Every operator, and something to call it with."""
     layer = Layer(NEURON, 3, 2, 2, dropout=0.5, key=3)
     x = torch.randn(6, 5, 5, 4, device=DEVICE).to(memory_format=torch.channels_last)
     branches = [x, torch.rand(4, 5, device=DEVICE), x + 1, torch.rand(2, 5, device=DEVICE)]
     given = (branches, layer.counts, layer.factors)
     outward = torch.randn_like(triton_operators.lif_forward(*given))
-    checks = ("test_schema", "test_faketensor")
-    torch.library.opcheck(triton_operators.lif_forward, given, test_utils=checks)
-    torch.library.opcheck(triton_operators.norm_table, (*torch.rand(4, 5, device=DEVICE), 1e-5), test_utils=checks)
-    torch.library.opcheck(triton_operators.lif_sums, (outward, *given), test_utils=checks)
-    torch.library.opcheck(
-        triton_operators.lif_gradient,
-        (outward, branches, torch.rand(3, 5, device=DEVICE), *given[1:]),
-        test_utils=checks,
-    )
+    return {
+        "lif_forward": (triton_operators.lif_forward, given),
+        "norm_table": (triton_operators.norm_table, (*torch.rand(4, 5, device=DEVICE), 1e-5)),
+        "lif_sums": (triton_operators.lif_sums, (outward, *given)),
+        "lif_gradient": (
+            triton_operators.lif_gradient,
+            (outward, branches, torch.rand(3, 5, device=DEVICE), *given[1:]),
+        ),
+        "batch_moments": (batch_moments, (x, *torch.rand(2, 5, device=DEVICE), 0.1)),
+    }
+
+
+def test_the_operators_are_what_pytorch_asks_of_one() -> None:
+    for operator, given in operators_and_arguments().values():
+        torch.library.opcheck(operator.traced, given, test_utils=("test_schema", "test_faketensor"))
+
+
+class Called(TorchDispatchMode):
+    """The names of our operators that pass PyTorch's dispatcher."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if str(func).startswith("tnacli."):
+            self.names.append(str(func).split(".")[1])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", operators_and_arguments())
+def test_numbers_are_computed_with_past_the_dispatcher_and_traced_tensors_are_not(name: str) -> None:
+    operator, given = operators_and_arguments()[name]
+    own, traced = copy.deepcopy(given), copy.deepcopy(given)
+    with Called() as called:
+        at_once = operator(*own)
+    assert called.names == []
+    found = operator.traced(*traced)
+    for one, other in zip(tree_leaves((at_once, own)), tree_leaves((found, traced)), strict=True):
+        assert torch.equal(torch.as_tensor(one), torch.as_tensor(other))
+    with FakeTensorMode() as mode, Called() as called:
+        shapes = operator(*tree_map_only(Tensor, mode.from_tensor, given))
+    assert called.names == [name]
+    assert [s.shape for s in tree_leaves(shapes)] == [t.shape for t in tree_leaves(at_once)]
 
 
 def network(layout: str, *, norm: str = "batch") -> SpikingNetwork:

@@ -95,9 +95,9 @@ def launches(
     table = torch.empty((4, shape[1]), device="meta")
     branches = [x, table, x, table] if two else [x, table]
     given = (branches, layer.counts, layer.factors)
-    out = operators.lif_forward._init_fn(*given)
-    sums = operators.lif_sums._init_fn(out, *given)
-    operators.lif_gradient._init_fn(out, branches, sums, *given[1:])
+    out = operators.lif_forward.function(*given)
+    sums = operators.lif_sums.function(out, *given)
+    operators.lif_gradient.function(out, branches, sums, *given[1:])
     assert len(seen) == 3
     return seen
 

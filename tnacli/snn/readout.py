@@ -30,10 +30,11 @@ class Readout(nn.Linear):
         else:
             current = in_order(spikes.flatten(0, 1), self.weight).unflatten(0, spikes.shape[:2]) + self.bias
         # The sums over time are held in fp32 under autocast too: logits feed the losses and the matching.
-        found = [current[0].float()]
-        steps = current.shape[0]
+        currents = current.float().unbind()  # together: backwards, each by itself would be a tensor of all timesteps
+        found = [currents[0]]
+        steps = len(currents)
         for t in range(1, self.timesteps if steps == 1 and self.timesteps else steps):
-            found.append(found[-1] * self.leak + current[t % steps].float())
+            found.append(found[-1] * self.leak + currents[t % steps])
         return found
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-import triton
 import triton.language as tl
 from torch import Tensor
 
 from tnacli.snn.dropout import limit
 
 
-class Launch(NamedTuple):
-    """What a launch is made from. Without pooling all places are samples of one pixel, which needs no divisions."""
+@dataclass(frozen=True)
+class Launch:
+    """What a launch is made from. Without pooling all places are samples of one pixel, which needs no divisions.
+
+    In plain Python: Triton's own `cdiv` and `next_power_of_2` take the host several microseconds.
+    """
 
     N: int
     H: int
@@ -41,11 +45,11 @@ class Launch(NamedTuple):
         rest = 0 if whole else self.P - 1
         return self.N, self.H, self.W, (self.H + rest) // self.P, (self.W + rest) // self.P
 
-    @property
+    @cached_property
     def tile(self) -> tuple[int, int]:
         """R and B of the kernels, a thousand neurons at a time: fewer where each takes more registers."""
         most = (1024 if self.T <= 8 and not self.two else 512) if self.T <= 16 else 256
-        channels = min(64, triton.next_power_of_2(self.C))
+        channels = min(64, 1 << (self.C - 1).bit_length())
         return most // channels, channels
 
     @property

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from tnacli.recipe.schema.model import Neuron
 from tnacli.snn.dropout import key_words
+from tnacli.snn.operators import operator
 from tnacli.snn.synchronised import SynchronisedBatchNorm, mean_over_all
 
 Branch = tuple[Tensor, nn.BatchNorm1d | nn.BatchNorm2d | None]
@@ -136,7 +137,7 @@ class _LIFPool(torch.autograd.Function):
             means = sums / total if isinstance(total, int) else mean_over_all(sums, total)
         inward: list[Tensor | None] = [None] * (len(branches) // 2)
         if any(ctx.needs_input_grad[2::3]):
-            inward = lif_gradient(outward, branches, means, layer.counts, layer.factors)
+            inward = list(lif_gradient(outward, branches, means, layer.counts, layer.factors))
         grads: list[Tensor | None] = []
         for index, (grad, table) in enumerate(zip(inward, branches[1::2], strict=True)):
             if len(table) != 4:
@@ -175,20 +176,21 @@ def _normalising(x: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor | int]:
         mean, var = mean.float(), var.float()
     else:
         momentum = 0.1 if norm.momentum is None else norm.momentum
-        mean, var = batch_moments(x, norm.running_mean, norm.running_var, momentum)
+        kept, kept_var = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)
+        mean, var = batch_moments(x, kept, kept_var, momentum)
         cast("Tensor", norm.num_batches_tracked).add_(1)
     table: Tensor = norm_table(mean, var, norm.weight.detach(), norm.bias.detach(), norm.eps)
     return table, total
 
 
-@torch.library.custom_op("tnacli::batch_moments", mutates_args=("running_mean", "running_var"))
+@operator(torch.library.custom_op("tnacli::batch_moments", mutates_args=("running_mean", "running_var")))
 def batch_moments(x: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
     """Mean and variance (biased) of x by channel, in fp32; updates running statistics [C] (unbiased), as batch norm does."""
     mean, var = torch.batch_norm_update_stats(x, running_mean, running_var, momentum)
     return mean, var
 
 
-@batch_moments.register_fake
+@batch_moments.shapes
 def _(x: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
-    mean, var = torch.empty((2, x.shape[1]), dtype=torch.float32, device=x.device)
+    mean, var = (torch.empty(x.shape[1], dtype=torch.float32, device=x.device) for _ in range(2))
     return mean, var

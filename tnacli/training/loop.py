@@ -57,6 +57,7 @@ from tnacli.training.trained import (
 from tnacli.training.writer import CheckpointWriter
 
 PROGRESS_SECONDS = 0.25
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ class Trainer:
                 self._writer.wait()
             if show:
                 shown = now
-                seen = EpochSums(self.device, self._ranks.sum(sums.totals()))
+                seen = EpochSums(_CPU, self._ranks.sum(sums.totals()))
                 rate = (sums.samples - already) / (now - began)
                 self._require_finite(seen.loss)
                 self._emit(Progress(state.epoch, state.step, seen.loss, seen.parts, seen.accuracy["base"], rate))
@@ -236,7 +237,7 @@ class Trainer:
     def _end_epoch(self) -> None:
         """Measure the base on the watched samples if it is time to, report the epoch, and begin the next."""
         state = self._state
-        sums = EpochSums(self.device, state.totals)
+        sums = EpochSums(_CPU, state.totals)
         self._require_finite(sums.loss)
         measured = self._evaluated() if self._is_evaluated(state.epoch + 1) else None
         if measured is not None:

@@ -35,6 +35,7 @@ from tnacli.recipe.schema.objective import Distill, Solo, Twin
 from tnacli.recipe.schema.recipe import Runtime, Settings, Train
 from tnacli.runs.metadata import BegunRun, Versions
 from tnacli.training.distributed import Ranks
+from tnacli.training.epoch_sums import EpochSums
 from tnacli.training.execution import Execution, prepare
 from tnacli.training.loop import Splits, Trainer
 from tnacli.training.stop import StopRequest
@@ -208,12 +209,15 @@ def step(**settings: Any) -> dict[str, Any]:
         made = trainer(**settings)
         made._compress_what_is_due()
         made.objective.train()
-        batches = made.splits.train.epoch(0)
-        first = next(batches)
-        made._step(first)
-        del first
+        batches, sums = made.splits.train.epoch(0), EpochSums(CUDA)
+
+        def take() -> None:
+            batch = next(batches)
+            sums.add(made._step(batch), batch.labels, batch.total)
+
+        take()
         with Watch() as seen:
-            made._step(next(batches))
+            take()
         return facts_of(made, seen)
 
 
