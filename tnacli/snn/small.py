@@ -15,7 +15,8 @@ from torch.autograd.graph import saved_tensors_hooks
 
 LARGEST_POOL = 8  # spikes are averaged over up to 8 x 8
 _UNIT = LARGEST_POOL * LARGEST_POOL
-_PARTS = 16  # worked through one after the other, so that no second copy of the spikes is made
+# Worked through one after the other, so that no second copy of the spikes is made. Elsewhere than on a CPU each part is launched.
+_PARTS_ON_CPU, _PARTS = 16, 4
 
 
 @contextlib.contextmanager
@@ -27,7 +28,8 @@ def kept_small(spikes: Tensor) -> Iterator[None]:
         if kept.data_ptr() != place or kept.shape != shape:
             return kept
         packed = torch.empty_like(kept, dtype=torch.uint8)
-        for to, part in zip(packed.chunk(_PARTS), kept.chunk(_PARTS), strict=True):
+        parts = _PARTS_ON_CPU if kept.device.type == "cpu" else _PARTS
+        for to, part in zip(packed.chunk(parts), kept.chunk(parts), strict=True):
             to.copy_(part * _UNIT)
         return packed, kept.dtype
 
