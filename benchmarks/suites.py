@@ -75,7 +75,8 @@ def _cuda(device: str, suite: str) -> list[Measurement]:
     found: list[Measurement] = [_pair(name, half) for name in (LIMIT, plain, channels_last, IN_TRITON)]
     found.append(_pair("tnacli, TNA", half, kind="co-training"))
     found += [Memory("training", name, half) for name in ("tnacli", plain, channels_last, IN_TRITON)]
-    found += [_pair(name, half) for name in (arc_tangent, "tnacli, not deterministic", "tnacli, low memory")]
+    ours = ("tnacli, low memory", "tnacli, samples sent ahead", "tnacli, not deterministic")
+    found += [_pair(name, half) for name in (arc_tangent, *ours)]
     found.append(Called("profile", "tnacli", half))
     found += [_pair(name, single) for name in (LIMIT, plain, arc_tangent)]
     found += [_pair(name, replace(half, width=width)) for width in (0.5, 0.125) for name in (LIMIT, plain)]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import importlib
 import platform
-from collections.abc import Callable
-from itertools import cycle
+from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -47,9 +48,9 @@ def batches(work: Work) -> Batches:
     """Random pixels in CIFAR-100's shape, with its augmentation, in batches as `tna train` makes them."""
     facts = DATASETS["cifar100"]
     generator = np.random.default_rng(0)
-    count = max(_SAMPLES, 2 * work.batch)
-    pixels = generator.integers(0, 256, (count, *IMAGE), dtype=np.uint8)
-    samples = Samples(pixels, generator.integers(0, CLASSES, count))
+    length = max(_SAMPLES, 2 * work.batch)
+    pixels = generator.integers(0, 256, (length, *IMAGE), dtype=np.uint8)
+    samples = Samples(pixels, generator.integers(0, CLASSES, length))
     dataset = Dataset(
         name="cifar100", kind="images", classes=tuple(map(str, range(CLASSES))), train=samples, validation=None, test=samples,
         mean=facts.mean, std=facts.std, augmentation=Augmentation(crop_padding=facts.crop_padding, flip=facts.flip),
@@ -146,6 +147,19 @@ def tnacli_twin(work: Work) -> Step:
     return _ours(work, Settings(model=model_of(work), objective=Twin(alpha=1e-3)))
 
 
+def tnacli_sent_ahead(work: Work) -> Step:
+    """The step on new batches, augmented, of samples that are not kept on the GPU and are sent one batch ahead; on CUDA only."""
+    with mock.patch("tnacli.data.batches._crowds", return_value=True):
+        made = trainer(work, Settings(model=model_of(work)))
+    stream = _forever(made.splits.train)
+
+    def step() -> None:
+        with arithmetic(made.precision):
+            made._step(next(stream))
+
+    return step
+
+
 def tnacli_low_memory(work: Work) -> Step:
     """The step with the low-memory option."""
     return _ours(work, low_memory=True)
@@ -153,9 +167,12 @@ def tnacli_low_memory(work: Work) -> Step:
 
 def data_pipeline(work: Work) -> Step:
     """One batch read, augmented and normalised."""
-    data = batches(work)
-    stream = (batch for epoch in cycle(range(1 << 16)) for batch in data.epoch(epoch))
+    stream = _forever(batches(work))
     return lambda: next(stream)
+
+
+def _forever(data: Batches) -> Iterator[Batch]:
+    return (batch for epoch in count() for batch in data.epoch(epoch))
 
 
 def _step(module: nn.Module, images: Tensor, labels: Tensor, work: Work, *, fused: bool = True) -> Step:
@@ -270,6 +287,7 @@ CONTENDERS: dict[str, Callable[[Work], Step]] = {
     "tnacli, not deterministic": tnacli_fastest,
     "tnacli, compiled regions": tnacli_regions,
     "tnacli, low memory": tnacli_low_memory,
+    "tnacli, samples sent ahead": tnacli_sent_ahead,
     "tnacli, TNA": tnacli_twin,
     "data pipeline": data_pipeline,
     "convolutions and matrix products alone": limit,

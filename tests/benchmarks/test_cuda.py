@@ -63,12 +63,13 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
 
 @pytest.mark.slow
 def test_every_contender_takes_a_step_on_one_device_and_waits_for_nothing(steps: dict[str, dict[str, Any]]) -> None:
-    """One that copied or waited would be slower than its library is."""
+    """One that copied or waited would be slower than its library is. Samples that do not fit are one copy a step."""
     installed = {name: step for name, step in steps.items() if "ModuleNotFoundError" not in step.get("failed", "")}
     assert len(installed) >= 10
-    assert {
-        name: step for name, step in installed.items() if step.get("failed") or step["copies"] or step["waits"]
-    } == {}
+    (sent,) = installed["tnacli, samples sent ahead, bf16"].pop("copies")
+    assert "not waited for at uploads.py" in sent
+    wrong = {name: step for name, step in installed.items() if any(map(step.get, ("failed", "copies", "waits")))}
+    assert wrong == {}
 
 
 @pytest.mark.slow

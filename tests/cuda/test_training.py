@@ -17,6 +17,7 @@ from benchmarks.reference import inputs, network
 from benchmarks.training import trainer
 from benchmarks.work import Work
 from tests.conftest import tiny_tna_t_snn
+from tests.training.test_distributed import check_equal, finish, start
 from tests.training.test_loop import StopAfter
 from tnacli.data.batches import Batch
 from tnacli.deploy.from_checkpoint import input_of, origin_of
@@ -46,6 +47,7 @@ CASES: dict[str, dict[str, Any]] = {
     "dropout": {"model": {"dropout": 0.3}},
     "residual": {"model": {"layout": "6C3-R6x2-AP2-12FC", "dropout": 0.3}, "train": {"precision": "bf16"}},
     "no norm": {"model": {"norm": "none"}},
+    "samples sent ahead": {},
     "distillation": {"objective": {"kind": "distill", "alpha": 1.0}, "compression": None},
 }
 
@@ -63,8 +65,10 @@ def tensors(outcome: Outcome) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_resumed_equals_uninterrupted(case: str, tmp_path: Path) -> None:
+def test_resumed_equals_uninterrupted(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the bit: stopped within full precision and again within ternary training."""
+    if case == "samples sent ahead":
+        monkeypatch.setattr("tnacli.data.batches._crowds", lambda inputs, device: True)
     whole = tensors(Experiment(tmp_path / "whole").execute(run(case)))
     for steps in (5, 6):
         with pytest.raises(Stopped):
@@ -174,3 +178,18 @@ def test_the_command_line_trains_and_evaluates_there(tmp_path: Path) -> None:
     print(on_gpu.stdout)
     assert on_gpu.returncode == 0, on_gpu.stderr
     assert json.loads(on_gpu.stdout)["accuracy"] == json.loads(on_cpu.stdout)["accuracy"]
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cuda:0",
+        pytest.param("cuda", marks=pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")),
+    ],
+)
+def test_two_processes_compute_what_one_does(device: str, tmp_path: Path) -> None:
+    """On one GPU, added up by gloo, or on one each by NCCL: buckets of gradients, and statistics of norm over both."""
+    for name, processes in (("one", 1), ("two", 2)):
+        code, _, err = finish(start(tmp_path, name, processes, "--device", device))
+        assert code == 0, err
+    check_equal(tmp_path, "one", "two")

@@ -66,6 +66,17 @@ def test_every_overlay_fits_it(name: str, overlay: str) -> None:
     assert load(name, overlays=[overlay]).altered == (f"with {overlay}",)
 
 
+@pytest.mark.parametrize("name", ["table2_cifar100", "claims_cifar100"])
+def test_an_hour_on_a_gpu_is_half_the_width_on_all_of_the_data(name: str) -> None:
+    """The four trainings that full-size evidence is about, each to be stopped and gone on with by `--time-limit`."""
+    recipe = load(name, overlays=["gpu-hour"]).recipe
+    assert recipe.seeds == (0,)
+    assert {"baseline", "tna", "t_snn", "tna_t_snn"} <= recipe.runs.keys()
+    for settings in recipe.runs.values():
+        assert (settings.model.width, settings.train.epochs, settings.train.precision) == (0.5, 60, "bf16")
+        assert (settings.data.train_samples, settings.data.test_samples, settings.data.size) == (None, None, None)
+
+
 @pytest.mark.parametrize("name", PAPER)
 def test_it_is_as_the_paper_says(name: str) -> None:
     """What the paper states and a recipe could get wrong; the open points are the defaults, and no recipe's business."""

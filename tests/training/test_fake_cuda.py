@@ -154,6 +154,14 @@ def test_a_checkpoint_is_looked_at_on_the_device_and_copied_once(found: dict[str
     assert (len(left_behind), saved["pinned"]) == (saved["tensors"], saved["tensors"])
 
 
+def test_an_epoch_begins_with_its_order_and_draws_and_copies_no_more(found: dict[str, Any]) -> None:
+    """Rows, columns and flips of all samples at once; samples, labels, mean and deviation have been there since the run began."""
+    *draws, order = (copy.split(" at ")[1] for copy in found["beginning"])
+    assert len(draws) == 3
+    assert len({*draws}) == 1
+    assert order not in draws
+
+
 def test_samples_that_do_not_fit_are_sent_one_batch_ahead(found: dict[str, Any]) -> None:
     """From pinned memory, by one copy a step that nothing waits for, on a stream that the step's own waits for."""
     uploading = found["uploading"]

@@ -25,6 +25,7 @@ from tnacli.training.trained import arrival, copied_to_cpu
 from tnacli.training.writer import CheckpointWriter
 
 AUTO: Any = "auto"
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
 def at(epoch: int) -> Callable[[], Checkpoint]:
@@ -148,7 +149,7 @@ def test_copies_do_not_change_with_what_they_are_copies_of() -> None:
     assert float(copies["step"]) == 3
 
 
-def digests(out: Path, monkeypatch: pytest.MonkeyPatch, *, slow: bool) -> tuple[list[str], list[Event]]:
+def digests(out: Path, monkeypatch: pytest.MonkeyPatch, device: str, *, slow: bool) -> tuple[list[str], list[Event]]:
     """Of the weights and moments that each checkpoint of the tiny run was written with, and what happened."""
     found: list[str] = []
     events: list[Event] = []
@@ -161,12 +162,15 @@ def digests(out: Path, monkeypatch: pytest.MonkeyPatch, *, slow: bool) -> tuple[
         save_checkpoint(path, checkpoint)
 
     monkeypatch.setattr("tnacli.experiment.save_checkpoint", save)
-    settings = tiny_tna_t_snn().model_copy(update={"runtime": Runtime(checkpoint_every=1)})
+    settings = tiny_tna_t_snn().model_copy(update={"runtime": Runtime(checkpoint_every=1, device=device)})
     Experiment(out, emit=lambda run, event: events.append(event)).execute(Run("tiny", "run", 0, settings))
     return found, events
 
 
-def test_a_slow_disk_is_written_what_a_fast_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
+def test_a_slow_disk_is_written_what_a_fast_one_is(
+    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begin = CheckpointWriter.begin
 
     def at_once(self: CheckpointWriter, *how: Any) -> None:
@@ -175,9 +179,9 @@ def test_a_slow_disk_is_written_what_a_fast_one_is(tmp_path: Path, monkeypatch: 
 
     with monkeypatch.context() as patched:
         patched.setattr(CheckpointWriter, "begin", at_once)
-        expected, _ = digests(tmp_path / "fast", monkeypatch, slow=False)
+        expected, _ = digests(tmp_path / "fast", monkeypatch, device, slow=False)
     assert len(set(expected)) == 4
-    found, events = digests(tmp_path / "slow", monkeypatch, slow=True)
+    found, events = digests(tmp_path / "slow", monkeypatch, device, slow=True)
     assert found == expected
     order = [(type(event).__name__, event.epoch) for event in events if isinstance(event, EpochDone | Saved)]
     assert order.index(("EpochDone", 2)) < order.index(("Saved", 1)), "training waited for the disk"

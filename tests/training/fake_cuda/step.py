@@ -272,6 +272,16 @@ def uploading() -> dict[str, Any]:
         return {"copies": seen.copies, "waits": seen.waits, "pinned": seen.pinned, "order": order.seen}
 
 
+def beginning() -> list[str]:
+    """What an epoch of samples that fit copies to the device, over all of its steps."""
+    with FakeTensorMode(allow_non_fake_inputs=True), Numbers():
+        sets = data(3 * 256, events=False)
+        batches = Batches(sets.train, sets, 256, CUDA, training=True)
+        with Watch() as seen:
+            assert len(list(batches.epoch(0))) == 3
+        return seen.copies
+
+
 STEPS: dict[str, dict[str, Any]] = {
     "baseline, fp32": {"objective": "solo"},
     "baseline, bf16": {"objective": "solo", "precision": "bf16"},
@@ -338,6 +348,6 @@ if __name__ == "__main__":
             found[name] = run()
         except Exception:
             found[name] = {"failed": traceback.format_exc()[-1500:]}
-    print(json.dumps({"cases": found, "planted": planted(), "uploading": uploading()}))
+    print(json.dumps({"cases": found, "planted": planted(), "uploading": uploading(), "beginning": beginning()}))
     sys.stdout.flush()
     os._exit(0)  # before CUDA's own clean-up, which there is no driver for
