@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 MINUTES = 12.0
 _LEAST = 10.0  # seconds that are worth a start
-_PYTEST = ("-m", "pytest", "-o", "addopts=", "--import-mode=importlib", "-q", "-s", "-x")
+_PYTEST = ("-m", "pytest", "-o", "addopts=", "--import-mode=importlib", "-q", "-s")
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ PARTS = (
     Part("ahead", (*_PYTEST, "tests/data/test_batches.py", "tests/training/test_writer.py", "-k", "gpu or cuda"), 50),
     Part("peers", ("-m", "benchmarks", "--device", "cuda", "--precision", "bf16", "--missing", "--json",
                    "FOLDER/benchmarks.json"), 220),
-    Part("training", (*_PYTEST[:-1], "tests/cuda/test_training.py"), 170),
+    Part("training", (*_PYTEST, "tests/cuda/test_training.py"), 170),
     Part("graphs", ("-m", "tests.cuda.graphs"), 60),
-    Part("operator", (*_PYTEST[:-1], "tests/snn/test_triton.py", "-k", "on_the_gpu"), 130),
+    Part("operator", (*_PYTEST, "tests/snn/test_triton.py", "-k", "on_the_gpu"), 130),
 )  # fmt: skip
 
 
