@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import subprocess
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -13,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cli.conftest import Tna
-from tnacli.cli.shards import shard, slurm_script
+from tnacli.cli.shards import shard
 from tnacli.errors import UsageError
 from tnacli.recipe.identity import Run
 from tnacli.recipe.parse.load import load, plan
@@ -65,32 +63,10 @@ def test_what_is_no_share_is_refused(text: str) -> None:
         shard(plan(load("quickstart")), text)
 
 
-def test_the_script_is_a_shell_script_that_asks_for_every_share(tna: Tna) -> None:
-    printed = tna("train", "fig3a_cifar100_kd_alpha", "--out", "/shared/my runs", "--slurm")
-    assert printed.code == 0
-    checked = subprocess.run(["bash", "-n"], input=printed.out, text=True, capture_output=True, check=False)
-    assert checked.returncode == 0, checked.stderr
-    assert "#SBATCH --array=1-3\n" in printed.out
-    (command,) = [line for line in printed.out.splitlines() if line.startswith("srun ")]
-    words = shlex.split(command)
-    assert words[1:3] == ["tna", "train"]
-    assert words[words.index("--out") + 1] == "/shared/my runs"
-    assert words[-2:] == ["--shard", "$SLURM_ARRAY_TASK_ID/3"]
-    assert "--slurm" not in words
-
-
-def test_values_that_a_shell_would_obey_are_quoted() -> None:
-    script = slurm_script(plan(load("quickstart")), ["train", "$(touch x)", "a;b"], "quickstart")
-    (command,) = [line for line in script.splitlines() if line.startswith("srun ")]
-    assert shlex.split(command)[3:5] == ["$(touch x)", "a;b"]
-
-
 def test_a_share_is_planned_and_refused(tna: Tna) -> None:
     planned = tna("train", "table1_cifar10", "--shard", "1/5", "--dry-run", "--json").json
     assert [(run["run"], run["seed"]) for run in planned["runs"]] == [("baseline", 0), ("tna", 2)]
     assert tna("train", "quickstart", "--shard", "9/9").code == 2
-    assert tna("train", "quickstart", "--shard", "1/2", "--slurm").code == 2
-    assert tna("train", "quickstart", "--fresh", "--slurm").code == 2
 
 
 def test_the_shares_of_a_sweep_are_all_its_runs_and_none_names_a_best_of_its_own(

@@ -1,9 +1,8 @@
-"""Runs spread over machines: the i-th of n shares of them, and a Slurm job array that asks for each share."""
+"""Runs spread over machines: the i-th of n shares of them."""
 
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
 
 from tnacli.errors import UsageError
@@ -52,37 +51,3 @@ def pieces(runs: Sequence[Run]) -> list[list[Run]]:
         kept[0].update(needs)
         kept[1].append(run)
     return [members for _, members in groups]
-
-
-def slurm_script(runs: Sequence[Run], arguments: Sequence[str], name: str) -> str:
-    """A job-array script that runs `tna ARGUMENTS` with one share a task.
-
-    `arguments` are those of the command line as given; `--slurm` is left out of them.
-    """
-    count = len(pieces(runs))
-    command = shlex.join(["tna", *(argument for argument in arguments if argument != "--slurm")])
-    return f"""\
-#!/bin/bash
-# {len(runs)} runs in {count} tasks, written by:
-#   {command} --slurm
-# Submit it with sbatch from the folder that the command was given in. --out and --data-root must be on a disk that all
-# nodes share. Adjust the resources first.
-#SBATCH --job-name=tna-{name}
-#SBATCH --array=1-{count}
-#SBATCH --ntasks=1
-#SBATCH --cpus-per-task=8
-#SBATCH --gres=gpu:1
-#SBATCH --time=24:00:00
-#SBATCH --requeue
-#SBATCH --output=tna-{name}-%a.log
-#SBATCH --open-mode=append
-# Five minutes before the time is up tna is asked to stop; it saves and exits with 75, and the task is queued again.
-#SBATCH --signal=TERM@300
-
-srun {command} --shard "$SLURM_ARRAY_TASK_ID/{count}"
-code=$?
-if [ "$code" -eq 75 ]; then
-    scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
-fi
-exit "$code"
-"""

@@ -44,6 +44,12 @@ def train(
     slurm: Annotated[
         bool, typer.Option("--slurm", help="Print a Slurm job-array script that does the same, a share a task.")
     ] = False,
+    slurm_gpus: Annotated[
+        str | None,
+        typer.Option(
+            "--slurm-gpus", metavar="[NODESx]GPUS", help="With --slurm: GPUs that train each run together (default: 1)."
+        ),
+    ] = None,
     jobs: options.Jobs = None,
     fresh: options.Fresh = False,
     time_limit: options.TimeLimit = None,
@@ -69,6 +75,8 @@ def train(
       tna train quickstart --set "objective.alpha=[1e-2,1e-3]" --set data.validation_samples=200
 
       tna train table2_cifar100 --out /shared/runs --slurm > job.sh
+
+      tna train table1_cifar100 --out /shared/runs --slurm --slurm-gpus 2x4 > job.sh
     """
     from tnacli.cli.common import with_place
     from tnacli.errors import UsageError
@@ -77,8 +85,10 @@ def train(
     output = Output(as_json, quiet, verbose)
     loaded = load(recipe, overlays=overlays or (), overrides=overrides or ())
     runs = planned = with_place(plan(loaded, runs=run or (), seeds=seed or ()), device=device, data_root=data_root)
+    if slurm_gpus is not None and not slurm:
+        raise UsageError("--slurm-gpus belongs to --slurm, which prints a script; torchrun trains on many GPUs here")
     if slurm:
-        from tnacli.cli.shards import slurm_script
+        from tnacli.cli.slurm import gpus_of, slurm_script
 
         if shard is not None:
             raise UsageError("--slurm gives every task a share of its own; leave --shard out")
@@ -88,7 +98,7 @@ def train(
             raise UsageError(
                 "a task that is queued again goes on with its runs, and --fresh would begin anew; leave it out"
             )
-        typer.echo(slurm_script(runs, sys.argv[1:], loaded.recipe.name), nl=False)
+        typer.echo(slurm_script(runs, sys.argv[1:], loaded.recipe.name, gpus_of(slurm_gpus)), nl=False)
         return
     if shard is not None:
         from tnacli.cli.shards import shard as share
