@@ -1,7 +1,8 @@
 """`python -m benchmarks.sparse`: how many times as fast convolutions over lists of spikes are as dense ones, by density.
 
-CIFARNet's four hidden convolutions, forward and for the gradient of the weights, in turns; medians of ratios of neighbouring
-turns. `bounds` of tnacli.snn.sparse come from this table: where the ratio falls below 1, dense sums are the faster way.
+CIFARNet's four hidden convolutions, forward and for the gradients of weights and inputs, in turns; medians of ratios of
+neighbouring turns. The share is of inputs that are not zero, and for their gradient of those that are wanted. `bounds` of
+tnacli.snn.sparse come from this table: where the ratio falls below 1, dense sums are the faster way.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tnacli.snn import sparse
+from tnacli.snn.gated import Gate, gated_gradient
+from tnacli.snn.native import LayerArguments
 
 _LAYERS = {"conv2": (128, 256, 32), "conv3": (256, 512, 16), "conv4": (512, 1024, 8), "conv5": (1024, 512, 8)}
 _SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -37,8 +40,8 @@ def _ratio(dense: Callable[[], object], lists: Callable[[], object], rounds: int
 
 def _ratios(
     channels: int, out: int, side: int, *, share: float, samples: int, rounds: int, dtype: torch.dtype
-) -> tuple[float, float]:
-    """Of the forward pass and of the gradient of the weights."""
+) -> list[float]:
+    """Of the forward pass and of the gradients of weights and, in fp32, of inputs."""
     x = (torch.rand(samples, channels, side, side) < share).to(dtype, memory_format=torch.channels_last)
     conv = nn.Conv2d(channels, out, 3, padding=1, bias=False, dtype=dtype).to(memory_format=torch.channels_last)
     outward = torch.randn(samples, out, side, side).to(dtype, memory_format=torch.channels_last)
@@ -55,7 +58,24 @@ def _ratios(
 
     with torch.no_grad():
         forward = _ratio(lambda: F.conv2d(x, conv.weight, padding=1), summed, rounds)
-    return forward, _ratio(gradient(dense), gradient(kept), rounds)
+    ratios = [forward, _ratio(gradient(dense), gradient(kept), rounds)]
+    if dtype == torch.float32:
+        codes = 2 * (torch.rand(samples, side, side, channels) < share).to(torch.uint8)
+        gate = Gate(LayerArguments(1, samples, side, side, channels, 1, 0, 0, 0.5, 1.0, 0.5, 0.5), codes)
+        ratios.append(_ratio(lambda: _of_inputs(x, conv, outward), lambda: _gated(x, conv, outward, gate), rounds))
+    return ratios
+
+
+def _of_inputs(x: Tensor, conv: nn.Conv2d, outward: Tensor) -> Tensor:
+    sides, wanted = (1, 1), (True, False, False)
+    found: Tensor = torch.ops.aten.convolution_backward(
+        outward, x, conv.weight, None, sides, sides, sides, False, (0, 0), 1, wanted
+    )[0]
+    return found
+
+
+def _gated(x: Tensor, conv: nn.Conv2d, outward: Tensor, gate: Gate) -> Tensor | None:
+    return gated_gradient(x, conv.weight.detach(), outward, gate, float("inf"))
 
 
 def main() -> None:
@@ -73,7 +93,9 @@ def main() -> None:
     table.add_column("share not zero", justify="right")
     for name in _LAYERS:
         table.add_column(f"{name} forward", justify="right")
-        table.add_column("gradient", justify="right")
+        table.add_column("of weights", justify="right")
+        if dtype == torch.float32:
+            table.add_column("of inputs", justify="right")
     for share in _SHARES:
         row = []
         for channels, out, side in _LAYERS.values():

@@ -107,7 +107,7 @@ def written(arrays: list[NDArray[Any]], order: Literal["<", ">"]) -> bytes:
     return b"".join(array.astype(array.dtype.newbyteorder(order)).tobytes() for array in arrays)
 
 
-@pytest.mark.parametrize("source", ["snn/kernels.c", "snn/sparse.c", "native/engine.c"])
+@pytest.mark.parametrize("source", ["snn/kernels.c", "snn/sparse.c", "snn/gated.c", "native/engine.c"])
 def test_every_kernel_compiles_for_arm64(source: str, tmp_path: Path) -> None:
     compiler = PROCESSORS["arm64"][0]
     if shutil.which(compiler) is None:

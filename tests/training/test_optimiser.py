@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -232,3 +234,21 @@ def test_training_is_the_loop_written_out(out: Path) -> None:
     for name, network in (("base", base), ("sibling1", twin)):
         for key, expected in latent_state(network).items():
             torch.testing.assert_close(found[f"networks/{name}/{key}"], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_steps_load_no_compiler() -> None:
+    """`torch._dynamo` takes as long to load as PyTorch itself, and 150 MB; `torch.optim.Adam` loads it for a hint."""
+    program = (
+        "import sys, torch\n"
+        "from tnacli.training.adam import Adam\n"
+        "weight = torch.nn.Parameter(torch.ones(3))\n"
+        "adam = Adam([weight], lr=0.1, fused=True)\n"
+        "adam.add_param_group({'params': [torch.nn.Parameter(torch.ones(1))]})\n"
+        "weight.sum().backward()\n"
+        "adam.step()\n"
+        "adam.zero_grad(set_to_none=True)\n"
+        "assert weight.grad is None and bool((weight < 1).all())\n"
+        "print('torch._dynamo' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

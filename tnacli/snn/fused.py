@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tnacli.recipe.schema.model import Neuron
+from tnacli.snn.gated import Gate, put_gate
 from tnacli.snn.native import LayerArguments, address, check, native
 
 _DTYPES = (torch.float32, torch.bfloat16)
@@ -52,7 +53,9 @@ def norm_lif_pool(summed: Tensor, norm: nn.Module, constants: Constants, samples
     """
     assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
     spikes: Tensor
-    spikes, mean, var = _NormLIFPool.apply(summed, norm.weight, norm.bias, constants, samples)
+    spikes, mean, var, gate = _NormLIFPool.apply(summed, norm.weight, norm.bias, constants, samples)
+    if gate is not None:
+        put_gate(spikes, gate)
     if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
         with torch.no_grad():
             norm.num_batches_tracked.add_(1)
@@ -65,7 +68,10 @@ def norm_lif_pool(summed: Tensor, norm: nn.Module, constants: Constants, samples
 
 def lif_pool(current: Tensor, constants: Constants, samples: int) -> Tensor:
     """Spikes [T, N, ...], pooled, of currents [T * N or N, ...] that are final; `samples` is N as for `norm_lif_pool`."""
-    spikes: Tensor = _LIFPool.apply(current, constants, samples)
+    spikes: Tensor
+    spikes, gate = _LIFPool.apply(current, constants, samples)
+    if gate is not None:
+        put_gate(spikes, gate)
     return spikes
 
 
@@ -81,7 +87,7 @@ def scaled_lif(current: Tensor, scale: Tensor, shift: Tensor, *, neuron: Neuron,
 
 class _LIFPool(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, current: Tensor, constants: Constants, samples: int) -> Tensor:
+    def forward(ctx: Any, current: Tensor, constants: Constants, samples: int) -> tuple[Tensor, Gate | None]:
         x = _by_rows(current)
         arguments, spikes = _layer_arguments(x, constants, samples), _empty_spikes(x, constants, samples)
         codes = _empty_codes(arguments) if ctx.needs_input_grad[0] else None
@@ -89,10 +95,10 @@ class _LIFPool(torch.autograd.Function):
         _forward(arguments, x, scale=scale, shift=shift, spikes=spikes, codes=codes)
         ctx.arguments, ctx.shape, ctx.dtype = arguments, x.shape, x.dtype
         ctx.save_for_backward(codes)
-        return spikes
+        return spikes, None if codes is None else Gate(arguments, codes)
 
     @staticmethod
-    def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad_spikes: Tensor, no_grad: None) -> tuple[Tensor, None, None]:
         (codes,) = ctx.saved_tensors
         grad = torch.empty(ctx.shape, dtype=ctx.dtype, memory_format=_format(ctx.shape))
         _backward(ctx.arguments, _by_rows(grad_spikes.flatten(0, 1)), codes, grad=grad)
@@ -103,7 +109,7 @@ class _NormLIFPool(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, summed: Tensor, weight: Tensor, bias: Tensor, constants: Constants, samples: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Gate | None]:
         x = _by_rows(summed)
         rows, channels = x.numel() // x.shape[1], x.shape[1]
         library, threads = _library(), torch.get_num_threads()
@@ -121,11 +127,11 @@ class _NormLIFPool(torch.autograd.Function):
         ctx.arguments, ctx.spent = arguments, False
         ctx.save_for_backward(x, codes, mean, invstd64.float(), scale)
         ctx.mark_non_differentiable(mean, var)
-        return spikes, mean, var
+        return spikes, mean, var, None if codes is None else Gate(arguments, codes)
 
     @staticmethod
     def backward(
-        ctx: Any, grad_spikes: Tensor, grad_mean: Tensor, grad_var: Tensor
+        ctx: Any, grad_spikes: Tensor, grad_mean: Tensor, grad_var: Tensor, no_grad: None
     ) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
         if ctx.spent:
             raise RuntimeError("this graph was used once: its backward pass writes gradients over what it had kept")

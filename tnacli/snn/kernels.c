@@ -2,8 +2,7 @@
  *
  * Arrays are in the order time, row, channel: a row is one place of one sample, (n * H + h) * W + w, or one sample for fully
  * connected layers (H = W = 1). That is PyTorch's channels-last order, so the inner loops run over neighbouring channels.
- * A neuron's history for the backward pass is two bits a timestep: bit 0, it spiked; bit 1, its potential was inside the
- * surrogate's window. Four timesteps share a byte: plane t / 4, bits 2 * (t % 4).
+ * A neuron's history for the backward pass is a code of two bits a timestep (layer.h).
  *
  * Activations and their gradients are fp32, or bf16 (`half`), widened as they are read: all arithmetic is in fp32 and higher, and
  * what is stored is rounded once. Averaged spikes are exact in either.
@@ -15,19 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "layer.h"
 #include "vectors.h"
 
-#define SPIKED 1
-#define INSIDE 2
 #define BLOCK 64 /* rows summed in single precision before they are added to a double */
-
-typedef struct {
-    int64_t T, N, H, W, C; /* timesteps, samples, height and width before pooling, channels */
-    int64_t pool;          /* pooling over pool x pool; 1 for none */
-    int64_t repeated;      /* the current is the same at every timestep: x has one step only */
-    int64_t half;          /* activations and their gradients are bf16 */
-    float decay, threshold, window, height;
-} Layer;
 
 static void part(int64_t count, int64_t index, int64_t parts, int64_t *from, int64_t *to) {
     *from = count * index / parts;

@@ -30,7 +30,7 @@ static inline vec vector_of(const number *x) { return *(const vec *)x; }
 #endif
 
 /* One bit for each of up to 32 numbers that is not zero. */
-static uint32_t not_zero(const number *x, int64_t count) {
+static inline uint32_t not_zero(const number *x, int64_t count) {
     uint32_t mask = 0;
 #ifdef __AVX512F__
     if (count == IN) {
@@ -63,7 +63,7 @@ __attribute__((constructor)) static void fill_packed(void) {
 #endif
 
 /* List those of `count` numbers that are not zero; how many there are is returned. Up to a vector more is written after them. */
-static int64_t list(const number *x, int64_t count, uint8_t *where, float *value) {
+static inline int64_t list(const number *x, int64_t count, uint8_t *where, float *value) {
     int64_t entries = 0, i = 0;
 #ifdef __AVX512F__
     for (; i + LANES <= count; i += LANES) {

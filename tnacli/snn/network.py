@@ -19,6 +19,7 @@ from tnacli.recipe.schema.model import Model
 from tnacli.snn import triton_lif
 from tnacli.snn.dropout import dropout_mask
 from tnacli.snn.fused import Constants, lif_pool, norm_lif_pool, why_not
+from tnacli.snn.gated import Gate, gate_of
 from tnacli.snn.lif import LIF
 from tnacli.snn.ordered import has_order, in_order
 from tnacli.snn.readout import Readout, readout_leak
@@ -71,10 +72,10 @@ class WeightedLayer(nn.Module):
         scale, shift = (values.view(places) for values in self.folded())
         return summed * scale + shift
 
-    def driven(self, x: Tensor) -> Tensor:
-        """What the synapse makes of x while training."""
+    def driven(self, x: Tensor, gate: Gate | None = None) -> Tensor:
+        """What the synapse makes of x while training; `gate` is that of the neurons whose spikes they are, if it is known."""
         with kept_small(x) if self.keeps_small else contextlib.nullcontext():
-            driven = self._over_lists(x)
+            driven = self._over_lists(x, gate)
             return self.synapse(self._met(x)) if driven is None else driven
 
     def summed(self, x: Tensor) -> Tensor:
@@ -88,9 +89,11 @@ class WeightedLayer(nn.Module):
             return summed
         return F.conv2d(self._met(x), self.synapse.weight, stride=self.synapse.stride, padding=self.synapse.padding)
 
-    def _over_lists(self, x: Tensor) -> Tensor | None:
+    def _over_lists(self, x: Tensor, gate: Gate | None = None) -> Tensor | None:
         """The convolution of x, over lists of what is not zero; None where it is none, or a dense one is as fast."""
-        return sparse_convolution(x, self.synapse) if self.compiled and isinstance(self.synapse, nn.Conv2d) else None
+        return (
+            sparse_convolution(x, self.synapse, gate) if self.compiled and isinstance(self.synapse, nn.Conv2d) else None
+        )
 
     def _met(self, x: Tensor) -> Tensor:
         """The places of inputs [rows, C, H, W] that the synapse is to see."""
@@ -151,7 +154,7 @@ class SpikingLayer(WeightedLayer):
             spikes = self._evaluated(rows, other, samples)
             self.output(spikes)
             return spikes
-        branches: list[Branch] = [(self.driven(rows), self.norm)]
+        branches: list[Branch] = [(self.driven(rows, gate_of(x)), self.norm)]
         if other is not None:
             cut = self.shortcut
             branches.append((other, None) if cut is None else (cut.driven(other), cut.norm))

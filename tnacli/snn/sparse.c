@@ -16,52 +16,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "convolution.h"
 #include "lists.h"
 
-#if defined(__AVX512F__) || defined(__aarch64__)
-#define V 2 /* vectors of outputs, nine of each of which fit the registers */
-#else
-#define V 1
-#endif
-#define OUT (V * LANES)
 #define FORWARD 64       /* places, borders not included, worked on together in the forward pass, or those of one image */
 #define NEAR 340         /* places, borders included, whose gradients are worked on together: a vector of each stays in cache */
 #define LISTED (1 << 16) /* inputs, zeros included, that have their lists at the same time, for the gradient of the weights */
 #define PARTIAL (1 << 24) /* sums, of all threads together, above which threads share out outputs and not samples */
-#define ALIGNMENT 64
 
-typedef struct {
-    int64_t N, H, W, C, K; /* samples, height, width, inputs, outputs */
-} Shape;
-
-typedef struct {
-    int64_t k, c, row, column; /* strides of the weights, or of their gradient, in numbers */
-} Strides;
-
-static int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t at_least(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t common(int64_t a, int64_t b) { return b ? common(b, a % b) : a; } /* the greatest common divisor */
-static int64_t blocks(int64_t count, int64_t size) { return (count + size - 1) / size; }
-
-static void *room(int64_t size_bytes) {
-    return aligned_alloc(ALIGNMENT, (size_t)(blocks(size_bytes + 1, ALIGNMENT) * ALIGNMENT));
-}
-
-/* Weights as [block of outputs][block of inputs][IN][9][OUT], zero where there are none. Of the nine, number 3 * r + q is for the
- * output r - 1 rows and q - 1 columns from the input. */
-static float *arranged(const Shape *shape, const float *weight, const Strides *strides, int64_t threads) {
-    const int64_t ins = blocks(shape->C, IN), outs = blocks(shape->K, OUT);
-    float *to = room(outs * ins * IN * 9 * OUT * (int64_t)sizeof(float));
-    if (!to) return NULL;
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t place = 0; place < outs * ins * IN * 9; place++) {
-        const int64_t k0 = place / (9 * IN * ins) * OUT, c = place / 9 % (IN * ins), tap = 8 - place % 9;
-        const float *from = weight + c * strides->c + tap / 3 * strides->row + tap % 3 * strides->column;
-        for (int64_t k = k0; k < k0 + OUT; k++)
-            to[place * OUT + k - k0] = c < shape->C && k < shape->K ? from[k * strides->k] : 0.0f;
-    }
-    return to;
-}
 
 /* Add a row of W inputs, whose entries start at `start`, to the sums [3, W + 2, OUT] of the rows of outputs above, at and below
  * it, from number `top` to before `bottom` of the three; their first column is to the left of the image. */
@@ -151,17 +114,6 @@ int sparse_forward(const Shape *shape, const number *x, const float *weight, con
     }
     free(wheres); free(values); free(all_starts); free(all_sums); free(weights);
     return failed;
-}
-
-/* A group of places that the gradient of the weights works on together: `rows` rows of `images` images, from row `top` of
- * image n. Its gradients lie with a border around each image, P = W + 2 places a row. */
-typedef struct {
-    int64_t n, images, top, rows;
-} Group;
-
-static Group group_of(const Shape *shape, int64_t images, int64_t rows, int64_t index) {
-    const int64_t tiles = blocks(shape->H, rows), n = index / tiles * images, top = index % tiles * rows;
-    return (Group){n, at_most(images, shape->N - n), top, at_most(rows, shape->H - top)};
 }
 
 /* List a group's inputs by channel: channel c's entries are c * room and on, counts[c] of them. Where an entry is counts

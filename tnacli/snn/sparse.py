@@ -1,9 +1,9 @@
 """3x3 convolutions that do only what spikes ask for: forward, and the gradient of the weights, over lists of what is not zero.
 
 Most inputs of a spiking layer are zero: a fifth of the neurons fire in a timestep. A dense convolution multiplies them all.
-Where few enough are other than zero, `sparse.c` takes over on the CPU; the gradient of the inputs, which is dense, stays
-PyTorch's. Sums are fp32 and those of a dense convolution in another order. Where training is in bf16, inputs, outputs and weights
-are rounded to it as autocast rounds them, but the gradient of the weights is not.
+Where few enough are other than zero, `sparse.c` takes over on the CPU; the gradient of the inputs is that of `gated.py` where
+few enough are wanted, else PyTorch's. Sums are fp32 and those of a dense convolution in another order. Where training is in bf16,
+inputs, outputs and weights are rounded to it as autocast rounds them, but the gradient of the weights is not.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from tnacli.machine import processor_family
+from tnacli.snn.convolution import Shape, Strides
+from tnacli.snn.gated import Gate, gated_gradient, gated_kernels
 from tnacli.snn.native import Native, address, check, compiled
 
 _FORWARD_OUT, _WEIGHTS_OUT = 32, 16  # outputs summed together in sparse.c; fewer cost as much
@@ -29,22 +31,14 @@ _SAMPLED = 16  # one row of inputs in so many is looked at to tell how sparse th
 
 @dataclass(frozen=True)
 class Bounds:
-    """The share of inputs that are not zero below which lists are faster than dense sums (benchmarks/sparse.py)."""
+    """The share of inputs that are not zero below which lists are faster than dense sums (benchmarks/sparse.py).
+
+    For the gradient of the inputs, the share of those that is wanted.
+    """
 
     forward: float
     weights: float
-
-
-class _Shape(ctypes.Structure):
-    """`Shape` of sparse.c."""
-
-    _fields_ = [(name, ctypes.c_int64) for name in ("N", "H", "W", "C", "K")]
-
-
-class _Strides(ctypes.Structure):
-    """`Strides` of sparse.c."""
-
-    _fields_ = [(name, ctypes.c_int64) for name in ("k", "c", "row", "column")]
+    inputs: float = 0.0
 
 
 @cache
@@ -55,7 +49,7 @@ def sparse_kernels(dtype: torch.dtype = torch.float32) -> Native:
     library = kernels.library
     if library is not None:
         pointer, count = ctypes.c_void_p, ctypes.c_int64
-        shape, strides = ctypes.POINTER(_Shape), ctypes.POINTER(_Strides)
+        shape, strides = ctypes.POINTER(Shape), ctypes.POINTER(Strides)
         library.sparse_forward.argtypes = [shape, pointer, pointer, strides, pointer, count]
         library.sparse_weight_gradient.argtypes = [shape, pointer, pointer, pointer, strides, count]
         library.sparse_forward.restype = library.sparse_weight_gradient.restype = ctypes.c_int
@@ -64,7 +58,7 @@ def sparse_kernels(dtype: torch.dtype = torch.float32) -> Native:
 
 _CAUTIOUS = {torch.float32: Bounds(0.25, 0.4), torch.bfloat16: Bounds(0.1, 0.2)}
 _AVX512: dict[tuple[str, int] | None, dict[torch.dtype, Bounds]] = {
-    ("AuthenticAMD", 25): {torch.float32: Bounds(0.6, 0.7), torch.bfloat16: Bounds(0.2, 0.35)},
+    ("AuthenticAMD", 25): {torch.float32: Bounds(0.6, 0.7, 0.4), torch.bfloat16: Bounds(0.25, 0.35)},
 }
 """Measured of processors with AVX-512, by vendor and family (benchmarks/sparse.py): Zen 4 adds 512 bits in two halves."""
 
@@ -74,15 +68,17 @@ def bounds(dtype: torch.dtype) -> Bounds:
     """For this processor and fp32 or bf16 inputs.
 
     Dense sums are twice as fast where vectors are twice as long and added at once, and once more in bf16 where a processor
-    has instructions for it.
+    has instructions for it. AVX2's bound of the gradient of the inputs was measured on Zen 4, with AVX2's instructions alone.
     """
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
-        return Bounds(0.5, 0.8)
+        return Bounds(0.5, 0.8, 0.4 if dtype == torch.float32 else 0.0)
     return _AVX512.get(processor_family(), _CAUTIOUS)[dtype]
 
 
-def sparse_convolution(x: Tensor, synapse: nn.Conv2d) -> Tensor | None:
+def sparse_convolution(x: Tensor, synapse: nn.Conv2d, gate: Gate | None = None) -> Tensor | None:
     """The convolution of x [N, C, H, W], [N, K, H, W], or None where a dense one does it as well or better.
+
+    With `gate`, x are the spikes of its neurons, and the gradient of x is zero where those let none pass.
 
     Which way is taken depends on nothing but the processor, the shapes and the numbers in x, so that a run that is resumed
     computes what it would have computed.
@@ -103,12 +99,15 @@ def sparse_convolution(x: Tensor, synapse: nn.Conv2d) -> Tensor | None:
     below = bounds(dtype)
     forward = share * _filled(out, _FORWARD_OUT) < below.forward
     weights = share * _filled(out, _WEIGHTS_OUT) < below.weights
-    if not (forward or weights):
+    inputs = (
+        below.inputs if gate is not None and dtype == torch.float32 and gated_kernels().library is not None else 0.0
+    )
+    if not (forward or weights or inputs):
         return None
     weight = synapse.weight  # once: where weights are ternary, they are made anew whenever they are asked for
     if weight.dtype != dtype and not autocast:
         return None
-    summed: Tensor = _SparseConvolution.apply(x.to(dtype), weight, forward, weights)
+    summed: Tensor = _SparseConvolution.apply(x.to(dtype), weight, forward, weights, inputs, gate)
     return summed
 
 
@@ -125,16 +124,18 @@ def share_not_zero(x: Tensor) -> float:
 
 class _SparseConvolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, forward: bool, weights: bool) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, forward: bool, weights: bool, inputs: float, gate: Gate | None
+    ) -> Tensor:
         x, rounded = x.contiguous(memory_format=torch.channels_last), weight.to(x.dtype)
-        ctx.sparse_gradient = weights
+        ctx.sparse_gradient, ctx.wanted_below, ctx.gate = weights, inputs, gate if inputs else None
         ctx.save_for_backward(x, rounded)
         ctx.weight_dtype = weight.dtype
         if not forward:
             with torch.autocast("cpu", enabled=False):
                 return F.conv2d(x, rounded, padding=1)
         summing = rounded.float()
-        shape, strides = _shape(x, weight), _Strides(*summing.stride())
+        shape, strides = Shape.of(x, weight), Strides(*summing.stride())
         out = torch.empty((x.shape[0], weight.shape[0], *x.shape[2:]), dtype=x.dtype, memory_format=torch.channels_last)
         check(
             _library(x).sparse_forward(
@@ -146,14 +147,17 @@ class _SparseConvolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, outward: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, outward: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
         x, weight = ctx.saved_tensors
         outward = outward.contiguous(memory_format=torch.channels_last)
         of_x, of_weight = ctx.needs_input_grad[:2]
         sparse = of_weight and ctx.sparse_gradient
         grad_x = grad_weight = None
-        if of_x or not sparse:
-            grad_x, grad_weight, _ = torch.ops.aten.convolution_backward(
+        if of_x and ctx.gate is not None:
+            grad_x = gated_gradient(x, weight, outward, ctx.gate, ctx.wanted_below)
+        of_x = of_x and grad_x is None
+        if of_x or (of_weight and not sparse):
+            dense, grad_weight, _ = torch.ops.aten.convolution_backward(
                 outward,
                 x,
                 weight,
@@ -166,21 +170,17 @@ class _SparseConvolution(torch.autograd.Function):
                 1,
                 (of_x, of_weight and not sparse, False),
             )
+            grad_x = dense if of_x else grad_x
         if sparse:
             grad_weight = torch.empty_like(weight, dtype=torch.float32)
-            shape, strides = _shape(x, weight), _Strides(*grad_weight.stride())
+            shape, strides = Shape.of(x, weight), Strides(*grad_weight.stride())
             check(
                 _library(x).sparse_weight_gradient(
                     ctypes.byref(shape), address(x), address(outward), address(grad_weight), ctypes.byref(strides),
                     torch.get_num_threads(),
                 )
             )  # fmt: skip
-        return grad_x, None if grad_weight is None else grad_weight.to(ctx.weight_dtype), None, None
-
-
-def _shape(x: Tensor, weight: Tensor) -> _Shape:
-    samples, channels, height, width = x.shape
-    return _Shape(samples, height, width, channels, weight.shape[0])
+        return grad_x, None if grad_weight is None else grad_weight.to(ctx.weight_dtype), None, None, None, None
 
 
 def _library(x: Tensor) -> ctypes.CDLL:

@@ -66,7 +66,6 @@ def settled_memory_mb(device: torch.device) -> float | None:
 
     From here on also the peak that `peak_beyond_mb` tells. None where the system cannot begin a peak anew: not Linux.
     """
-    torch.optim.Adam([torch.zeros(1)])  # loads 150 MB of modules once, which are no run's
     gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

@@ -32,6 +32,7 @@ from tnacli.recipe.schema.model import Model
 from tnacli.runs.metadata import BegunRun, CheckpointMetadata, TrainingState
 from tnacli.seeds import derive
 from tnacli.snn.network import Network, SpikingLayer
+from tnacli.training.adam import Adam
 from tnacli.training.batch_norm import synchronise_batch_norm
 from tnacli.training.checkpoint import Checkpoint
 from tnacli.training.dead_layers import dead_layers, remedies_for
@@ -127,7 +128,7 @@ class Trainer:
         always = {*kept_epochs, *compressions, settings.train.epochs}
         every = settings.runtime.checkpoint_every
         self._writer = CheckpointWriter(save, emit, self._ranks, every=every, always=always)
-        self._adam = torch.optim.Adam(
+        self._adam = Adam(
             trained_parameters(self.objective).values(),
             lr=settings.train.learning_rate,
             fused=self.device.type in ("cpu", "cuda"),
