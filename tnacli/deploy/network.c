@@ -467,7 +467,7 @@ int @PREFIX@_classify_in(@PREFIX@_memory *memory, const uint8_t *input, number *
 }
 
 #ifndef @PREFIX_UPPER@_CALLERS_MEMORY
-static @PREFIX@_memory own_memory;
+static @PREFIX@_memory @PREFIX@_own_memory;
 
-int @PREFIX@_classify(const uint8_t *input, number *logits) { return @PREFIX@_classify_in(&own_memory, input, logits); }
+int @PREFIX@_classify(const uint8_t *input, number *logits) { return @PREFIX@_classify_in(&@PREFIX@_own_memory, input, logits); }
 #endif
