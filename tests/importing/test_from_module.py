@@ -260,6 +260,30 @@ def test_neurons_that_take_a_share_of_spikes(share: float) -> None:
     assert len(net(X).unique(dim=0)) > 10, "or logits would say little"
 
 
+class Resized(nn.Module):
+    """Pooling by torch's function, not by a module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(x, (4, None)) if x.shape[-1] == 4 else F.adaptive_avg_pool2d(x, 4)
+
+
+@pytest.mark.parametrize(
+    "parts", [[nn.AdaptiveAvgPool2d(4)], [nn.AvgPool2d(2), nn.AdaptiveAvgPool2d((4, 4))], [nn.AdaptiveAvgPool2d(8), Resized()],
+              [Resized(), Resized()]],
+    ids=["module", "of its own size", "twice", "function"],
+)  # fmt: skip
+def test_adaptive_pooling_is_that_by_squares(parts: list[nn.Module]) -> None:
+    """And nothing at all where maps have that size already, as those of VGG's last one do."""
+    net, _ = ours()
+    assert isinstance(net, nn.Sequential)
+    net[3] = OverTime(*parts)
+    tnacli.ternarize(net)
+    model = tnacli.from_module(net, X)
+    assert model.packed is not None
+    assert [layer.pool for layer in model.packed.about.layers] == [2, 1, 1]
+    torch.testing.assert_close(model(X, normalised=True), net(X), rtol=1e-4, atol=1e-4)
+
+
 def test_weights_that_are_standardised_are_refused() -> None:
     layer = pytest.importorskip("spikingjelly.activation_based.layer")
     net, _ = ours()
@@ -358,6 +382,9 @@ CANNOT: list[tuple[Callable[[], tuple[nn.Module, Any]], str]] = [
     (replaced(3, nn.MaxPool2d(3, dilation=2)), r"3.0 \(MaxPool2d\) has maximum pooling .* dilation \(2, 2\)"),
     (replaced(3, nn.AdaptiveMaxPool2d(4)), r"3.0 \(AdaptiveMaxPool2d\) has maximum pooling of that kind"),
     (replaced(3, nn.AvgPool2d(3, 2)), "pooling of 3x3 with stride 2"),
+    (replaced(3, nn.AdaptiveAvgPool2d(3)), r"3.0 \(AdaptiveAvgPool2d\) has pooling of 8x8 to 3x3"),
+    (replaced(3, nn.AdaptiveAvgPool2d((4, 2))), "pooling of 8x8 to 4x2"),
+    (replaced(3, nn.AdaptiveAvgPool2d(16)), "pooling of 8x8 to 16x16"),
     (replaced(4, nn.Conv2d(6, 8, 3, stride=2, padding=(1, 0))), r"4.0 \(Conv2d\) has padding \(1, 0\)"),
     (
         replaced(4, nn.Conv2d(6, 8, 3, stride=2, padding=3)),

@@ -174,12 +174,7 @@ class _Walk:
         maxima: MaxPool | None = None
         while not isinstance(value.part, Neurons | Given):
             if isinstance(value.part, Pool):
-                height, width = value.sources[0].shape[-2:]
-                if not value.part.size and height != width:
-                    raise NetworkError(
-                        f"{value.where} pools a whole map of {height}x{width}; packed files pool by squares"
-                    )
-                side = value.part.size or height
+                side = value.part.size
                 size, gain = size * side, gain * (side**2 if value.part.summed else 1)
             elif isinstance(value.part, MaxPool):
                 if maxima is not None or gain <= 0:
