@@ -109,6 +109,7 @@ def _constants(about: Document, steps: Steps) -> str:
         f"FRAMES = {steps.input.frames}, LAYERS = {len(steps.layers)} }};",
         f"#define SHORTCUTS {int(steps.has_shortcuts)}",
         f"#define MAXIMA {int(steps.has_maxima)}",
+        f"#define SUMS {int(steps.has_sums)}",
         f"#define SOFT_RESETS {int(steps.has_soft_resets)}",
     ]
     return "\n".join(lines)

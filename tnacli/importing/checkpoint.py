@@ -133,6 +133,10 @@ def _alike(layer: Layer, first: Layer) -> Layer:
             f"the decay of {layer.name} is {ours.decay:g}, that of the first neurons {theirs.decay:g}; a checkpoint has one for "
             f"all, a packed file one for each layer"
         )
+    if layer.source is not None or layer.added is not None:
+        raise NetworkError(
+            f"no layout has {layer.name}, which takes or adds the spikes of another layer than the one before"
+        )
     for current in (layer.own, layer.shortcut):
         weights = None if current is None else current.weights
         if (

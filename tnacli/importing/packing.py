@@ -39,7 +39,7 @@ def packed_network(
     for number, layer in enumerate(layers):
         spec = _weights(arrays, layer.name, layer.own, "fp32" if number == 0 else encoding)
         kind = "conv" if len(spec["weight"]) == 4 else "fc"
-        spec |= {"name": layer.name, "kind": kind, **_pooling(layer)}
+        spec |= {"name": layer.name, "kind": kind, "source": layer.source, "added": layer.added, **_pooling(layer)}
         if not _alike(layer, layers[0]):
             spec["neuron"] = _constants(layer)
         if layer.shortcut is not None:

@@ -19,13 +19,13 @@ from tnacli.packed.steps import Steps, resolve
 from tnacli.recipe.schema.section import Section, Whole
 
 FORMAT: Literal["tnacli-packed"] = "tnacli-packed"
-VERSIONS = (1, 2, 3)
+VERSIONS = (1, 2, 3, 4)
 """The versions that are read. A network is written in the lowest that can say it."""
 
-_Version = Literal[1, 2, 3]
+_Version = Literal[1, 2, 3, 4]
 _SINCE: dict[str, tuple[_Version, int | None]] = {
     "stride": (2, 1), "shortcut": (2, None), "max_pool": (3, None), "neuron": (3, None),
-    "padding": (3, None), "groups": (3, 1),
+    "padding": (3, None), "groups": (3, 1), "source": (4, None), "added": (4, None),
 }  # fmt: skip
 """The version that brought each key of a layer, and what it is where it changes nothing; all others are in every version."""
 
@@ -34,9 +34,9 @@ _NEURON_SINCE_3 = {"subtract", "most_spikes", "lowest"}
 
 def version_for(neuron: NeuronSpec, layers: Iterable[LayerSpec]) -> _Version:
     """The version of a document with these layers: the lowest that has all keys that say something in one of them."""
-    if (neuron.subtract, neuron.most_spikes, neuron.lowest) != (None, 1, None):
-        return 3
     used = [version for layer in layers for key, (version, idle) in _SINCE.items() if getattr(layer, key) != idle]
+    if (neuron.subtract, neuron.most_spikes, neuron.lowest) != (None, 1, None):
+        used.append(3)
     return max(used, default=1)
 
 

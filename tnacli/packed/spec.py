@@ -131,7 +131,8 @@ class MaxPoolSpec(Section):
 class LayerSpec(Section):
     """One layer of weights and spiking neurons; `weight` is (out, in / groups, kernel, kernel) or (out, in).
 
-    `stride` and `shortcut` are in version 2 and later, all after them in version 3.
+    `stride` and `shortcut` are in version 2 and later, all after them in version 3, the last two in version 4. `source` is the
+    layer whose spikes the weights meet, None for the one before; the spikes that leave the layer `added` are added to its own.
     """
 
     name: Name
@@ -146,6 +147,8 @@ class LayerSpec(Section):
     neuron: NeuronSpec | None = None
     padding: Annotated[int, Field(ge=0, le=1 << 14)] | None = None
     groups: Count = 1
+    source: Name | None = None
+    added: Name | None = None
 
     @property
     def around(self) -> int:
