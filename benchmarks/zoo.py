@@ -4,15 +4,19 @@ Each model of `benchmarks.zoo_models` is made by its library's own code. Where a
 of its data, ternarized, fine-tuned, packed by `tnacli.from_module`, and written as C, which is compiled and run on all test
 samples: the predictions must be the network's own. All models take most of an hour on two cores; data as in recipes ($TNA_DATA).
 
-    python -m benchmarks.zoo                       prints the table
-    python -m benchmarks.zoo --page docs/zoo.md    writes it there
-    python -m benchmarks.zoo --match parametric    only some, printed
+What was measured is kept in docs/zoo.json, model by model, and the table of docs/zoo.md written from it; so a run that was
+interrupted goes on where it was.
+
+    python -m benchmarks.zoo                               all that is not there yet
+    python -m benchmarks.zoo --again                       everything
+    python -m benchmarks.zoo --match parametric --again    only some
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import re
 import sys
 import tempfile
@@ -25,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import tnacli
-from benchmarks.document import table
+from benchmarks.document import ROOT, table
 from benchmarks.zoo_models import MODELS, NONE, Forward, ZooModel
 from tnacli.data.load import load
 from tnacli.errors import NetworkError, TnaError
@@ -47,6 +51,7 @@ COLUMNS = (
     "packed file",
     "C predicts alike",
 )
+RECORD, PAGE = ROOT / "docs" / "zoo.json", ROOT / "docs" / "zoo.md"
 _TABLE = re.compile(r"(?<=<!-- made by: python -m benchmarks.zoo -->\n).*?(?=<!-- end -->)", flags=re.S)
 
 
@@ -156,18 +161,21 @@ def installed(model: ZooModel) -> bool:
     return importlib.util.find_spec(model.library.lower()) is not None
 
 
-def rows(models: Sequence[ZooModel]) -> list[list[str]]:
-    """A row for each model, in order."""
-    made = []
+def record(models: Sequence[ZooModel], *, again: bool) -> None:
+    """Measure `models`, each of them kept in docs/zoo.json at once, and write the table; only those that are not there yet,
+    unless they are to be measured `again`."""
+    kept: dict[str, list[str]] = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         for model in models:
-            if installed(model):
-                made.append(row(model, samples_for(model), Path(folder)))
-            else:
-                reason = "not measured: not installed"
-                made.append([model.library, f"`{model.name}`", model.data, "", "", "", "", reason, ""])
-            print(f"{model.library} {model.name}: {made[-1][-2]}", file=sys.stderr, flush=True)
-    return made
+            if not installed(model):
+                print(f"{model.key}: not measured, {model.library} is not installed", file=sys.stderr)
+            elif again or model.key not in kept:
+                kept[model.key] = row(model, samples_for(model), Path(folder))
+                ordered = {one.key: kept[one.key] for one in MODELS if one.key in kept}
+                RECORD.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+                text = table(COLUMNS, list(ordered.values())) + "\n"
+                PAGE.write_text(_TABLE.sub(lambda _: text, PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+                print(f"{model.key}: {kept[model.key][-2]}", file=sys.stderr, flush=True)
 
 
 def main() -> None:
@@ -175,17 +183,10 @@ def main() -> None:
         prog="python -m benchmarks.zoo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--match", default="", metavar="TEXT", help="only models whose library or name holds TEXT")
-    parser.add_argument("--page", type=Path, help="write the table into this page instead of printing it")
+    parser.add_argument("--again", action="store_true", help="measure also those that docs/zoo.json has")
     arguments = parser.parse_args()
-    if arguments.page is not None and arguments.match:
-        parser.error("--page takes all models; leave --match out")
-    chosen = [model for model in MODELS if arguments.match.lower() in f"{model.library} {model.name}".lower()]
-    text = table(COLUMNS, rows(chosen)) + "\n"
-    if arguments.page is None:
-        print(text, end="")
-    else:
-        page = arguments.page.read_text(encoding="utf-8")
-        arguments.page.write_text(_TABLE.sub(lambda _: text, page), encoding="utf-8")
+    chosen = [model for model in MODELS if arguments.match.lower() in model.key.lower()]
+    record(chosen, again=arguments.again)
 
 
 if __name__ == "__main__":

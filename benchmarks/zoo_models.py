@@ -49,6 +49,10 @@ class ZooModel:
     size: int | None = None
     training: Training = FULL
 
+    @property
+    def key(self) -> str:
+        return f"{self.library} {self.name}"
+
 
 def _jelly(
     place: str, steps: int = 4, *, images: bool = True, **settings: Any

@@ -335,6 +335,32 @@ def test_adaptive_pooling_is_that_by_squares(parts: list[nn.Module]) -> None:
     torch.testing.assert_close(model(X, normalised=True), net(X), rtol=1e-4, atol=1e-4)
 
 
+def whole_map(size: int) -> nn.Sequential:
+    """Its last map, of `size` x `size`, is averaged."""
+    torch.manual_seed(1)
+    parts = [nn.Conv2d(2, 6, 3, padding=1), nn.Conv2d(6, 8, 3, padding=1)]
+    with torch.no_grad():
+        for part in parts:
+            part.weight.mul_(8)
+    first, second = (LIF(Neuron(decay=0.6), T) for _ in parts)
+    average = OverTime(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(
+        TimeFirst(), OverTime(parts[0]), first, OverTime(parts[1]), second, average, Readout(8, 5, 0.6)
+    )
+
+
+@pytest.mark.parametrize("size", [3, 5, 6, 7])
+def test_the_last_map_is_averaged_whatever_its_size(size: int, tmp_path: Path) -> None:
+    sample, net = X[..., :size, :size], whole_map(size)
+    tnacli.ternarize(net)
+    model = tnacli.from_module(net, sample)
+    assert model.packed is not None
+    assert [layer.pool for layer in model.packed.about.layers] == [1, size]
+    torch.testing.assert_close(model(sample, normalised=True), net(sample), rtol=1e-4, atol=1e-4)
+    assert len(net(sample).unique(dim=0)) > 10, "or logits would say little"
+    assert model.save(tmp_path / "net", form="c")
+
+
 def test_weights_that_are_standardised_are_refused() -> None:
     layer = pytest.importorskip("spikingjelly.activation_based.layer")
     net, _ = ours()
@@ -470,6 +496,7 @@ CANNOT: list[tuple[Callable[[], tuple[nn.Module, Any]], str]] = [
     ),
     (lambda: (OfTheSample(), None), r"receives 1 currents of which none has weights that meet spikes"),
     (replaced(3, nn.AvgPool2d(3, 2)), "pooling of 3x3 with stride 2"),
+    (replaced(3, nn.AvgPool2d(3)), r"what follows 2 \(LIF\) pools 3x3; packed files pool by 2, 4 or 8"),
     (replaced(3, nn.AdaptiveAvgPool2d(3)), r"3.0 \(AdaptiveAvgPool2d\) has pooling of 8x8 to 3x3"),
     (replaced(3, nn.AdaptiveAvgPool2d((4, 2))), "pooling of 8x8 to 4x2"),
     (replaced(3, nn.AdaptiveAvgPool2d(16)), "pooling of 8x8 to 16x16"),

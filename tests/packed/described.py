@@ -75,6 +75,10 @@ NETWORKS: dict[str, list[dict[str, Any]]] = {
             "convolution": {"weight": (7, 6, 1, 1), "stride": 1, "encoding": "ternary2", "binary": False}}},
         {"weight": (11, 112)},
     ],
+    "means of the last maps": [
+        {"weight": (6, 2, 3, 3)},
+        {"weight": (9, 6, 3, 3), "padding": 0, "pool": 3},
+    ],
     "several spikes": [
         {"weight": (6, 2, 3, 3), "pool": 2, "neuron": {
             "decay": 1.0, "threshold": 0.5, "subtract": 0.5, "most_spikes": 31, "lowest": -0.75}},

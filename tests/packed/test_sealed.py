@@ -135,7 +135,8 @@ CASES = [
     (_set("layers", 0, "encoding", to="ternary2"), "layer conv1: the first layer is fp32"),
     (_set("layers", 0, "binary", to=True), "layer conv1: fp32 weights are not binary"),
     (_set("layers", 1, "binary", to=True), "layer conv2: .* weights are zero, but it is called binary"),
-    (_set("layers", 1, "pool", to=3), "layers.1.pool: "),
+    (_set("layers", 1, "pool", to=12), "layers.1.pool: "),
+    (_set("layers", 1, "pool", to=3), "its layers are those of version 4, not 1"),
     (_set("layers", 1, "pool", to=8), "layer conv2: pool 8 leaves nothing of 4x4"),
     (_set("layers", 2, "pool", to=2), "layer fc1: fully connected neurons are not pooled"),
     (
@@ -305,6 +306,7 @@ DESCRIBED_CASES = [
     ),
     ("groups", _nine_outputs_in_two_groups, "layer conv2: 9 outputs are no 2 equal groups"),
     ("sums of spikes", _set("version", to=3), "its layers are those of version 4, not 3"),
+    ("sums of spikes", _set("layers", 1, "pool", to=3), "layer conv2: a pool of 3 is of the last layer alone"),
     ("sums of spikes", _set("layers", 3, "source", to="conv9"), "layer conv4: there is no layer conv9 before it"),
     ("sums of spikes", _set("layers", 3, "source", to="conv4"), "layer conv4: there is no layer conv4 before it"),
     ("sums of spikes", _set("layers", 3, "source", to="conv3"), "layer conv4: weight"),

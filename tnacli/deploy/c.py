@@ -153,7 +153,7 @@ def _numbers(about: Document, steps: Steps) -> list[str]:
         f"#define LOWEST {'(l->lowest)' if steps.neurons_differ else literal(LEAST if neuron.lowest is None else neuron.lowest)}",
         _most_spikes(steps),
         f"#define READOUT_LEAK {literal(about.readout.leak)}",
-        f"#define READOUT_ONE {literal(1 / steps.readout.source.divisor)}",
+        f"#define READOUT_DIVISOR {literal(steps.readout.source.divisor)}",
     ]
     if spec.kind == "events":
         lines.append("#define BYTE_VALUE(byte, place) ((float)(byte))")

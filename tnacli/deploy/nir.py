@@ -107,8 +107,8 @@ def _nir() -> Any:
 def _refuse(layer: LIFLayer) -> None:
     if layer.added is not None:
         raise UsageError(
-            f"layer {layer.name} adds the spikes of {layer.added.name} to its own, of which other libraries' importers make "
-            f"nothing; export with --format packed, c or onnx"
+            f"layer {layer.name} adds the spikes of {layer.added.name} to its own, for which the NIR export has no form; export "
+            f"with --format packed, c or onnx"
         )
     if layer.max_pool is not None:
         raise UsageError(

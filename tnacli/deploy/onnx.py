@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tnacli.errors import FileFormatError, UsageError
 from tnacli.packed.network import PackedNetwork, PackedWeights
-from tnacli.packed.spec import ConvolutionSpec, LayerSpec
+from tnacli.packed.spec import EXACT_POOLS, ConvolutionSpec, LayerSpec
 from tnacli.packed.steps import Current, Input, LIFLayer
 from tnacli.version import __version__
 
@@ -260,8 +260,9 @@ def _neurons(
         if added:
             fired = graph.node("Add", [fired, graph.summable(added[t])])
         if pool > 1:
-            averaged = graph.node("AveragePool", [fired], **_squares(layer))
-            spikes.append(graph.counted(graph.node("Mul", [averaged, square])))
+            summed = graph.node("Mul", [graph.node("AveragePool", [fired], **_squares(layer)), square])
+            # Means of other squares are rounded, and casts cut off.
+            spikes.append(graph.counted(summed if pool in EXACT_POOLS else graph.node("Round", [summed])))
         elif layer.max_of == "spikes":
             spikes.append(graph.counted(graph.node("MaxPool", [fired], **_squares(layer))))
         else:

@@ -131,7 +131,7 @@ def _alike(layer: Layer, first: Layer) -> Layer:
     if not math.isclose(ours.decay, theirs.decay, rel_tol=1e-7):
         raise NetworkError(
             f"the decay of {layer.name} is {ours.decay:g}, that of the first neurons {theirs.decay:g}; a checkpoint has one for "
-            f"all, a packed file one for each layer"
+            f"all; a packed file (-o NAME.safetensors), whose hidden weights are ternary, has one for each layer"
         )
     if layer.source is not None or layer.added is not None:
         raise NetworkError(

@@ -44,9 +44,9 @@ def from_module(
     them to logits [N, classes]: whatever is around `module`, a loop over timesteps, a reset, a mean over time; without it,
     `module` does so itself. It is called once in evaluation mode, and what it does is recorded: convolutions and linear layers
     (hidden ones ternary or binary, as `tnacli.ternarize` makes them), batch norm, LIF neurons with a hard or a soft reset,
-    average, sum and maximum pooling, residual sums of currents, and a last layer without neurons, with leaky ones that never
-    spike, or with neurons whose spikes are the logits, summed or averaged over time. Modules of PyTorch, SpikingJelly, snnTorch,
-    sinabs, norse and our own are known.
+    average, sum and maximum pooling, residual sums of currents or of spikes, and a last layer without neurons, with leaky ones
+    that never spike, or with neurons whose spikes are the logits, summed or averaged over time. Modules of PyTorch, SpikingJelly,
+    snnTorch, sinabs, norse and our own are known.
 
     `labels` name the classes, in the order of the logits. `mean` and `std` by channel say how uint8 pixels were normalised to
     what `sample` is: (pixel / 255 - mean) / std. `data_set` is the name of one that `tna evaluate` is to measure the file on.

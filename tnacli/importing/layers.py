@@ -12,6 +12,8 @@ from torch import Tensor
 from tnacli.errors import NetworkError
 from tnacli.importing.parts import Affine, Leaky, MaxPool, Neurons, Pool, Vote, Weighted
 from tnacli.importing.recording import Added, Given, Scaled, Summed, Value
+from tnacli.packed.spec import EXACT_POOLS
+from tnacli.packed.steps import MOST_SPIKES
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,8 +207,6 @@ class _Walk:
             )
         if isinstance(value.part, Given) and (size != 1 or maxima is not None):
             raise NetworkError("the sample is pooled before the first layer; pool it before it is given")
-        if size not in (1, 2, 4, 8):
-            raise NetworkError(f"what follows {value.where} pools {size}x{size}; packed files pool by 2, 4 or 8")
         if maxima is not None and size != 1:
             raise NetworkError(f"the spikes of {value.where} are pooled by maxima and by averages; it is one of them")
         pooling = maxima or Pool(size)
@@ -264,8 +264,10 @@ class _Walk:
         made: list[Layer] = []
         names: dict[int, str] = {}
         before: Value | None = None
-        for value in sorted(self.found.values(), key=lambda value: value.number):
+        ordered = sorted(self.found.values(), key=lambda value: value.number)
+        for value in ordered:
             assert isinstance(value.part, Neurons)
+            _require_squares(value, self.pools[id(value)], last=value is ordered[-1])
             own, shortcut = _own_first(value, self.currents[id(value)], before)
             added = self.added.get(id(value))
             assert own.weights is not None
@@ -293,6 +295,14 @@ class _Walk:
         if not made:
             raise NetworkError("there are no spiking neurons")
         return made
+
+
+def _require_squares(value: Value, pooling: Pool | MaxPool, *, last: bool) -> None:
+    size = pooling.size if isinstance(pooling, Pool) else 1
+    if size not in EXACT_POOLS and not (last and size**2 <= MOST_SPIKES):
+        raise NetworkError(
+            f"what follows {value.where} pools {size}x{size}; packed files pool by 2, 4 or 8, before the last layer by up to 11"
+        )
 
 
 def _own_first(value: Value, currents: list[Current], before: Value | None) -> tuple[Current, Current | None]:

@@ -147,11 +147,11 @@ def convolution(
 def pool(size: Any, *, stride: Any, padding: Any, ceil_mode: bool, summed: bool = False) -> Pool:
     """Pooling with these settings, each a number or a pair. Raises NetworkError if a packed file has none such."""
     (size, also), stride, padding = _pair(size), _pair(size if stride in (None, ()) else stride), _pair(padding)
-    if size != also or stride != (size, size) or padding != (0, 0) or ceil_mode or size not in (1, 2, 4, 8):
+    if size != also or stride != (size, size) or padding != (0, 0) or ceil_mode:
         rounded = ", rounding up" if ceil_mode else ""
         raise NetworkError(
-            f"pooling of {size}x{also} with stride {stride[0]} and padding {padding[0]}{rounded}; packed files have squares of "
-            f"2, 4 or 8 side by side, without padding, and what fills none is dropped"
+            f"pooling of {size}x{also} with stride {stride[0]} and padding {padding[0]}{rounded}; packed files have squares side "
+            f"by side, without padding, and what fills none is dropped"
         )
     return Pool(size, summed)
 

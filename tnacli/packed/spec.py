@@ -21,6 +21,8 @@ Positive32 = Annotated[float, Field(ge=2.0**-126, le=2.0**127)]
 Finite32 = Annotated[float, Field(ge=-(2.0**127), le=2.0**127)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Stride = Annotated[Literal[1, 2], Whole]
+EXACT_POOLS = (1, 2, 4, 8)
+"""Sides of squares whose means are exact in fp32. The last layer, whose means the readout takes, has others too, in version 4."""
 
 
 class InputSpec(Section):
@@ -138,7 +140,7 @@ class LayerSpec(Section):
     name: Name
     kind: Literal["conv", "fc"]
     weight: tuple[Count, Count] | tuple[Count, Count, Count, Count]
-    pool: Annotated[Literal[1, 2, 4, 8], Whole] = 1
+    pool: Annotated[int, Field(ge=1, le=11)] = 1
     encoding: Literal["fp32", "ternary2", "ternary5"]
     binary: bool = False
     stride: Stride = 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import ClassVar, NamedTuple
 
-from tnacli.packed.spec import ConvolutionSpec, InputSpec, LayerSpec, MaxPoolSpec, NeuronSpec, ReadoutSpec
+from tnacli.packed.spec import EXACT_POOLS, ConvolutionSpec, InputSpec, LayerSpec, MaxPoolSpec, NeuronSpec, ReadoutSpec
 
 Shape = tuple[int, ...]
 """Of one sample at one timestep: (C, H, W), or (features,)."""
@@ -214,6 +214,10 @@ def resolve(
         if not all(before.out):
             height, width = driven[1:]
             raise ValueError(f"layer {spec.name}: pool {before.squares.size} leaves nothing of {height}x{width}")
+        if spec.pool not in EXACT_POOLS and spec is not layers[-1]:
+            raise ValueError(
+                f"layer {spec.name}: a pool of {spec.pool} is of the last layer alone; the others have {EXACT_POOLS}"
+            )
         if before.counts_to > MOST_SPIKES:
             raise ValueError(f"layer {spec.name}: {before.counts_to} spikes in a square are more than {MOST_SPIKES}")
         if before.max_of == "spikes" and own.most_spikes > 1:
