@@ -171,11 +171,16 @@ def record(models: Sequence[ZooModel], *, again: bool) -> None:
                 print(f"{model.key}: not measured, {model.library} is not installed", file=sys.stderr)
             elif again or model.key not in kept:
                 kept[model.key] = row(model, samples_for(model), Path(folder))
-                ordered = {one.key: kept[one.key] for one in MODELS if one.key in kept}
-                RECORD.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
-                text = table(COLUMNS, list(ordered.values())) + "\n"
-                PAGE.write_text(_TABLE.sub(lambda _: text, PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+                _write(kept)
                 print(f"{model.key}: {kept[model.key][-2]}", file=sys.stderr, flush=True)
+    _write(kept)
+
+
+def _write(kept: dict[str, list[str]]) -> None:
+    rows = {model.key: kept[model.key] for model in MODELS if model.key in kept}
+    RECORD.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    text = table(COLUMNS, list(rows.values())) + "\n"
+    PAGE.write_text(_TABLE.sub(lambda _: text, PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def main() -> None:
