@@ -29,7 +29,7 @@ class Training:
     test: int = 0
 
 
-FULL, SHORT, NONE = Training(3, 2, 800, 100), Training(1, 1, 200, 20), Training()
+FULL, NONE = Training(3, 2, 800, 100), Training()
 
 
 @dataclass(frozen=True)
@@ -247,12 +247,12 @@ MODELS = (
         for name in ("spiking_vgg11", "spiking_vgg11_bn")
     ),
     *(
-        ZooModel("SpikingJelly", f"{module}.{name}", _jelly(f"model.{module}:{name}", **more), "cifar10", training=training)
-        for module, name, more, training in (
-            ("spiking_resnet", "spiking_resnet18", _TEN, SHORT),
-            ("spiking_resnet", "spiking_resnet50", _TEN, SHORT),
-            ("spiking_resnet", "spiking_resnext50_32x4d", _TEN, NONE),
-            ("sew_resnet", "sew_resnet18", {**_TEN, "cnf": "ADD"}, SHORT),
+        ZooModel("SpikingJelly", f"{module}.{name}", _jelly(f"model.{module}:{name}", **more), "cifar10", training=NONE)
+        for module, name, more in (
+            ("spiking_resnet", "spiking_resnet18", _TEN),
+            ("spiking_resnet", "spiking_resnet50", _TEN),
+            ("spiking_resnet", "spiking_resnext50_32x4d", _TEN),
+            ("sew_resnet", "sew_resnet18", {**_TEN, "cnf": "ADD"}),
         )
     ),
     *(
