@@ -17,8 +17,9 @@ from torch import Tensor
 
 from benchmarks.layerwise import Layerwise
 from benchmarks.peers import PEERS
-from tnacli.deploy.from_checkpoint import checkpoint_batches, export_checkpoint
+from tnacli.deploy.from_checkpoint import checkpoint_batches
 from tnacli.evaluation.data import Selection
+from tnacli.exporting import export_checkpoint
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import read_packed
 from tnacli.snn.network import SpikingNetwork

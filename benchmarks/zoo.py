@@ -2,17 +2,21 @@
 
 Each model of `benchmarks.zoo_models` is made by its library's own code. Where a packed file can say it, it is trained on a slice
 of its data, ternarized, fine-tuned, packed by `tnacli.from_module`, and written as C, which is compiled and run on all test
-samples: the predictions must be the network's own. Minutes at most; data as in recipes ($TNA_DATA).
+samples: the predictions must be the network's own. All models take most of an hour on two cores; data as in recipes ($TNA_DATA).
 
-    python -m benchmarks.zoo                       prints the table
-    python -m benchmarks.zoo --page docs/zoo.md    writes it there
-    python -m benchmarks.zoo --match parametric    only some, printed
+What was measured is kept in docs/zoo.json, model by model, and the table of docs/zoo.md written from it; so a run that was
+interrupted goes on where it was.
+
+    python -m benchmarks.zoo                               all that is not there yet
+    python -m benchmarks.zoo --again                       everything
+    python -m benchmarks.zoo --match parametric --again    only some
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import re
 import sys
 import tempfile
@@ -25,17 +29,29 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import tnacli
-from benchmarks.document import table
-from benchmarks.zoo_models import MODELS, Forward, ZooModel
+from benchmarks.document import ROOT, table
+from benchmarks.zoo_models import MODELS, NONE, Forward, ZooModel
 from tnacli.data.load import load
 from tnacli.errors import NetworkError, TnaError
 from tnacli.importing.from_module import described
 from tnacli.pixels import as_input
 from tnacli.recipe.schema.data import Data
 
-TRAIN, TEST, BATCH = 800, 100, 25
-EPOCHS, TERNARY_EPOCHS, RATE = 3, 2, 1e-3
-COLUMNS = ("library", "model", "data", "weights", "full precision %", "ternary %", "packed file", "C predicts alike")
+BATCH, RATE = 25, 1e-3
+LOOKED_AT = 2
+"""On how many samples a model is looked at."""
+COLUMNS = (
+    "library",
+    "model",
+    "data",
+    "trained on",
+    "weights",
+    "full precision %",
+    "ternary %",
+    "packed file",
+    "C predicts alike",
+)
+RECORD, PAGE = ROOT / "docs" / "zoo.json", ROOT / "docs" / "zoo.md"
 _TABLE = re.compile(r"(?<=<!-- made by: python -m benchmarks.zoo -->\n).*?(?=<!-- end -->)", flags=re.S)
 
 
@@ -47,8 +63,9 @@ class Samples:
     test: tuple[Tensor, Tensor]
 
 
-def samples_for(model: ZooModel, *, train: int = TRAIN, test: int = TEST) -> Samples:
-    """Real samples of the model's data set. Raises DataError if it is missing."""
+def samples_for(model: ZooModel) -> Samples:
+    """Real samples of the model's data set, at least enough to look at it. Raises DataError if it is missing."""
+    train, test = (max(10, count) for count in (model.training.train, model.training.test))
     found = load(Data(name=model.data, train_samples=train, test_samples=test, normalise="none"), model.timesteps)
     parts = []
     for split in (found.train, found.test):
@@ -57,6 +74,8 @@ def samples_for(model: ZooModel, *, train: int = TRAIN, test: int = TEST) -> Sam
             generator = torch.Generator().manual_seed(0)
             shape = (len(inputs), model.timesteps, *inputs.shape[1:])
             inputs = (torch.rand(shape, generator=generator) < inputs.unsqueeze(1)).float()
+        if model.size is not None:
+            inputs = F.interpolate(inputs[:LOOKED_AT], size=(model.size, model.size))
         parts.append((inputs, torch.from_numpy(split.labels)))
     return Samples(*parts)
 
@@ -106,21 +125,23 @@ def predicted(net: nn.Module, forward: Forward, inputs: Tensor) -> Tensor:
     return torch.cat([forward(part).argmax(1) for part in torch.split(inputs, BATCH)])
 
 
-def row(model: ZooModel, samples: Samples, folder: Path, *, large: bool = False) -> list[str]:
-    """The model's row of the table: what came out, or why it does not pass. Large ones are trained if `large` ones are to be."""
-    begun = [model.library, f"`{model.name}`", model.data]
-    reason = refusal(model, samples.test[0][:4])
+def row(model: ZooModel, samples: Samples, folder: Path) -> list[str]:
+    """The model's row of the table: what came out, or why it does not pass."""
+    data = model.data if model.size is None else f"{model.data}, {model.size}x{model.size}"
+    begun, training = [model.library, f"`{model.name}`", data], model.training
+    reason = refusal(model, samples.test[0][:LOOKED_AT])
     if reason is not None:
-        return [*begun, "", "", "", f"no: {reason}", ""]
-    if model.large and not large:
-        return [*begun, "", "", "", "can be; not trained, not measured", ""]
+        return [*begun, "", "", "", "", f"no: {reason}", ""]
+    if training == NONE:
+        return [*begun, "", "", "", "", "can be; not trained, not measured", ""]
+    begun.append(f"{training.train}, {training.epochs} + {training.ternary_epochs} epochs")
     torch.manual_seed(0)
     net, forward = model.make()
     (inputs, labels), rates = samples.test, []
-    trained(net, forward, samples.train, EPOCHS)
+    trained(net, forward, samples.train, training.epochs)
     rates.append(float((predicted(net, forward, inputs) == labels).float().mean()))
     layers = ternarized(net, model)
-    trained(net, forward, samples.train, TERNARY_EPOCHS)
+    trained(net, forward, samples.train, training.ternary_epochs)
     own = predicted(net, forward, inputs)
     rates.append(float((own == labels).float().mean()))
     try:
@@ -140,18 +161,26 @@ def installed(model: ZooModel) -> bool:
     return importlib.util.find_spec(model.library.lower()) is not None
 
 
-def rows(models: Sequence[ZooModel], *, large: bool = False) -> list[list[str]]:
-    """A row for each model, in order."""
-    made = []
+def record(models: Sequence[ZooModel], *, again: bool) -> None:
+    """Measure `models`, each of them kept in docs/zoo.json at once, and write the table; only those that are not there yet,
+    unless they are to be measured `again`."""
+    kept: dict[str, list[str]] = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         for model in models:
-            if installed(model):
-                made.append(row(model, samples_for(model), Path(folder), large=large))
-            else:
-                reason = "not measured: not installed"
-                made.append([model.library, f"`{model.name}`", model.data, "", "", "", reason, ""])
-            print(f"{model.library} {model.name}: {made[-1][-2]}", file=sys.stderr)
-    return made
+            if not installed(model):
+                print(f"{model.key}: not measured, {model.library} is not installed", file=sys.stderr)
+            elif again or model.key not in kept:
+                kept[model.key] = row(model, samples_for(model), Path(folder))
+                _write(kept)
+                print(f"{model.key}: {kept[model.key][-2]}", file=sys.stderr, flush=True)
+    _write(kept)
+
+
+def _write(kept: dict[str, list[str]]) -> None:
+    rows = {model.key: kept[model.key] for model in MODELS if model.key in kept}
+    RECORD.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    text = table(COLUMNS, list(rows.values())) + "\n"
+    PAGE.write_text(_TABLE.sub(lambda _: text, PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def main() -> None:
@@ -159,18 +188,10 @@ def main() -> None:
         prog="python -m benchmarks.zoo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--match", default="", metavar="TEXT", help="only models whose library or name holds TEXT")
-    parser.add_argument("--page", type=Path, help="write the table into this page instead of printing it")
-    parser.add_argument("--large", action="store_true", help="train large models too, which takes hours without a GPU")
+    parser.add_argument("--again", action="store_true", help="measure also those that docs/zoo.json has")
     arguments = parser.parse_args()
-    if arguments.page is not None and arguments.match:
-        parser.error("--page takes all models; leave --match out")
-    chosen = [model for model in MODELS if arguments.match.lower() in f"{model.library} {model.name}".lower()]
-    text = table(COLUMNS, rows(chosen, large=arguments.large)) + "\n"
-    if arguments.page is None:
-        print(text, end="")
-    else:
-        page = arguments.page.read_text(encoding="utf-8")
-        arguments.page.write_text(_TABLE.sub(lambda _: text, page), encoding="utf-8")
+    chosen = [model for model in MODELS if arguments.match.lower() in model.key.lower()]
+    record(chosen, again=arguments.again)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,24 @@ Forward = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
+class Training:
+    """Epochs in full precision and with ternary weights, and numbers of samples; without epochs a model is only looked at."""
+
+    epochs: int = 0
+    ternary_epochs: int = 0
+    train: int = 0
+    test: int = 0
+
+
+FULL, NONE = Training(3, 2, 800, 100), Training()
+
+
+@dataclass(frozen=True)
 class ZooModel:
     """A model that `make` builds, with what is around it, and the data set that it is for.
 
-    `timesteps` are those of event frames; `spiking_output` is said of models whose logits are spikes. `large` ones take more
-    than a few seconds to look at, and many minutes to train.
+    `timesteps` are those of event frames; `spiking_output` is said of models whose logits are spikes. `size` is the side of
+    images that a model is made for, to which those of the data set are enlarged. `training` is how long it is trained.
     """
 
     library: str
@@ -33,7 +46,12 @@ class ZooModel:
     data: str
     timesteps: int = 1
     spiking_output: bool = False
-    large: bool = False
+    size: int | None = None
+    training: Training = FULL
+
+    @property
+    def key(self) -> str:
+        return f"{self.library} {self.name}"
 
 
 def _jelly(
@@ -216,17 +234,21 @@ MODELS = (
     ),
     ZooModel(
         "SpikingJelly", "parametric_lif_net.NMNISTNet", _jelly("model.parametric_lif_net:NMNISTNet", images=False, **_PLIF),
-        "nmnist", 10, spiking_output=True, large=True,
+        "nmnist", 10, spiking_output=True, training=NONE,
     ),
     ZooModel(
         "SpikingJelly", "parametric_lif_net.CIFAR10Net", _jelly("model.parametric_lif_net:CIFAR10Net", **_PLIF),
-        "cifar10", spiking_output=True, large=True,
+        "cifar10", spiking_output=True, training=NONE,
     ),
     *(
-        ZooModel("SpikingJelly", f"{module}.{name}", _jelly(f"model.{module}:{name}", **more), "cifar10", large=True)
+        ZooModel(
+            "SpikingJelly", f"spiking_vgg.{name}", _jelly(f"model.spiking_vgg:{name}", **_TEN), "cifar10", size=224, training=NONE
+        )
+        for name in ("spiking_vgg11", "spiking_vgg11_bn")
+    ),
+    *(
+        ZooModel("SpikingJelly", f"{module}.{name}", _jelly(f"model.{module}:{name}", **more), "cifar10", training=NONE)
         for module, name, more in (
-            ("spiking_vgg", "spiking_vgg11", _TEN),
-            ("spiking_vgg", "spiking_vgg11_bn", _TEN),
             ("spiking_resnet", "spiking_resnet18", _TEN),
             ("spiking_resnet", "spiking_resnet50", _TEN),
             ("spiking_resnet", "spiking_resnext50_32x4d", _TEN),
@@ -235,7 +257,7 @@ MODELS = (
     ),
     *(
         ZooModel(
-            "SpikingJelly", f"{module}.{name}", _whole(f"model.{module}:{name}", 4, T=4, **_TEN), "cifar10", large=True
+            "SpikingJelly", f"{module}.{name}", _whole(f"model.{module}:{name}", 4, T=4, **_TEN), "cifar10", training=NONE
         )
         for module, name in (
             ("ms_resnet", "ms_resnet18"),
@@ -249,15 +271,15 @@ MODELS = (
     ),
     *(
         ZooModel("SpikingJelly", f"spiking_vggws_ottt.{name}", _whole(f"model.spiking_vggws_ottt:{name}", 6, **_TEN), "cifar10",
-                 large=True)
-        for name in ("ottt_spiking_vggws", "ottt_spiking_vgg11")
+                 size=size, training=NONE)
+        for name, size in (("ottt_spiking_vggws", None), ("ottt_spiking_vgg11", 224))
     ),
     ZooModel("snnTorch", "tutorial 5", _tutorial_5, "fashion_mnist", spiking_output=True),
     ZooModel("snnTorch", "tutorial 6", _convolutional(1, 64, 0.5, 50), "fashion_mnist", spiking_output=True),
     ZooModel("snnTorch", "tutorial 7", _convolutional(2, 32, 0.5, None), "nmnist", 10, spiking_output=True),
     ZooModel("norse", "models.conv.ConvNet", _norse("conv:ConvNet"), "fashion_mnist"),
     ZooModel("norse", "models.conv.ConvNet4", _norse("conv:ConvNet4"), "fashion_mnist"),
-    ZooModel("norse", "models.mobilenet_v2", _norse("mobilenet:mobilenet_v2", num_classes=10), "cifar10", large=True),
+    ZooModel("norse", "models.mobilenet_v2", _norse("mobilenet:mobilenet_v2", num_classes=10), "cifar10", training=NONE),
     ZooModel("sinabs", "from_model, images", _sinabs(1, 28, steps=10), "fashion_mnist"),
     ZooModel("sinabs", "from_model, N-MNIST", _sinabs(2, 34, steps=10), "nmnist", 10),
 )  # fmt: skip

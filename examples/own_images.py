@@ -8,8 +8,8 @@ DATA holds train/CLASS/*.png and test/CLASS/*.png (JPEG and others will do as we
 import sys
 from pathlib import Path
 
-from tnacli.deploy.from_checkpoint import export_checkpoint
 from tnacli.experiment import Experiment
+from tnacli.exporting import export_checkpoint
 from tnacli.recipe.identity import Run
 from tnacli.recipe.schema.compression import Ternary
 from tnacli.recipe.schema.data import Data

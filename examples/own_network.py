@@ -1,4 +1,4 @@
-"""Your own network, with and without a twin: a layout that a function puts together, and what no layout can say.
+"""Your own network, with and without a twin: a layout that a function puts together, and what no layout can say; both as files.
 
 python examples/own_network.py FOLDER
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import nn
 
 from tnacli.experiment import Experiment
+from tnacli.exporting import export_checkpoint
 from tnacli.recipe.identity import Run
 from tnacli.recipe.schema.compression import Ternary
 from tnacli.recipe.schema.data import Data
@@ -24,14 +25,14 @@ from tnacli.snn.readout import Readout
 
 
 def narrowing(model: Model, *, channels: int, size: tuple[int, int], classes: int, maps: int) -> nn.Module:
-    """A layout: 5x5 convolution, pooling, a residual block at half the size, a hidden layer. It can be exported."""
+    """A layout: 5x5 convolution, pooling, a residual block at half the size, a hidden layer."""
     layout = f"{maps // 2}C5-AP2-R{maps}/2-{2 * maps}FC"
     chosen = model.model_copy(update={"layout": layout})
     return SpikingNetwork(chosen, channels=channels, size=size, classes=classes)
 
 
 def largest(model: Model, *, channels: int, size: tuple[int, int], classes: int, maps: int) -> nn.Module:
-    """Maximum pooling, which no layout has: this is trained, compressed and evaluated, and no export can express it."""
+    """Maximum pooling, which no layout has. An export runs the module and recognises what a packed file can say."""
     neurons = (model.neuron, model.timesteps)
     return nn.Sequential(
         TimeFirst(),
@@ -58,4 +59,7 @@ if __name__ == "__main__":
         for name, objective in (("alone", Solo()), ("with_a_twin", Twin(alpha=1e-3))):
             chosen = settings.model_copy(update={"objective": objective})
             outcome = Experiment(Path(sys.argv[1])).execute(Run(function.__name__, name, 0, chosen))
-            print(f"{function.__name__}, {name.replace('_', ' ')}: {outcome.result.accuracy['base']:.2f} %")
+            file = Path(sys.argv[1], f"{function.__name__}_{name}.safetensors")
+            packed = export_checkpoint(outcome.checkpoint, file, trusted=model.build)
+            accuracy = outcome.result.accuracy["base"]
+            print(f"{function.__name__}, {name.replace('_', ' ')}: {accuracy:.2f} %, {packed.size_bytes} bytes packed")

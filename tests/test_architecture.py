@@ -41,9 +41,10 @@ _IMPORTS = {
     "deploy": "data errors evaluation packed pixels quant snn storage training version",
     "importing": "build data deploy errors evaluation packed pixels quant recipe runs snn training version",
     "__init__": "deploy importing objectives quant scripting version",
-    "experiment": "build data deploy errors evaluation machine recipe runs snn training version",
-    "cli": "data deploy errors evaluation experiment importing likeliest packed places quant recipe report runs snn storage "
-    "training version",
+    "exporting": "data deploy errors evaluation importing packed snn storage training",
+    "experiment": "build data errors evaluation exporting machine recipe runs snn training version",
+    "cli": "data deploy errors evaluation experiment exporting importing likeliest packed places quant recipe report runs snn "
+    "storage training version",
     "scripting": "cli deploy errors recipe runs",
     "__main__": "cli",
 }

@@ -16,9 +16,9 @@ import torch
 
 from tnacli.build import build_objective
 from tnacli.data.samples import Dataset
-from tnacli.deploy.from_checkpoint import Exported, export_checkpoint
 from tnacli.errors import DataError, FileFormatError, RunBusyError, Stopped, StorageError, TnaError
 from tnacli.evaluation.data import require_fitting
+from tnacli.exporting import Exported, export_checkpoint
 from tnacli.machine import commit, processor
 from tnacli.recipe.identity import Run
 from tnacli.runs.metadata import BegunRun, RunMetadata, Versions

@@ -15,7 +15,7 @@ from tnacli.errors import UsageError
 NETWORK = """\
 from pathlib import Path
 
-from tests.snn.own_networks import by_layout, pooled_by_maximum
+from tests.snn.own_networks import by_layout, pooled_by_maximum, pooled_to_a_size
 
 Path("imported").touch()
 """
@@ -29,6 +29,7 @@ compression: {mode: ternary, delta: 0.02, start: 1}
 runs:
   free: {model: {build: "lies_here:pooled_by_maximum"}}
   layout: {model: {build: "lies_here:by_layout"}, objective: {kind: twin, alpha: 1e-2}}
+  sized: {model: {build: "lies_here:pooled_to_a_size"}}
   full: {model: {build: "lies_here:pooled_by_maximum"}, compression: null}
 """
 FREE = "lies_here:pooled_by_maximum"
@@ -66,7 +67,7 @@ def test_the_whole_story(tna: Tna, folder: Path) -> None:
     assert not (folder / "imported").exists()
     trained = tna("train", "own.yaml", "--json")
     assert trained.code == 0, trained.err
-    free, layout, full = trained.json["runs"]
+    free, layout, sized, full = trained.json["runs"]
     assert (free["compressed"], layout["compressed"]) == ("ternary", "ternary")
     assert list(free["firing_rate"]) == ["2", "4"]
     again = tna("train", "own.yaml", "--run", "layout")
@@ -100,16 +101,28 @@ def test_the_whole_story(tna: Tna, folder: Path) -> None:
     made = tna("ternarize", full["checkpoint"], "--delta", 0.02, "--epochs", 1, "--trust-build", FREE, "--json")
     assert made.json["runs"][0]["compressed"] == "ternary", made.err
 
-    for form in ("packed", "nir", "onnx", "c"):
-        refused = tna(*export, "--format", form, "--trust-build", FREE)
-        assert refused.code == 2
-        assert "what no export can express: 3.0 (MaxPool2d), 5.0 (MaxPool2d)" in refused.err
-    packed = tna("export", layout["checkpoint"], "-o", "own.safetensors", "--trust-build", "lies_here:by_layout")
-    assert "60 of 60 predictions equal" in packed.out, packed.err
-    forgotten(folder)
-    assert tna("evaluate", "own.safetensors", "--json").json["accuracy"] == layout["accuracy"]["base"]
-    assert not (folder / "imported").exists()
-    assert tna("evaluate", "own.safetensors", "--trust-build", FREE).code == 2
+    # Its module is run to see what it computes, and the first thing named that no file can say.
+    for form in ("packed", "onnx", "c"):
+        refused = tna(
+            "export", sized["checkpoint"], "-o", "x", "--format", form, "--trust-build", "lies_here:pooled_to_a_size"
+        )
+        assert (refused.code, refused.out) == (8, "")
+        assert (
+            "in the network made by lies_here:pooled_to_a_size, 3.0 (AdaptiveMaxPool2d) has maximum pooling"
+            in refused.err
+        )
+    refused = tna("export", full["checkpoint"], "-o", "x", "--trust-build", FREE)
+    assert (refused.code, "full-precision weights: 3.1" in refused.err) == (2, True)
+    for run, function in ((free, "pooled_by_maximum"), (layout, "by_layout")):
+        trusted = ("--trust-build", f"lies_here:{function}")
+        packed = tna("export", run["checkpoint"], "-o", f"{function}.safetensors", *trusted)
+        assert "60 of 60 predictions equal, test accuracy" in packed.out, packed.err
+        written = tna("export", run["checkpoint"], "-o", f"{function}.c", *trusted)
+        assert "60 of 60 predictions equal when run by a program" in written.out, written.err
+        forgotten(folder)
+        assert tna("evaluate", f"{function}.safetensors", "--json").json["accuracy"] == run["accuracy"]["base"]
+        assert not (folder / "imported").exists()
+        assert tna("evaluate", f"{function}.safetensors", *trusted).code == 2
 
 
 def test_the_module_lies_beside_the_recipe(tna: Tna, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

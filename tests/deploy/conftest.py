@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tests.cli.conftest import tna as tna  # the command line as a fixture here, too
 from tnacli.data.load import load
-from tnacli.deploy.from_checkpoint import export_checkpoint
 from tnacli.experiment import Experiment
+from tnacli.exporting import export_checkpoint
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import read_packed
 from tnacli.packed.network import PackedNetwork

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -256,6 +257,17 @@ def test_two_networks_live_in_one_program(quickstart: Quickstart, tmp_path: Path
 def test_a_prefix_that_is_no_c_name_is_refused(prefix: str) -> None:
     with pytest.raises(UsageError, match="choose another name with -o"):
         c_source(make_packed(make_network()), prefix)
+
+
+@pytest.mark.parametrize("integer", [False, True])
+def test_no_name_of_the_source_itself_is_one_of_another_prefix(integer: bool) -> None:
+    """As `own_memory` would be in files called own."""
+    made = c_source(make_packed(make_network()), "zz", integer=integer)
+    code = re.sub(r"/\*.*?\*/|\"[^\"]*\"", "", made.header + made.source, flags=re.S)
+    names = set(re.findall(r"[A-Za-z_]\w*", code))
+    prefixed = tuple(name[2:] for name in names if name.lower().startswith("zz_"))
+    assert "_memory" in prefixed
+    assert {name for name in names if name.endswith(prefixed) and name[:3].lower() != "zz_"} == set()
 
 
 def test_a_network_that_predicts_otherwise_is_not_written(

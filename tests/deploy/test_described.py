@@ -40,7 +40,7 @@ def test_the_page_numpy_and_compiled_code_give_the_same_bits(
     reader: Any, tmp_path: Any, name: str, events: bool
 ) -> None:
     network = network_of(name, events=events)
-    assert network.about.version == 3
+    assert network.about.version == (4 if name.startswith(("sums", "means")) else 3)
     inputs = inputs_of(network, 12)
     assert all(0.02 < rate < 0.98 for rate in rates(network, inputs).values()), "or spikes would say little"
     assert name != "several spikes" or sorted(most_spikes(network, inputs).values())[-2] > 2
@@ -104,6 +104,13 @@ def test_nir_gives_the_same_logits_or_says_why_not(name: str) -> None:
             nir_graph(network)
         return
     torch.testing.assert_close(nir_logits(nir_graph(network), inputs), PackedSNN(network)(inputs), rtol=1e-5, atol=1e-5)
+
+
+def test_nir_has_no_sums_of_spikes() -> None:
+    pytest.importorskip("nir", reason="needs the extra nir")
+    network = described([{"weight": (6, 2, 3, 3)}, {"weight": (6, 6, 3, 3), "added": "conv1"}])
+    with pytest.raises(UsageError, match="layer conv2 adds the spikes of conv1 to its own"):
+        nir_graph(network)
 
 
 def test_a_trace_shows_the_engines_spikes(name: str) -> None:

@@ -217,7 +217,9 @@ def test_example_own_network(
     lines = capsys.readouterr().out.splitlines()
     names = [f"{function}, {how}" for function in ("narrowing", "largest") for how in ("alone", "with a twin")]
     assert [line.split(":")[0] for line in lines] == names
-    assert all(float(line.split(": ")[1].removesuffix(" %")) > 60 for line in lines)
+    assert all(float(line.split(": ")[1].partition(" %")[0]) > 60 for line in lines)
+    files = [tmp_path / f"{name.replace(', ', '_').replace(' ', '_')}.safetensors" for name in names]
+    assert all(tnacli.load(file).weights == "ternary" for file in files)
 
 
 @in_a_checkout

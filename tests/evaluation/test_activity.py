@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tests.packed.described import NETWORKS, described
 from tests.packed.described import inputs_of as random_inputs
@@ -21,6 +22,7 @@ from tnacli.evaluation.activity_plot import draw_activity
 from tnacli.evaluation.energy import Bits, Prices
 from tnacli.evaluation.own_activity import bits_of
 from tnacli.evaluation.trace import trace
+from tnacli.packed.engine import PackedSNN
 from tnacli.recipe.schema.model import Model
 from tnacli.snn.network import SpikingNetwork
 
@@ -142,6 +144,19 @@ def test_rates_and_shares_of_channels() -> None:
     assert conv2.silent >= 1 / 9
     assert conv2.saturated is not None
     assert conv2.saturated >= 1 / 9
+
+
+def test_sums_of_spikes_are_one_addition_each() -> None:
+    """conv4 takes the spikes of conv2 and, pooled by maxima, of conv1."""
+    network = described(NETWORKS["sums of spikes"])
+    inputs, seen = torch.from_numpy(random_inputs(network, 6)), dict[str, Tensor]()
+    PackedSNN(network)(inputs, lambda layer, spikes: seen.update({layer: spikes.flatten(0, 1).float()}))
+    summed = seen["conv2"] + F.max_pool2d(seen["conv1"], 3, 2, 1)
+    assert summed.max() == 2
+    (row,) = (row for row in measure_activity(network, batches(inputs)).layers if row.name == "conv4")
+    weight = network.weights["conv4"].values()
+    for nonzero, found in ((False, row.additions), (True, row.additions_nonzero)):
+        assert found == met_one_by_one(summed.numpy(), weight, nonzero, stride=2) / 6
 
 
 def test_energy_is_operations_times_prices() -> None:

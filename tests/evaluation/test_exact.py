@@ -14,11 +14,12 @@ import tnacli
 from tests.importing.test_from_module import X, ours
 from tnacli.data.batches import Batch
 from tnacli.deploy.formats import deploy
-from tnacli.deploy.from_checkpoint import export_checkpoint, input_of, origin_of
+from tnacli.deploy.from_checkpoint import input_of, origin_of
 from tnacli.evaluation.accuracy import evaluate_network
 from tnacli.evaluation.activity import measure_activity
 from tnacli.evaluation.trace import trace
 from tnacli.experiment import Outcome
+from tnacli.exporting import export_checkpoint
 from tnacli.packed.network import PackedNetwork
 from tnacli.packed.pack import pack_network, verify
 from tnacli.snn.network import SpikingNetwork

@@ -247,6 +247,57 @@ def test_residual_sums_of_currents() -> None:
     torch.testing.assert_close(model(X, normalised=True), net(X), rtol=1e-4, atol=1e-4)
 
 
+class SpikesAdded(nn.Module):
+    """As SEW-ResNets do: blocks add spikes to those before them, or to those of other neurons, and weights meet the sums."""
+
+    def __init__(self, share: float = 1.0) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.share = share
+        self.weights = nn.ModuleList(
+            [
+                nn.Conv2d(2, 6, 3, padding=1),
+                nn.Conv2d(6, 6, 3, padding=1),
+                nn.Conv2d(6, 8, 3, stride=2, padding=1),
+                nn.Conv2d(8, 8, 3, padding=1),
+                nn.Conv2d(6, 8, 1, stride=2),
+            ]
+        )
+        self.neurons = nn.ModuleList([LIF(Neuron(decay=0.6, threshold=0.5), T) for _ in range(5)])
+        self.last = nn.Linear(8, 5)
+        with torch.no_grad():
+            for part in self.weights:
+                part.weight.mul_(8)
+
+    def spikes(self, layer: int, x: Tensor) -> Tensor:
+        return self.neurons[layer](self.weights[layer](x.flatten(0, 1)).unflatten(0, x.shape[:2]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.spikes(0, images.unsqueeze(0))
+        x = self.share * x + self.spikes(1, x)
+        x = self.spikes(3, self.spikes(2, x)) + self.spikes(4, x)
+        return self.last(x.mean((-2, -1))).mean(0)
+
+
+def test_sums_of_spikes(tmp_path: Path) -> None:
+    net = tnacli.ternarize(SpikesAdded()).eval()
+    model = tnacli.from_module(net, X)
+    assert model.packed is not None
+    about = model.packed.about
+    assert about.version == 4
+    found = [(layer.name, layer.source, layer.added, layer.pool) for layer in about.layers]
+    assert found == [
+        ("conv1", None, None, 1),
+        ("conv2", None, "conv1", 1),
+        ("conv3", None, None, 1),
+        ("conv4", None, None, 1),
+        ("conv5", "conv2", "conv4", 4),
+    ]
+    torch.testing.assert_close(model(X, normalised=True), net(X), rtol=1e-4, atol=1e-4)
+    assert len(net(X).unique(dim=0)) > 10, "or logits would say little"
+    assert [path.name for path in model.save(tmp_path / "net", form="c")] == ["net.h", "net.c"]
+
+
 @pytest.mark.parametrize("share", [0.25, 1.3])
 def test_neurons_that_take_a_share_of_spikes(share: float) -> None:
     """As SpikingJelly's LIF neurons do: the potential is counted in units of what a spike adds."""
@@ -258,6 +309,56 @@ def test_neurons_that_take_a_share_of_spikes(share: float) -> None:
     assert three.neuron is not None
     assert three.neuron.threshold == pytest.approx(0.5 / share)
     assert len(net(X).unique(dim=0)) > 10, "or logits would say little"
+
+
+class Resized(nn.Module):
+    """Pooling by torch's function, not by a module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(x, (4, None)) if x.shape[-1] == 4 else F.adaptive_avg_pool2d(x, 4)
+
+
+@pytest.mark.parametrize(
+    "parts", [[nn.AdaptiveAvgPool2d(4)], [nn.AvgPool2d(2), nn.AdaptiveAvgPool2d((4, 4))], [nn.AdaptiveAvgPool2d(8), Resized()],
+              [Resized(), Resized()]],
+    ids=["module", "of its own size", "twice", "function"],
+)  # fmt: skip
+def test_adaptive_pooling_is_that_by_squares(parts: list[nn.Module]) -> None:
+    """And nothing at all where maps have that size already, as those of VGG's last one do."""
+    net, _ = ours()
+    assert isinstance(net, nn.Sequential)
+    net[3] = OverTime(*parts)
+    tnacli.ternarize(net)
+    model = tnacli.from_module(net, X)
+    assert model.packed is not None
+    assert [layer.pool for layer in model.packed.about.layers] == [2, 1, 1]
+    torch.testing.assert_close(model(X, normalised=True), net(X), rtol=1e-4, atol=1e-4)
+
+
+def whole_map(size: int) -> nn.Sequential:
+    """Its last map, of `size` x `size`, is averaged."""
+    torch.manual_seed(1)
+    parts = [nn.Conv2d(2, 6, 3, padding=1), nn.Conv2d(6, 8, 3, padding=1)]
+    with torch.no_grad():
+        for part in parts:
+            part.weight.mul_(8)
+    first, second = (LIF(Neuron(decay=0.6), T) for _ in parts)
+    average = OverTime(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(
+        TimeFirst(), OverTime(parts[0]), first, OverTime(parts[1]), second, average, Readout(8, 5, 0.6)
+    )
+
+
+@pytest.mark.parametrize("size", [3, 5, 6, 7])
+def test_the_last_map_is_averaged_whatever_its_size(size: int, tmp_path: Path) -> None:
+    sample, net = X[..., :size, :size], whole_map(size)
+    tnacli.ternarize(net)
+    model = tnacli.from_module(net, sample)
+    assert model.packed is not None
+    assert [layer.pool for layer in model.packed.about.layers] == [1, size]
+    torch.testing.assert_close(model(sample, normalised=True), net(sample), rtol=1e-4, atol=1e-4)
+    assert len(net(sample).unique(dim=0)) > 10, "or logits would say little"
+    assert model.save(tmp_path / "net", form="c")
 
 
 def test_weights_that_are_standardised_are_refused() -> None:
@@ -339,6 +440,43 @@ def replaced(at: int, by: nn.Module) -> Callable[[], tuple[nn.Module, None]]:
     return make
 
 
+def pooled_by_three() -> tuple[nn.Module, None]:
+    """Before the second convolution, not before the last layer."""
+    net = whole_map(8)
+    net[3] = OverTime(nn.AvgPool2d(3), *net[3].children())
+    return net, None
+
+
+class OneSpikeOnItsOwn(SpikesAdded):
+    """The spikes of the second layer go on with others added, and without."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        first = self.spikes(0, images.unsqueeze(0))
+        second = self.spikes(1, first)
+        x = self.spikes(3, self.spikes(2, first + second)) + self.spikes(4, second)
+        return self.last(x.mean((-2, -1))).mean(0)
+
+
+class CurrentsOfCurrents(SpikesAdded):
+    """As MS-ResNets do: currents are added to the sum of currents before, which goes on without neurons."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.weights[0](images).unsqueeze(0)
+        x = x + self.weights[1](self.neurons[0](x).flatten(0, 1)).unflatten(0, (T, -1))
+        x = x + self.weights[1](self.neurons[1](x).flatten(0, 1)).unflatten(0, (T, -1))
+        x = self.spikes(4, self.neurons[2](x))
+        return self.last(x.mean((-2, -1))).mean(0)
+
+
+class OfTheSample(SpikesAdded):
+    """Weights of a second layer meet the sample, too."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        first = self.spikes(0, images.unsqueeze(0))
+        x = self.spikes(2, self.neurons[1](self.weights[0](images).unsqueeze(0)) + first)
+        return self.last(x.mean((-2, -1))).mean(0)
+
+
 CANNOT: list[tuple[Callable[[], tuple[nn.Module, Any]], str]] = [
     (lambda: snntorch(reset_mechanism="subtract", reset_delay=False), r"1 \(Leaky\) has a soft reset without delay"),
     (
@@ -357,7 +495,18 @@ CANNOT: list[tuple[Callable[[], tuple[nn.Module, Any]], str]] = [
     (replaced(3, nn.MaxPool2d(2, ceil_mode=True)), r"3.0 \(MaxPool2d\) has maximum pooling .* ceil_mode=True"),
     (replaced(3, nn.MaxPool2d(3, dilation=2)), r"3.0 \(MaxPool2d\) has maximum pooling .* dilation \(2, 2\)"),
     (replaced(3, nn.AdaptiveMaxPool2d(4)), r"3.0 \(AdaptiveMaxPool2d\) has maximum pooling of that kind"),
+    (lambda: (SpikesAdded(0.5), None), "adds to spikes what is no number of earlier neurons' spikes"),
+    (lambda: (OneSpikeOnItsOwn(), None), r"spikes of neurons\.1 \(LIF\) are taken with others added in one place"),
+    (
+        lambda: (CurrentsOfCurrents(), None),
+        r"adds 2 values, neither spikes to spikes nor currents to currents before neurons",
+    ),
+    (lambda: (OfTheSample(), None), r"receives 1 currents of which none has weights that meet spikes"),
     (replaced(3, nn.AvgPool2d(3, 2)), "pooling of 3x3 with stride 2"),
+    (pooled_by_three, r"what follows 2 \(LIF\) pools 3x3; packed files pool by 2, 4 or 8"),
+    (replaced(3, nn.AdaptiveAvgPool2d(3)), r"3.0 \(AdaptiveAvgPool2d\) has pooling of 8x8 to 3x3"),
+    (replaced(3, nn.AdaptiveAvgPool2d((4, 2))), "pooling of 8x8 to 4x2"),
+    (replaced(3, nn.AdaptiveAvgPool2d(16)), "pooling of 8x8 to 16x16"),
     (replaced(4, nn.Conv2d(6, 8, 3, stride=2, padding=(1, 0))), r"4.0 \(Conv2d\) has padding \(1, 0\)"),
     (
         replaced(4, nn.Conv2d(6, 8, 3, stride=2, padding=3)),

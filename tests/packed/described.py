@@ -61,6 +61,24 @@ NETWORKS: dict[str, list[dict[str, Any]]] = {
         {"weight": (9, 8, 1, 1)},
         {"weight": (12, 3, 5, 5), "groups": 3, "stride": 2},
     ],
+    "sums of spikes": [
+        {"weight": (6, 2, 3, 3), "max_pool": OVERLAPPING},
+        {"weight": (6, 6, 3, 3), "added": "conv1"},
+        {"weight": (8, 6, 3, 3), "stride": 2},
+        {"weight": (8, 6, 1, 1), "stride": 2, "source": "conv2", "added": "conv3", "pool": 2},
+    ],
+    "sums of several spikes, skipped": [
+        {"weight": (6, 2, 3, 3), "neuron": {"decay": 1.0, "threshold": 1.0, "subtract": 1.0, "most_spikes": 3}},
+        {"weight": (6, 6, 3, 3), "added": "conv1", "shortcut": {"source": "conv1", "convolution": None}},
+        {"weight": (7, 6, 3, 3), "source": "conv1", "pool": 2, "shortcut": {
+            "source": "conv2",
+            "convolution": {"weight": (7, 6, 1, 1), "stride": 1, "encoding": "ternary2", "binary": False}}},
+        {"weight": (11, 112)},
+    ],
+    "means of the last maps": [
+        {"weight": (6, 2, 3, 3)},
+        {"weight": (9, 6, 3, 3), "padding": 0, "pool": 3},
+    ],
     "several spikes": [
         {"weight": (6, 2, 3, 3), "pool": 2, "neuron": {
             "decay": 1.0, "threshold": 0.5, "subtract": 0.5, "most_spikes": 31, "lowest": -0.75}},

@@ -16,9 +16,9 @@ from tnacli.build import build_network
 from tnacli.errors import FileFormatError, StorageError, UsageError
 from tnacli.packed.document import Document
 from tnacli.packed.engine import PackedSNN
-from tnacli.packed.file import read_packed
+from tnacli.packed.file import write_packed
 from tnacli.packed.network import PackedNetwork, layer_sizes
-from tnacli.packed.pack import pack_network, verify, write_verified
+from tnacli.packed.pack import pack_network, verify
 from tnacli.packed.spec import InputSpec
 from tnacli.recipe.schema.model import Model
 from tnacli.snn.network import SpikingNetwork
@@ -80,20 +80,19 @@ def test_facts_that_do_not_fit_the_network_are_refused(network: SpikingNetwork) 
         pack_network(network, inputs=wide, labels=LABELS, origin=ORIGIN)
 
 
-def test_an_export_is_verified_and_says_what_it_compared(network: SpikingNetwork, tmp_path: Path) -> None:
+def test_verification_says_what_it_compared(network: SpikingNetwork) -> None:
     packed, samples = pack(network), make_inputs(network, 40)
-    verification = write_verified(tmp_path / "net.tna", network, packed, samples)
-    assert verification.samples == 40
+    verification = verify(network, packed, samples)
+    assert (verification.samples, verification.agreeing) == (40, 40)
     assert verification.weights == sum(layer.synapse.weight.numel() for layer in network.hidden.values())
     assert verification.largest_difference == 0
-    assert read_packed(tmp_path / "net.tna").about == packed.about
 
 
 def _with(packed: PackedNetwork, name: str, array: np.ndarray) -> PackedNetwork:
     return dataclasses.replace(packed, arrays={**packed.arrays, name: array})
 
 
-def test_verification_notices_any_difference(network: SpikingNetwork, tmp_path: Path) -> None:
+def test_verification_notices_any_difference(network: SpikingNetwork) -> None:
     packed, samples = pack(network), make_inputs(network, 8)
     verify(network, packed, samples)
     for name, array in packed.arrays.items():
@@ -104,8 +103,7 @@ def test_verification_notices_any_difference(network: SpikingNetwork, tmp_path: 
             verify(network, _with(packed, name, changed), samples)
     other = _with(packed, "readout.bias", packed.readout_bias + 1)
     with pytest.raises(FileFormatError, match="readout is not the checkpoint's"):
-        write_verified(tmp_path / "net.tna", network, other, samples)
-    assert not list(tmp_path.iterdir())
+        verify(network, other, samples)
 
 
 @pytest.mark.parametrize("part", ["timesteps", "threshold", "decay", "leak"])
@@ -161,7 +159,7 @@ def test_a_failed_write_leaves_the_previous_file(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="No space left on device"):
-        write_verified(path, network, pack(network), make_inputs(network, 4))
+        write_packed(path, pack(network))
     assert path.read_bytes() == b"previous"
     assert list(tmp_path.iterdir()) == [path]
 

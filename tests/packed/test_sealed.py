@@ -84,7 +84,7 @@ def _other_type(document: dict[str, Any], arrays: container.Arrays) -> None:
 
 CASES = [
     (_set("format", to="other"), "its format is not tnacli-packed"),
-    (_set("version", to=4), "packed file of version 4; this tnacli reads versions 1, 2 and 3"),
+    (_set("version", to=5), "packed file of version 5; this tnacli reads versions 1, 2, 3 and 4"),
     (_set("version", to=3), "its layers are those of version 1, not 3"),
     (_set("version", to=2), "its layers are those of version 1, not 2"),
     (_set("layers", 1, "stride", to=1), "layers have no stride in version 1"),
@@ -135,7 +135,8 @@ CASES = [
     (_set("layers", 0, "encoding", to="ternary2"), "layer conv1: the first layer is fp32"),
     (_set("layers", 0, "binary", to=True), "layer conv1: fp32 weights are not binary"),
     (_set("layers", 1, "binary", to=True), "layer conv2: .* weights are zero, but it is called binary"),
-    (_set("layers", 1, "pool", to=3), "layers.1.pool: "),
+    (_set("layers", 1, "pool", to=12), "layers.1.pool: "),
+    (_set("layers", 1, "pool", to=3), "its layers are those of version 4, not 1"),
     (_set("layers", 1, "pool", to=8), "layer conv2: pool 8 leaves nothing of 4x4"),
     (_set("layers", 2, "pool", to=2), "layer fc1: fully connected neurons are not pooled"),
     (
@@ -304,12 +305,44 @@ DESCRIBED_CASES = [
         "layer conv1: maximum pooling is",
     ),
     ("groups", _nine_outputs_in_two_groups, "layer conv2: 9 outputs are no 2 equal groups"),
+    ("sums of spikes", _set("version", to=3), "its layers are those of version 4, not 3"),
+    ("sums of spikes", _set("layers", 1, "pool", to=3), "layer conv2: a pool of 3 is of the last layer alone"),
+    ("sums of spikes", _set("layers", 3, "source", to="conv9"), "layer conv4: there is no layer conv9 before it"),
+    ("sums of spikes", _set("layers", 3, "source", to="conv4"), "layer conv4: there is no layer conv4 before it"),
+    ("sums of spikes", _set("layers", 3, "source", to="conv3"), "layer conv4: weight"),
+    ("sums of spikes", _set("layers", 3, "added", to="conv4"), "layer conv4, added: there is no layer conv4 before it"),
+    (
+        "sums of spikes",
+        _set("layers", 3, "added", to="conv2"),
+        "layer conv4, added: spikes of conv2, .6, 5, 4. over 1,",
+    ),
+    ("sums of spikes", _set("layers", 3, "added", to=None), "layer conv3: nothing takes its spikes"),
+    (
+        "sums of spikes",
+        _set("layers", 1, "max_pool", to=PAIRS),
+        "layer conv2, added: spikes of conv1, .* without maximum",
+    ),
+    (
+        "sums of several spikes, skipped",
+        _set("layers", 3, "source", to="conv3"),
+        "layer fc4: fully connected neurons take",
+    ),
+    (
+        "sums of several spikes, skipped",
+        _set("layers", 3, "added", to="conv3"),
+        "layer fc4: fully connected neurons take",
+    ),
+    (
+        "sums of several spikes, skipped",
+        _set("layers", 0, "neuron", to={**SEVERAL, "most_spikes": 127}),
+        "layer conv2: 128 spikes in a square are more than 127",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("name", "change", "what"), DESCRIBED_CASES)
 def test_what_no_layout_has_must_make_sense(name: str, change: Change, what: str) -> None:
     data = to_bytes(described(NETWORKS[name]))
-    assert from_bytes(resealed(data, lambda document, arrays: None)).about.version == 3
+    assert from_bytes(resealed(data, lambda document, arrays: None)).about.version >= 3
     with pytest.raises(FileFormatError, match=f"^net.tna: .*{what}"):
         from_bytes(resealed(data, change), "net.tna")

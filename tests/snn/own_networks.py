@@ -13,7 +13,7 @@ from tnacli.snn.readout import Readout
 
 
 def pooled_by_maximum(model: Model, *, channels: int, size: tuple[int, int], classes: int, maps: int = 4) -> nn.Module:
-    """What no layout can say: maximum pooling."""
+    """What no layout can say, and a packed file can: maximum pooling."""
     neurons = (model.neuron, model.timesteps)
     return nn.Sequential(
         TimeFirst(),
@@ -24,6 +24,15 @@ def pooled_by_maximum(model: Model, *, channels: int, size: tuple[int, int], cla
         OverTime(nn.MaxPool2d(2), nn.Flatten()),
         Readout(2 * maps * (size[0] // 4) * (size[1] // 4), classes, model.neuron.decay),
     )
+
+
+def pooled_to_a_size(model: Model, *, channels: int, size: tuple[int, int], classes: int, maps: int = 4) -> nn.Module:
+    """What no packed file can say: first maximum pooling to a given size, then rectified linear units."""
+    network = pooled_by_maximum(model, channels=channels, size=size, classes=classes, maps=maps)
+    assert isinstance(network, nn.Sequential)
+    network[3][0] = nn.AdaptiveMaxPool2d((size[0] // 2, size[1] // 2))  # type: ignore[operator,index]
+    network[5] = OverTime(nn.MaxPool2d(2), nn.ReLU(), nn.Flatten())
+    return network
 
 
 def by_layout(model: Model, *, channels: int, size: tuple[int, int], classes: int, maps: int) -> nn.Module:

@@ -15,7 +15,6 @@ from tnacli.data.batches import Batch
 from tnacli.errors import RecipeError, UsageError
 from tnacli.evaluation.activity import measure_activity
 from tnacli.evaluation.trace import trace
-from tnacli.packed.pack import exportable
 from tnacli.quant.weights import compress, compression_mode
 from tnacli.recipe.identity import Run
 from tnacli.recipe.schema.compression import Ternary
@@ -56,7 +55,6 @@ def test_a_layout_put_together_by_a_function_is_a_layout() -> None:
     assert isinstance(network, SpikingNetwork)
     assert [shape.weight[0] for shape in network.shapes] == [2, 4, 4, 6, 5]
     assert (network.described, network.model.layout) == (model, "4C3-AP2-R8/2-12FC")
-    assert exportable(network, "x") is network
 
 
 def test_operations_are_counted_where_modules_are_called() -> None:
@@ -116,11 +114,6 @@ def test_compression_needs_a_layer_between_the_first_and_the_last() -> None:
     )
     with pytest.raises(RecipeError, match=r"compression\.mode: acts on the layers between the first and the last"):
         build_objective(settings, channels=1, size=(8, 8), classes=10, seed=0)
-
-
-def test_an_export_names_what_it_cannot_express() -> None:
-    with pytest.raises(UsageError, match=r"x\.pt cannot be exported: .* 3\.0 \(MaxPool2d\), 5\.0 \(MaxPool2d\)\. "):
-        exportable(built(OWN), "x.pt")
 
 
 @pytest.mark.parametrize(

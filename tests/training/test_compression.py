@@ -11,9 +11,9 @@ import torch
 
 from tests.conftest import TINY
 from tests.training.test_loop import StopAfter, run_of, same, tensors
-from tnacli.deploy.from_checkpoint import export_checkpoint
 from tnacli.errors import DivergedError, Stopped, UsageError
 from tnacli.experiment import Experiment, Outcome
+from tnacli.exporting import export_checkpoint
 from tnacli.packed.file import read_packed
 from tnacli.quant.weights import compressed_layers, compression_mode
 from tnacli.recipe.parse.load import load

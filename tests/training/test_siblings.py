@@ -9,12 +9,13 @@ import torch
 
 from tests.conftest import TINY
 from tests.training.test_loop import StopAfter, run_of, same, tensors
-from tnacli.deploy.from_checkpoint import checkpoint_batches, export_checkpoint
+from tnacli.deploy.from_checkpoint import checkpoint_batches
 from tnacli.deploy.library import load_model
 from tnacli.errors import Stopped, UsageError
 from tnacli.evaluation.accuracy import evaluate_network
 from tnacli.evaluation.activity import measure_activity
 from tnacli.experiment import Experiment, Outcome
+from tnacli.exporting import export_checkpoint
 from tnacli.recipe.schema.compression import Ternary
 from tnacli.recipe.schema.objective import Features, Sibling, Twin
 from tnacli.recipe.schema.recipe import Settings

@@ -144,9 +144,9 @@ def export(
 
     load_torch()
     from tnacli.deploy.formats import Wishes, destinations
-    from tnacli.deploy.from_checkpoint import ENCODINGS, FORMATS, deploy_checkpoint, export_checkpoint
     from tnacli.deploy.from_packed import deploy_packed
     from tnacli.evaluation.data import Selection
+    from tnacli.exporting import ENCODINGS, FORMATS, deploy_checkpoint, export_checkpoint
     from tnacli.packed.file import read_packed
     from tnacli.storage import is_archive, network_file
 
@@ -217,9 +217,9 @@ def export(
 
         output.document(PackedExport.model_validate({"file": source, "encoding": encoding, **dataclasses.asdict(done)}))
         return
-    compared = f"{done.weights:,} weights equal"
+    compared = _compared(done.weights, done.agreeing, done.samples)
     if done.accuracy is not None:
-        compared += f", {done.samples} of {done.samples} predictions equal, test accuracy {done.accuracy:.2f} %"
+        compared += f", test accuracy {done.accuracy:.2f} %"
     output.line(f"{destination}: {size_text(done.size_bytes)}; verified: {compared}")
 
 
@@ -235,17 +235,9 @@ def _destination(to: str | None, form: str) -> Path:
 
 
 def _show(output: Output, deployed: Deployed, integer: bool) -> None:
-    compared = f"{deployed.weights:,} weights equal" if deployed.weights else ""
+    compared = _compared(deployed.weights, deployed.agreeing, deployed.samples, integer=integer)
     if deployed.samples:
-        equal, differing = "equal", deployed.samples - deployed.agreeing
-        if differing:
-            equal += (
-                f", {differing / deployed.samples:.2%} different"
-                if integer
-                else " (the others are a matter of rounding)"
-            )
-        compared += ", " if compared else ""
-        compared += f"{deployed.agreeing} of {deployed.samples} predictions {equal} when run by {deployed.ran_on}"
+        compared += f" when run by {deployed.ran_on}"
     files = ", ".join(map(str, deployed.paths))
     output.line(f"{files}: {size_text(deployed.size_bytes)}; verified: {compared or 'nothing'}")
     sizes, stack = deployed.memory_bytes, deployed.stack
@@ -254,6 +246,16 @@ def _show(output: Output, deployed: Deployed, integer: bool) -> None:
         meaning = {"flash": compiled, "tables": "constants alone", "ram": "static buffers"}
         parts = [f"{meaning[key]} {sizes[key]:,} bytes" for key in meaning if key in sizes]
         output.line("memory: " + ", ".join(parts if stack is None else [*parts, _stack_text(stack)]))
+
+
+def _compared(weights: int, agreeing: int, samples: int, *, integer: bool = False) -> str:
+    """What was compared before a file was written; "" for nothing."""
+    parts = [f"{weights:,} weights equal"] if weights else []
+    if samples:
+        differing = samples - agreeing
+        why = f", {differing / samples:.2%} different" if integer else " (the others are a matter of rounding)"
+        parts.append(f"{agreeing} of {samples} predictions equal{why if differing else ''}")
+    return ", ".join(parts)
 
 
 def _stack_text(stack: Stack) -> str:

@@ -89,11 +89,11 @@ def import_file(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write the network in FILE as a packed file or a checkpoint: LIF neurons with one decay that are reset to 0.
+    """Write the network in FILE as a packed file or a checkpoint: LIF neurons that are reset to 0.
 
-    A packed file has ternary or binary hidden weights. A checkpoint has any, for `tna evaluate`, `tna ternarize` and
-    `train.initial`; where --data is there, its training samples give batch norms their statistics, so that training begins
-    where the network is.
+    A packed file has ternary or binary hidden weights. A checkpoint has any, with one decay for all neurons, for
+    `tna evaluate`, `tna ternarize` and `train.initial`; where --data is there, its training samples give batch norms their
+    statistics, so that training begins where the network is.
 
     What cannot be said is refused with the name of the first node. What is written and the file's own nodes, stepped one by
     one, are compared on random inputs first; measure it on real ones with `tna evaluate` and --data.

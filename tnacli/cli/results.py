@@ -16,8 +16,8 @@ from tnacli.report.table import Column, Table, Value
 if TYPE_CHECKING:
     from tnacli.cli.documents.training import TrainedRun
     from tnacli.cli.trained import Diverged, Trained
-    from tnacli.deploy.from_checkpoint import Exported
     from tnacli.experiment import Outcome
+    from tnacli.exporting import Exported
 
 _COLUMNS = (
     Column("run", "run"), Column("weights", "weights"), Column("seeds", "seeds"),

@@ -10,8 +10,8 @@ from tnacli.errors import DivergedError, RunBusyError, Stopped
 
 if TYPE_CHECKING:
     from tnacli.cli.documents import base as documents
-    from tnacli.deploy.from_checkpoint import Exported
     from tnacli.experiment import Outcome
+    from tnacli.exporting import Exported
     from tnacli.recipe.identity import Run
 
 

@@ -109,6 +109,7 @@ def _constants(about: Document, steps: Steps) -> str:
         f"FRAMES = {steps.input.frames}, LAYERS = {len(steps.layers)} }};",
         f"#define SHORTCUTS {int(steps.has_shortcuts)}",
         f"#define MAXIMA {int(steps.has_maxima)}",
+        f"#define SUMS {int(steps.has_sums)}",
         f"#define SOFT_RESETS {int(steps.has_soft_resets)}",
     ]
     return "\n".join(lines)
@@ -152,7 +153,7 @@ def _numbers(about: Document, steps: Steps) -> list[str]:
         f"#define LOWEST {'(l->lowest)' if steps.neurons_differ else literal(LEAST if neuron.lowest is None else neuron.lowest)}",
         _most_spikes(steps),
         f"#define READOUT_LEAK {literal(about.readout.leak)}",
-        f"#define READOUT_ONE {literal(1 / steps.readout.source.divisor)}",
+        f"#define READOUT_DIVISOR {literal(steps.readout.source.divisor)}",
     ]
     if spec.kind == "events":
         lines.append("#define BYTE_VALUE(byte, place) ((float)(byte))")

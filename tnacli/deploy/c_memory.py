@@ -76,7 +76,9 @@ def plan(network: PackedNetwork) -> Memory:
     steps, timesteps = network.steps, network.about.timesteps
     words_per_value, blocks, windows, output_words = -(-timesteps // LANES), [], {}, {}
     last_read = {
-        current.source.name: number for number, layer in enumerate(steps.layers) for current in layer.currents
+        source.name: number
+        for number, layer in enumerate(steps.layers)
+        for source in (*(current.source for current in layer.currents), *([layer.added] if layer.added else []))
     } | {steps.readout.source.name: len(steps.layers)}
     for number, layer in enumerate(steps.layers):
         bits = prod(layer.out) * timesteps * count_bits(layer.counts_to)

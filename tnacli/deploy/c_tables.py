@@ -34,10 +34,13 @@ typedef struct {
 typedef struct {
     weights own;
     int32_t pool, bits, output, output_words, current; /* the last three: words of memory */
-    skip shortcut;@POOLING@@NEURONS@
+    skip shortcut;@POOLING@@SUMS@@NEURONS@
 } layer;
 """
 _POOLING = "\n    int32_t step, edge, max_of; /* squares lie step apart, the first begins edge before the map */"
+_SUMS = (
+    "\n    int32_t added, added_bits; /* the words of memory with the spikes that are added to its own; -1: none are */"
+)
 _NEURONS = {
     False: "\n    number threshold, decay, subtract, lowest;\n    int32_t most_spikes;",
     True: "\n    number decay, decay_bits, subtract, lowest;\n    int32_t most_spikes;",
@@ -99,6 +102,9 @@ def tables(network: PackedNetwork, prefix: str, whole: Integers | None = None) -
         more: list[int | str] = []
         if pooling:
             more += [layer.squares.stride, layer.squares.padding, _MAX_OF[layer.max_of]]
+        if steps.has_sums:
+            other = layer.added
+            more += [-1, 0] if other is None else [memory.outputs[other.name], count_bits(other.counts_to)]
         if neurons and whole is None:
             neuron = layer.neuron
             lowest = LEAST if neuron.lowest is None else neuron.lowest
@@ -124,6 +130,7 @@ def tables(network: PackedNetwork, prefix: str, whole: Integers | None = None) -
     filled = {
         "@DOWN@": "" if whole is None else _DOWN,
         "@POOLING@": _POOLING if pooling else "",
+        "@SUMS@": _SUMS if steps.has_sums else "",
         "@NEURONS@": _NEURONS[whole is not None] if neurons else "",
     }
     structs = _WEIGHTS

@@ -9,7 +9,7 @@
 #define LEAKED(potential) (DECAY * (potential))
 #define READOUT_LEAKED(potential) (READOUT_LEAK * (potential))
 #define THRESHOLDS_IN(potential) ((potential) / THRESHOLD)
-#define READOUT_SHARE(count) ((float)(count) * READOUT_ONE)
+#define READOUT_SHARE(count) ((float)(count) / READOUT_DIVISOR)
 #define GIVEN_BYTES(input) {0, input}
 
 /* The input as the caller gave it: floats, or else bytes. */

@@ -333,6 +333,9 @@ static void spiking(const layer *l, word *memory, const given *input)
     uint8_t *packed = (uint8_t *)(memory + l->output);
     word *current = memory + l->current;
     word cell[WORDS];
+#if SUMS
+    word other[WORDS];
+#endif
     int32_t o, y, x, r, q, i;
 #if MAXIMA
     word *const largest = current + T;
@@ -392,6 +395,15 @@ static void spiking(const layer *l, word *memory, const given *input)
                         }
 #endif
                         fire(l, current, cell);
+#if SUMS
+                        if (l->added >= 0) {
+                            const int32_t place = (o * all_rows + top + r) * all_columns + q;
+                            unpack((const uint8_t *)(memory + l->added), l->added_bits, place, other);
+                            for (i = 0; i < WORDS; i++) {
+                                cell[i].lanes += other[i].lanes;
+                            }
+                        }
+#endif
                     }
                 }
 #if MAXIMA
@@ -467,7 +479,7 @@ int @PREFIX@_classify_in(@PREFIX@_memory *memory, const uint8_t *input, number *
 }
 
 #ifndef @PREFIX_UPPER@_CALLERS_MEMORY
-static @PREFIX@_memory own_memory;
+static @PREFIX@_memory @PREFIX@_own_memory;
 
-int @PREFIX@_classify(const uint8_t *input, number *logits) { return @PREFIX@_classify_in(&own_memory, input, logits); }
+int @PREFIX@_classify(const uint8_t *input, number *logits) { return @PREFIX@_classify_in(&@PREFIX@_own_memory, input, logits); }
 #endif

@@ -105,6 +105,11 @@ def _nir() -> Any:
 
 
 def _refuse(layer: LIFLayer) -> None:
+    if layer.added is not None:
+        raise UsageError(
+            f"layer {layer.name} adds the spikes of {layer.added.name} to its own, for which the NIR export has no form; export "
+            f"with --format packed, c or onnx"
+        )
     if layer.max_pool is not None:
         raise UsageError(
             f"layer {layer.name} pools by maxima, and NIR has no node for that; export with --format packed, c or onnx"

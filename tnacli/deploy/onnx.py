@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tnacli.errors import FileFormatError, UsageError
 from tnacli.packed.network import PackedNetwork, PackedWeights
-from tnacli.packed.spec import ConvolutionSpec, LayerSpec
+from tnacli.packed.spec import EXACT_POOLS, ConvolutionSpec, LayerSpec
 from tnacli.packed.steps import Current, Input, LIFLayer
 from tnacli.version import __version__
 
@@ -45,7 +45,8 @@ def onnx_bytes(network: PackedNetwork, *, floats: bool = False, batch: int | Non
             own = [graph.node("Add", list(pair)) for pair in zip(own, other, strict=True)]
         if layer.max_of == "currents":
             own = [graph.node("MaxPool", [driven], **_squares(layer)) for driven in own]
-        given[layer] = _neurons(graph, network, layer, own)
+        added = () if layer.added is None else given[layer.added]
+        given[layer] = _neurons(graph, network, layer, own, added)
     graph.node("Identity", [_readout(graph, network, given[network.steps.readout.source])], out=OUTPUT)
     helper, kind = onnx.helper, onnx.TensorProto
     proto = helper.make_graph(
@@ -219,8 +220,13 @@ def _driven(graph: _Graph, summed: str, scale: str, shift: str) -> str:
     return graph.node("Add", [graph.node("Mul", [summed, scale]), shift])
 
 
-def _neurons(graph: _Graph, network: PackedNetwork, layer: LIFLayer, currents: Sequence[str]) -> list[str]:
-    """Pooled spike counts, uint8, one name for each timestep; a single current is the same at every one."""
+def _neurons(
+    graph: _Graph, network: PackedNetwork, layer: LIFLayer, currents: Sequence[str], added: Sequence[str]
+) -> list[str]:
+    """Pooled spike counts, uint8, one name for each timestep, `added` ones among them.
+
+    A single current is the same at every timestep.
+    """
     neuron, name, pool = layer.neuron, layer.name, layer.pool
 
     def constant(key: str, value: float) -> str:
@@ -241,7 +247,8 @@ def _neurons(graph: _Graph, network: PackedNetwork, layer: LIFLayer, currents: S
         if potential is not None:
             driven = graph.node("Add", [graph.node("Mul", [potential, decay]), driven])
         spiked = graph.node("GreaterOrEqual", [driven, threshold])
-        fired = graph.cast(spiked, "FLOAT") if pool > 1 or layer.max_of == "spikes" or several else ""
+        as_number = pool > 1 or layer.max_of == "spikes" or several or added
+        fired = graph.cast(spiked, "FLOAT") if as_number else ""
         if several:
             fitting = graph.node("Floor", [graph.node("Div", [driven, threshold])])
             fired = graph.node("Mul", [fired, graph.node("Min", [fitting, several])])
@@ -250,13 +257,16 @@ def _neurons(graph: _Graph, network: PackedNetwork, layer: LIFLayer, currents: S
             left = graph.node("Sub", [driven, taken]) if subtract else zero
             potential = graph.node("Where", [spiked, left, driven])
             potential = graph.node("Max", [potential, lowest]) if lowest else potential
+        if added:
+            fired = graph.node("Add", [fired, graph.summable(added[t])])
         if pool > 1:
-            averaged = graph.node("AveragePool", [fired], **_squares(layer))
-            spikes.append(graph.counted(graph.node("Mul", [averaged, square])))
+            summed = graph.node("Mul", [graph.node("AveragePool", [fired], **_squares(layer)), square])
+            # Means of other squares are rounded, and casts cut off.
+            spikes.append(graph.counted(summed if pool in EXACT_POOLS else graph.node("Round", [summed])))
         elif layer.max_of == "spikes":
             spikes.append(graph.counted(graph.node("MaxPool", [fired], **_squares(layer))))
         else:
-            spikes.append(graph.counted(fired) if several else graph.counted(spiked, of_bool=True))
+            spikes.append(graph.counted(fired) if as_number else graph.counted(spiked, of_bool=True))
     return spikes
 
 

@@ -66,8 +66,10 @@ def whole_run(network: PackedNetwork, inputs: NDArray[np.uint8]) -> WholeRun:
             potential = potential - spikes * taken if taken else np.where(spikes, 0, potential)
             potential = noted(np.maximum(potential, made.lowest[layer.name]))
             fired.append(spikes)
-        counts[layer.name] = np.stack([_pooled(spikes, layer) for spikes in fired], 1)
         all_spikes[layer.name] = np.stack(fired, 1).astype(np.uint8)
+        if layer.added is not None:
+            fired = [spikes + counts[layer.added.name][:, t] for t, spikes in enumerate(fired)]
+        counts[layer.name] = np.stack([_pooled(spikes, layer) for spikes in fired], 1)
     last = counts[steps.readout.source.name].reshape(len(inputs), timesteps, -1)
     potential = total = np.zeros((len(inputs), 1), np.int64)
     for t in range(timesteps):

@@ -6,8 +6,8 @@ What is counted, for one sample on average over the samples:
   every timestep and is encoded once; event frames are encoded one after the other, T times.
 - Hidden layers: an addition for each input that is not zero and each weight that it meets ("synaptic operation"), at every
   timestep; places beyond the border of a feature map are not met. After a pooling the inputs are averages of spikes: those
-  that are not zero are one addition each, as a packed network adds their number of spikes. `additions` counts every weight,
-  `additions_nonzero` only those that are not 0, which a ternary network need not add.
+  that are not zero are one addition each, as a packed network adds their number of spikes; so are sums of several layers'
+  spikes. `additions` counts every weight, `additions_nonzero` only those that are not 0, which a ternary network need not add.
 - Readout: a MAC for each weight at every timestep.
 - Left out: biases, batch norm, updates of membrane potentials and pooling. An energy made of this is a lower bound, good for
   comparing networks and not for sizing batteries.
@@ -69,12 +69,18 @@ class _Way:
 
 @dataclass
 class LayerCounts:
-    """A layer of neurons, the ways into it, and what has been seen of it so far; `pooled` makes of maps what leaves it."""
+    """A layer of neurons, the ways into it, and what has been seen of it so far; `pooled` makes of maps what leaves it.
+
+    What leaves the layer `added` is added to its spikes first; of one that `is_added` so, what left it last is `kept`.
+    """
 
     name: str
     ways: tuple[_Way, ...]
     pooled: Callable[[Tensor], Tensor]
     neurons: int
+    added: LayerCounts | None = None
+    is_added: bool = False
+    kept: Tensor | None = None
     spikes: Tensor = field(default_factory=lambda: torch.zeros(()))
     chances: int = 0
     additions: float = 0.0
@@ -102,7 +108,11 @@ class LayerCounts:
         axes = (0, *range(2, flat.dim()))
         self.spikes = self.spikes + flat.sum(axes, dtype=torch.float64)
         self.chances += flat.numel() // flat.shape[1]
-        return self.pooled(flat)
+        if self.added is not None and self.added.kept is not None:
+            flat = flat + self.added.kept
+        given = self.pooled(flat)
+        self.kept = given if self.is_added else None
+        return given
 
     def activity(self, macs: float, bits: Bits, samples: int) -> LayerActivity:
         rates = self.spikes / max(self.chances, 1)
@@ -187,6 +197,7 @@ def _counted(
         macs = 0 if number else frames * layer.dense()
         # The readout takes the last layer's spikes.
         readers = sum(way.source == layer.name for later in layers for way in later.ways) + (layer is layers[-1])
+        readers += sum(later.added is layer for later in layers)
         pixels = 0 if number else 8 * prod(layer.ways[0].shape)
         bits = Bits(
             weights=32 * macs + layer.weight_bits / samples,
@@ -260,13 +271,16 @@ def of_packed(network: PackedNetwork) -> tuple[list[LayerCounts], _Run]:
         spec = current.spec
         return _Way(source, weight, current.source.out, spec.stride, spec.around, spec.groups)
 
-    layers = [
-        LayerCounts(layer.name, tuple(map(way, layer.currents)), _pooling(layer), prod(layer.neurons))
-        for layer in network.steps.layers
-    ]
+    layers: dict[str, LayerCounts] = {}
+    for layer in network.steps.layers:
+        added = None if layer.added is None else layers[layer.added.name]
+        if added is not None:
+            added.is_added = True
+        ways = tuple(map(way, layer.currents))
+        layers[layer.name] = LayerCounts(layer.name, ways, _pooling(layer), prod(layer.neurons), added)
     engine = PackedSNN(network)
 
     def run(inputs: Tensor, observe: _Observer) -> Tensor:
         return engine.potentials(inputs.cpu(), observe)
 
-    return layers, run
+    return list(layers.values()), run

@@ -49,7 +49,7 @@ def trace(network: Network | PackedNetwork, sample: Tensor) -> list[Trace]:
         steps_of = plain.lif_steps(iter(driven.numpy()), plain.neurons_of(layer.neuron))
         membrane, counts = (torch.from_numpy(np.stack(part)) for part in zip(*map(_copied, steps_of), strict=True))
         traces.append(Trace(layer.name, membrane.flatten(1), counts.flatten(1) > 0, layer.neuron.threshold))
-        given[layer] = counts.float()
+        given[layer] = counts.float() if layer.added is None else counts.float() + given[layer.added]
         if layer.max_of == "spikes":
             given[layer] = F.max_pool2d(given[layer], *layer.squares)
         elif layer.pool > 1:

@@ -131,7 +131,11 @@ def _alike(layer: Layer, first: Layer) -> Layer:
     if not math.isclose(ours.decay, theirs.decay, rel_tol=1e-7):
         raise NetworkError(
             f"the decay of {layer.name} is {ours.decay:g}, that of the first neurons {theirs.decay:g}; a checkpoint has one for "
-            f"all, a packed file one for each layer"
+            f"all; a packed file (-o NAME.safetensors), whose hidden weights are ternary, has one for each layer"
+        )
+    if layer.source is not None or layer.added is not None:
+        raise NetworkError(
+            f"no layout has {layer.name}, which takes or adds the spikes of another layer than the one before"
         )
     for current in (layer.own, layer.shortcut):
         weights = None if current is None else current.weights

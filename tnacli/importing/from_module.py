@@ -24,10 +24,9 @@ CLOSE = 1e-3
 """By how much logits may differ, as a share of the largest: sums in fp32 in another order."""
 TIPPED = 0.01
 """The largest share of samples whose logits may differ by more: a neuron a rounding error away from its threshold."""
+_AT_ONCE = 64
 
 
-@torch.no_grad()
-@exact()
 def from_module(
     module: nn.Module,
     sample: Tensor,
@@ -45,9 +44,9 @@ def from_module(
     them to logits [N, classes]: whatever is around `module`, a loop over timesteps, a reset, a mean over time; without it,
     `module` does so itself. It is called once in evaluation mode, and what it does is recorded: convolutions and linear layers
     (hidden ones ternary or binary, as `tnacli.ternarize` makes them), batch norm, LIF neurons with a hard or a soft reset,
-    average, sum and maximum pooling, residual sums of currents, and a last layer without neurons, with leaky ones that never
-    spike, or with neurons whose spikes are the logits, summed or averaged over time. Modules of PyTorch, SpikingJelly, snnTorch,
-    sinabs, norse and our own are known.
+    average, sum and maximum pooling, residual sums of currents or of spikes, and a last layer without neurons, with leaky ones
+    that never spike, or with neurons whose spikes are the logits, summed or averaged over time. Modules of PyTorch, SpikingJelly,
+    snnTorch, sinabs, norse and our own are known.
 
     `labels` name the classes, in the order of the logits. `mean` and `std` by channel say how uint8 pixels were normalised to
     what `sample` is: (pixel / 255 - mean) / std. `data_set` is the name of one that `tna evaluate` is to measure the file on.
@@ -59,11 +58,10 @@ def from_module(
     packed, logits = described(
         module, sample, forward=forward, labels=labels, mean=mean, std=std, data_set=data_set, encoding=encoding
     )
-    _require_same(packed, sample, logits)
+    require_same(PackedSNN(packed), sample, logits)
     return packed_model(packed, sample)
 
 
-@torch.no_grad()
 def described(
     module: nn.Module,
     sample: Tensor,
@@ -87,12 +85,6 @@ def described(
         )
     if encoding not in ENCODINGS:
         raise UsageError(f"encoding={encoding!r}: must be one of {', '.join(map(repr, ENCODINGS))}")
-    recorder = Recorder(sample)
-    logits = _run(module, sample, forward or module, recorder)
-    output = recorder.of(logits)
-    if output is None:
-        raise NetworkError("the logits do not come from the sample by anything that was recorded")
-    layers, readout, timesteps = layers_of(output, len(sample))
     try:
         inputs = InputSpec.model_validate(
             {
@@ -105,19 +97,40 @@ def described(
         )
     except ValidationError as error:
         raise UsageError(f"sample, mean and std: {explain(error)}") from None
+    origin = Origin(
+        data_set=data_set or "unknown", recipe="from_module", run=type(module).__name__, seed=0, identity=""
+    )
+    return recognised(module, sample, forward or module, inputs=inputs, labels=labels, origin=origin, encoding=encoding)
+
+
+@torch.no_grad()
+@exact()
+def recognised(
+    module: nn.Module,
+    sample: Tensor,
+    forward: Callable[[Tensor], Tensor],
+    *,
+    inputs: InputSpec,
+    labels: Sequence[str] | None,
+    origin: Origin,
+    encoding: str,
+) -> tuple[PackedNetwork, Tensor]:
+    """The packed form of what `forward` does with `sample` by the parts of `module`, not compared yet, and its logits.
+
+    Raises NetworkError that names the first thing that no packed file can say, UsageError if there are not as many labels as
+    logits.
+    """
+    recorder = Recorder(sample)
+    logits = _run(module, sample, forward, recorder)
+    output = recorder.of(logits)
+    if output is None:
+        raise NetworkError("the logits do not come from the sample by anything that was recorded")
+    layers, readout, timesteps = layers_of(output, len(sample))
     names = tuple(map(str, range(logits.shape[1]))) if labels is None else tuple(labels)
     if len(names) != logits.shape[1]:
         raise UsageError(f"labels: {len(names)} names for {logits.shape[1]} logits")
     packed = packed_network(
-        layers,
-        readout,
-        inputs=inputs,
-        labels=names,
-        timesteps=timesteps,
-        encoding=encoding,
-        origin=Origin(
-            data_set=data_set or "unknown", recipe="from_module", run=type(module).__name__, seed=0, identity=""
-        ),
+        layers, readout, inputs=inputs, labels=names, timesteps=timesteps, encoding=encoding, origin=origin
     )
     return packed, logits
 
@@ -141,25 +154,33 @@ def _run(module: nn.Module, sample: Tensor, forward: Callable[[Tensor], Tensor],
     return logits
 
 
-def _require_same(packed: PackedNetwork, sample: Tensor, logits: Tensor) -> None:
+@torch.no_grad()
+def require_same(engine: PackedSNN, samples: Tensor, logits: Tensor) -> Tensor:
+    """The packed network's logits of `samples`, which are to be `logits`, the module's own.
+
+    Raises NetworkError if they are not, but for rounding, or if no neuron of a layer spikes, so that they would show nothing.
+    """
     spiking: set[str] = set()
 
     def observe(layer: str, spikes: Tensor) -> None:
         if bool(spikes.any()):
             spiking.add(layer)
 
-    found, expected = PackedSNN(packed)(sample.cpu(), observe), logits.detach().float().cpu()
-    silent = [layer.name for layer in packed.about.layers if layer.name not in spiking]
+    found = torch.cat([engine(part.cpu(), observe) for part in samples.split(_AT_ONCE)])
+    expected = logits.detach().float().cpu()
+    silent = [layer.name for layer in engine.about.layers if layer.name not in spiking]
     if silent:
         raise NetworkError(
-            f"no neuron of {', '.join(silent)} spikes on the sample, so that its logits show nothing; give real samples, of a "
-            f"trained network"
+            f"no neuron of {', '.join(silent)} spikes on {len(samples)} samples, so that its logits show nothing; give real "
+            f"samples, of a trained network"
         )
     difference = (found - expected).abs().amax(1)
     odd = int((difference > CLOSE * expected.abs().max()).sum())
-    if odd > TIPPED * len(sample) or not bool(torch.isfinite(expected).all()):
+    if odd > TIPPED * len(samples) or not bool(torch.isfinite(expected).all()):
         raise NetworkError(
-            f"the logits of {odd} of {len(sample)} samples differ from the network's own by up to {float(difference.max()):.3g} "
-            f"(the largest is {float(expected.abs().max()):.3g}): it does something that is not to be seen from its modules and "
-            f"operations, such as states that are not reset before each sample, a delay, or a last output instead of a sum"
+            f"the logits of {odd} of {len(samples)} samples differ from the network's own by up to "
+            f"{float(difference.max()):.3g} (the largest is {float(expected.abs().max()):.3g}): it does something that is not to "
+            f"be seen from its modules and operations, such as states that are not reset before each sample, a delay, or a last "
+            f"output instead of a sum"
         )
+    return found

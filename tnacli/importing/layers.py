@@ -12,6 +12,8 @@ from torch import Tensor
 from tnacli.errors import NetworkError
 from tnacli.importing.parts import Affine, Leaky, MaxPool, Neurons, Pool, Vote, Weighted
 from tnacli.importing.recording import Added, Given, Scaled, Summed, Value
+from tnacli.packed.spec import EXACT_POOLS
+from tnacli.packed.steps import MOST_SPIKES
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,8 @@ class Current:
 class Layer:
     """Neurons that receive `own` and maybe a `shortcut`, or the largest of squares `before` them, and pooling `after` them.
 
-    `skipped` names the layer that the shortcut is from.
+    `skipped` names the layer that the shortcut is from, `source` the one whose spikes the weights meet, None for the one before,
+    and `added` the one whose spikes are added to its own.
     """
 
     name: str
@@ -46,6 +49,8 @@ class Layer:
     skipped: str | None
     before: MaxPool | None
     after: Pool | MaxPool
+    source: str | None = None
+    added: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +131,7 @@ class _Walk:
         self.time: dict[int, _Factors] = {}
         self.currents: dict[int, list[Current]] = {}
         self.before: dict[int, MaxPool] = {}
+        self.added: dict[int, Value | None] = {}
         self.found: dict[int, Value] = {}
 
     def factors(self, value: Value) -> tuple[_Factors, Value]:
@@ -174,12 +180,7 @@ class _Walk:
         maxima: MaxPool | None = None
         while not isinstance(value.part, Neurons | Given):
             if isinstance(value.part, Pool):
-                height, width = value.sources[0].shape[-2:]
-                if not value.part.size and height != width:
-                    raise NetworkError(
-                        f"{value.where} pools a whole map of {height}x{width}; packed files pool by squares"
-                    )
-                side = value.part.size or height
+                side = value.part.size
                 size, gain = size * side, gain * (side**2 if value.part.summed else 1)
             elif isinstance(value.part, MaxPool):
                 if maxima is not None or gain <= 0:
@@ -193,25 +194,46 @@ class _Walk:
                 over_time.means += value.part.mean
                 self.time[-1] = over_time
             elif isinstance(value.part, Added):
-                raise NetworkError(
-                    f"{value.where} adds spikes, or a current to a sum of currents; packed neurons receive the current of one "
-                    f"layer's weights and that of one shortcut, and weights meet spikes"
-                )
+                break
             else:
                 raise NetworkError(f"the output of {value.where} meets no spiking neurons before what comes next")
             (value,) = value.sources
+        value, added = self.summed(value) if isinstance(value.part, Added) else (value, None)
         if -1 in self.time:
             self.time[id(value)] = self.time.pop(-1)
+        if self.added.setdefault(id(value), added) is not added:
+            raise NetworkError(
+                f"the spikes of {value.where} are taken with others added in one place and otherwise in another"
+            )
         if isinstance(value.part, Given) and (size != 1 or maxima is not None):
             raise NetworkError("the sample is pooled before the first layer; pool it before it is given")
-        if size not in (1, 2, 4, 8):
-            raise NetworkError(f"what follows {value.where} pools {size}x{size}; packed files pool by 2, 4 or 8")
         if maxima is not None and size != 1:
             raise NetworkError(f"the spikes of {value.where} are pooled by maxima and by averages; it is one of them")
         pooling = maxima or Pool(size)
         if self.pools.setdefault(id(value), pooling) != pooling:
             raise NetworkError(f"the spikes of {value.where} are taken pooled in one place and otherwise in another")
         return value, gain
+
+    def summed(self, value: Value) -> tuple[Value, Value]:
+        """The last of the neurons whose spikes are added up, and those whose spikes are added to theirs."""
+        own = max(
+            (one for one in value.sources if isinstance(one.part, Neurons)), key=lambda one: one.number, default=None
+        )
+        others = [one for one in value.sources if one is not own]
+        if own is None or len(others) != 1:
+            raise NetworkError(
+                f"{value.where} adds {len(value.sources)} values, neither spikes to spikes nor currents to currents before "
+                f"neurons; a packed layer adds to its own spikes those that leave an earlier one, and neurons receive the "
+                f"current of one layer's weights and that of one shortcut"
+            )
+        added, gain = self.spikes(others[0])
+        pooling = self.pools[id(added)]
+        averaged = isinstance(pooling, Pool) and pooling.size > 1
+        if gain != 1 or averaged or isinstance(added.part, Given) or added.number > own.number:
+            raise NetworkError(
+                f"{value.where} adds to spikes what is no number of earlier neurons' spikes: scaled ones, means or the sample"
+            )
+        return own, added
 
     def visit(self, neurons: Value) -> None:
         """Find all that `neurons` receive."""
@@ -233,15 +255,21 @@ class _Walk:
         self.currents[id(neurons)] = [self.current(part, factors) for part in parts]
         for current in self.currents[id(neurons)]:
             self.visit(current.source)
+        added = self.added.get(id(neurons))
+        if added is not None:
+            self.visit(added)
 
     def layers(self) -> list[Layer]:
         """All layers in the order in which their neurons were first seen."""
         made: list[Layer] = []
         names: dict[int, str] = {}
         before: Value | None = None
-        for value in sorted(self.found.values(), key=lambda value: value.number):
+        ordered = sorted(self.found.values(), key=lambda value: value.number)
+        for value in ordered:
             assert isinstance(value.part, Neurons)
+            _require_squares(value, self.pools[id(value)], last=value is ordered[-1])
             own, shortcut = _own_first(value, self.currents[id(value)], before)
+            added = self.added.get(id(value))
             assert own.weights is not None
             kind = "conv" if own.weights.weight.dim() == 4 else "fc"
             names[id(value)] = f"{kind}{1 + sum(name.startswith(kind) for name in names.values())}"
@@ -259,6 +287,8 @@ class _Walk:
                     skipped=None if shortcut is None else names.get(id(shortcut.source), "the sample"),
                     before=self.before.get(id(value)),
                     after=self.pools[id(value)],
+                    source=None if before is None or own.source is before else names[id(own.source)],
+                    added=None if added is None else names[id(added)],
                 )
             )
             before = value
@@ -267,14 +297,23 @@ class _Walk:
         return made
 
 
+def _require_squares(value: Value, pooling: Pool | MaxPool, *, last: bool) -> None:
+    size = pooling.size if isinstance(pooling, Pool) else 1
+    if size not in EXACT_POOLS and not (last and size**2 <= MOST_SPIKES):
+        raise NetworkError(
+            f"what follows {value.where} pools {size}x{size}; packed files pool by 2, 4 or 8, before the last layer by up to 11"
+        )
+
+
 def _own_first(value: Value, currents: list[Current], before: Value | None) -> tuple[Current, Current | None]:
-    """The current from the layer before, with weights, and another one."""
-    own = next((c for c in currents if c.weights is not None and (before is None or c.source is before)), None)
+    """The current with weights that meet the spikes of the last neurons, those before if it can be, and another one."""
+    weighted = [c for c in currents if c.weights is not None and (before is None or isinstance(c.source.part, Neurons))]
+    own = max(weighted, key=lambda current: current.source.number, default=None)
     others = [current for current in currents if current is not own]
     if own is None or len(others) > 1:
         raise NetworkError(
             f"{value.where} receives {len(currents)} currents of which {'none has' if own is None else 'one has'} weights that "
-            f"meet the spikes of the neurons before; a packed layer has one of them, and one shortcut"
+            f"meet spikes; a packed layer has one of them, and one shortcut"
         )
     return own, others[0] if others else None
 

@@ -20,11 +20,11 @@ from tnacli.importing.parts import (
     Pool,
     Same,
     Weighted,
+    adaptive,
     convolution,
     max_pool,
     pool,
     refused,
-    whole,
 )
 from tnacli.snn.lif import LIF
 from tnacli.snn.readout import Readout
@@ -98,7 +98,7 @@ _OURS: dict[type[nn.Module], Callable[[Any], Part]] = {
     nn.BatchNorm1d: _norm,
     nn.BatchNorm2d: _norm,
     nn.AvgPool2d: _avg_pool,
-    nn.AdaptiveAvgPool2d: lambda module: whole(module.output_size),
+    nn.AdaptiveAvgPool2d: lambda module: adaptive(module.output_size),
     nn.MaxPool1d: refused(_MAX_POOL),
     nn.MaxPool2d: _max_pool,
     nn.AdaptiveMaxPool2d: refused(_MAX_POOL),

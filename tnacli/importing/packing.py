@@ -39,7 +39,7 @@ def packed_network(
     for number, layer in enumerate(layers):
         spec = _weights(arrays, layer.name, layer.own, "fp32" if number == 0 else encoding)
         kind = "conv" if len(spec["weight"]) == 4 else "fc"
-        spec |= {"name": layer.name, "kind": kind, **_pooling(layer)}
+        spec |= {"name": layer.name, "kind": kind, "source": layer.source, "added": layer.added, **_pooling(layer)}
         if not _alike(layer, layers[0]):
             spec["neuron"] = _constants(layer)
         if layer.shortcut is not None:
@@ -150,8 +150,8 @@ def _ternary(weight: Tensor, where: str) -> tuple[Tensor, Tensor]:
     codes, magnitude = _by_magnitude(weight)
     if not are_signs(codes):
         raise NetworkError(
-            f"the weights of {where} are in full precision; all but the first layer's and the last's have to be ternary or "
-            f"binary: train with tnacli.ternarize(module)"
+            f"the weights of {where} are in full precision; all that drive neurons, but for the first layer's, have to be "
+            f"ternary or binary: train with tnacli.ternarize(module), or ternarize(module, layers=...) if the last ones do, too"
         )
     return codes.view(weight.shape), magnitude
 

@@ -63,10 +63,28 @@ class Leaky:
 
 @dataclass(frozen=True)
 class Pool:
-    """Squares of `size` x `size` (0: of the whole map) become their mean, times `gain`: with their number a sum."""
+    """Squares of `size` x `size` become their mean, or `summed` up."""
 
     size: int
     summed: bool = False
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """Average pooling to a map of `size`, height and width, whatever map there is; None keeps a side."""
+
+    size: tuple[int | None, int | None]
+
+    def of(self, shape: tuple[int, ...]) -> Pool:
+        """What it is for maps (C, H, W). Raises NetworkError unless those are squares side by side that fill the map."""
+        height, width = shape[-2:]
+        rows, columns = (side if to is None else to for side, to in zip((height, width), self.size, strict=True))
+        side = height // rows
+        if (side * rows, side * columns) != (height, width):
+            raise NetworkError(
+                f"pooling of {height}x{width} to {rows}x{columns}; packed files pool by squares side by side that fill the map"
+            )
+        return Pool(side)
 
 
 @dataclass(frozen=True)
@@ -98,7 +116,7 @@ class Same:
     """Changes nothing but the order of a tensor's axes, if that."""
 
 
-Part = Weighted | Affine | Neurons | Leaky | Pool | MaxPool | Vote | LeakyReadout | Same
+Part = Weighted | Affine | Neurons | Leaky | Pool | Adaptive | MaxPool | Vote | LeakyReadout | Same
 
 
 def convolution(
@@ -129,11 +147,11 @@ def convolution(
 def pool(size: Any, *, stride: Any, padding: Any, ceil_mode: bool, summed: bool = False) -> Pool:
     """Pooling with these settings, each a number or a pair. Raises NetworkError if a packed file has none such."""
     (size, also), stride, padding = _pair(size), _pair(size if stride in (None, ()) else stride), _pair(padding)
-    if size != also or stride != (size, size) or padding != (0, 0) or ceil_mode or size not in (1, 2, 4, 8):
+    if size != also or stride != (size, size) or padding != (0, 0) or ceil_mode:
         rounded = ", rounding up" if ceil_mode else ""
         raise NetworkError(
-            f"pooling of {size}x{also} with stride {stride[0]} and padding {padding[0]}{rounded}; packed files have squares of "
-            f"2, 4 or 8 side by side, without padding, and what fills none is dropped"
+            f"pooling of {size}x{also} with stride {stride[0]} and padding {padding[0]}{rounded}; packed files have squares side "
+            f"by side, without padding, and what fills none is dropped"
         )
     return Pool(size, summed)
 
@@ -159,11 +177,9 @@ def _pair(value: Any) -> tuple[Any, Any]:
     return tuple(value) if isinstance(value, tuple | list) else (value, value)
 
 
-def whole(size: Any) -> Pool:
-    """Pooling to a map of `size`. Raises NetworkError unless that is a single value."""
-    if _pair(size) != (1, 1):
-        raise NetworkError(f"pooling to {size}; packed files pool to 1 or by squares")
-    return Pool(0)
+def adaptive(size: Any) -> Adaptive:
+    """Average pooling to `size`, a number or a pair."""
+    return Adaptive(_pair(size))
 
 
 def refused(why: str) -> Callable[[Any], Part]:

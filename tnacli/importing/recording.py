@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,20 @@ from torch.utils import _pytree as pytree
 
 from tnacli.errors import NetworkError
 from tnacli.importing.modules import part_of
-from tnacli.importing.parts import Leaky, LeakyReadout, MaxPool, Part, Pool, Same, Vote, Weighted, max_pool, pool, whole
+from tnacli.importing.parts import (
+    Adaptive,
+    Leaky,
+    LeakyReadout,
+    MaxPool,
+    Part,
+    Pool,
+    Same,
+    Vote,
+    Weighted,
+    adaptive,
+    max_pool,
+    pool,
+)
 
 _REARRANGES = {
     "unsqueeze", "unsqueeze_", "squeeze", "squeeze_", "view", "view_as", "reshape", "reshape_as", "flatten", "unflatten",
@@ -162,6 +175,8 @@ class Recorder(TorchFunctionMode):
     def _counted(self, part: Part, source: Value, where: str, *, given: Tensor, out: Tensor) -> Value:
         if isinstance(part, Same):
             return source
+        if isinstance(part, Adaptive):
+            return self._pooled(part, source, where)
         if isinstance(part, LeakyReadout):
             driven = self._value(part.weights, (source,), (len(part.weights.weight),), where)
             driven.numel += given.numel() // part.weights.weight.shape[1] * len(part.weights.weight)
@@ -178,6 +193,14 @@ class Recorder(TorchFunctionMode):
         value = self._value(part, (source,), shape, where)
         value.numel += out.numel()
         return value
+
+    def _pooled(self, part: Adaptive, source: Value, where: str, *, summed: bool = False) -> Value:
+        try:
+            made = replace(part.of(source.shape), summed=summed)
+        except NetworkError as error:
+            raise NetworkError(f"{where} has {error}") from None
+        sides = (side // made.size for side in source.shape[1:])
+        return self._value(made, (source,), (source.shape[0], *sides), where)
 
     # What is between modules
 
@@ -221,6 +244,8 @@ class Recorder(TorchFunctionMode):
                 made = _POOLS[name](args, kwargs)
             except NetworkError as error:
                 raise NetworkError(f"{self._here()} has {error}") from None
+            if isinstance(made, Adaptive):
+                return self._pooled(made, sources[0], self._here())
             return self._value(made, (sources[0],), tuple(out.shape[-3:]), self._here())
         raise NetworkError(f"{self._here()} calls torch's {name}, which no packed file can say there")
 
@@ -242,7 +267,7 @@ class Recorder(TorchFunctionMode):
         rank = args[0].dim()
         over = tuple(sorted(dim % rank for dim in over))
         if len(source.shape) == 3 and over == (rank - 2, rank - 1):
-            return self._value(Pool(0, name == "sum"), (source,), (source.shape[0], 1, 1), self._here())
+            return self._pooled(Adaptive((1, 1)), source, self._here(), summed=name == "sum")
         if len(over) != 1 or over[0] >= rank - len(source.shape):
             raise NetworkError(f"{self._here()} takes a {name} over more than time, which no packed file can say there")
         return self._value(Summed(name == "mean"), (source,), source.shape, self._here())
@@ -269,7 +294,7 @@ def _bound(args: Any, kwargs: Any, *names: str) -> dict[str, Any]:
 
 _POOLS: dict[str, Callable[[Any, Any], Part]] = {
     "avg_pool2d": lambda args, kwargs: pool(**_bound(args, kwargs, "stride", "padding", "ceil_mode")),
-    "adaptive_avg_pool2d": lambda args, kwargs: whole(kwargs.get("output_size", args[-1])),
+    "adaptive_avg_pool2d": lambda args, kwargs: adaptive(kwargs.get("output_size", args[-1])),
     "max_pool2d": lambda args, kwargs: max_pool(**_bound(args, kwargs, "stride", "padding", "dilation", "ceil_mode")),
 }
 

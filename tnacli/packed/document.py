@@ -7,36 +7,38 @@ key.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from tnacli.packed.container import parse_json
-from tnacli.packed.spec import InputSpec, LayerSpec, NeuronSpec, Origin, ReadoutSpec
+from tnacli.packed.spec import EXACT_POOLS, InputSpec, LayerSpec, NeuronSpec, Origin, ReadoutSpec
 from tnacli.packed.steps import Steps, resolve
 from tnacli.recipe.schema.section import Section, Whole
 
 FORMAT: Literal["tnacli-packed"] = "tnacli-packed"
-VERSIONS = (1, 2, 3)
+VERSIONS = (1, 2, 3, 4)
 """The versions that are read. A network is written in the lowest that can say it."""
 
-_Version = Literal[1, 2, 3]
+_Version = Literal[1, 2, 3, 4]
 _SINCE: dict[str, tuple[_Version, int | None]] = {
     "stride": (2, 1), "shortcut": (2, None), "max_pool": (3, None), "neuron": (3, None),
-    "padding": (3, None), "groups": (3, 1),
+    "padding": (3, None), "groups": (3, 1), "source": (4, None), "added": (4, None),
 }  # fmt: skip
 """The version that brought each key of a layer, and what it is where it changes nothing; all others are in every version."""
 
 _NEURON_SINCE_3 = {"subtract", "most_spikes", "lowest"}
 
 
-def version_for(neuron: NeuronSpec, layers: Iterable[LayerSpec]) -> _Version:
+def version_for(neuron: NeuronSpec, layers: Sequence[LayerSpec]) -> _Version:
     """The version of a document with these layers: the lowest that has all keys that say something in one of them."""
-    if (neuron.subtract, neuron.most_spikes, neuron.lowest) != (None, 1, None):
-        return 3
     used = [version for layer in layers for key, (version, idle) in _SINCE.items() if getattr(layer, key) != idle]
+    if (neuron.subtract, neuron.most_spikes, neuron.lowest) != (None, 1, None):
+        used.append(3)
+    if any(layer.pool not in EXACT_POOLS for layer in layers):
+        used.append(4)
     return max(used, default=1)
 
 

@@ -84,7 +84,7 @@ class PackedSNN:
         self._first, *hidden = network.steps.layers
         self._first_weights = network.weights[self._first.name]
         self._hidden = [self._prepare(network, layer) for layer in hidden]
-        self._sources = {layer.shortcut.source for layer in hidden if layer.shortcut is not None}
+        self._read_later = network.steps.read_later
         self._readout_divisor = network.steps.readout.source.divisor
         self._readout_weight, self._readout_bias = network.readout_weight, network.readout_bias
         driven = max(prod(layer.driven) for layer in network.steps.layers)
@@ -179,9 +179,10 @@ class PackedSNN:
     def _maps(self, inputs: Floats, convs: Sequence[_Hidden], observe: Observer | None) -> Counts:
         """Pooled spike counts of the last convolution, [C, T, n, H, W]."""
         counts = self._pooled(self._fire(self._first, self._first_current(inputs), observe), self._first)
-        kept: dict[Input | LIFLayer, Counts] = {self._first: counts} if self._first in self._sources else {}
+        kept: dict[Input | LIFLayer, Counts] = {self._first: counts} if self._first in self._read_later else {}
         for hidden in convs:
             layer, own = hidden.layer, hidden.own
+            counts = kept.get(layer.currents[0].source, counts)
             if hidden.at_once:
                 spikes = own.sums.spikes(counts, own.scale, own.shift, plain.neurons_of(layer.neuron))
                 _show(observe, layer.name, spikes)
@@ -190,8 +191,10 @@ class PackedSNN:
                 if hidden.skipped is not None and layer.shortcut is not None:
                     driven += hidden.skipped(kept[layer.shortcut.source])
                 spikes = self._fire(layer, driven, observe)
+            if layer.added is not None:
+                spikes = spikes + kept[layer.added]
             counts = self._pooled(spikes, layer)
-            if layer in self._sources:
+            if layer in self._read_later:
                 kept[layer] = counts
         return counts
 

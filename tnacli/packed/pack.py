@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,50 +16,14 @@ from tnacli.errors import FileFormatError, UsageError
 from tnacli.packed.codec import ENCODINGS, pack
 from tnacli.packed.document import Document, explain, version_for
 from tnacli.packed.engine import PackedSNN
-from tnacli.packed.file import from_bytes, to_bytes
 from tnacli.packed.network import Floats, PackedNetwork
 from tnacli.packed.spec import ConvolutionSpec, InputSpec, LayerSpec, NeuronSpec, Origin, ReadoutSpec, ShortcutSpec
 from tnacli.quant.weights import compressed_layers, quantiser_of
 from tnacli.snn.arithmetic import exact
-from tnacli.snn.lif import LIF
 from tnacli.snn.network import Network, SpikingLayer, SpikingNetwork, WeightedLayer
-from tnacli.snn.own import OverTime, TimeFirst
-from tnacli.snn.readout import Readout
-from tnacli.storage import write_atomically
 from tnacli.version import __version__
 
 _SAMPLES_AT_ONCE = 64  # as evaluation takes them: sums of other batches may be rounded otherwise
-
-
-EXPRESSIBLE = (SpikingLayer, LIF, Readout, OverTime, TimeFirst, nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d,
-               nn.AvgPool2d, nn.Dropout, nn.Flatten, nn.Identity)  # fmt: skip
-"""Modules that a layout has or could have in their place."""
-
-
-def exportable(network: Network, source: str) -> SpikingNetwork:
-    """`network` itself, if it spikes and its layers are those of a layout. Raises UsageError if not.
-
-    `source` stands for its checkpoint in errors.
-    """
-    if isinstance(network, SpikingNetwork):
-        if not network.model.spiking:
-            raise UsageError(
-                f"{source} cannot be exported: it is an artificial network (model.spiking: false), and all forms of export hold "
-                f"spiking neurons. `tna evaluate` and tnacli.load take its checkpoint"
-            )
-        return network
-    leaves = [
-        (name.removeprefix("module."), part)
-        for name, part in network.named_modules()
-        if not any(part.children()) and ".parametrizations." not in name
-    ]
-    odd = [f"{name} ({type(part).__name__})" for name, part in leaves if not isinstance(part, EXPRESSIBLE)]
-    why = f"what no export can express: {', '.join(odd[:5])}" if odd else "a forward pass of its own, which is code"
-    raise UsageError(
-        f"{source} cannot be exported: the network made by {network.described.function} has {why}. An export holds convolutions, "
-        f"average pooling, fully connected layers and residual blocks in the order of a layout; have the function put "
-        f"together a layout and return tnacli.snn.network.SpikingNetwork of it"
-    )
 
 
 @torch.no_grad()
@@ -75,10 +38,9 @@ def pack_network(
 ) -> PackedNetwork:
     """The packed form of `network`, its hidden weights in `encoding` ("ternary2" or "ternary5").
 
-    Raises UsageError if a hidden layer is neither ternary nor binary, with the command that makes the
-    checkpoint `source` so; also if what is to be stored is nothing that a packed file can say.
+    Raises UsageError as `require_packable` does, and if what is to be stored is nothing that a packed file can say.
     """
-    _refuse_full_precision(network, source)
+    require_packable(network, source)
     neuron = network.model.neuron
     first = next(iter(network.spiking))
     encodings = {name: "fp32" if name == first else encoding for name in network.weighted}
@@ -110,7 +72,16 @@ def pack_network(
     return packed
 
 
-def _refuse_full_precision(network: SpikingNetwork, source: str) -> None:
+def require_packable(network: Network, source: str) -> None:
+    """Raise UsageError unless `network` spikes and its hidden layers are ternary or binary, with the command that makes them so.
+
+    `source` stands for its checkpoint in errors. What a user's own module computes is not looked at.
+    """
+    if isinstance(network, SpikingNetwork) and not network.model.spiking:
+        raise UsageError(
+            f"{source} cannot be exported: it is an artificial network (model.spiking: false), and all forms of export hold "
+            f"spiking neurons. `tna evaluate` and tnacli.load take its checkpoint"
+        )
     if not network.hidden:
         raise UsageError(f"{source} cannot be packed: it has no hidden layer for ternary weights")
     full = [name for name in network.hidden if name not in compressed_layers(network)]
@@ -166,14 +137,15 @@ def _floats(tensor: Tensor) -> Floats:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was compared between a network and its packed form, all of it equal.
+    """What was compared between a network and its packed form.
 
-    `weights` are hidden weights, `samples` predictions. Logits may differ in rounding where the network ran
-    on another device or with other batches; `largest_difference` says by how much.
+    `weights` are hidden weights, `samples` predictions, of which `agreeing` were equal. Logits may differ in rounding where the
+    network ran on another device or with other batches; `largest_difference` says by how much.
     """
 
     weights: int
     samples: int
+    agreeing: int
     largest_difference: float
 
 
@@ -219,9 +191,9 @@ def verify(
     ):
         raise FileFormatError(f"the packed readout is not the checkpoint's; {_REPORT}")
     if not len(samples):
-        return Verification(weights, 0, 0.0)
+        return Verification(weights, 0, 0, 0.0)
     expected = _logits(network, samples) if expected is None else expected
-    return Verification(weights, len(samples), _compare_predictions(packed, samples, expected))
+    return Verification(weights, len(samples), len(samples), _compare_predictions(packed, samples, expected))
 
 
 def _logits(network: SpikingNetwork, samples: Tensor) -> Tensor:
@@ -244,20 +216,6 @@ def _compare_predictions(packed: PackedNetwork, samples: Tensor, expected: Tenso
             f"checkpoint (logits differ by up to {largest:.3g}); {_REPORT}"
         )
     return largest
-
-
-def write_verified(
-    path: Path, network: SpikingNetwork, packed: PackedNetwork, samples: Tensor, *, expected: Tensor | None = None
-) -> Verification:
-    """Write `packed` to `path` once what a reader makes of its bytes is verified against `network`, as `verify` does.
-
-    Raises FileFormatError if it differs, StorageError if it cannot be written; nothing is at `path` then that
-    was not.
-    """
-    data = to_bytes(packed)
-    verification = verify(network, from_bytes(data, str(path)), samples, expected)
-    write_atomically(path, data)
-    return verification
 
 
 _REPORT = "nothing was written; please report this"

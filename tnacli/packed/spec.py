@@ -21,6 +21,8 @@ Positive32 = Annotated[float, Field(ge=2.0**-126, le=2.0**127)]
 Finite32 = Annotated[float, Field(ge=-(2.0**127), le=2.0**127)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Stride = Annotated[Literal[1, 2], Whole]
+EXACT_POOLS = (1, 2, 4, 8)
+"""Sides of squares whose means are exact in fp32. The last layer, whose means the readout takes, has others too, in version 4."""
 
 
 class InputSpec(Section):
@@ -131,13 +133,14 @@ class MaxPoolSpec(Section):
 class LayerSpec(Section):
     """One layer of weights and spiking neurons; `weight` is (out, in / groups, kernel, kernel) or (out, in).
 
-    `stride` and `shortcut` are in version 2 and later, all after them in version 3.
+    `stride` and `shortcut` are in version 2 and later, all after them in version 3, the last two in version 4. `source` is the
+    layer whose spikes the weights meet, None for the one before; the spikes that leave the layer `added` are added to its own.
     """
 
     name: Name
     kind: Literal["conv", "fc"]
     weight: tuple[Count, Count] | tuple[Count, Count, Count, Count]
-    pool: Annotated[Literal[1, 2, 4, 8], Whole] = 1
+    pool: Annotated[int, Field(ge=1, le=11)] = 1
     encoding: Literal["fp32", "ternary2", "ternary5"]
     binary: bool = False
     stride: Stride = 1
@@ -146,6 +149,8 @@ class LayerSpec(Section):
     neuron: NeuronSpec | None = None
     padding: Annotated[int, Field(ge=0, le=1 << 14)] | None = None
     groups: Count = 1
+    source: Name | None = None
+    added: Name | None = None
 
     @property
     def around(self) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import ClassVar, NamedTuple
 
-from tnacli.packed.spec import ConvolutionSpec, InputSpec, LayerSpec, MaxPoolSpec, NeuronSpec, ReadoutSpec
+from tnacli.packed.spec import EXACT_POOLS, ConvolutionSpec, InputSpec, LayerSpec, MaxPoolSpec, NeuronSpec, ReadoutSpec
 
 Shape = tuple[int, ...]
 """Of one sample at one timestep: (C, H, W), or (features,)."""
@@ -85,6 +85,7 @@ class LIFLayer:
     """LIF neurons (Eq. 1), driven by the sum of `currents`, and average pooling over `pool` x `pool`, or maximum pooling.
 
     The first current is that of the layer's own weights, a second one that of its shortcut; each is of the shape `driven`.
+    What leaves the layer `added` is added to the neurons' spikes, before they are pooled.
     """
 
     name: str
@@ -93,6 +94,7 @@ class LIFLayer:
     driven: Shape
     pool: int
     max_pool: MaxPoolSpec | None
+    added: LIFLayer | None = None
 
     @property
     def shortcut(self) -> Current | None:
@@ -128,7 +130,8 @@ class LIFLayer:
     @property
     def counts_to(self) -> int:
         """The largest of these counts."""
-        return self.divisor * self.neuron.most_spikes
+        others = 0 if self.added is None else self.added.counts_to
+        return self.divisor * (self.neuron.most_spikes + others)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +159,19 @@ class Steps:
     @property
     def has_shortcuts(self) -> bool:
         return any(layer.shortcut is not None for layer in self.layers)
+
+    @property
+    def has_sums(self) -> bool:
+        """Whether spikes of one layer are added to those of another."""
+        return any(layer.added is not None for layer in self.layers)
+
+    @property
+    def read_later(self) -> set[Input | LIFLayer]:
+        """What is taken otherwise than by the weights of the next layer, before them or after them."""
+        before = zip(self.layers, (self.input, *self.layers), strict=False)
+        own = {layer.currents[0].source for layer, last in before if layer.currents[0].source is not last}
+        shortcuts = {layer.shortcut.source for layer in self.layers if layer.shortcut is not None}
+        return own | shortcuts | {layer.added for layer in self.layers if layer.added is not None}
 
     @property
     def has_maxima(self) -> bool:
@@ -187,20 +203,31 @@ def resolve(
             raise ValueError(f"layer {spec.name}: the first layer is fp32, the others are ternary")
         if spec.binary and spec.encoding == "fp32":
             raise ValueError(f"layer {spec.name}: fp32 weights are not binary")
-        currents, driven = [Current(spec.name, before, spec)], _driven(spec, before.out)
+        source = before if spec.source is None else _earlier(f"layer {spec.name}", spec.source, resolved)
+        currents, driven = [Current(spec.name, source, spec)], _driven(spec, source.out)
         if spec.shortcut is not None:
             currents.append(_shortcut(spec, resolved, driven))
         own = spec.neuron or neuron
-        before = resolved[spec.name] = LIFLayer(spec.name, own, tuple(currents), driven, spec.pool, spec.max_pool)
+        before = resolved[spec.name] = LIFLayer(
+            spec.name, own, tuple(currents), driven, spec.pool, spec.max_pool, _added(spec, resolved, driven)
+        )  # fmt: skip
         if not all(before.out):
             height, width = driven[1:]
             raise ValueError(f"layer {spec.name}: pool {before.squares.size} leaves nothing of {height}x{width}")
+        if spec.pool not in EXACT_POOLS and spec is not layers[-1]:
+            raise ValueError(
+                f"layer {spec.name}: a pool of {spec.pool} is of the last layer alone; the others have {EXACT_POOLS}"
+            )
         if before.counts_to > MOST_SPIKES:
             raise ValueError(f"layer {spec.name}: {before.counts_to} spikes in a square are more than {MOST_SPIKES}")
         if before.max_of == "spikes" and own.most_spikes > 1:
             raise ValueError(f"layer {spec.name}: maximum pooling is of spikes, one in a timestep, or of currents")
     assert isinstance(before, LIFLayer)
-    return Steps(first, tuple(resolved.values()), Readout(before, readout.leak))
+    steps = Steps(first, tuple(resolved.values()), Readout(before, readout.leak))
+    taken = {current.source for layer in steps.layers for current in layer.currents} | steps.read_later | {before}
+    if idle := [layer.name for layer in steps.layers if layer not in taken]:
+        raise ValueError(f"layer {idle[0]}: nothing takes its spikes")
+    return steps
 
 
 def _driven(spec: LayerSpec, shape: Shape) -> Shape:
@@ -217,7 +244,28 @@ def _driven(spec: LayerSpec, shape: Shape) -> Shape:
         raise ValueError(f"layer {spec.name}: fully connected neurons have no stride")
     if spec.padding is not None or spec.groups != 1:
         raise ValueError(f"layer {spec.name}: fully connected neurons have no padding and no groups")
+    if spec.source is not None or spec.added is not None:
+        raise ValueError(f"layer {spec.name}: fully connected neurons take the spikes before them, and add no others")
     return (spec.weight[0],)
+
+
+def _earlier(what: str, name: str, before: dict[str, LIFLayer]) -> LIFLayer:
+    if name not in before:
+        raise ValueError(f"{what}: there is no layer {name} before it")
+    return before[name]
+
+
+def _added(spec: LayerSpec, before: dict[str, LIFLayer], driven: Shape) -> LIFLayer | None:
+    """The layer whose spikes are added. Raises ValueError unless they are whole numbers, one for each neuron."""
+    if spec.added is None:
+        return None
+    other = _earlier(f"layer {spec.name}, added", spec.added, before)
+    if other.out != driven or other.divisor != 1 or spec.max_pool is not None:
+        raise ValueError(
+            f"layer {spec.name}, added: spikes of {spec.added}, {other.out} over {other.divisor}, are no numbers of spikes for "
+            f"each of {driven} neurons without maximum pooling"
+        )
+    return other
 
 
 def _convolved(what: str, spec: LayerSpec | ConvolutionSpec, shape: Shape) -> Shape:
@@ -238,9 +286,7 @@ def _shortcut(spec: LayerSpec, before: dict[str, LIFLayer], driven: Shape) -> Cu
     """The current of a layer's shortcut. Raises ValueError unless it has the shape of the layer's own."""
     assert spec.shortcut is not None
     what, convolution = f"layer {spec.name}, shortcut", spec.shortcut.convolution
-    if spec.shortcut.source not in before:
-        raise ValueError(f"{what}: there is no layer {spec.shortcut.source} before it")
-    source = before[spec.shortcut.source]
+    source = _earlier(what, spec.shortcut.source, before)
     shape = source.out
     if convolution is not None:
         shape = _convolved(what, convolution, shape)

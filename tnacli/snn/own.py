@@ -9,7 +9,7 @@ The module is looked for among installed packages, beside the recipe and in the 
 `model` is the recipe's own section without `build` and `args`: T, the neuron, width and so on. What comes back maps images
 [N, C, H, W], or event frames [N, T, C, H, W], to logits [N, classes]. If it is a `SpikingNetwork`, of a layout that the
 function has put together, everything works as for any layout. Any other module is trained, compressed, stored and measured
-like one; an export, which has to know what the forward pass does, refuses it.
+like one; an export runs it and recognises what its forward pass does (`tnacli.exporting`), or names what no packed file can say.
 
 Importing a module runs code. A recipe is a request of the user, so its function is imported; a checkpoint may come from
 anyone, so the function that it names is imported only if the user repeats the name (`require_trust`).

@@ -157,6 +157,7 @@ class PackedExport(Document):
     size_bytes: Count = Field(description="bytes of the file")
     weights: Count = Field(description="hidden weights compared one by one")
     samples: Count = Field(description="test samples whose predictions were compared")
+    agreeing: Count = Field(description="of them, those that were equal: all, but for rounding in a user's own module")
     accuracy: Percent | None = Field(description="of the packed file, in %")
     largest_difference: float = Field(description="between logits of the network and of the file")
 
