@@ -32,7 +32,7 @@ def is_called_by_others(function: ast.FunctionDef | ast.AsyncFunctionDef, bases:
     annotations = [ast.unparse(argument.annotation) for argument in function.args.args if argument.annotation]
     is_command = any("typer." in text or text.startswith("options.") for text in annotations)
     is_test = function.name.startswith("test_") or any("fixture" in ast.unparse(d) for d in function.decorator_list)
-    return is_command or is_test or (function.name == "forward" and bases == "torch.autograd.Function")
+    return is_command or is_test or (function.name in ("forward", "backward") and bases == "torch.autograd.Function")
 
 
 def too_many(path: Path) -> list[str]:

@@ -46,7 +46,7 @@ def onnx_bytes(network: PackedNetwork, *, floats: bool = False, batch: int | Non
         if layer.max_of == "currents":
             own = [graph.node("MaxPool", [driven], **_squares(layer)) for driven in own]
         added = () if layer.added is None else given[layer.added]
-        given[layer] = _neurons(graph, network, layer, own, added)
+        given[layer] = _neurons(graph, network, layer, currents=own, added=added)
     graph.node("Identity", [_readout(graph, network, given[network.steps.readout.source])], out=OUTPUT)
     helper, kind = onnx.helper, onnx.TensorProto
     proto = helper.make_graph(
@@ -221,7 +221,7 @@ def _driven(graph: _Graph, summed: str, scale: str, shift: str) -> str:
 
 
 def _neurons(
-    graph: _Graph, network: PackedNetwork, layer: LIFLayer, currents: Sequence[str], added: Sequence[str]
+    graph: _Graph, network: PackedNetwork, layer: LIFLayer, *, currents: Sequence[str], added: Sequence[str]
 ) -> list[str]:
     """Pooled spike counts, uint8, one name for each timestep, `added` ones among them.
 

@@ -154,7 +154,7 @@ class _SparseConvolution(torch.autograd.Function):
         sparse = of_weight and ctx.sparse_gradient
         grad_x = grad_weight = None
         if of_x and ctx.gate is not None:
-            grad_x = gated_gradient(x, weight, outward, ctx.gate, ctx.wanted_below)
+            grad_x = gated_gradient(x, weight, outward, ctx.gate, below=ctx.wanted_below)
         of_x = of_x and grad_x is None
         if of_x or (of_weight and not sparse):
             dense, grad_weight, _ = torch.ops.aten.convolution_backward(
