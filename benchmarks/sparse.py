@@ -75,7 +75,7 @@ def _of_inputs(x: Tensor, conv: nn.Conv2d, outward: Tensor) -> Tensor:
 
 
 def _gated(x: Tensor, conv: nn.Conv2d, outward: Tensor, gate: Gate) -> Tensor | None:
-    return gated_gradient(x, conv.weight.detach(), outward, gate, below=float("inf"))
+    return gated_gradient(x, conv.weight.detach(), outward, gate=gate, below=float("inf"))
 
 
 def main() -> None:

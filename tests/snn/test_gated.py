@@ -68,14 +68,14 @@ def test_the_gradient_is_a_dense_one_where_it_is_wanted_and_zero_elsewhere(
     made = torch.Generator().manual_seed(1)
     weight = torch.randn((out, channels, 3, 3), generator=made).contiguous(memory_format=memory)
     outward = torch.randn((len(x), out, height, width), generator=made).contiguous(memory_format=memory)
-    found = gated_gradient(x, weight, outward, gate, below=float("inf"))
+    found = gated_gradient(x, weight, outward, gate=gate, below=float("inf"))
     assert found is not None
     expected = dense(x, weight, outward) * wanted
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-6 * float(expected.abs().max()))
     assert torch.equal(found != 0, wanted)
     # Whole numbers: nothing is left out, counted twice or read from beside the image, where rounding could hide it.
     weight, outward = weight.round(), (outward * 4).round()
-    found = gated_gradient(x, weight, outward, gate, below=float("inf"))
+    found = gated_gradient(x, weight, outward, gate=gate, below=float("inf"))
     assert found is not None
     assert torch.equal(found, (dense(x, weight, outward) * wanted).float())
 
@@ -85,8 +85,8 @@ def test_where_many_are_wanted_it_is_left_to_a_dense_convolution() -> None:
     gate, wanted = drawn(shape, 0.3)
     x, weight, outward = torch.zeros(80, 8, 6, 6), torch.zeros(8, 8, 3, 3), torch.zeros(80, 8, 6, 6)
     share = float(wanted[::16].double().mean())  # of the images that are looked at
-    assert gated_gradient(x, weight, outward, gate, below=share) is None
-    assert gated_gradient(x, weight, outward, gate, below=share + 1e-6) is not None
+    assert gated_gradient(x, weight, outward, gate=gate, below=share) is None
+    assert gated_gradient(x, weight, outward, gate=gate, below=share + 1e-6) is not None
 
 
 def test_a_gate_belongs_to_the_very_spikes_of_its_neurons() -> None:
@@ -113,8 +113,8 @@ def test_a_network_learns_the_same(layout: str, timesteps: int, monkeypatch: pyt
     images, labels = torch.randn(6, 3, 8, 8), torch.arange(6) % 5
     taken = list[Tensor | None]()
 
-    def counted(*given: object, below: float) -> Tensor | None:
-        taken.append(gated_gradient(*given, below=below))  # type: ignore[arg-type]
+    def counted(*given: Tensor, gate: Gate, below: float) -> Tensor | None:
+        taken.append(gated_gradient(*given, gate=gate, below=below))
         return taken[-1]
 
     monkeypatch.setattr(sparse, "gated_gradient", counted)

@@ -131,7 +131,7 @@ class _NormLIFPool(torch.autograd.Function):
 
     @staticmethod
     def backward(
-        ctx: Any, grad_spikes: Tensor, grad_mean: Tensor, grad_var: Tensor, no_grad: None
+        ctx: Any, grad_spikes: Tensor, *of_others: Tensor | None
     ) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
         if ctx.spent:
             raise RuntimeError("this graph was used once: its backward pass writes gradients over what it had kept")

@@ -55,7 +55,7 @@ def gated_kernels() -> Native:
     return kernels
 
 
-def gated_gradient(x: Tensor, weight: Tensor, outward: Tensor, gate: Gate, *, below: float) -> Tensor | None:
+def gated_gradient(x: Tensor, weight: Tensor, outward: Tensor, *, gate: Gate, below: float) -> Tensor | None:
     """dL/dx of a 3x3 convolution, zero where it is not wanted; None if a share of `below` or more is.
 
     Inputs x [T * N, C, H, W], their weights [K, C, 3, 3] and dL/dout `outward` [T * N, K, H, W] are fp32.
