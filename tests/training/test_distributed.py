@@ -19,6 +19,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from tests.cli.conftest import environment
 from tnacli.errors import UsageError
@@ -361,6 +362,19 @@ def test_too_few_samples_for_so_many_processes() -> None:
         require_shares(Ranks(1, 4), 7)
     with pytest.raises(UsageError, match="3 test samples are too few for 4"):
         require_shares(Ranks(1, 4), 8, test=3)
+
+
+def test_gradients_lie_in_the_buckets_that_are_added_up(tmp_path: Path) -> None:
+    """One room for all of a bucket: no copies, and none of their own."""
+    distributed.dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        network: Any = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+        made = distributed.wrapped(network, Ranks(0, 2), torch.device("cpu"))
+        for _ in range(2):  # the first pass finds out in which order gradients come
+            made(torch.ones(2, 3)).sum().backward()
+        assert len({parameter.grad.untyped_storage().data_ptr() for parameter in network.parameters()}) == 1
+    finally:
+        distributed._leave()
 
 
 NORM = """
