@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.layerwise import Layerwise
 from benchmarks.peers import PEERS
 from benchmarks.reference import inputs, model_of, network, settle_statistics
-from benchmarks.work import CLASSES, IMAGE, PACKED, SkippedError, Step, Work
+from benchmarks.work import CLASSES, DATA, IMAGE, PACKED, SkippedError, Step, Work
 from tnacli.deploy.onnx import onnx_bytes
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import read_packed, write_packed
@@ -30,6 +31,7 @@ from tnacli.snn.network import SpikingNetwork
 
 DENSE, INTEGERS, FLOATS = "dense.pt", "integers.onnx", "floats.onnx"
 _STEPS = 8
+_LABELS = [f"{label:02}" for label in range(CLASSES)]  # in the order of their names
 
 
 def prepare(work: Work) -> None:
@@ -38,6 +40,7 @@ def prepare(work: Work) -> None:
     ternary = _learned(work)
     packed = _packed(ternary)
     write_packed(folder / PACKED, packed)
+    _write_images(folder / DATA / "cifar100")
     module = _plain(work, "plain PyTorch loop").copy_from(ternary).to(memory_format=torch.channels_last)
     torch.save(module.state_dict(), folder / DENSE)
     try:
@@ -67,7 +70,7 @@ def _learned(work: Work) -> SpikingNetwork:
 
 
 def _packed(ternary: Any) -> PackedNetwork:
-    """Packed as a run on ten samples made up in CIFAR-100's shape, so that `tna evaluate` needs no data either."""
+    """Packed as a run on images in CIFAR-100's class folders, as `_write_images` makes them."""
     facts = DATASETS["cifar100"]
     origin = Origin(
         data_set="cifar100",
@@ -75,11 +78,21 @@ def _packed(ternary: Any) -> PackedNetwork:
         run="ternary",
         seed=0,
         identity="0" * 10,
-        format="generated",
-        test_samples=10,
+        format="folder",
+        test_samples=CLASSES,
     )
     about = InputSpec(kind="images", channels=IMAGE[0], size=IMAGE[1:], mean=facts.mean, std=facts.std)
-    return pack_network(ternary, inputs=about, labels=[str(n) for n in range(CLASSES)], origin=origin)
+    return pack_network(ternary, inputs=about, labels=_LABELS, origin=origin)
+
+
+def _write_images(root: Path) -> None:
+    """An image a class, of noise, as PNG files: generated samples would be made with PyTorch, which `tna evaluate` then loads."""
+    noise = np.random.default_rng(0).integers(0, 256, (CLASSES, *IMAGE[1:], IMAGE[0]), dtype=np.uint8)
+    for split in ("train", "test"):
+        for label, pixels in enumerate(noise):
+            folder = root / split / _LABELS[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / "0.png")
 
 
 def _in_floats(data: bytes) -> bytes:

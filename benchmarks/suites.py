@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.measure import Called, Measurement, Memory, Pair, Process
-from benchmarks.work import PACKED, Work
+from benchmarks.work import DATA, PACKED, Work
 
 SUITES = ("quick", "full", "thorough", "smallest")
 KINDS = ("agreement", "training", "default", "co-training", "data", "evaluation", "memory", "profile", "process")
@@ -131,11 +131,12 @@ def _evaluations(suite: str, work: Work, precisions: list[str]) -> list[Measurem
 def _processes(suite: str, folder: Path) -> list[Measurement]:
     rounds = 5 if suite == "quick" else 10
     tna, few = ("-m", "tnacli"), max(3, rounds // 2)
+    evaluate = ("evaluate", str(folder / PACKED), "--data-root", str(folder / DATA))
     return [
         Process("tna --help", (*tna, "--help"), rounds),
         Process("tna train --help", (*tna, "train", "--help"), rounds),
         Process("tna train --dry-run", (*tna, "train", "quickstart", "--dry-run"), rounds),
-        Process("tna evaluate packed", (*tna, "evaluate", str(folder / PACKED), "--samples", "10"), few),
+        Process("tna evaluate packed", (*tna, *evaluate, "--samples", "10"), few),
         Process(IMPORT, ("-c", "import torch"), few),
     ]
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 CLASSES = 100
 IMAGE = (3, 32, 32)
 PACKED = "packed.safetensors"
+DATA = "data"
+"""A data root beside it, of an image a class."""
 
 Step = Callable[[], object]
 """One turn of a contender: a training step, or an evaluated batch (its logits come back)."""
