@@ -242,6 +242,8 @@ def test_processes_do_not_outlive_their_parent(start: Start, long: Path) -> None
 @pytest.mark.slow
 def test_after_an_error_no_more_runs_are_begun(long: Path, tna: Tna) -> None:
     """The folder of one run cannot be written; the one in training goes on to its end, the third is not begun."""
+    # Long enough that the other process, which may start later, has met its error by then.
+    long.write_text(LONG.replace("epochs: 1}", "epochs: 250}"))
     out = long.parent / "runs"
     runs = plan(load(str(long)))
     (out / "long").mkdir(parents=True)
