@@ -96,6 +96,20 @@ def test_it_names_no_folder_of_this_machine(trained: Outcome, tmp_path: Path, na
     assert Ledger.at(tmp_path / "ledger.jsonl").of(run).result == recorded.result
 
 
+def test_a_line_of_another_version(trained: Outcome, tmp_path: Path) -> None:
+    """It is found under the identity of today, and the same run beside it is refused before one of them would be lost."""
+    line = json.dumps(entry_of(trained.folder).model_dump(mode="json"))
+    older = line.replace(f'"identity": "{trained.run.identity}"', '"identity": "0000000000"')
+    assert older != line
+    (tmp_path / "ledger.jsonl").write_text(f"{older}\n")
+    result = Ledger.at(tmp_path / "ledger.jsonl").of(trained.run).result
+    assert result is not None
+    assert result.identity == trained.run.identity
+    (tmp_path / "ledger.jsonl").write_text(f"{older}\n{line}\n")
+    with pytest.raises(FileFormatError, match="has a run twice"):
+        record([trained.folder], tmp_path / "ledger.jsonl")
+
+
 def test_a_run_that_is_not_finished_is_no_line(trained: Outcome, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes((trained.folder.path / "run.json").read_bytes())
     with pytest.raises(DataError, match="is not finished"):

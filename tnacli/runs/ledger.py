@@ -115,9 +115,13 @@ def read(path: Path) -> tuple[Entry, ...]:
 def record(folders: Iterable[RunFolder], ledger: Path) -> tuple[int, int]:
     """Add finished runs to a ledger, in order of recipe, run and seed; how many are new, and how many were there.
 
-    A run that the ledger has keeps its line. Nothing is written if a folder cannot be recorded.
+    A run that the ledger has keeps its line. Nothing is written if a folder cannot be recorded. Raises FileFormatError if the
+    ledger has a run twice.
     """
-    entries = {entry.key: entry for entry in (read(ledger) if ledger.exists() else ())}
+    there = read(ledger) if ledger.exists() else ()
+    entries = {entry.key: entry for entry in there}
+    if len(entries) < len(there):
+        raise FileFormatError(f"{ledger}: has a run twice, under the identities of two versions; delete one of the two")
     before, given = len(entries), 0
     for folder in folders:
         entry = entry_of(folder)

@@ -66,6 +66,9 @@ class Ledger:
         return sorted((self._folder(entry.run, entry) for entry in self.entries), key=lambda folder: folder.path)
 
     def _folder(self, run: Run, entry: Entry) -> RecordedRun:
+        # Under the identity of today, as a folder that was written today would be.
+        result = entry.result.model_copy(update={"identity": run.identity})
+        entry = entry.model_copy(update={"result": result})
         return RecordedRun(self.path / entry.result.recipe / run.folder_name, entry)
 
     @cached_property
