@@ -110,6 +110,21 @@ def test_a_line_of_another_version(trained: Outcome, tmp_path: Path) -> None:
         record([trained.folder], tmp_path / "ledger.jsonl")
 
 
+def test_a_line_is_read_when_its_run_is_asked_for(trained: Outcome, tmp_path: Path) -> None:
+    """So a report reads its own; one that is no finished run is refused by then, by its place."""
+    entry = entry_of(trained.folder)
+    line = json.dumps(entry.model_dump(mode="json"))
+    damaged = line.replace(f'"identity": "{trained.run.identity}"', '"identity": "0000000000"')
+    damaged = damaged.replace('"epochs": ', '"epoks": ')
+    assert len({line, damaged}) == 2
+    (tmp_path / "ledger.jsonl").write_text(f"{line}\n{damaged}\n")
+    recorded = Ledger.at(tmp_path / "ledger.jsonl")
+    assert recorded.of(trained.run).result == entry.result
+    for ask in (lambda: recorded.folders, lambda: read(tmp_path / "ledger.jsonl")):
+        with pytest.raises(FileFormatError, match=r"ledger.jsonl:2: no line of a ledger: .*epo"):
+            ask()
+
+
 def test_a_run_that_is_not_finished_is_no_line(trained: Outcome, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes((trained.folder.path / "run.json").read_bytes())
     with pytest.raises(DataError, match="is not finished"):

@@ -114,6 +114,7 @@ def strided(size: tuple[int, ...], stride: int) -> tuple[int, ...]:
     return tuple((side - 1) // stride + 1 for side in size)
 
 
+@cache  # a ledger's lines say the same few again and again
 def read_layout(layout: str) -> tuple[Part, ...]:
     """The parts of `layout`, in an order that makes sense for inputs of some size.
 

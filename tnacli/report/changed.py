@@ -18,9 +18,11 @@ def compared(cells: Iterable[Cell]) -> tuple[Cell, ...]:
     for cell in cells:
         data = cell.settings.data
         key = (data.name, data.format, data.root)
-        if cell.results and key not in there:
+        # A ledger keeps no files, and looking at tens of thousands of them takes longer than the rest of a report.
+        results = {seed: result for seed, result in cell.results.items() if result.data.files is not None}
+        if results and key not in there:
             there[key] = files_there(data)
-        changed = {seed: how for seed, result in cell.results.items() if (how := how_changed(result.data, there[key]))}
+        changed = {seed: how for seed, result in results.items() if (how := how_changed(result.data, there[key]))}
         found.append(replace(cell, changed_files=changed))
     return tuple(found)
 

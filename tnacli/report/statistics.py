@@ -7,7 +7,7 @@ import random
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache, partial
 from operator import mul
 from statistics import fmean, stdev
 
@@ -140,6 +140,11 @@ def sign_permutation_test(differences: Sequence[float]) -> float | None:
 
     Exact up to 30 differences, from 16,384 fixed random draws beyond. None with fewer than two differences.
     """
+    return _sign_permutation_test(tuple(differences))
+
+
+@lru_cache(maxsize=64)  # a report says the same of a pair of runs in several tables
+def _sign_permutation_test(differences: tuple[float, ...]) -> float | None:
     count = len(differences)
     if count < 2:
         return None
@@ -150,8 +155,8 @@ def sign_permutation_test(differences: Sequence[float]) -> float | None:
     if count <= EXACT_UP_TO:
         # Each sum is one over either half of the differences, so that those that reach `least` are counted without being made.
         first, second = _signed_sums(differences[: count // 2]), sorted(_signed_sums(differences[count // 2 :]))
-        larger = sum(len(second) - bisect_left(second, least - one) for one in first)
-        return 2 * larger / (1 << count)
+        smaller = sum(map(partial(bisect_left, second), [least - one for one in first]))
+        return 2 * (len(first) * len(second) - smaller) / (1 << count)
     flips = _draws(count)
     return sum(abs(math.fsum(map(mul, signs, differences))) >= least for signs in flips) / len(flips)
 

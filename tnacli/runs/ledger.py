@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from tnacli.errors import DataError, FileFormatError, StorageError
 from tnacli.recipe.datasets import OWN
@@ -47,11 +48,6 @@ class Entry(Stored):
         """What two lines for the same result share: what was computed, from which data, in which precision."""
         return self.run.identity, self.result.data.fingerprint, self.result.precision
 
-    @property
-    def key_then(self) -> tuple[str, str, Precision]:
-        """`key` with the identity of when it was recorded, which need not be computed."""
-        return self.result.identity, self.result.data.fingerprint, self.result.precision
-
     def rows(self) -> list[dict[str, Any]]:
         """The curves as the metrics of a run folder, a row an epoch. Of an epoch that was not evaluated, no value."""
         return [{**row, "firing_rate": {}, "shares": {}} for row in _rows(self.curves)]
@@ -84,32 +80,86 @@ def _anywhere(settings: Settings) -> Settings:
     )
 
 
-def read(path: Path) -> tuple[Entry, ...]:
+class _NamedData(BaseModel):
+    fingerprint: str
+
+
+class _NamedResult(BaseModel):
+    recipe: str
+    identity: str
+    precision: Precision
+    data: _NamedData
+
+
+class _Named(BaseModel):
+    """What a line is looked up by, which takes a tenth of the time of reading it whole."""
+
+    result: _NamedResult
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a ledger that is read when it is asked for; `place` is its file and number."""
+
+    text: str
+    place: str
+    recipe: str
+    key_then: tuple[str, str, Precision]
+    """The line's `Entry.key` with the identity of when it was recorded, which need not be computed."""
+
+    @classmethod
+    def of(cls, text: str, place: str) -> Line:
+        """Raises FileFormatError for what is no line of a ledger, as far as it is looked at."""
+        try:
+            result = _Named.model_validate_json(text).result
+        except ValidationError:
+            _entry(text, place)
+            raise
+        return cls(text, place, result.recipe, (result.identity, result.data.fingerprint, result.precision))
+
+    @cached_property
+    def entry(self) -> Entry:
+        """All of it. Raises FileFormatError for a line that is no finished run."""
+        return _entry(self.text, self.place)
+
+
+def _entry(text: str, place: str) -> Entry:
+    try:
+        return Entry.model_validate_json(text)
+    except ValidationError as error:
+        raise FileFormatError(f"{place}: no line of a ledger: {first_complaint(error)}") from None
+
+
+def lines(path: Path) -> tuple[Line, ...]:
     """The lines of a ledger, or of all ledgers (*.jsonl) of a folder.
 
-    Raises DataError if there is none, FileFormatError for a line that is no finished run, and for one that is there twice.
+    Raises DataError if there is none, FileFormatError for what is plainly no line of a ledger, and for a run that is there twice.
     """
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     if not files:
         raise DataError(f"{path}: no ledger (*.jsonl) in this folder; `tna runs record` writes one")
-    found: dict[tuple[str, ...], str] = {}
-    entries = []
+    found: dict[tuple[str, ...], Line] = {}
     for file in files:
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
+            texts = file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{file}: cannot be read: {error}") from None
-        for number, line in enumerate(lines, 1):
-            place = f"{file}:{number}"
-            try:
-                entry = Entry.model_validate_json(line)
-            except ValidationError as error:
-                raise FileFormatError(f"{place}: no line of a ledger: {first_complaint(error)}") from None
-            if entry.key_then in found:
-                raise FileFormatError(f"{place}: the same run as {found[entry.key_then]}; delete one of the two")
-            found[entry.key_then] = place
-            entries.append(entry)
-    return tuple(entries)
+        for number, text in enumerate(texts, 1):
+            line = Line.of(text, f"{file}:{number}")
+            if line.key_then in found:
+                raise FileFormatError(
+                    f"{line.place}: the same run as {found[line.key_then].place}; delete one of the two"
+                )
+            found[line.key_then] = line
+    return tuple(found.values())
+
+
+def read(path: Path) -> tuple[Entry, ...]:
+    """All lines of a ledger, or of all ledgers of a folder, whole.
+
+    Raises as `lines`, and FileFormatError for a line that is no finished run.
+    """
+    return tuple(line.entry for line in lines(path))
 
 
 def record(folders: Iterable[RunFolder], ledger: Path) -> tuple[int, int]:
@@ -129,8 +179,8 @@ def record(folders: Iterable[RunFolder], ledger: Path) -> tuple[int, int]:
         given += 1
     new = len(entries) - before
     if new:
-        lines = sorted(entries.values(), key=lambda one: (one.result.recipe, one.result.run, one.result.seed, one.key))
-        text = "".join(json.dumps(one.model_dump(mode="json"), separators=(",", ":")) + "\n" for one in lines)
+        ordered = sorted(entries.values(), key=lambda one: (one.result.recipe, one.result.run, one.result.seed, one.key))
+        text = "".join(json.dumps(one.model_dump(mode="json"), separators=(",", ":")) + "\n" for one in ordered)
         try:
             ledger.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tnacli.recipe.identity import Run
-from tnacli.runs.ledger import Entry, read
+from tnacli.runs.ledger import Entry, Line, lines
 from tnacli.runs.metadata import BegunRun, RunMetadata
 from tnacli.runs.result import RunResult
 from tnacli.runs.store import RunFolder
@@ -48,22 +48,27 @@ class Ledger:
     """The runs of a ledger, or of all ledgers of a folder, at `path`."""
 
     path: Path
-    entries: Sequence[Entry]
+    lines: Sequence[Line]
 
     @classmethod
     def at(cls, path: Path) -> Ledger:
-        """Read it. Raises DataError and FileFormatError as `tnacli.runs.ledger.read`."""
-        return cls(path, read(path))
+        """Look it through. Raises DataError and FileFormatError as `tnacli.runs.ledger.lines`.
+
+        A line is read whole when its run is asked for, which raises FileFormatError if it is none.
+        """
+        return cls(path, lines(path))
 
     def of(self, run: Run) -> RunFolder:
         """Where `run` is recorded, in whichever recipe; if it is not, a folder that is not there."""
-        entry = self._then.get(run.identity) or self._now.get(run.identity)
+        then = self._then.get(run.identity)
+        entry = self._now.get(run.identity) if then is None else then.entry
         return self._folder(run, entry) if entry is not None else RunFolder(self.path / run.recipe / run.folder_name)
 
     @property
     def folders(self) -> list[RunFolder]:
         """All runs, by recipe and name."""
-        return sorted((self._folder(entry.run, entry) for entry in self.entries), key=lambda folder: folder.path)
+        entries = [line.entry for line in self.lines]
+        return sorted((self._folder(entry.run, entry) for entry in entries), key=lambda folder: folder.path)
 
     def _folder(self, run: Run, entry: Entry) -> RecordedRun:
         # Under the identity of today, as a folder that was written today would be.
@@ -72,13 +77,13 @@ class Ledger:
         return RecordedRun(self.path / entry.result.recipe / run.folder_name, entry)
 
     @cached_property
-    def _then(self) -> dict[str, Entry]:
-        return {entry.result.identity: entry for entry in self.entries}
+    def _then(self) -> dict[str, Line]:
+        return {line.key_then[0]: line for line in self.lines}
 
     @cached_property
     def _now(self) -> dict[str, Entry]:
         """By the identities of today, which other defaults or names of fields may have changed; they take time to compute."""
-        return {entry.run.identity: entry for entry in self.entries}
+        return {line.entry.run.identity: line.entry for line in self.lines}
 
 
 Place = Path | Ledger
@@ -93,6 +98,6 @@ def folder_of(place: Place, run: Run) -> RunFolder:
 def results_below(place: Place, recipe: str) -> list[RunResult]:
     """The results of all finished runs of `recipe`, whatever their overlays and overrides."""
     if isinstance(place, Ledger):
-        return [entry.result for entry in place.entries if entry.result.recipe == recipe]
+        return [line.entry.result for line in place.lines if line.recipe == recipe]
     found = (RunFolder(path.parent).result for path in sorted(place.glob(f"{recipe}/*/result.json")))
     return [result for result in found if result is not None]
