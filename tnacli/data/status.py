@@ -72,10 +72,14 @@ def status(name: str, root: str | None = None) -> Status:
         return replace(there, problem=str(error))
 
 
-def _size_bytes(folder: Path) -> int:
-    return sum(
-        os.stat(os.path.join(path, name)).st_size
-        for path, _, names in os.walk(folder)
-        for name in names
-        if os.path.isfile(os.path.join(path, name))
-    )
+def _size_bytes(folder: str | Path) -> int:
+    """Of all files below `folder`; folders that cannot be looked into, and those that links lead to, count as empty."""
+    try:
+        with os.scandir(folder) as found:
+            return sum(_size_bytes(one.path) if one.is_dir(follow_symlinks=False) else _size(one) for one in found)
+    except OSError:
+        return 0
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    return entry.stat().st_size if entry.is_file() else 0
