@@ -6,6 +6,8 @@ autocast; `default_step` is a peer as its documentation sets it up.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import importlib
 import platform
 from collections.abc import Callable, Iterator
@@ -35,7 +37,7 @@ from tnacli.runs.metadata import BegunRun, Versions
 from tnacli.snn.arithmetic import fp32_as
 from tnacli.snn.network import SpikingNetwork
 from tnacli.training.distributed import Ranks
-from tnacli.training.execution import Execution, compile_regions
+from tnacli.training.execution import Execution, compile_regions, side_by_side
 from tnacli.training.loop import Splits, Trainer
 from tnacli.training.precision import arithmetic, autocast
 from tnacli.training.stop import StopRequest
@@ -101,6 +103,9 @@ def _ours(
             layer.compiled = layer.compiled and compiled
     if regions:
         _with_regions(made)
+    beside = contextlib.ExitStack()  # until the process ends, which is this contender's own
+    beside.enter_context(side_by_side(made.objective, made.settings, Execution(made.device, made.precision, Ranks())))
+    atexit.register(beside.close)
     images, labels = (x.to(work.device) for x in inputs(work))
     batch = Batch(images, labels, work.batch)
 

@@ -301,7 +301,7 @@ class Experiment:
         regions, compiled = compile_regions(
             objective, settings, device, splits.train, tell=lambda message: emit(Warned(message))
         )
-        with threads(objective, settings, device) as reason:
+        with threads(objective, settings, execution) as reason:
             notes = (f"{dataset.name} from {_SOURCES[dataset.source]}", kept, reason, compiled,
                      None if regions is not None else self._slow_path(run, slow))  # fmt: skip
             trainer.notes = tuple(note for note in notes if note is not None)

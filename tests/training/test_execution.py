@@ -20,9 +20,10 @@ from tnacli.data.load import load
 from tnacli.errors import RecipeError, Stopped
 from tnacli.experiment import Experiment, Outcome
 from tnacli.objectives.objective import Objective
+from tnacli.objectives.side_by_side import SideBySide, in_turn
 from tnacli.recipe.identity import Run
 from tnacli.recipe.schema.model import Model
-from tnacli.recipe.schema.objective import Twin
+from tnacli.recipe.schema.objective import Features, Sibling, Solo, Twin
 from tnacli.recipe.schema.recipe import Runtime, Settings, Train
 from tnacli.snn import regions as regions_module
 from tnacli.snn.native import Native
@@ -31,8 +32,9 @@ from tnacli.snn.regions import why_not_here
 from tnacli.training import execution
 from tnacli.training.checkpoint import load_checkpoint
 from tnacli.training.device import keep_freed_memory
+from tnacli.training.distributed import Ranks
 from tnacli.training.events import EpochDone, Event, Started, Warned
-from tnacli.training.execution import compile_regions, multiply_accumulates, prepare, threads
+from tnacli.training.execution import Execution, compile_regions, multiply_accumulates, prepare, threads
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -73,9 +75,37 @@ def test_work_is_counted_from_the_layers() -> None:
     ],
 )
 def test_threads(settings: Settings, device: torch.device, expected: int) -> None:
-    with threads(made(settings), settings, device) as reason:
+    with threads(made(settings), settings, Execution(device, "fp32", Ranks())) as reason:
         assert torch.get_num_threads() == expected
         assert (reason is not None) == (settings.runtime.threads == "auto" and expected == 1)
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize(
+    ("objective", "changed", "expected"),
+    [
+        (Twin(alpha=1), {}, True),
+        (Twin(alpha=1, siblings=(Sibling(timesteps=4),)), {}, True),
+        (Twin(alpha=1, siblings=(Sibling(timesteps=2),)), {}, False),
+        (Twin(alpha=1, siblings=(Sibling(width=0.5),)), {}, False),
+        (Twin(alpha=1, siblings=(Sibling(), Sibling())), {}, False),
+        (Twin(alpha=1, features=Features(alpha=0.1)), {}, False),
+        (Solo(), {}, False),
+        (Twin(alpha=1), {"threads": 3}, False),
+        (Twin(alpha=1), {"threads": 1}, False),
+        (Twin(alpha=1), {"compile": "on"}, False),
+    ],
+)
+def test_networks_are_computed_side_by_side_where_they_cost_the_same(
+    objective: Twin | Solo, changed: dict[str, int | str], expected: bool
+) -> None:
+    """And where their number divides that of threads, so that no core waits for another's network."""
+    settings = small(64, **{"threads": 2, **changed}).model_copy(update={"objective": objective})
+    networks = made(settings)
+    with threads(networks, settings, Execution(CPU, "fp32", Ranks())):
+        beside = getattr(networks, "outputs_of", in_turn)
+        assert isinstance(beside, SideBySide) == expected
+    assert getattr(networks, "outputs_of", in_turn) is in_turn
     assert torch.get_num_threads() == 3
 
 

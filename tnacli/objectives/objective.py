@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tnacli.objectives.features import FeatureMatching, recorded_rates
 from tnacli.objectives.losses import cross_entropy, matching_loss, temporal_loss, twin_matching_loss, weighed
+from tnacli.objectives.side_by_side import OutputsOf, in_turn
 from tnacli.recipe.schema.matching import matching_weight
 from tnacli.recipe.schema.objective import Distill, Logits, Solo, Twin
 from tnacli.recipe.schema.recipe import Train
@@ -89,6 +90,8 @@ class TwinObjective(Objective):
     timesteps, whatever they are: it is that loss which settles their scale, and a factor in front of one network's logits would
     set the two losses against each other. With `twin.features` the loss of hidden layers (`tnacli.objectives.features`) is
     added with its own weight.
+
+    `outputs_of` says how the networks are computed: `in_turn`, unless set to `SideBySide`, which hidden layers' losses rule out.
     """
 
     remedies = ("a smaller objective.alpha",)
@@ -96,6 +99,7 @@ class TwinObjective(Objective):
     def __init__(self, networks: Mapping[str, nn.Module], train: Train, twin: Twin) -> None:
         super().__init__(networks, train, twin)
         self.matching, self.features = twin, twin.features
+        self.outputs_of: OutputsOf = in_turn
         if twin.features is not None:
             self.auxiliary["features"] = FeatureMatching(networks, twin.features)
 
@@ -111,7 +115,8 @@ class TwinObjective(Objective):
         return Losses(losses.total + self.features.alpha * hidden, parts, losses.logits)
 
     def _outputs(self, inputs: Tensor) -> dict[str, Tensor]:
-        return {name: self._output(network, inputs, self.matching.logits) for name, network in self.networks.items()}
+        networks = dict(self.networks.items())
+        return self.outputs_of(networks, lambda one: self._output(one, inputs, self.matching.logits), len(inputs))
 
     def _losses(self, outputs: dict[str, Tensor], labels: Tensor, share: float, progress: float) -> Losses:
         own = self._cross_entropy(outputs["base"], labels, share)

@@ -179,7 +179,9 @@ def record(folders: Iterable[RunFolder], ledger: Path) -> tuple[int, int]:
         given += 1
     new = len(entries) - before
     if new:
-        ordered = sorted(entries.values(), key=lambda one: (one.result.recipe, one.result.run, one.result.seed, one.key))
+        ordered = sorted(
+            entries.values(), key=lambda one: (one.result.recipe, one.result.run, one.result.seed, one.key)
+        )
         text = "".join(json.dumps(one.model_dump(mode="json"), separators=(",", ":")) + "\n" for one in ordered)
         try:
             ledger.parent.mkdir(parents=True, exist_ok=True)

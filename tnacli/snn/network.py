@@ -123,7 +123,7 @@ class SpikingLayer(WeightedLayer):
     spikes [T, N, ...] of the shortcut's source; its neurons receive the sum of both currents. While training, the compiled
     kernels of `tnacli.snn.fused` take over from batch norm to pooling where they apply, unless `compiled` is False; with
     `regions`, those do instead; on CUDA the operator of `tnacli.snn.triton_lif` does. Dropout is drawn from the counter
-    `dropout_key` where there is one, else from PyTorch's generator.
+    `dropout_key` where there is one, else from PyTorch's generator, before the pass if `draw_dropout` is called.
     In an ANN (`model.spiking` false) rectified linear units stand in for the neurons, and time passes through unchanged.
     """
 
@@ -143,6 +143,7 @@ class SpikingLayer(WeightedLayer):
         self.pool = shape.pool
         self.dropout = model.dropout if shape.kind == "fc" else 0.0
         self.dropout_key: int | None = None
+        self.drawn: Tensor | None = None
         self.compiled = model.spiking
         self.regions: Regions | None = None
 
@@ -168,8 +169,15 @@ class SpikingLayer(WeightedLayer):
         self.output(spikes)
         if self.dropout:
             # One mask a sample for all timesteps: a dropped neuron is absent for the whole simulation.
-            spikes = spikes * dropout_mask(spikes[0], self.dropout, self.dropout_key)
+            drawn, self.drawn = self.drawn, None
+            mask = dropout_mask(spikes[0], self.dropout, self.dropout_key) if drawn is None else drawn.to(spikes.dtype)
+            spikes = spikes * mask
         return spikes
+
+    def draw_dropout(self, samples: int) -> None:
+        """Draw the mask of the next forward pass, of so many samples, before it."""
+        if self.dropout:
+            self.drawn = dropout_mask(torch.ones(samples, self.synapse.weight.shape[0]), self.dropout, self.dropout_key)
 
     def _trained(self, branches: list[Branch], samples: int) -> Tensor:
         """Pooled spikes [T, N, ...] of one branch, or of two whose currents are added, while training."""
@@ -276,6 +284,11 @@ class SpikingNetwork(Network):
             if name in self._sources:
                 kept[name] = x
         return x.flatten(2)
+
+    def draw_dropout(self, samples: int) -> None:
+        """Draw all that is random of the next forward pass, while training on a CPU, of so many samples, before it."""
+        for layer in self.spiking.values():
+            layer.draw_dropout(samples)
 
     def keep_small(self) -> None:
         """Keep spikes for the backward pass in a byte each where they are exact in one: the low-memory option."""

@@ -117,7 +117,8 @@ def _tune_allocator(mappings: int, trim: int) -> None:
         return
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        m_trim_threshold, m_mmap_threshold, m_mmap_max = -1, -3, -4
+        m_trim_threshold, m_mmap_threshold, m_mmap_max, m_arena_max = -1, -3, -4, -8
+        mallopt(m_arena_max, 1)  # of all threads: what one frees is the next one's
         mallopt(m_mmap_max, mappings)
         mallopt(m_mmap_threshold, _MAPPED_FROM)
         mallopt(m_trim_threshold, trim)

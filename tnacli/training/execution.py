@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from tnacli.data.batches import Batches
 from tnacli.errors import RecipeError
-from tnacli.objectives.objective import Objective
+from tnacli.objectives.objective import Objective, TwinObjective
+from tnacli.objectives.side_by_side import SideBySide, in_turn
 from tnacli.recipe.costs import multiply_accumulates as of_layers
 from tnacli.recipe.datasets import DATASETS
 from tnacli.recipe.schema.recipe import Settings
@@ -49,15 +51,39 @@ def prepare(objective: Objective, settings: Settings) -> None:
 
 
 @contextlib.contextmanager
-def threads(objective: Objective, settings: Settings, device: torch.device) -> Iterator[str | None]:
+def threads(objective: Objective, settings: Settings, execution: Execution) -> Iterator[str | None]:
     """Compute with the threads that `runtime.threads` says; why there are as many, where that was chosen here."""
-    count, reason = _threads(objective, settings, device)
+    count, reason = _threads(objective, settings, execution.device)
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
-        yield reason
+        with side_by_side(objective, settings, execution):
+            yield reason
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def side_by_side(objective: Objective, settings: Settings, execution: Execution) -> Iterator[None]:
+    """Compute twins that cost the same in a thread each, where they can share PyTorch's threads evenly."""
+    networks, count = list(objective.networks.values()), torch.get_num_threads()
+    alike = len({_costs(network) for network in networks}) == 1 and all(isinstance(n, SpikingNetwork) for n in networks)
+    alone = execution.device.type == "cpu" and execution.ranks.alone and settings.runtime.compile == "off"
+    if not (isinstance(objective, TwinObjective) and objective.features is None and alike and alone) or (
+        count % len(networks)
+    ):
+        yield
+        return
+    objective.outputs_of = beside = SideBySide(len(networks), count // len(networks))
+    try:
+        yield
+    finally:
+        objective.outputs_of = in_turn
+        beside.close()
+
+
+def _costs(network: nn.Module) -> object:
+    return (network.shapes, network.timesteps) if isinstance(network, SpikingNetwork) else None
 
 
 def _threads(objective: Objective, settings: Settings, device: torch.device) -> tuple[int, str | None]:
