@@ -75,7 +75,8 @@ class Run:
     @cached_property
     def identity(self) -> str:
         """Ten hexadecimal digits of the SHA-256 over everything that determines the result."""
-        text = json.dumps(self._determinants(), sort_keys=True, separators=(",", ":"))
+        settings = _settings_text(_Same(self.settings))
+        text = f'{{"initial":{json.dumps(self.initial)},"seed":{self.seed},"settings":{settings}}}'
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     @property
@@ -93,14 +94,31 @@ class Run:
         settings = self.settings.uncompressed().model_copy(update={"objective": Solo()})
         return Run(self.recipe, "teacher", self.seed + objective.teacher_seed, settings, self.altered, self.initial)
 
-    def _determinants(self) -> dict[str, Any]:
-        computed = canonical(self.settings)
-        dumped = computed.model_dump(mode="json", exclude=_NOT_COMPUTED)
-        settings = without_later_defaults(computed, dumped)
-        settings["model"]["layout"] = notation(settings["model"]["layout"])
-        if self.settings.model.build is not None:
-            settings["model"]["build"] = self.settings.model.function
-        if self.settings.data.name in OWN:
-            # What is in the folder is compared (docs/reliability.md).
-            settings["data"]["root"] = data_set_title(self.settings.data)
-        return {"settings": settings, "seed": self.seed, "initial": self.initial}
+
+class _Same:
+    """These very settings as a key, which all seeds of a run share; settings themselves have no hash."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def __hash__(self) -> int:
+        return id(self.settings)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.settings is other.settings
+
+
+@lru_cache(maxsize=64)
+def _settings_text(key: _Same) -> str:
+    """What of the settings determines the result, as JSON."""
+    given = key.settings
+    computed = canonical(given)
+    dumped = computed.model_dump(mode="json", exclude=_NOT_COMPUTED)
+    settings = without_later_defaults(computed, dumped)
+    settings["model"]["layout"] = notation(settings["model"]["layout"])
+    if given.model.build is not None:
+        settings["model"]["build"] = given.model.function
+    if given.data.name in OWN:
+        # What is in the folder is compared (docs/reliability.md).
+        settings["data"]["root"] = data_set_title(given.data)
+    return json.dumps(settings, sort_keys=True, separators=(",", ":"))
