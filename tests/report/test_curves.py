@@ -13,12 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.documents import ROOT
 from tests.report.conftest import Finish
 from tnacli.errors import UsageError
 from tnacli.recipe.parse.load import load, plan
 from tnacli.report.cells import cells_of
 from tnacli.report.curves import METRICS, curve, curves, label, last_epoch_table
 from tnacli.report.table import text
+from tnacli.runs.recorded import Ledger
 
 SEEDS = ["seeds=[0, 1, 2]"]
 
@@ -129,14 +131,24 @@ def test_a_stronger_alpha_is_never_lighter(first: float, second: float) -> None:
     assert light(alpha_colour(10**strong)) <= light(alpha_colour(10**weak)) + 0.5
 
 
-def test_neighbouring_alphas_of_the_paper_differ_in_grey() -> None:
+def test_neighbouring_alphas_differ_in_grey() -> None:
     pytest.importorskip("matplotlib")
     from tnacli.report.plots import alpha_colour
 
-    colours = [alpha_colour(10.0**-n) for n in range(2, 7)]
+    colours = [alpha_colour(10.0**-n) for n in range(7)]
     greys = [sum(w * int(c[i : i + 2], 16) for w, i in ((0.299, 1), (0.587, 3), (0.114, 5))) for c in colours]
     assert min(b - a for a, b in itertools.pairwise(greys)) > 15
     assert greys[-1] < 200  # still seen on white
+
+
+def test_every_curve_of_a_recipe_looks_different() -> None:
+    """By colour, mark, filling and line; those of Figures 2 and 3 in the ledger are all there."""
+    pytest.importorskip("matplotlib")
+    from tnacli.report.plots import looks
+
+    found = curves(cells_of(load("figures_cifar10"), Ledger.at(ROOT / "docs" / "results")))
+    assert len(found) == 12
+    assert len({str(looks(one)) for one in found}) == len(found)
 
 
 def test_without_matplotlib_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

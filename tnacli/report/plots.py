@@ -1,7 +1,8 @@
 """Figures 2 and 3 and training curves as pictures. Needs matplotlib, which is the extra `plots`.
 
 An alpha has the same colour and marker in every figure, darker where it is stronger, so that curves can be told apart in
-grey. Weights are told by the line: solid full precision, dashed ternary, dotted binary.
+grey; marks are filled where siblings are others than a twin. Weights are told by the line: solid full precision, dashed
+ternary, dotted binary.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from tnacli.storage import write_atomically
 PICTURES = (".png", ".svg", ".pdf")
 PANEL_CM = (8.6, 6.2)
 _LINES = {"full": "-", "ternary": (0, (5, 1.5)), "binary": (0, (1, 1.2))}
-_MARKERS = "osD^v"
-_STRONGEST, _WEAKEST = -2.0, -6.0  # exponents of alpha between which the colours are spread
+_MARKERS = "h*osD^v"  # from the strongest alpha to the weakest
+_DISTILLED = "8XpPd<>"
+_STRONGEST, _WEAKEST = 0.0, -6.0  # exponents of alpha between which the colours are spread
 _UNMATCHED = {"baseline": "#000000", "KD": "#8c564b"}
 
 
@@ -118,9 +120,8 @@ def _panel(axis: Any, name: str, key: str, found: Sequence[Curve], *, handles: d
             continue
         step = max(1, len(series.epochs) // 6)
         (line,) = axis.plot(
-            series.epochs, series.mean, color=colour(one), linestyle=_LINES[one.weights], linewidth=1.3,
-            marker=_marker(one), markersize=3.6, markevery=(number % step, step), markerfacecolor="white",
-            markeredgewidth=0.9, label=one.label,
+            series.epochs, series.mean, **looks(one), linewidth=1.3, markersize=3.6, markeredgewidth=0.9,
+            markevery=(number % step, step), label=one.label,
         )  # fmt: skip
         handles.setdefault(one.label, line)
         if one.seeds > 1:
@@ -148,6 +149,16 @@ def _end_of_the_climb(key: str, found: Sequence[Curve]) -> float | None:
     return min(later) - 0.05 * (max(later) - min(later))
 
 
+def looks(one: Curve) -> dict[str, Any]:
+    """What a curve is told by, as matplotlib's settings of a line: colour, mark, its filling, and the line."""
+    own = colour(one)
+    filled = one.method.startswith("TNA,")  # other siblings than a twin, perhaps at the alpha of TNA beside it
+    return {
+        "color": own, "marker": _marker(one), "markerfacecolor": own if filled else "white",
+        "linestyle": _LINES[one.weights],
+    }  # fmt: skip
+
+
 def colour(one: Curve) -> str:
     """The colour of a curve: that of its alpha, or of its method where nothing is matched or nothing else is minimised."""
     if one.alpha is None or one.method in _UNMATCHED:
@@ -156,7 +167,7 @@ def colour(one: Curve) -> str:
 
 
 def alpha_colour(alpha: float) -> str:
-    """The colour of an alpha in every figure, as #rrggbb; from dark at 1e-2 and above to light at 1e-6 and below."""
+    """The colour of an alpha in every figure, as #rrggbb; from dark at 1 and above to light at 1e-6 and below."""
     import matplotlib as mpl
     from matplotlib.colors import to_hex
 
@@ -165,7 +176,7 @@ def alpha_colour(alpha: float) -> str:
 
 
 def _place(alpha: float) -> float:
-    """0 at 1e-2 and above, 1 at 1e-6 and below, by the exponent in between."""
+    """0 at 1 and above, 1 at 1e-6 and below, by the exponent in between."""
     place = (_STRONGEST - math.log10(alpha)) / (_STRONGEST - _WEAKEST)
     return min(1.0, max(0.0, place))
 
@@ -175,8 +186,8 @@ def _marker(one: Curve) -> str | None:
         return "x"
     if one.alpha is None:
         return None
-    marker = _MARKERS[round(_place(one.alpha) * (len(_MARKERS) - 1))]
-    return marker if one.method.startswith("TNA") else {"o": "p", "s": "P", "D": "d", "^": "<", "v": ">"}[marker]
+    markers = _MARKERS if one.method.startswith("TNA") else _DISTILLED
+    return markers[round(_place(one.alpha) * (len(markers) - 1))]
 
 
 @contextmanager
