@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -140,7 +140,8 @@ def import_file(
     if to is None:
         to = Path("model.safetensors" if found.full_precision is None else "model.pt")
         require_free([to], force=force)
-    if to.suffix.lower() == ".pt":
+    kind: Literal["checkpoint", "packed"] = "checkpoint" if to.suffix.lower() == ".pt" else "packed"
+    if kind == "checkpoint":
         if encoding is not None:
             raise UsageError(f"--encoding applies to packed files, and {to} is a checkpoint")
         done = _write_checkpoint(output, found, to, data_root)
@@ -157,7 +158,7 @@ def import_file(
 
         output.document(
             Import(
-                file=file, path=to, kind="checkpoint" if to.suffix.lower() == ".pt" else "packed", size_bytes=to.stat().st_size,
+                file=file, path=to, kind=kind, size_bytes=to.stat().st_size,
                 weights=ternary, layers=tuple(layer.name for layer in found.layers), timesteps=found.reading.timesteps,
                 decay=found.layers[0].neurons.decay, threshold=threshold(found.layers[0].neurons), samples=compared.samples,
                 agreeing=compared.agreeing, silent=compared.silent,

@@ -92,7 +92,7 @@ def missing_parts(name: str, place: Place, *, exactly: bool) -> tuple[str, ...]:
 def missing(name: str, search: Search) -> DataError:
     """The error for a missing data set: what, where it was looked for, how to get it, how large it is."""
     spec = DATASETS[name]
-    lines = [f"{spec.title} was not found. Looked for:"]
+    lines = [f"{spec.title} {'were' if name in OWN else 'was'} not found. Looked for:"]
     lines += [f"  {text}" for text in search.looked]
     lines.append(f"The folder of data sets is {search.root} ({search.root_origin}).")
     lines.append(f"To get it: {spec.how_to_get}.")
