@@ -94,4 +94,22 @@ static inline int64_t list(const number *x, int64_t count, uint8_t *where, float
     return entries;
 }
 
+#define EIGHT 8 /* places whose inputs are listed together by channel */
+
+typedef uint16_t eight __attribute__((vector_size(2 * EIGHT), aligned(2), may_alias));
+
+static eight chosen[256]; /* of a mask of eight bits: which are set */
+
+__attribute__((constructor)) static void fill_chosen(void) {
+    for (int mask = 0; mask < 256; mask++)
+        for (uint16_t i = 0, at = 0; i < EIGHT; i++)
+            if (mask >> i & 1) chosen[mask][at++] = i;
+}
+
+/* Add to a list of places those of the eight from `first` on whose bit is set; how many is returned. All eight are written. */
+INLINE int32_t add_places(uint16_t *list, int64_t first, uint32_t mask) {
+    *(eight *)list = chosen[mask & 255] + (uint16_t)first;
+    return __builtin_popcount(mask & 255);
+}
+
 #endif
