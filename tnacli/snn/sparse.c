@@ -116,26 +116,39 @@ int sparse_forward(const Shape *shape, const number *x, const float *weight, con
     return failed;
 }
 
+/* Add the inputs other than zero of `count` places, the first of which is `first` and lies at x, to the lists of their channels, of
+ * which the `n` from c0 on are looked at. */
+INLINE void list_eight(const number *x, int64_t C, int64_t c0, const int64_t n, int64_t first, const int64_t count, int64_t room,
+                       uint16_t *where, int32_t *counts) {
+    mask bits = {0};
+    for (int64_t i = 0; i < count; i++) bits |= (mask)(load(sizeof(number) == 2, n, x, i * C + c0) != 0.0f) & (int32_t)(1 << i);
+    for (int64_t lane = 0; lane < n; lane++) {
+        const int64_t c = c0 + lane;
+        counts[c] += add_places(where + c * room + counts[c], first, (uint32_t)bits[lane]);
+    }
+}
+
 /* List a group's inputs by channel: channel c's entries are c * room and on, counts[c] of them. Where an entry is counts
  * places, borders included, up to the first of the nine gradients that it meets. */
 static void list_channels(const Shape *shape, const number *x, Group group, int64_t room, uint16_t *where, float *value,
-                          int32_t *counts) {
-    const int64_t H = shape->H, W = shape->W, C = shape->C;
+                          int32_t *counts, uint16_t *near) {
+    const int64_t W = shape->W, C = shape->C, places = group.images * group.rows * W;
+    for (int64_t row = 0, place = 0; place < places; row++)
+        for (int64_t w = 0; w < W; w++) near[place++] = (uint16_t)((row + row / group.rows * 2) * (W + 2) + w);
+    x += (group.n * shape->H + group.top) * W * C;
     memset(counts, 0, (size_t)C * sizeof(int32_t));
-    for (int64_t line = 0; line < group.images * group.rows; line++) {
-        const int64_t image = line / group.rows, row = line % group.rows;
-        const number *at = x + ((group.n + image) * H + group.top + row) * W * C;
-        for (int64_t w = 0; w < W; w++, at += C) {
-            const uint16_t here = (uint16_t)((image * (group.rows + 2) + row) * (W + 2) + w);
-            for (int64_t c0 = 0; c0 < C; c0 += IN) {
-                for (uint32_t mask = not_zero(at + c0, at_most(C - c0, IN)); mask; mask &= mask - 1) {
-                    const int64_t c = c0 + __builtin_ctz(mask), entry = c * room + counts[c]++;
-                    where[entry] = here;
-                    value[entry] = one_of(at + c);
-                }
-            }
+    for (int64_t first = 0; first < places; first += EIGHT)
+        for (int64_t c0 = 0; c0 < C; c0 += LANES) {
+            const int64_t n = at_most(C - c0, LANES), count = at_most(places - first, EIGHT);
+            const number *from = x + first * C;
+            if (n == LANES && count == EIGHT) list_eight(from, C, c0, LANES, first, EIGHT, room, where, counts);
+            else list_eight(from, C, c0, n, first, count, room, where, counts);
         }
-    }
+    for (int64_t c = 0; c < C; c++)
+        for (int64_t i = c * room; i < c * room + counts[c]; i++) {
+            value[i] = one_of(x + where[i] * C + c);
+            where[i] = near[where[i]];
+        }
 }
 
 /* near = a vector of outputs, from k on, of a group's gradients, zero beyond the image. */
@@ -177,15 +190,16 @@ int sparse_weight_gradient(const Shape *shape, const number *x, const number *ou
     const int64_t rows = at_most(at_least(NEAR / (W + 2) - 2, 1), H);
     const int64_t images = rows < H ? 1 : at_most(at_least(NEAR / ((W + 2) * (H + 2)), 1), N);
     const int64_t groups = blocks(N, images) * blocks(H, rows), places = images * rows * W;
-    const int64_t together = at_most(at_least(LISTED / (C * places), 1), groups);
+    const int64_t together = at_most(at_least(LISTED / (C * places), 1), groups), listed = places + EIGHT;
     const int64_t padded = images * (rows + 2) * (W + 2) * LANES, sums = 9 * C * LANES;
     const int64_t shares = threads * outs * sums > PARTIAL ? common(threads, outs) : 1, parts = threads / shares;
-    uint16_t *wheres = room(threads * together * C * places * (int64_t)sizeof(uint16_t));
-    float *values = room(threads * together * C * places * (int64_t)sizeof(float));
+    uint16_t *wheres = room(threads * together * C * listed * (int64_t)sizeof(uint16_t));
+    float *values = room(threads * together * C * listed * (int64_t)sizeof(float));
     int32_t *all_counts = room(threads * together * C * (int64_t)sizeof(int32_t));
+    uint16_t *all_firsts = room(threads * places * (int64_t)sizeof(uint16_t));
     float *around = room(threads * padded * (int64_t)sizeof(float));
     float *partial = room(parts * outs * sums * (int64_t)sizeof(float));
-    const int failed = !wheres || !values || !all_counts || !around || !partial;
+    const int failed = !wheres || !values || !all_counts || !all_firsts || !around || !partial;
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int64_t index = 0; index < (failed ? 0 : threads); index++) {
         const int64_t share = index % shares, part = index / shares, end = groups * (part + 1) / parts;
@@ -196,14 +210,14 @@ int sparse_weight_gradient(const Shape *shape, const number *x, const number *ou
         for (int64_t start = groups * part / parts; start < end; start += together) {
             const int64_t count = at_most(together, end - start), lists = index * together * C;
             for (int64_t g = 0; g < count; g++)
-                list_channels(shape, x, group_of(shape, images, rows, start + g), places, wheres + (lists + g * C) * places,
-                              values + (lists + g * C) * places, all_counts + lists + g * C);
+                list_channels(shape, x, group_of(shape, images, rows, start + g), listed, wheres + (lists + g * C) * listed,
+                              values + (lists + g * C) * listed, all_counts + lists + g * C, all_firsts + index * places);
             for (int64_t work = from * count; work < to * count; work++) {
                 const int64_t block = work / count, g = work % count;
                 copy_near(shape, outward, group_of(shape, images, rows, start + g), block * LANES, near);
                 for (int64_t c = 0; c < C; c++) {
                     const int64_t one = lists + g * C + c;
-                    add_nine(wheres + one * places, values + one * places, all_counts[one], near, W + 2,
+                    add_nine(wheres + one * listed, values + one * listed, all_counts[one], near, W + 2,
                              (vec *)(own + block * sums + c * 9 * LANES));
                 }
             }
@@ -218,6 +232,6 @@ int sparse_weight_gradient(const Shape *shape, const number *x, const number *ou
                 total += partial[(part * outs + k / LANES) * sums + i * LANES + k % LANES];
             gradient[k * strides->k + c * strides->c + tap / 3 * strides->row + tap % 3 * strides->column] = total;
         }
-    free(wheres); free(values); free(all_counts); free(around); free(partial);
+    free(wheres); free(values); free(all_counts); free(all_firsts); free(around); free(partial);
     return failed;
 }
