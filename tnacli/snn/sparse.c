@@ -116,12 +116,53 @@ int sparse_forward(const Shape *shape, const number *x, const float *weight, con
     return failed;
 }
 
-/* Add the inputs other than zero of `count` places, the first of which is `first` and lies at x, to the lists of their channels, of
- * which the `n` from c0 on are looked at. */
-INLINE void list_eight(const number *x, int64_t C, int64_t c0, const int64_t n, int64_t first, const int64_t count, int64_t room,
-                       uint16_t *where, int32_t *counts) {
+#if defined(HALF) && defined(__AVX512BF16__)
+#define PAIR 2 /* neighbours in a row that are one entry: an instruction multiplies both, and spikes are often side by side */
+typedef uint32_t entry; /* two bf16 numbers, the left one the lower half */
+
+INLINE entry entry_of(const number *left, const number *right) { return *left | (left != right ? (uint32_t)*right << 16 : 0); }
+
+INLINE vec add_product(vec sum, entry both, vec near) {
+    return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)near, (__m512bh)_mm512_set1_epi32((int)both));
+}
+
+/* A vector of a place's gradients, bf16, in the lower halves and its right neighbour's in the upper ones. */
+INLINE vec with_next(vec here, vec next) { return (vec)((words)here >> 16 | (words)next); }
+#else
+#define PAIR 1
+typedef float entry;
+
+INLINE entry entry_of(const number *left, const number *right) { return (void)right, one_of(left); }
+INLINE vec add_product(vec sum, entry one, vec near) { return sum + one * near; }
+INLINE vec with_next(vec here, vec next) { return (void)next, here; }
+#endif
+
+/* Where an entry's inputs are in a group, the right one the left one again at the end of a row or where entries are of one input,
+ * and how many places, borders included, are before the first of the nine gradients that it meets. */
+typedef struct {
+    uint16_t left, right, near;
+} Spot;
+
+static void fill_spots(Group group, int64_t W, Spot *spots) {
+    for (int64_t row = 0; row < group.images * group.rows; row++)
+        for (int64_t w = 0; w < W; w += PAIR) {
+            const int64_t left = row * W + w, right = w + PAIR <= W ? left + PAIR - 1 : left;
+            const int64_t near = (row + row / group.rows * 2) * (W + 2) + w;
+            *spots++ = (Spot){(uint16_t)left, (uint16_t)right, (uint16_t)near};
+        }
+}
+
+/* Add those of `count` spots, the first of which is number `first`, that have inputs other than zero to the lists of their
+ * channels, of which the `n` from c0 on are looked at. */
+INLINE void list_eight(const number *x, int64_t C, int64_t c0, const int64_t n, const Spot *spots, int64_t first,
+                       const int64_t count, int64_t room, uint16_t *where, int32_t *counts) {
+    const int64_t half = sizeof(number) == 2;
     mask bits = {0};
-    for (int64_t i = 0; i < count; i++) bits |= (mask)(load(sizeof(number) == 2, n, x, i * C + c0) != 0.0f) & (int32_t)(1 << i);
+    for (int64_t i = 0; i < count; i++) {
+        mask any = (mask)(load(half, n, x, spots[first + i].left * C + c0) != 0.0f);
+        if (PAIR > 1) any |= (mask)(load(half, n, x, spots[first + i].right * C + c0) != 0.0f);
+        bits |= any & (int32_t)(1 << i);
+    }
     for (int64_t lane = 0; lane < n; lane++) {
         const int64_t c = c0 + lane;
         counts[c] += add_places(where + c * room + counts[c], first, (uint32_t)bits[lane]);
@@ -130,54 +171,62 @@ INLINE void list_eight(const number *x, int64_t C, int64_t c0, const int64_t n, 
 
 /* List a group's inputs by channel: channel c's entries are c * room and on, counts[c] of them. Where an entry is counts
  * places, borders included, up to the first of the nine gradients that it meets. */
-static void list_channels(const Shape *shape, const number *x, Group group, int64_t room, uint16_t *where, float *value,
-                          int32_t *counts, uint16_t *near) {
-    const int64_t W = shape->W, C = shape->C, places = group.images * group.rows * W;
-    for (int64_t row = 0, place = 0; place < places; row++)
-        for (int64_t w = 0; w < W; w++) near[place++] = (uint16_t)((row + row / group.rows * 2) * (W + 2) + w);
+static void list_channels(const Shape *shape, const number *x, Group group, int64_t room, uint16_t *where, entry *value,
+                          int32_t *counts, Spot *spots) {
+    const int64_t W = shape->W, C = shape->C, all = group.images * group.rows * blocks(W, PAIR);
     x += (group.n * shape->H + group.top) * W * C;
     memset(counts, 0, (size_t)C * sizeof(int32_t));
-    for (int64_t first = 0; first < places; first += EIGHT)
+    fill_spots(group, W, spots);
+    for (int64_t first = 0; first < all; first += EIGHT)
         for (int64_t c0 = 0; c0 < C; c0 += LANES) {
-            const int64_t n = at_most(C - c0, LANES), count = at_most(places - first, EIGHT);
-            const number *from = x + first * C;
-            if (n == LANES && count == EIGHT) list_eight(from, C, c0, LANES, first, EIGHT, room, where, counts);
-            else list_eight(from, C, c0, n, first, count, room, where, counts);
+            const int64_t n = at_most(C - c0, LANES), count = at_most(all - first, EIGHT);
+            if (n == LANES && count == EIGHT) list_eight(x, C, c0, LANES, spots, first, EIGHT, room, where, counts);
+            else list_eight(x, C, c0, n, spots, first, count, room, where, counts);
         }
     for (int64_t c = 0; c < C; c++)
         for (int64_t i = c * room; i < c * room + counts[c]; i++) {
-            value[i] = one_of(x + where[i] * C + c);
-            where[i] = near[where[i]];
+            const Spot spot = spots[where[i]];
+            value[i] = entry_of(x + spot.left * C + c, x + spot.right * C + c);
+            where[i] = spot.near;
         }
 }
 
+/* near [W + 2] = a vector of the gradients of a row, `n` outputs of the K in each place; where entries are pairs, each with the
+ * gradient to its right. */
+INLINE void copy_row(const number *row, int64_t W, int64_t K, const int64_t n, vec *near) {
+    vec here = {0};
+    for (int64_t w = 0; w < W; w++) {
+        const vec next = load(sizeof(number) == 2, n, row, w * K);
+        near[w] = with_next(here, next);
+        here = next;
+    }
+    near[W] = with_next(here, (vec){0});
+    near[W + 1] = (vec){0};
+}
+
 /* near = a vector of outputs, from k on, of a group's gradients, zero beyond the image. */
-static void copy_near(const Shape *shape, const number *outward, Group group, int64_t k, float *near) {
-    const int64_t H = shape->H, W = shape->W, K = shape->K, count = at_most(K - k, LANES);
-    for (int64_t line = 0; line < group.images * (group.rows + 2); line++, near += (W + 2) * LANES) {
+static void copy_near(const Shape *shape, const number *outward, Group group, int64_t k, vec *near) {
+    const int64_t H = shape->H, W = shape->W, K = shape->K;
+    for (int64_t line = 0; line < group.images * (group.rows + 2); line++, near += W + 2) {
         const int64_t h = group.top + line % (group.rows + 2) - 1;
-        const number *from = outward + ((group.n + line / (group.rows + 2)) * H + h) * W * K + k;
-        if (h < 0 || h >= H || count < LANES) memset(near, 0, (size_t)((W + 2) * LANES) * sizeof(float));
-        if (h < 0 || h >= H) continue;
-        for (int64_t w = 0; w < W; w++) {
-            if (count == LANES) ((vec *)near)[w + 1] = vector_of(from + w * K);
-            else
-                for (int64_t k = 0; k < count; k++) near[(w + 1) * LANES + k] = one_of(from + w * K + k);
-        }
+        const number *row = outward + ((group.n + line / (group.rows + 2)) * H + h) * W * K + k;
+        if (h < 0 || h >= H) memset(near, 0, (size_t)(W + 2) * sizeof(vec));
+        else if (K - k < LANES) copy_row(row, W, K, K - k, near);
+        else copy_row(row, W, K, LANES, near);
     }
 }
 
 /* sums[9 vectors] += the sums over `count` entries of value * the nine vectors around where. */
-static void add_nine(const uint16_t *restrict where, const float *restrict value, int64_t count, const float *restrict near,
+static void add_nine(const uint16_t *restrict where, const entry *restrict value, int64_t count, const vec *restrict near,
                      int64_t P, vec *restrict sums) {
     vec s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3], s4 = sums[4], s5 = sums[5], s6 = sums[6], s7 = sums[7],
         s8 = sums[8];
     for (int64_t i = 0; i < count; i++) {
-        const float one = value[i];
-        const vec *a = (const vec *)(near + (uint64_t)where[i] * LANES), *b = a + P, *c = b + P;
-        s8 += one * a[0]; s7 += one * a[1]; s6 += one * a[2];
-        s5 += one * b[0]; s4 += one * b[1]; s3 += one * b[2];
-        s2 += one * c[0]; s1 += one * c[1]; s0 += one * c[2];
+        const entry one = value[i];
+        const vec *a = near + where[i], *b = a + P, *c = b + P;
+        s8 = add_product(s8, one, a[0]); s7 = add_product(s7, one, a[1]); s6 = add_product(s6, one, a[2]);
+        s5 = add_product(s5, one, b[0]); s4 = add_product(s4, one, b[1]); s3 = add_product(s3, one, b[2]);
+        s2 = add_product(s2, one, c[0]); s1 = add_product(s1, one, c[1]); s0 = add_product(s0, one, c[2]);
     }
     sums[0] = s0; sums[1] = s1; sums[2] = s2; sums[3] = s3; sums[4] = s4; sums[5] = s5; sums[6] = s6; sums[7] = s7;
     sums[8] = s8;
@@ -189,29 +238,29 @@ int sparse_weight_gradient(const Shape *shape, const number *x, const number *ou
     const int64_t N = shape->N, H = shape->H, W = shape->W, C = shape->C, K = shape->K, outs = blocks(K, LANES);
     const int64_t rows = at_most(at_least(NEAR / (W + 2) - 2, 1), H);
     const int64_t images = rows < H ? 1 : at_most(at_least(NEAR / ((W + 2) * (H + 2)), 1), N);
-    const int64_t groups = blocks(N, images) * blocks(H, rows), places = images * rows * W;
-    const int64_t together = at_most(at_least(LISTED / (C * places), 1), groups), listed = places + EIGHT;
-    const int64_t padded = images * (rows + 2) * (W + 2) * LANES, sums = 9 * C * LANES;
+    const int64_t groups = blocks(N, images) * blocks(H, rows), spots = images * rows * blocks(W, PAIR);
+    const int64_t together = at_most(at_least(LISTED / (C * spots), 1), groups), listed = spots + EIGHT;
+    const int64_t padded = images * (rows + 2) * (W + 2), sums = 9 * C * LANES;
     const int64_t shares = threads * outs * sums > PARTIAL ? common(threads, outs) : 1, parts = threads / shares;
     uint16_t *wheres = room(threads * together * C * listed * (int64_t)sizeof(uint16_t));
-    float *values = room(threads * together * C * listed * (int64_t)sizeof(float));
+    entry *values = room(threads * together * C * listed * (int64_t)sizeof(entry));
     int32_t *all_counts = room(threads * together * C * (int64_t)sizeof(int32_t));
-    uint16_t *all_firsts = room(threads * places * (int64_t)sizeof(uint16_t));
-    float *around = room(threads * padded * (int64_t)sizeof(float));
+    Spot *all_spots = room(threads * spots * (int64_t)sizeof(Spot));
+    vec *around = room(threads * padded * (int64_t)sizeof(vec));
     float *partial = room(parts * outs * sums * (int64_t)sizeof(float));
-    const int failed = !wheres || !values || !all_counts || !all_firsts || !around || !partial;
+    const int failed = !wheres || !values || !all_counts || !all_spots || !around || !partial;
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int64_t index = 0; index < (failed ? 0 : threads); index++) {
         const int64_t share = index % shares, part = index / shares, end = groups * (part + 1) / parts;
         const int64_t from = outs * share / shares, to = outs * (share + 1) / shares;
-        float *near = around + index * padded, *own = partial + part * outs * sums;
+        vec *near = around + index * padded;
+        float *own = partial + part * outs * sums;
         memset(own + from * sums, 0, (size_t)((to - from) * sums) * sizeof(float));
-        memset(near, 0, (size_t)padded * sizeof(float)); /* the columns left and right of an image stay so */
         for (int64_t start = groups * part / parts; start < end; start += together) {
             const int64_t count = at_most(together, end - start), lists = index * together * C;
             for (int64_t g = 0; g < count; g++)
                 list_channels(shape, x, group_of(shape, images, rows, start + g), listed, wheres + (lists + g * C) * listed,
-                              values + (lists + g * C) * listed, all_counts + lists + g * C, all_firsts + index * places);
+                              values + (lists + g * C) * listed, all_counts + lists + g * C, all_spots + index * spots);
             for (int64_t work = from * count; work < to * count; work++) {
                 const int64_t block = work / count, g = work % count;
                 copy_near(shape, outward, group_of(shape, images, rows, start + g), block * LANES, near);
@@ -232,6 +281,6 @@ int sparse_weight_gradient(const Shape *shape, const number *x, const number *ou
                 total += partial[(part * outs + k / LANES) * sums + i * LANES + k % LANES];
             gradient[k * strides->k + c * strides->c + tap / 3 * strides->row + tap % 3 * strides->column] = total;
         }
-    free(wheres); free(values); free(all_counts); free(all_firsts); free(around); free(partial);
+    free(wheres); free(values); free(all_counts); free(all_spots); free(around); free(partial);
     return failed;
 }
