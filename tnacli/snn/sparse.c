@@ -273,14 +273,16 @@ int sparse_weight_gradient(const Shape *shape, const number *x, const number *ou
         }
     }
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t k = 0; k < (failed ? 0 : K); k++)
-        for (int64_t i = 0; i < 9 * C; i++) {
-            const int64_t c = i / 9, tap = i % 9;
-            float total = 0;
-            for (int64_t part = 0; part < parts; part++)
-                total += partial[(part * outs + k / LANES) * sums + i * LANES + k % LANES];
-            gradient[k * strides->k + c * strides->c + tap / 3 * strides->row + tap % 3 * strides->column] = total;
+    for (int64_t work = 0; work < (failed ? 0 : outs * C); work++) {
+        const int64_t block = work / C, c = work % C, count = at_most(K - block * LANES, LANES);
+        for (int64_t tap = 0; tap < 9; tap++) {
+            const float *from = partial + block * sums + (c * 9 + tap) * LANES;
+            float *to = gradient + block * LANES * strides->k + c * strides->c + tap / 3 * strides->row + tap % 3 * strides->column;
+            vec total = {0};
+            for (int64_t part = 0; part < parts; part++) total += *(const vec *)(from + part * outs * sums);
+            for (int64_t lane = 0; lane < count; lane++) to[lane * strides->k] = total[lane];
         }
+    }
     free(wheres); free(values); free(all_counts); free(all_spots); free(around); free(partial);
     return failed;
 }
