@@ -155,7 +155,7 @@ int gated_input_gradient(const Shape *shape, const Layer *layer, const uint8_t *
     int32_t *all_counts = room(threads * C * (int64_t)sizeof(int32_t));
     float *around = room(threads * padded * OUT * (int64_t)sizeof(float));
     vec *all_sums = room(threads * C * places * (int64_t)sizeof(vec));
-    float *weights = arranged(shape, weight, strides, threads);
+    float *weights = arranged(shape, weight, strides, 1, threads);
     const int failed = !wheres || !all_first || !all_counts || !around || !all_sums || !weights;
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int64_t index = 0; index < (failed ? 0 : threads); index++) {
