@@ -22,12 +22,21 @@ static inline float one_of(const number *x) {
 }
 
 static inline vec vector_of(const number *x) { return widened(x); }
+
+/* As `narrowed` rounds. */
+static inline void put(float x, number *to) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof(bits));
+    *to = x == x ? (number)((bits + 0x7fff + (bits >> 16 & 1)) >> 16) : 0x7fc0;
+}
 #else
 typedef float number;
 
 static inline float one_of(const number *x) { return *x; }
 
 static inline vec vector_of(const number *x) { return *(const vec *)x; }
+
+static inline void put(float x, number *to) { *to = x; }
 #endif
 
 #if defined(HALF) && defined(__AVX512BF16__)
