@@ -38,27 +38,61 @@ INLINE void save_codes(int64_t n, mask codes, uint8_t *to) {
     memcpy(to, &some, (size_t)n);
 }
 
-/* The spikes of a row, times `weight`, are added to sums [T, LANES]; their codes are kept. */
-INLINE void neurons(const Layer *layer, int64_t half, int64_t n, const void *x, const float *scales, const float *shifts,
-                    int64_t c0, int64_t row, int64_t rows, float weight, uint8_t *codes, float *sums) {
-    const int64_t C = layer->C, T = layer->T;
-    const vec scale = load(0, n, scales, c0), shift = load(0, n, shifts, c0);
+/* What `lif_forward` is given beside a layer. */
+typedef struct {
+    const void *x;
+    const float *scale, *shift;
+    void *out;
+    uint8_t *codes;
+} Call;
+
+/* The spikes of the pool x pool rows that begin with `row`, averaged, to `place` of `out_rows`, and their codes. The rows' states
+ * are in v and bits [pool * pool]. */
+INLINE void neurons(const Layer *layer, int64_t half, int64_t n, const Call *call, int64_t c0, int64_t row, int64_t place,
+                    int64_t out_rows, const int64_t pool, vec *v, mask *bits) {
+    const int64_t C = layer->C, T = layer->T, rows = layer->N * layer->H * layer->W;
+    const vec scale = load(0, n, call->scale, c0), shift = load(0, n, call->shift, c0);
+    const vec none = {0}, threshold = none + layer->threshold, window = none + layer->window;
+    const vec weight = none + 1.0f / (float)(pool * pool);
     const mask magnitude = (mask){0} + 0x7fffffff;
-    vec v = {0};
-    mask bits = {0};
+    const mask silent = {0};
+    mask bit = silent + SPIKED;
+    for (int64_t i = 0; i < pool * pool; i++) v[i] = none, bits[i] = silent;
     for (int64_t t = 0; t < T; t++) {
-        const vec current = load(half, n, x, ((layer->repeated ? 0 : t) * rows + row) * C + c0) * scale + shift;
-        const vec u = (t ? layer->decay : 0.0f) * v + current; /* lif_step of ../native/lif.h */
-        const mask spiked = u >= layer->threshold;
-        v = only(~spiked, u);
-        save(0, LANES, load(0, LANES, sums, t * LANES) + only(spiked, (vec){0} + weight), sums, t * LANES);
-        if (!codes) continue;
-        const mask inside = (vec)((mask)(u - layer->threshold) & magnitude) <= layer->window;
-        bits |= (spiked & SPIKED << 2 * (t % 4)) | (inside & INSIDE << 2 * (t % 4));
-        if (t % 4 < 3 && t + 1 < T) continue;
-        save_codes(n, bits, codes + (t / 4 * rows + row) * C + c0);
-        bits = (mask){0};
+        const float decay = t ? layer->decay : 0.0f;
+        vec sum = none;
+        for (int64_t i = 0; i < pool * pool; i++) {
+            const int64_t here = row + i / pool * layer->W + i % pool;
+            const vec current = load(half, n, call->x, ((layer->repeated ? 0 : t) * rows + here) * C + c0) * scale + shift;
+            const vec u = decay * v[i] + current; /* lif_step of ../native/lif.h */
+            const lanes spiked = at_least_in(u, threshold);
+            sum += only(spiked, weight);
+            v[i] = except(spiked, u);
+            if (!call->codes) continue;
+            const lanes inside = at_least_in(window, (vec)((mask)(u - threshold) & magnitude));
+            bits[i] = with(with(bits[i], spiked, bit), inside, bit << 1);
+            if (t % 4 < 3 && t + 1 < T) continue;
+            save_codes(n, bits[i], call->codes + (t / 4 * rows + here) * C + c0);
+            bits[i] = silent;
+        }
+        save(half, n, sum, call->out, (t * out_rows + place) * C + c0);
+        bit <<= 2;
+        if (t % 4 == 3) bit = silent + SPIKED;
     }
+}
+
+/* `neurons` in registers where they fit. */
+INLINE void pooled_neurons(const Layer *layer, int64_t half, int64_t n, const Call *call, int64_t c0, int64_t row, int64_t place,
+                           int64_t out_rows, vec *v) {
+    if (layer->pool == 1) {
+        vec one[1];
+        mask its_bits[1];
+        neurons(layer, half, n, call, c0, row, place, out_rows, 1, one, its_bits);
+    } else if (layer->pool == 2) {
+        vec four[4];
+        mask their_bits[4];
+        neurons(layer, half, n, call, c0, row, place, out_rows, 2, four, their_bits);
+    } else neurons(layer, half, n, call, c0, row, place, out_rows, layer->pool, v, (mask *)(v + layer->pool * layer->pool));
 }
 
 /* What `lif_backward` is given beside a layer: all but its results, and where a row is. */
@@ -77,14 +111,17 @@ INLINE void neurons_back(const Layer *layer, int64_t half, int64_t n, const Give
     const int normed = given->mean != NULL;
     const vec none = {0}, mean = normed ? load(0, n, given->mean, c0) : none;
     const vec invstd = normed ? load(0, n, given->invstd, c0) : none;
+    const vec a = normed && !s ? load(0, n, given->a, c0) : none, b = normed && !s ? load(0, n, given->b, c0) : none;
+    const vec scale = normed && !s ? load(0, n, given->scale, c0) : none;
     vec later = none, all = none, sum = s ? load(0, n, s, c0) : none, product = s ? load(0, n, p, c0) : none;
+    mask code = {0};
     for (int64_t t = layer->T - 1; t >= 0; t--) {
         if (place >= 0) {
-            const mask code = load_codes(n, given->codes + (t / 4 * rows + row) * C + c0) >> 2 * (t % 4);
+            if (t % 4 == 3 || t == layer->T - 1) code = load_codes(n, given->codes + (t / 4 * rows + row) * C + c0);
             const vec outward = load(half, n, given->grad_out, (t * out_rows + place) * C + c0);
-            const vec direct = only((code & INSIDE) != 0, outward * slope);
-            later = direct + only((code & SPIKED) == 0, layer->decay * later);
-            all = later + only((mask){0} - (int32_t)repeated, all);
+            const vec direct = only(with_bits(code, INSIDE << 2 * (t % 4)), outward * slope);
+            later = direct + except(with_bits(code, SPIKED << 2 * (t % 4)), layer->decay * later);
+            all = repeated ? later + all : later + none;
         }
         if (repeated && t) continue;
         const int64_t here = (t * rows + row) * C + c0;
@@ -94,8 +131,7 @@ INLINE void neurons_back(const Layer *layer, int64_t half, int64_t n, const Give
             product += all * normal;
         } else if (normed) {
             const vec normal = (load(half, n, grad, here) - mean) * invstd;
-            const vec centred = all - load(0, n, given->a, c0) - load(0, n, given->b, c0) * normal;
-            save(half, n, load(0, n, given->scale, c0) * centred, grad, here);
+            save(half, n, scale * (all - a - b * normal), grad, here);
         } else save(half, n, all, grad, here);
     }
     if (s) {
@@ -158,31 +194,23 @@ int channel_moments(const void *x, int64_t half, int64_t rows, int64_t C, double
 /* Spikes out [T, pooled rows, C] of currents x * scale + shift; codes [(T + 3) / 4, rows, C], or NULL if not wanted. */
 int lif_forward(const Layer *layer, const void *x, const float *scale, const float *shift, void *out, uint8_t *codes,
                 int64_t threads) {
-    const int64_t T = layer->T, C = layer->C, H = layer->H, W = layer->W, pool = layer->pool, half = layer->half;
-    const int64_t outH = H / pool, outW = W / pool, rows = layer->N * H * W, out_rows = layer->N * outH * outW;
-    const int64_t padded = (C + LANES - 1) / LANES * LANES;
-    const float weight = 1.0f / (float)(pool * pool);
-    float *all_sums = malloc((size_t)(threads * T * padded) * sizeof(float));
-    if (!all_sums) return 1;
+    const int64_t C = layer->C, H = layer->H, W = layer->W, pool = layer->pool, half = layer->half;
+    const int64_t outH = H / pool, outW = W / pool, out_rows = layer->N * outH * outW;
+    const Call call = {x, scale, shift, out, codes};
+    vec *states = malloc((size_t)(threads * 2 * pool * pool) * sizeof(vec));
+    if (!states) return 1;
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int64_t index = 0; index < threads; index++) {
-        float *sums = all_sums + index * T * padded;
+        vec *v = states + index * 2 * pool * pool;
         int64_t from, to;
-        part(out_rows, index, threads, &from, &to);
-        for (int64_t place = from; place < to; place++) {
-            const int64_t image = place / (outH * outW), h = place / outW % outH, w = place % outW;
-            memset(sums, 0, (size_t)(T * padded) * sizeof(float));
-            for (int64_t inner = 0; inner < pool * pool; inner++) {
-                const int64_t row = (image * H + h * pool + inner / pool) * W + w * pool + inner % pool;
-                BY_VECTORS(C, half, neurons(layer, is_half, n, x, scale, shift, c0, row, rows, weight, codes, sums + T * c0))
-            }
-            for (int64_t t = 0; t < T; t++) {
-                const int64_t at = (t * out_rows + place) * C;
-                BY_VECTORS(C, half, save(is_half, n, load(0, LANES, sums + T * c0, t * LANES), out, at + c0))
-            }
+        part(layer->N * outH, index, threads, &from, &to);
+        for (int64_t line = from; line < to; line++) {
+            int64_t row = (line / outH * H + line % outH * pool) * W;
+            for (int64_t place = line * outW; place < (line + 1) * outW; place++, row += pool)
+                BY_VECTORS(C, half, pooled_neurons(layer, is_half, n, &call, c0, row, place, out_rows, v))
         }
     }
-    free(all_sums);
+    free(states);
     return 0;
 }
 
@@ -210,8 +238,9 @@ int lif_backward(const Layer *layer, const void *grad_out, const uint8_t *codes,
         for (int64_t start = from; start < to; start += BLOCK) {
             int64_t end = start + BLOCK < to ? start + BLOCK : to;
             memset(all_s, 0, (size_t)(2 * C) * sizeof(float));
-            for (int64_t row = start; row < end; row++) {
-                const int64_t image = row / (H * W), h = row / W % H / pool, w = row % W / pool;
+            for (int64_t row = start, line = start / W, w0 = start % W; row < end; row++, w0++) {
+                if (w0 == W) line++, w0 = 0;
+                const int64_t image = line / H, h = line % H / pool, w = w0 / pool;
                 float *s = sum ? all_s : NULL, *p = all_p;
                 const int dropped = h >= outH || w >= outW; /* by pooling: nothing depends on these neurons */
                 const int64_t place = dropped ? -1 : (image * outH + h) * outW + w;
