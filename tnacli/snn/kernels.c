@@ -10,6 +10,7 @@
  * Results do not depend on how rows are dealt out to threads, but for sums over rows, which are added up thread by thread in
  * a fixed order. Compile without contraction of a * b + c: the arithmetic is that of the PyTorch path, step by step.
  */
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,8 +155,25 @@ INLINE void add_moments(int64_t half, int64_t n, const void *x, int64_t C, int64
     save(0, n, square, q, c0);
 }
 
-/* Mean and biased variance of each channel of x [rows, C]. Returns 0, or 1 if memory ran out. */
-int channel_moments(const void *x, int64_t half, int64_t rows, int64_t C, double *mean, double *var, int64_t threads) {
+/* What batch norm needs of a channel, each [C], computed in fp64 and rounded once: it makes currents x * scale + shift; `mean` and
+ * `var`, unbiased, are of the batch, for the running statistics; `invstd` is the backward pass's, with the mean. */
+typedef struct {
+    float *scale, *shift, *mean, *invstd, *var;
+} Norm;
+
+static void normalise(const Norm *norm, int64_t c, int64_t rows, double mean, double var, double weight, double bias, double eps) {
+    const double invstd = 1.0 / sqrt(var + eps), scale = weight * invstd;
+    norm->scale[c] = (float)scale;
+    norm->shift[c] = (float)(bias - mean * scale);
+    norm->mean[c] = (float)mean;
+    norm->invstd[c] = (float)invstd;
+    norm->var[c] = (float)var * (float)((double)rows / (double)(rows > 1 ? rows - 1 : 1));
+}
+
+/* `numbers` [5, C], in the order of `Norm`, of x [rows, C] and batch norm's weight and bias. Returns 0, or 1 if memory ran out. */
+int batch_norm(const void *x, int64_t half, int64_t rows, int64_t C, const float *weight, const float *bias, double eps,
+               float *numbers, int64_t threads) {
+    const Norm norm = {numbers, numbers + C, numbers + 2 * C, numbers + 3 * C, numbers + 4 * C};
     double *partial = calloc((size_t)(threads * 2 * C), sizeof(double));
     float *block = malloc((size_t)(threads * 2 * C) * sizeof(float));
     const int64_t near = C < 256 ? 256 / C : 1; /* rows that a vector is summed over before the next vector is */
@@ -183,8 +201,7 @@ int channel_moments(const void *x, int64_t half, int64_t rows, int64_t C, double
         }
         double shifted = sum / (double)rows;
         double spread = square / (double)rows - shifted * shifted;
-        mean[c] = shifted + (double)first[0];
-        var[c] = spread > 0 ? spread : 0;
+        normalise(&norm, c, rows, shifted + (double)first[0], spread > 0 ? spread : 0, weight[c], bias[c], eps);
     }
     free(partial);
     free(block);
@@ -216,13 +233,13 @@ int lif_forward(const Layer *layer, const void *x, const float *scale, const flo
 
 /* dL/dcurrent [T or 1, rows, C] from dL/dspikes [T, pooled rows, C], in two ways.
  *
- * With `sum` and `product`, and `x`, the currents before batch norm: only the per-channel sums over all rows and timesteps
- * are wanted, of dL/dcurrent and of its product with (x - mean) * invstd. Else `grad` is filled. With `mean`, it holds x and
+ * With `sums` [4, C], and `x`, the currents before batch norm: only the per-channel sums over all rows and timesteps
+ * are wanted, of dL/dcurrent and of its product with (x - mean) * invstd, and both means. Else `grad` is filled. With `mean`, it holds x and
  * is overwritten by the gradient through batch norm, scale * (dL/dcurrent - a - b * (x - mean) * invstd): computing
  * dL/dcurrent again costs less than storing it in between, and takes no memory. */
 int lif_backward(const Layer *layer, const void *grad_out, const uint8_t *codes, const void *x, const float *mean,
-                 const float *invstd, const float *scale, const float *a, const float *b, void *grad, double *sum,
-                 double *product, int64_t threads) {
+                 const float *invstd, const float *scale, const float *a, const float *b, void *grad, float *sums,
+                 int64_t threads) {
     const int64_t C = layer->C, H = layer->H, W = layer->W, pool = layer->pool, half = layer->half;
     const int64_t outH = H / pool, outW = W / pool, rows = layer->N * H * W, out_rows = layer->N * outH * outW;
     const Given given = {grad_out, x, codes, mean, invstd, scale, a, b};
@@ -231,7 +248,7 @@ int lif_backward(const Layer *layer, const void *grad_out, const uint8_t *codes,
     if (!partial || !scratch) { free(partial); free(scratch); return 1; }
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int64_t index = 0; index < threads; index++) {
-        double *sums = partial + index * 2 * C, *products = sums + C;
+        double *own = partial + index * 2 * C, *products = own + C;
         float *all_s = scratch + index * 2 * C, *all_p = all_s + C;
         int64_t from, to;
         part(rows, index, threads, &from, &to);
@@ -241,21 +258,26 @@ int lif_backward(const Layer *layer, const void *grad_out, const uint8_t *codes,
             for (int64_t row = start, line = start / W, w0 = start % W; row < end; row++, w0++) {
                 if (w0 == W) line++, w0 = 0;
                 const int64_t image = line / H, h = line % H / pool, w = w0 / pool;
-                float *s = sum ? all_s : NULL, *p = all_p;
+                float *s = sums ? all_s : NULL, *p = all_p;
                 const int dropped = h >= outH || w >= outW; /* by pooling: nothing depends on these neurons */
                 const int64_t place = dropped ? -1 : (image * outH + h) * outW + w;
-                if (dropped && sum) continue;
+                if (dropped && sums) continue;
                 BY_VECTORS(C, half, neurons_back(layer, is_half, n, &given, c0, row, rows, place, out_rows, grad, s, p))
             }
-            for (int64_t c = 0; c < C; c++) { sums[c] += all_s[c]; products[c] += all_p[c]; }
+            for (int64_t c = 0; c < C; c++) { own[c] += all_s[c]; products[c] += all_p[c]; }
         }
     }
-    for (int64_t c = 0; sum && c < C; c++) {
-        sum[c] = product[c] = 0;
+    const double count = (double)(rows * (layer->repeated ? 1 : layer->T));
+    for (int64_t c = 0; sums && c < C; c++) {
+        double sum = 0, product = 0;
         for (int64_t index = 0; index < threads; index++) {
-            sum[c] += partial[index * 2 * C + c];
-            product[c] += partial[index * 2 * C + C + c];
+            sum += partial[index * 2 * C + c];
+            product += partial[index * 2 * C + C + c];
         }
+        sums[c] = (float)sum;
+        sums[C + c] = (float)product;
+        sums[2 * C + c] = (float)(sum / count);
+        sums[3 * C + c] = (float)(product / count);
     }
     free(partial);
     free(scratch);

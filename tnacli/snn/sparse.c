@@ -26,6 +26,19 @@
 
 static int64_t common(int64_t a, int64_t b) { return b ? common(b, a % b) : a; } /* the greatest common divisor */
 
+/* How many numbers of every `step`th of N samples of `size` numbers each are not zero. */
+int64_t count_not_zero(const number *x, int64_t N, int64_t size, int64_t step) {
+    int64_t total = 0;
+    for (int64_t n = 0; n < N; n += step) {
+        mask count = {0};
+        int64_t i = 0;
+        for (; i + LANES <= size; i += LANES) count -= (mask)(vector_of(x + n * size + i) != 0.0f);
+        for (; i < size; i++) total += one_of(x + n * size + i) != 0.0f;
+        for (int lane = 0; lane < LANES; lane++) total += count[lane];
+    }
+    return total;
+}
+
 /* Add a row of W inputs, whose entries start at `start`, to the sums [3, W + 2, OUT] of the rows of outputs above, at and below
  * it, from number `top` to before `bottom` of the three; their first column is to the left of the image. */
 INLINE void add_row(const int32_t *start, int64_t W, const uint8_t *where, const entry *value, const float *weights, float *sums,

@@ -52,6 +52,7 @@ def sparse_kernels(dtype: torch.dtype = torch.float32) -> Native:
         shape, strides = ctypes.POINTER(Shape), ctypes.POINTER(Strides)
         library.sparse_forward.argtypes = [shape, pointer, pointer, strides, pointer, count]
         library.sparse_weight_gradient.argtypes = [shape, pointer, pointer, pointer, strides, count]
+        library.count_not_zero.argtypes, library.count_not_zero.restype = [pointer, count, count, count], count
         library.sparse_forward.restype = library.sparse_weight_gradient.restype = ctypes.c_int
     return kernels
 
@@ -116,8 +117,13 @@ def _filled(out: int, block: int) -> float:
 
 def share_not_zero(x: Tensor) -> float:
     """How much of x [N, C, H, W] is not zero, of one sample in sixteen."""
-    sampled = x[::_SAMPLED]
-    return int(torch.count_nonzero(sampled)) / sampled.numel()
+    samples, size = x.shape[0], x[0].numel()
+    if x.is_contiguous(memory_format=torch.channels_last) or x.is_contiguous():
+        count = _library(x).count_not_zero(address(x), samples, size, _SAMPLED)
+    else:
+        count = int(torch.count_nonzero(x[::_SAMPLED]))
+    found: float = count / (-(-samples // _SAMPLED) * size)
+    return found
 
 
 class _SparseConvolution(torch.autograd.Function):
