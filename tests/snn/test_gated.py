@@ -56,12 +56,13 @@ def dense(x: Tensor, weight: Tensor, outward: Tensor) -> Tensor:
     return conv2d_input(x.shape, weight.double(), outward.double(), padding=1)
 
 
-@pytest.mark.usefixtures("threads")
+@pytest.mark.usefixtures("instructions")
+@pytest.mark.parametrize("threads", [1, 3], indirect=True)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("memory", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_gradient_is_a_dense_one_where_it_is_wanted_and_zero_elsewhere(
-    shape: tuple[int, ...], memory: torch.memory_format, dtype: torch.dtype
+    shape: tuple[int, ...], memory: torch.memory_format, dtype: torch.dtype, threads: None
 ) -> None:
     timesteps, samples, channels, out, height, width, *_ = shape
     gate, wanted = drawn(shape, 0.3)

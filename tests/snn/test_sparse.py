@@ -93,7 +93,7 @@ def test_sums_and_gradients_are_those_of_a_dense_convolution(
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=["fp32", "bf16"])
-@pytest.mark.usefixtures("always", "threads")
+@pytest.mark.usefixtures("always", "instructions")
 def test_whole_numbers_are_summed_exactly(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     """Nothing is left out, counted twice or read from beside the image: rounding cannot hide it."""
     samples, channels, out, height, width = shape

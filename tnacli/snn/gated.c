@@ -212,7 +212,7 @@ static void sum_up_group(const Shape *shape, Group group, const number *outward,
                          number *gradient, int vectors) {
     const int64_t C = shape->C, outs = blocks(shape->K, PER * vectors);
     for (int64_t block = 0; block < outs; block++) {
-        if (vectors == 1) copy_near(shape, outward, group, 0, desk->near, 1);
+        if (vectors == 1) copy_near(shape, outward, group, block * PER, desk->near, 1);
         else copy_near(shape, outward, group, block * PER * V, desk->near, V);
         for (int64_t c = 0; c < C; c++)
             sum_up_channel(desk, shape->W + 2, weights + (block * C + c) * 9 * vectors, gradient, C, c, block == 0,
