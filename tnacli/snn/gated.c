@@ -2,7 +2,8 @@
  *
  * Inputs are the spikes, pooled or not, of a layer of neurons. Outside of the surrogate's window the gradient of a spike is
  * multiplied by zero, so only inputs of which a neuron was inside are worked on: about a quarter, or after 2x2 pooling half. All
- * others get zero. Each sum is fp32, over outputs first, in an order that nothing else changes.
+ * others get zero. Each sum is fp32, over outputs first, in an order that nothing else changes. Gradients and weights are fp32, or
+ * bf16 where HALF is defined, then in pairs of neighbouring outputs where the processor multiplies those.
  *
  * Layouts are those of sparse.c; codes are in layer.h. Compile with contraction of a * b + c.
  */

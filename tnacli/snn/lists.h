@@ -1,6 +1,6 @@
 /* Lists of what is not zero among neighbouring inputs, without a branch where the processor allows it: whether a neuron spiked
  * cannot be foreseen. Inputs are fp32, or with HALF defined bf16. The values listed are fp32, or pairs of bf16 where the processor
- * multiplies those and adds both products up at once. */
+ * multiplies those and adds both products up at once; there, numbers below 2^-126 count as zero. */
 #ifndef TNACLI_LISTS_H
 #define TNACLI_LISTS_H
 
