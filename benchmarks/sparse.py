@@ -41,7 +41,7 @@ def _ratio(dense: Callable[[], object], lists: Callable[[], object], rounds: int
 def _ratios(
     channels: int, out: int, side: int, *, share: float, samples: int, rounds: int, dtype: torch.dtype
 ) -> list[float]:
-    """Of the forward pass and of the gradients of weights and, in fp32, of inputs."""
+    """Of the forward pass and of the gradients of weights and of inputs."""
     x = (torch.rand(samples, channels, side, side) < share).to(dtype, memory_format=torch.channels_last)
     conv = nn.Conv2d(channels, out, 3, padding=1, bias=False, dtype=dtype).to(memory_format=torch.channels_last)
     outward = torch.randn(samples, out, side, side).to(dtype, memory_format=torch.channels_last)
@@ -59,10 +59,9 @@ def _ratios(
     with torch.no_grad():
         forward = _ratio(lambda: F.conv2d(x, conv.weight, padding=1), summed, rounds)
     ratios = [forward, _ratio(gradient(dense), gradient(kept), rounds)]
-    if dtype == torch.float32:
-        codes = 2 * (torch.rand(samples, side, side, channels) < share).to(torch.uint8)
-        gate = Gate(LayerArguments(1, samples, side, side, channels, 1, 0, 0, 0.5, 1.0, 0.5, 0.5), codes)
-        ratios.append(_ratio(lambda: _of_inputs(x, conv, outward), lambda: _gated(x, conv, outward, gate), rounds))
+    codes = 2 * (torch.rand(samples, side, side, channels) < share).to(torch.uint8)
+    gate = Gate(LayerArguments(1, samples, side, side, channels, 1, 0, 0, 0.5, 1.0, 0.5, 0.5), codes)
+    ratios.append(_ratio(lambda: _of_inputs(x, conv, outward), lambda: _gated(x, conv, outward, gate), rounds))
     return ratios
 
 
@@ -94,8 +93,7 @@ def main() -> None:
     for name in _LAYERS:
         table.add_column(f"{name} forward", justify="right")
         table.add_column("of weights", justify="right")
-        if dtype == torch.float32:
-            table.add_column("of inputs", justify="right")
+        table.add_column("of inputs", justify="right")
     for share in _SHARES:
         row = []
         for channels, out, side in _LAYERS.values():

@@ -120,6 +120,7 @@ def widened(x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("shape", "samples", "pool"), [((20, 6, 9, 7), 4, 2), ((20, 5, 4, 4), 4, 1), ((4, 6, 8, 8), 4, 2), ((20, 33), 4, 1)]
 )
+@pytest.mark.usefixtures("instructions")
 def test_bf16_is_fp32_with_what_comes_and_goes_rounded(
     shape: tuple[int, ...], samples: int, pool: int, normed: bool
 ) -> None:

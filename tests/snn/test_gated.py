@@ -56,28 +56,31 @@ def dense(x: Tensor, weight: Tensor, outward: Tensor) -> Tensor:
     return conv2d_input(x.shape, weight.double(), outward.double(), padding=1)
 
 
-@pytest.mark.usefixtures("threads")
+@pytest.mark.usefixtures("instructions")
+@pytest.mark.parametrize("threads", [1, 3], indirect=True)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("memory", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_gradient_is_a_dense_one_where_it_is_wanted_and_zero_elsewhere(
-    shape: tuple[int, ...], memory: torch.memory_format
+    shape: tuple[int, ...], memory: torch.memory_format, dtype: torch.dtype, threads: None
 ) -> None:
     timesteps, samples, channels, out, height, width, *_ = shape
     gate, wanted = drawn(shape, 0.3)
-    x = torch.zeros(timesteps * samples, channels, height, width)
+    x = torch.zeros((timesteps * samples, channels, height, width), dtype=dtype)
     made = torch.Generator().manual_seed(1)
-    weight = torch.randn((out, channels, 3, 3), generator=made).contiguous(memory_format=memory)
-    outward = torch.randn((len(x), out, height, width), generator=made).contiguous(memory_format=memory)
+    weight = torch.randn((out, channels, 3, 3), generator=made).to(dtype).contiguous(memory_format=memory)
+    outward = torch.randn((len(x), out, height, width), generator=made).to(dtype).contiguous(memory_format=memory)
     found = gated_gradient(x, weight, outward, gate=gate, below=float("inf"))
     assert found is not None
     expected = dense(x, weight, outward) * wanted
-    torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-6 * float(expected.abs().max()))
+    once_rounded = 0 if dtype == torch.float32 else 2**-8  # a sum in fp32 is as before, and then bf16
+    torch.testing.assert_close(found.double(), expected, rtol=once_rounded, atol=2e-6 * float(expected.abs().max()))
     assert torch.equal(found != 0, wanted)
     # Whole numbers: nothing is left out, counted twice or read from beside the image, where rounding could hide it.
     weight, outward = weight.round(), (outward * 4).round()
     found = gated_gradient(x, weight, outward, gate=gate, below=float("inf"))
     assert found is not None
-    assert torch.equal(found, (dense(x, weight, outward) * wanted).float())
+    assert torch.equal(found, (dense(x, weight, outward) * wanted).to(dtype))
 
 
 def test_where_many_are_wanted_it_is_left_to_a_dense_convolution() -> None:

@@ -93,7 +93,7 @@ def test_sums_and_gradients_are_those_of_a_dense_convolution(
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=["fp32", "bf16"])
-@pytest.mark.usefixtures("always", "threads")
+@pytest.mark.usefixtures("always", "instructions")
 def test_whole_numbers_are_summed_exactly(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     """Nothing is left out, counted twice or read from beside the image: rounding cannot hide it."""
     samples, channels, out, height, width = shape
@@ -262,7 +262,7 @@ def test_a_layer_trains_over_lists_and_keeps_small_what_they_need() -> None:
     ("capability", "family", "fp32", "bf16"),
     [
         ("AVX2", ("AuthenticAMD", 25), Bounds(0.5, 0.8, 0.4), Bounds(0.5, 0.8)),
-        ("AVX512", ("AuthenticAMD", 25), Bounds(0.6, 0.7, 0.4), Bounds(0.2, 0.35)),
+        ("AVX512", ("AuthenticAMD", 25), Bounds(0.6, 0.7, 0.6), Bounds(0.35, 0.5, 0.45)),
         ("AVX512", ("AuthenticAMD", 26), Bounds(0.25, 0.4), Bounds(0.1, 0.2)),
         ("AVX512", ("GenuineIntel", 6), Bounds(0.25, 0.4), Bounds(0.1, 0.2)),
         ("AVX512", None, Bounds(0.25, 0.4), Bounds(0.1, 0.2)),

@@ -31,18 +31,26 @@ static inline void *room(int64_t size_bytes) {
     return aligned_alloc(ALIGNMENT, (size_t)(blocks(size_bytes + 1, ALIGNMENT) * ALIGNMENT));
 }
 
-/* Weights as [block of outputs][block of inputs][IN][9][OUT], zero where there are none. Of the nine, number 3 * r + q is for the
- * output r - 1 rows and q - 1 columns from the input. */
-static inline float *arranged(const Shape *shape, const float *weight, const Strides *strides, int64_t threads) {
-    const int64_t ins = blocks(shape->C, IN), outs = blocks(shape->K, OUT);
-    float *to = room(outs * ins * IN * 9 * OUT * (int64_t)sizeof(float));
+/* Weights as [block of outputs][block of inputs][IN / pair][9][OUT], zero where there are none. Of the nine, number 3 * r + q is for
+ * the output r - 1 rows and q - 1 columns from the input. With a `pair` of 2, one number has those of two inputs, which are exact in
+ * bf16, the first one's in the lower half. */
+static inline float *arranged(const Shape *shape, const float *weight, const Strides *strides, const int64_t pair,
+                              int64_t threads) {
+    const int64_t ins = blocks(shape->C, IN), outs = blocks(shape->K, OUT), entries = IN / pair * ins;
+    float *to = room(outs * entries * 9 * OUT * (int64_t)sizeof(float));
     if (!to) return NULL;
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t place = 0; place < outs * ins * IN * 9; place++) {
-        const int64_t k0 = place / (9 * IN * ins) * OUT, c = place / 9 % (IN * ins), tap = 8 - place % 9;
-        const float *from = weight + c * strides->c + tap / 3 * strides->row + tap % 3 * strides->column;
-        for (int64_t k = k0; k < k0 + OUT; k++)
-            to[place * OUT + k - k0] = c < shape->C && k < shape->K ? from[k * strides->k] : 0.0f;
+    for (int64_t place = 0; place < outs * entries * 9; place++) {
+        const int64_t k0 = place / (9 * entries) * OUT, c = place / 9 % entries * pair, tap = 8 - place % 9;
+        const int64_t count = at_most(shape->K - k0, OUT), inputs = at_most(shape->C - c, pair);
+        const float *from = weight + c * strides->c + tap / 3 * strides->row + tap % 3 * strides->column + k0 * strides->k;
+        float two[2][OUT] = {{0}};
+        for (int64_t i = 0; i < inputs; i++, from += strides->c)
+            for (int64_t k = 0; k < count; k++) two[i][k] = from[k * strides->k];
+        for (int v = 0; v < V; v++) {
+            const vec first = ((const vec *)two[0])[v], second = ((const vec *)two[1])[v];
+            ((vec *)(to + place * OUT))[v] = pair == 1 ? first : (vec)((words)first >> 16 | (words)second);
+        }
     }
     return to;
 }

@@ -59,10 +59,9 @@ def norm_lif_pool(summed: Tensor, norm: nn.Module, constants: Constants, samples
     if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
         with torch.no_grad():
             norm.num_batches_tracked.add_(1)
-            count = summed.numel() // summed.shape[1]
             momentum = 0.1 if norm.momentum is None else norm.momentum
             norm.running_mean.lerp_(mean, momentum)
-            norm.running_var.lerp_(var * (count / max(1, count - 1)), momentum)
+            norm.running_var.lerp_(var, momentum)
     return spikes
 
 
@@ -81,7 +80,7 @@ def scaled_lif(current: Tensor, scale: Tensor, shift: Tensor, *, neuron: Neuron,
     constants = Constants(neuron, timesteps, 1, 0.0)
     samples = current.shape[1]
     arguments, spikes = _layer_arguments(x, constants, samples), _empty_spikes(x, constants, samples)
-    _forward(arguments, x, scale=scale.contiguous(), shift=shift.contiguous(), spikes=spikes, codes=None)
+    _forward(arguments, x, scale.contiguous(), shift.contiguous(), spikes=spikes, codes=None)
     return spikes
 
 
@@ -92,7 +91,7 @@ class _LIFPool(torch.autograd.Function):
         arguments, spikes = _layer_arguments(x, constants, samples), _empty_spikes(x, constants, samples)
         codes = _empty_codes(arguments) if ctx.needs_input_grad[0] else None
         scale, shift = torch.ones(arguments.C), torch.zeros(arguments.C)
-        _forward(arguments, x, scale=scale, shift=shift, spikes=spikes, codes=codes)
+        _forward(arguments, x, scale, shift, spikes=spikes, codes=codes)
         ctx.arguments, ctx.shape, ctx.dtype = arguments, x.shape, x.dtype
         ctx.save_for_backward(codes)
         return spikes, None if codes is None else Gate(arguments, codes)
@@ -111,21 +110,21 @@ class _NormLIFPool(torch.autograd.Function):
         ctx: Any, summed: Tensor, weight: Tensor, bias: Tensor, constants: Constants, samples: int
     ) -> tuple[Tensor, Tensor, Tensor, Gate | None]:
         x = _by_rows(summed)
-        rows, channels = x.numel() // x.shape[1], x.shape[1]
-        library, threads = _library(), torch.get_num_threads()
-        mean64, var64 = torch.empty(2, channels, dtype=torch.float64)
-        half = int(x.dtype == torch.bfloat16)
-        check(library.channel_moments(address(x), half, rows, channels, address(mean64), address(var64), threads))
-        invstd64 = torch.rsqrt(var64 + constants.eps)
-        scale64 = weight.detach().double() * invstd64
-        scale, shift = scale64.float(), (bias.detach().double() - mean64 * scale64).float()
+        channels, gain, offset = x.shape[1], weight.float(), bias.float()
+        numbers = torch.empty(5, channels)
+        scale, shift, mean, _, var = numbers.unbind()
+        check(
+            _library().batch_norm(
+                address(x), int(x.dtype == torch.bfloat16), x.numel() // channels, channels, address(gain),
+                address(offset), constants.eps, address(numbers), torch.get_num_threads(),
+            )
+        )  # fmt: skip
         arguments = _layer_arguments(x, constants, samples)
         spikes = _empty_spikes(x, constants, samples)
         codes = _empty_codes(arguments) if any(ctx.needs_input_grad) else None
-        _forward(arguments, x, scale=scale, shift=shift, spikes=spikes, codes=codes)
-        mean, var = mean64.float(), var64.float()
+        _forward(arguments, x, scale, shift, spikes=spikes, codes=codes)
         ctx.arguments, ctx.spent = arguments, False
-        ctx.save_for_backward(x, codes, mean, invstd64.float(), scale)
+        ctx.save_for_backward(x, codes, numbers)
         ctx.mark_non_differentiable(mean, var)
         return spikes, mean, var, None if codes is None else Gate(arguments, codes)
 
@@ -136,20 +135,20 @@ class _NormLIFPool(torch.autograd.Function):
         if ctx.spent:
             raise RuntimeError("this graph was used once: its backward pass writes gradients over what it had kept")
         ctx.spent = True
-        x, codes, mean, invstd, scale = ctx.saved_tensors
-        rows, outward = x.numel() // x.shape[1], _by_rows(grad_spikes.flatten(0, 1))
-        total, product = sums = torch.empty(2, x.shape[1], dtype=torch.float64)
+        x, codes, numbers = ctx.saved_tensors
+        scale, _, mean, invstd, _ = numbers.unbind()
+        outward, sums = _by_rows(grad_spikes.flatten(0, 1)), torch.empty(4, x.shape[1])
         _backward(ctx.arguments, outward, codes, x, mean, invstd, sums=sums)
-        if not ctx.needs_input_grad[0]:
-            return None, product.float(), total.float(), None, None
-        a, b = (total / rows).float(), (product / rows).float()
-        grad = x.detach()
-        _backward(ctx.arguments, outward, codes, None, mean, invstd, scale, a, b, grad=grad)
-        return grad, product.float(), total.float(), None, None
+        total, product, a, b = sums.unbind()
+        grad = None
+        if ctx.needs_input_grad[0]:
+            grad = x.detach()
+            _backward(ctx.arguments, outward, codes, None, mean, invstd, scale, a, b, grad=grad)
+        return grad, product, total, None, None
 
 
 def _forward(
-    arguments: LayerArguments, x: Tensor, *, scale: Tensor, shift: Tensor, spikes: Tensor, codes: Tensor | None
+    arguments: LayerArguments, x: Tensor, scale: Tensor, shift: Tensor, *, spikes: Tensor, codes: Tensor | None
 ) -> None:
     check(
         _library().lif_forward(
@@ -167,13 +166,12 @@ def _backward(
     grad: Tensor | None = None,
     sums: Tensor | None = None,
 ) -> None:
-    """Fill `grad` or `sums` [2, C]; `normed` is x, mean, invstd, scale, a and b of `lif_backward` in kernels.c."""
+    """Fill `grad` or `sums` [4, C]; `normed` is x, mean, invstd, scale, a and b of `lif_backward` in kernels.c."""
     given = [address(tensor) for tensor in normed]
-    total, product = (None, None) if sums is None else sums
     check(
         _library().lif_backward(
             ctypes.byref(arguments), address(outward), address(codes), *given, *[None] * (6 - len(given)), address(grad),
-            address(total), address(product), torch.get_num_threads(),
+            address(sums), torch.get_num_threads(),
         )
     )  # fmt: skip
 

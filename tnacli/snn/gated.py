@@ -41,9 +41,10 @@ def gate_of(spikes: Tensor) -> Gate | None:
 
 
 @cache
-def gated_kernels() -> Native:
-    """The library of gated.c, compiled if need be, or why there is none."""
-    kernels = compiled(Path(__file__).with_name("gated.c"), "-ffp-contract=fast")
+def gated_kernels(dtype: torch.dtype = torch.float32) -> Native:
+    """The library of gated.c for fp32 or bf16, compiled if need be, or why there is none."""
+    half = ["-DHALF"] if dtype == torch.bfloat16 else []
+    kernels = compiled(Path(__file__).with_name("gated.c"), "-ffp-contract=fast", *half)
     library = kernels.library
     if library is not None:
         pointer, count = ctypes.c_void_p, ctypes.c_int64
@@ -58,16 +59,16 @@ def gated_kernels() -> Native:
 def gated_gradient(x: Tensor, weight: Tensor, outward: Tensor, *, gate: Gate, below: float) -> Tensor | None:
     """dL/dx of a 3x3 convolution, zero where it is not wanted; None if a share of `below` or more is.
 
-    Inputs x [T * N, C, H, W], their weights [K, C, 3, 3] and dL/dout `outward` [T * N, K, H, W] are fp32.
+    Inputs x [T * N, C, H, W], their weights [K, C, 3, 3] and dL/dout `outward` [T * N, K, H, W] are fp32, or all bf16.
     """
-    library = gated_kernels().library
+    library = gated_kernels(x.dtype).library
     assert library is not None
     shape, layer, codes = Shape.of(x, weight), ctypes.byref(gate.layer), address(gate.codes)
     wanted = library.count_wanted(ctypes.byref(shape), layer, codes, _SAMPLED)
     if wanted >= below * x[::_SAMPLED].numel():
         return None
     outward = outward.contiguous(memory_format=torch.channels_last)
-    gradient = torch.empty(x.shape, memory_format=torch.channels_last)
+    gradient = torch.empty(x.shape, dtype=x.dtype, memory_format=torch.channels_last)
     check(
         library.gated_input_gradient(
             ctypes.byref(shape), layer, codes, address(outward), address(weight), ctypes.byref(Strides(*weight.stride())),

@@ -39,10 +39,10 @@ def native() -> Native:
 
 def _bind(library: ctypes.CDLL) -> None:
     pointer, count = ctypes.c_void_p, ctypes.c_int64
-    library.channel_moments.argtypes = [pointer, count, count, count, pointer, pointer, count]
+    library.batch_norm.argtypes = [pointer, count, count, count, pointer, pointer, ctypes.c_double, pointer, count]
     library.lif_forward.argtypes = [ctypes.POINTER(LayerArguments), *[pointer] * 5, count]
-    library.lif_backward.argtypes = [ctypes.POINTER(LayerArguments), *[pointer] * 11, count]
-    for function in (library.channel_moments, library.lif_forward, library.lif_backward):
+    library.lif_backward.argtypes = [ctypes.POINTER(LayerArguments), *[pointer] * 10, count]
+    for function in (library.batch_norm, library.lif_forward, library.lif_backward):
         function.restype = ctypes.c_int
 
 

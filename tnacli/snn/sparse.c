@@ -26,9 +26,22 @@
 
 static int64_t common(int64_t a, int64_t b) { return b ? common(b, a % b) : a; } /* the greatest common divisor */
 
+/* How many numbers of every `step`th of N samples of `size` numbers each are not zero. */
+int64_t count_not_zero(const number *x, int64_t N, int64_t size, int64_t step) {
+    int64_t total = 0;
+    for (int64_t n = 0; n < N; n += step) {
+        mask count = {0};
+        int64_t i = 0;
+        for (; i + LANES <= size; i += LANES) count -= (mask)(vector_of(x + n * size + i) != 0.0f);
+        for (; i < size; i++) total += one_of(x + n * size + i) != 0.0f;
+        for (int lane = 0; lane < LANES; lane++) total += count[lane];
+    }
+    return total;
+}
+
 /* Add a row of W inputs, whose entries start at `start`, to the sums [3, W + 2, OUT] of the rows of outputs above, at and below
  * it, from number `top` to before `bottom` of the three; their first column is to the left of the image. */
-INLINE void add_row(const int32_t *start, int64_t W, const uint8_t *where, const float *value, const float *weights, float *sums,
+INLINE void add_row(const int32_t *start, int64_t W, const uint8_t *where, const entry *value, const float *weights, float *sums,
                     const int top, const int bottom) {
     vec s[3][3][V];
     for (int r = top; r < bottom; r++)
@@ -39,10 +52,11 @@ INLINE void add_row(const int32_t *start, int64_t W, const uint8_t *where, const
         for (int64_t i = start[w]; i < start[w + 1]; i++) {
             const float *from = weights + (uint64_t)where[i] * (9 * OUT);
             __asm__("" : "+r"(from)); /* added to once an entry, not in each operand: 1.7 times as fast (GCC 12, Zen 3) */
-            const float one = value[i];
+            const entry one = value[i];
             for (int r = top; r < bottom; r++)
                 for (int q = 0; q < 3; q++)
-                    for (int v = 0; v < V; v++) s[r][q][v] += one * *(const vec *)(from + (3 * r + q) * OUT + v * LANES);
+                    for (int v = 0; v < V; v++)
+                        s[r][q][v] = add_product(s[r][q][v], one, *(const vec *)(from + (3 * r + q) * OUT + v * LANES));
         }
         for (int r = top; r < bottom; r++)
             for (int v = 0; v < V; v++) {
@@ -72,15 +86,16 @@ int sparse_forward(const Shape *shape, const number *x, const float *weight, con
     const int64_t images = at_most(blocks(FORWARD, H * W), N), groups = images ? blocks(N, images) : 0;
     const int64_t listed = images * H * W * ins, padded = images * (H + 2) * (W + 2) * OUT;
     uint8_t *wheres = room(threads * (listed * IN + LANES));
-    float *values = room(threads * (listed * IN + LANES) * (int64_t)sizeof(float));
+    entry *values = room(threads * (listed * IN + LANES) * (int64_t)sizeof(entry));
     int32_t *all_starts = room(threads * (listed + 1) * (int64_t)sizeof(int32_t));
     float *all_sums = room(threads * padded * (int64_t)sizeof(float));
-    float *weights = arranged(shape, weight, strides, threads);
+    float *weights = arranged(shape, weight, strides, PAIR, threads);
     const int failed = !wheres || !values || !all_starts || !all_sums || !weights;
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int64_t index = 0; index < (failed ? 0 : threads); index++) {
         uint8_t *where = wheres + index * (listed * IN + LANES);
-        float *value = values + index * (listed * IN + LANES), *sums = all_sums + index * padded;
+        entry *value = values + index * (listed * IN + LANES);
+        float *sums = all_sums + index * padded;
         int32_t *start = all_starts + index * (listed + 1);
         for (int64_t group = groups * index / threads; group < groups * (index + 1) / threads; group++) {
             const int64_t n = group * images, lines = at_most(images, N - n) * H;
@@ -95,7 +110,7 @@ int sparse_forward(const Shape *shape, const number *x, const float *weight, con
             for (int64_t block = 0; block < outs; block++) {
                 memset(sums, 0, (size_t)padded * sizeof(float));
                 for (int64_t line = 0; line < ins * lines; line++) {
-                    const float *own = weights + (block * ins + line / lines) * IN * 9 * OUT;
+                    const float *own = weights + (block * ins + line / lines) * (IN / PAIR) * 9 * OUT;
                     const int64_t image = line % lines / H, h = line % H;
                     const int32_t *s = start + line * W;
                     float *to = sums + (image * (H + 2) + h) * (W + 2) * OUT;
@@ -116,55 +131,106 @@ int sparse_forward(const Shape *shape, const number *x, const float *weight, con
     return failed;
 }
 
-/* List a group's inputs by channel: channel c's entries are c * room and on, counts[c] of them. Where an entry is counts
- * places, borders included, up to the first of the nine gradients that it meets. */
-static void list_channels(const Shape *shape, const number *x, Group group, int64_t room, uint16_t *where, float *value,
-                          int32_t *counts) {
-    const int64_t H = shape->H, W = shape->W, C = shape->C;
-    memset(counts, 0, (size_t)C * sizeof(int32_t));
-    for (int64_t line = 0; line < group.images * group.rows; line++) {
-        const int64_t image = line / group.rows, row = line % group.rows;
-        const number *at = x + ((group.n + image) * H + group.top + row) * W * C;
-        for (int64_t w = 0; w < W; w++, at += C) {
-            const uint16_t here = (uint16_t)((image * (group.rows + 2) + row) * (W + 2) + w);
-            for (int64_t c0 = 0; c0 < C; c0 += IN) {
-                for (uint32_t mask = not_zero(at + c0, at_most(C - c0, IN)); mask; mask &= mask - 1) {
-                    const int64_t c = c0 + __builtin_ctz(mask), entry = c * room + counts[c]++;
-                    where[entry] = here;
-                    value[entry] = one_of(at + c);
-                }
-            }
+#if PAIR == 2
+INLINE entry entry_of(const number *left, const number *right) { return *left | (left != right ? (uint32_t)*right << 16 : 0); }
+
+/* A vector of a place's gradients, bf16, in the lower halves and its right neighbour's in the upper ones. */
+INLINE vec with_next(vec here, vec next) { return (vec)((words)here >> 16 | (words)next); }
+#else
+INLINE entry entry_of(const number *left, const number *right) { return (void)right, one_of(left); }
+INLINE vec with_next(vec here, vec next) { return (void)next, here; }
+#endif
+
+/* Where an entry's inputs are in a group, the right one the left one again at the end of a row or where entries are of one input,
+ * and how many places, borders included, are before the first of the nine gradients that it meets. */
+typedef struct {
+    uint16_t left, right, near;
+} Spot;
+
+static void fill_spots(Group group, int64_t W, Spot *spots) {
+    for (int64_t row = 0; row < group.images * group.rows; row++)
+        for (int64_t w = 0; w < W; w += PAIR) {
+            const int64_t left = row * W + w, right = w + PAIR <= W ? left + PAIR - 1 : left;
+            const int64_t near = (row + row / group.rows * 2) * (W + 2) + w;
+            *spots++ = (Spot){(uint16_t)left, (uint16_t)right, (uint16_t)near};
         }
+}
+
+/* Add those of `count` spots, the first of which is number `first`, that have inputs other than zero to the lists of their
+ * channels, of which the `n` from c0 on are looked at. */
+INLINE void list_eight(const number *x, int64_t C, int64_t c0, const int64_t n, const Spot *spots, int64_t first,
+                       const int64_t count, int64_t room, uint16_t *where, int32_t *counts) {
+    const int64_t half = sizeof(number) == 2;
+    mask bits = {0};
+    for (int64_t i = 0; i < count; i++) {
+        mask any = (mask)(load(half, n, x, spots[first + i].left * C + c0) != 0.0f);
+        if (PAIR > 1) any |= (mask)(load(half, n, x, spots[first + i].right * C + c0) != 0.0f);
+        bits |= any & (int32_t)(1 << i);
+    }
+    for (int64_t lane = 0; lane < n; lane++) {
+        const int64_t c = c0 + lane;
+        counts[c] += add_places(where + c * room + counts[c], first, (uint32_t)bits[lane]);
     }
 }
 
-/* near = a vector of outputs, from k on, of a group's gradients, zero beyond the image. */
-static void copy_near(const Shape *shape, const number *outward, Group group, int64_t k, float *near) {
-    const int64_t H = shape->H, W = shape->W, K = shape->K, count = at_most(K - k, LANES);
-    for (int64_t line = 0; line < group.images * (group.rows + 2); line++, near += (W + 2) * LANES) {
-        const int64_t h = group.top + line % (group.rows + 2) - 1;
-        const number *from = outward + ((group.n + line / (group.rows + 2)) * H + h) * W * K + k;
-        if (h < 0 || h >= H || count < LANES) memset(near, 0, (size_t)((W + 2) * LANES) * sizeof(float));
-        if (h < 0 || h >= H) continue;
-        for (int64_t w = 0; w < W; w++) {
-            if (count == LANES) ((vec *)near)[w + 1] = vector_of(from + w * K);
-            else
-                for (int64_t k = 0; k < count; k++) near[(w + 1) * LANES + k] = one_of(from + w * K + k);
+/* List a group's inputs by channel: channel c's entries are c * room and on, counts[c] of them. Where an entry is counts
+ * places, borders included, up to the first of the nine gradients that it meets. */
+static void list_channels(const Shape *shape, const number *x, Group group, int64_t room, uint16_t *where, entry *value,
+                          int32_t *counts, Spot *spots) {
+    const int64_t W = shape->W, C = shape->C, all = group.images * group.rows * blocks(W, PAIR);
+    x += (group.n * shape->H + group.top) * W * C;
+    memset(counts, 0, (size_t)C * sizeof(int32_t));
+    fill_spots(group, W, spots);
+    for (int64_t first = 0; first < all; first += EIGHT)
+        for (int64_t c0 = 0; c0 < C; c0 += LANES) {
+            const int64_t n = at_most(C - c0, LANES), count = at_most(all - first, EIGHT);
+            if (n == LANES && count == EIGHT) list_eight(x, C, c0, LANES, spots, first, EIGHT, room, where, counts);
+            else list_eight(x, C, c0, n, spots, first, count, room, where, counts);
         }
+    for (int64_t c = 0; c < C; c++)
+        for (int64_t i = c * room; i < c * room + counts[c]; i++) {
+            const Spot spot = spots[where[i]];
+            value[i] = entry_of(x + spot.left * C + c, x + spot.right * C + c);
+            where[i] = spot.near;
+        }
+}
+
+/* near [W + 2] = a vector of the gradients of a row, `n` outputs of the K in each place; where entries are pairs, each with the
+ * gradient to its right. */
+INLINE void copy_row(const number *row, int64_t W, int64_t K, const int64_t n, vec *near) {
+    vec here = {0};
+    for (int64_t w = 0; w < W; w++) {
+        const vec next = load(sizeof(number) == 2, n, row, w * K);
+        near[w] = with_next(here, next);
+        here = next;
+    }
+    near[W] = with_next(here, (vec){0});
+    near[W + 1] = (vec){0};
+}
+
+/* near = a vector of outputs, from k on, of a group's gradients, zero beyond the image. */
+static void copy_near(const Shape *shape, const number *outward, Group group, int64_t k, vec *near) {
+    const int64_t H = shape->H, W = shape->W, K = shape->K;
+    for (int64_t line = 0; line < group.images * (group.rows + 2); line++, near += W + 2) {
+        const int64_t h = group.top + line % (group.rows + 2) - 1;
+        const number *row = outward + ((group.n + line / (group.rows + 2)) * H + h) * W * K + k;
+        if (h < 0 || h >= H) memset(near, 0, (size_t)(W + 2) * sizeof(vec));
+        else if (K - k < LANES) copy_row(row, W, K, K - k, near);
+        else copy_row(row, W, K, LANES, near);
     }
 }
 
 /* sums[9 vectors] += the sums over `count` entries of value * the nine vectors around where. */
-static void add_nine(const uint16_t *restrict where, const float *restrict value, int64_t count, const float *restrict near,
+static void add_nine(const uint16_t *restrict where, const entry *restrict value, int64_t count, const vec *restrict near,
                      int64_t P, vec *restrict sums) {
     vec s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3], s4 = sums[4], s5 = sums[5], s6 = sums[6], s7 = sums[7],
         s8 = sums[8];
     for (int64_t i = 0; i < count; i++) {
-        const float one = value[i];
-        const vec *a = (const vec *)(near + (uint64_t)where[i] * LANES), *b = a + P, *c = b + P;
-        s8 += one * a[0]; s7 += one * a[1]; s6 += one * a[2];
-        s5 += one * b[0]; s4 += one * b[1]; s3 += one * b[2];
-        s2 += one * c[0]; s1 += one * c[1]; s0 += one * c[2];
+        const entry one = value[i];
+        const vec *a = near + where[i], *b = a + P, *c = b + P;
+        s8 = add_product(s8, one, a[0]); s7 = add_product(s7, one, a[1]); s6 = add_product(s6, one, a[2]);
+        s5 = add_product(s5, one, b[0]); s4 = add_product(s4, one, b[1]); s3 = add_product(s3, one, b[2]);
+        s2 = add_product(s2, one, c[0]); s1 = add_product(s1, one, c[1]); s0 = add_product(s0, one, c[2]);
     }
     sums[0] = s0; sums[1] = s1; sums[2] = s2; sums[3] = s3; sums[4] = s4; sums[5] = s5; sums[6] = s6; sums[7] = s7;
     sums[8] = s8;
@@ -176,48 +242,51 @@ int sparse_weight_gradient(const Shape *shape, const number *x, const number *ou
     const int64_t N = shape->N, H = shape->H, W = shape->W, C = shape->C, K = shape->K, outs = blocks(K, LANES);
     const int64_t rows = at_most(at_least(NEAR / (W + 2) - 2, 1), H);
     const int64_t images = rows < H ? 1 : at_most(at_least(NEAR / ((W + 2) * (H + 2)), 1), N);
-    const int64_t groups = blocks(N, images) * blocks(H, rows), places = images * rows * W;
-    const int64_t together = at_most(at_least(LISTED / (C * places), 1), groups);
-    const int64_t padded = images * (rows + 2) * (W + 2) * LANES, sums = 9 * C * LANES;
+    const int64_t groups = blocks(N, images) * blocks(H, rows), spots = images * rows * blocks(W, PAIR);
+    const int64_t together = at_most(at_least(LISTED / (C * spots), 1), groups), listed = spots + EIGHT;
+    const int64_t padded = images * (rows + 2) * (W + 2), sums = 9 * C * LANES;
     const int64_t shares = threads * outs * sums > PARTIAL ? common(threads, outs) : 1, parts = threads / shares;
-    uint16_t *wheres = room(threads * together * C * places * (int64_t)sizeof(uint16_t));
-    float *values = room(threads * together * C * places * (int64_t)sizeof(float));
+    uint16_t *wheres = room(threads * together * C * listed * (int64_t)sizeof(uint16_t));
+    entry *values = room(threads * together * C * listed * (int64_t)sizeof(entry));
     int32_t *all_counts = room(threads * together * C * (int64_t)sizeof(int32_t));
-    float *around = room(threads * padded * (int64_t)sizeof(float));
+    Spot *all_spots = room(threads * spots * (int64_t)sizeof(Spot));
+    vec *around = room(threads * padded * (int64_t)sizeof(vec));
     float *partial = room(parts * outs * sums * (int64_t)sizeof(float));
-    const int failed = !wheres || !values || !all_counts || !around || !partial;
+    const int failed = !wheres || !values || !all_counts || !all_spots || !around || !partial;
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int64_t index = 0; index < (failed ? 0 : threads); index++) {
         const int64_t share = index % shares, part = index / shares, end = groups * (part + 1) / parts;
         const int64_t from = outs * share / shares, to = outs * (share + 1) / shares;
-        float *near = around + index * padded, *own = partial + part * outs * sums;
+        vec *near = around + index * padded;
+        float *own = partial + part * outs * sums;
         memset(own + from * sums, 0, (size_t)((to - from) * sums) * sizeof(float));
-        memset(near, 0, (size_t)padded * sizeof(float)); /* the columns left and right of an image stay so */
         for (int64_t start = groups * part / parts; start < end; start += together) {
             const int64_t count = at_most(together, end - start), lists = index * together * C;
             for (int64_t g = 0; g < count; g++)
-                list_channels(shape, x, group_of(shape, images, rows, start + g), places, wheres + (lists + g * C) * places,
-                              values + (lists + g * C) * places, all_counts + lists + g * C);
+                list_channels(shape, x, group_of(shape, images, rows, start + g), listed, wheres + (lists + g * C) * listed,
+                              values + (lists + g * C) * listed, all_counts + lists + g * C, all_spots + index * spots);
             for (int64_t work = from * count; work < to * count; work++) {
                 const int64_t block = work / count, g = work % count;
                 copy_near(shape, outward, group_of(shape, images, rows, start + g), block * LANES, near);
                 for (int64_t c = 0; c < C; c++) {
                     const int64_t one = lists + g * C + c;
-                    add_nine(wheres + one * places, values + one * places, all_counts[one], near, W + 2,
+                    add_nine(wheres + one * listed, values + one * listed, all_counts[one], near, W + 2,
                              (vec *)(own + block * sums + c * 9 * LANES));
                 }
             }
         }
     }
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t k = 0; k < (failed ? 0 : K); k++)
-        for (int64_t i = 0; i < 9 * C; i++) {
-            const int64_t c = i / 9, tap = i % 9;
-            float total = 0;
-            for (int64_t part = 0; part < parts; part++)
-                total += partial[(part * outs + k / LANES) * sums + i * LANES + k % LANES];
-            gradient[k * strides->k + c * strides->c + tap / 3 * strides->row + tap % 3 * strides->column] = total;
+    for (int64_t work = 0; work < (failed ? 0 : outs * C); work++) {
+        const int64_t block = work / C, c = work % C, count = at_most(K - block * LANES, LANES);
+        for (int64_t tap = 0; tap < 9; tap++) {
+            const float *from = partial + block * sums + (c * 9 + tap) * LANES;
+            float *to = gradient + block * LANES * strides->k + c * strides->c + tap / 3 * strides->row + tap % 3 * strides->column;
+            vec total = {0};
+            for (int64_t part = 0; part < parts; part++) total += *(const vec *)(from + part * outs * sums);
+            for (int64_t lane = 0; lane < count; lane++) to[lane * strides->k] = total[lane];
         }
-    free(wheres); free(values); free(all_counts); free(around); free(partial);
+    }
+    free(wheres); free(values); free(all_counts); free(all_spots); free(around); free(partial);
     return failed;
 }

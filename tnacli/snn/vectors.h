@@ -25,16 +25,38 @@ typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2), may_a
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* x there, 0 elsewhere */
-INLINE vec only(mask where, vec x) { return (vec)(where & (mask)x); }
+/* Some of the lanes: where a is b or more; where x has any of these bits. And x there or elsewhere, 0 in the other lanes. */
+#ifdef __AVX512F__
+typedef __mmask16 lanes;
+
+INLINE lanes at_least_in(vec a, vec b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GE_OQ); }
+INLINE lanes with_bits(mask x, int32_t bits) { return _mm512_test_epi32_mask((__m512i)x, _mm512_set1_epi32(bits)); }
+INLINE vec only(lanes where, vec x) { return (vec)_mm512_maskz_mov_ps(where, (__m512)x); }
+INLINE vec except(lanes where, vec x) { return (vec)_mm512_maskz_mov_ps((__mmask16)~where, (__m512)x); }
+INLINE mask with(mask x, lanes where, mask bits) {
+    return (mask)_mm512_mask_or_epi32((__m512i)x, where, (__m512i)x, (__m512i)bits);
+}
+#else
+typedef mask lanes;
+
+INLINE lanes at_least_in(vec a, vec b) { return a >= b; }
+INLINE lanes with_bits(mask x, int32_t bits) { return (x & bits) != 0; }
+INLINE vec only(lanes where, vec x) { return (vec)(where & (mask)x); }
+INLINE vec except(lanes where, vec x) { return (vec)(~where & (mask)x); }
+INLINE mask with(mask x, lanes where, mask bits) { return x | (where & bits); }
+#endif
 
 INLINE vec widened(const uint16_t *from) { return (vec)(__builtin_convertvector(*(const halves *)from, words) << 16); }
 
 /* Rounds to nearest, ties to even; what is not a number stays so. */
 INLINE halves narrowed(vec x) {
+#if defined(__AVX512BF16__)
+    return (halves)_mm512_cvtneps_pbh((__m512)x); /* also makes numbers below 2^-126 zero */
+#else
     const words bits = (words)x, rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
     const words strange = (words)((bits & 0x7fffffff) > 0x7f800000);
     return __builtin_convertvector((rounded & ~strange) | (strange & 0x7fc0), halves);
+#endif
 }
 
 /* The `n` numbers, fp32 or with `half` bf16, from number `at` on; 0 in the other lanes. */
