@@ -114,7 +114,8 @@ INLINE vec outputs(int64_t n, const number *from) {
 
 /* Weights as [block of `vectors` vectors of outputs][C][9][vectors]; number 3 * r + q of the nine is for the output r - 1 rows and
  * q - 1 columns from the input. */
-static vec *arranged_by_outputs(const Shape *shape, const number *weight, const Strides *strides, int64_t vectors, int64_t threads) {
+static vec *arranged_by_outputs(const Shape *shape, const number *weight, const Strides *strides, int64_t vectors,
+                                int64_t threads) {
     const int64_t C = shape->C, outs = blocks(shape->K, PER * vectors);
     vec *to = room(outs * C * 9 * vectors * (int64_t)sizeof(vec));
     if (!to) return NULL;

@@ -233,10 +233,10 @@ int lif_forward(const Layer *layer, const void *x, const float *scale, const flo
 
 /* dL/dcurrent [T or 1, rows, C] from dL/dspikes [T, pooled rows, C], in two ways.
  *
- * With `sums` [4, C], and `x`, the currents before batch norm: only the per-channel sums over all rows and timesteps
- * are wanted, of dL/dcurrent and of its product with (x - mean) * invstd, and both means. Else `grad` is filled. With `mean`, it holds x and
- * is overwritten by the gradient through batch norm, scale * (dL/dcurrent - a - b * (x - mean) * invstd): computing
- * dL/dcurrent again costs less than storing it in between, and takes no memory. */
+ * With `sums` [4, C], and `x`, the currents before batch norm: only the per-channel sums over all rows and timesteps are wanted, of
+ * dL/dcurrent and of its product with (x - mean) * invstd, and both means. Else `grad` is filled. With `mean`, it holds x and is
+ * overwritten by the gradient through batch norm, scale * (dL/dcurrent - a - b * (x - mean) * invstd): computing dL/dcurrent again costs
+ * less than storing it in between, and takes no memory. */
 int lif_backward(const Layer *layer, const void *grad_out, const uint8_t *codes, const void *x, const float *mean,
                  const float *invstd, const float *scale, const float *a, const float *b, void *grad, float *sums,
                  int64_t threads) {
