@@ -25,6 +25,7 @@ SHARED = (
     "native/library.py",
     "native/lif.h",
     "native/ordered.py",
+    "native/sums.h",
     "native/threads.py",
     "native/variant.h",
     "packed/__init__.py",

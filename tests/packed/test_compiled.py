@@ -53,6 +53,11 @@ def _divided(monkeypatch: pytest.MonkeyPatch) -> None:
         (16, 1100, 3, (8, 8), 1, 64, 0.1),  # the largest counts, and more than add up in 16 bits
         (16, 1100, 3, (8, 8), 1, 64, 0.9),
         (1, 1, 1, (1, 1), 1, 1, 0.5),
+        (6, 20, 3, (3, 3), 1, 4, 0.5),  # several images in a block of places
+        (6, 20, 3, (8, 70), 1, 1, 0.5),  # a row of places in several blocks
+        (4, 9, 5, (5, 261), 2, 2, 0.4),
+        (9, 500, 1, (1, 70), 1, 2, 0.6),  # more places than a block, in a row
+        (5, 6, 1, (7, 9), 2, 2, 0.6),
     ],
 )
 def test_currents_and_spikes_of_a_layer(

@@ -16,9 +16,16 @@
 #define EXPORTED __attribute__((visibility("default")))
 #endif
 
-#define PLACES 64 /* places worked on at once */
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+#endif
+
+#define PLACES 64 /* places of a job, a byte of a row each */
+#define JOBS 8    /* jobs worked on at once, a bit of these bytes each */
 #define INPUTS 384 /* inputs worked on at once: so many rows of PLACES stay in the nearest cache */
 #define ZEROS ((INPUTS + 1) * PLACES) /* where a row of zeros lies after them, beyond what copies run over */
+#define WIDTH 9        /* bits of a sum over INPUTS */
+#define WIDTH_DENSE 11 /* the same of all inputs, and up to twice as many again */
 
 typedef struct {
     int64_t T, N, H, W, C;             /* timesteps, images, height and width with the zeros around, channels */
@@ -28,19 +35,70 @@ typedef struct {
 } Layer;
 
 /* Which weights of a layer meet an output, in blocks of INPUTS inputs: for each block and output two lists of places in the block,
- * in bytes. Of few zeros, fewer inputs are added that way: sum = (all inputs) - (those of weight 0) - 2 * (those of -1). */
+ * in bytes of rows. Of few zeros, fewer inputs are added that way: sum = (all inputs) - (those of weight 0) - 2 * (those of -1). */
 typedef struct {
     int64_t blocks, out;
     const uint16_t *entries; /* the lists after one another */
     const uint32_t *starts;  /* [blocks][out][2] and the end: where each list begins; its length is a multiple of four */
     const uint16_t *order;   /* [blocks][out]: whose lists they are */
     int64_t dense;           /* 0: lists of +1 and -1; 1: of 0 and -1, after the sum of all inputs */
-    int64_t fits;            /* whether all sums of a layer fit in 16 bits */
+    int64_t planes;          /* bits of the largest sum, before what is too much is taken away */
 } Lists;
+
+/* How the places of a layer's outputs are cut into blocks of up to PLACES that follow one another: whole images, rows of one, or a
+ * part of a row. `window` is how many counts of a channel lie between the first and the last that a block takes. */
+typedef struct { int64_t count, places, images, rows, columns, row_blocks, column_blocks, window; } Blocks;
+
+/* A block of places at one timestep: where it begins among the places, how many there are, and where among a channel's counts. */
+typedef struct { int64_t t, place, count, source; } Job;
+
+/* What a thread works with: some jobs, and all outputs from `from` to `to`. */
+typedef struct {
+    Blocks blocks;
+    Job job[JOBS];
+    int64_t jobs, from, to;
+    uint8_t *window; /* the bits of one channel, and room for what would be read beyond the last counts */
+    uint8_t *laid;   /* rows of a block of inputs, and a row of zeros */
+    uint8_t *sums;   /* [output][plane], a row each */
+    int32_t *beyond; /* [output] */
+} Work;
 
 static void part_of(int64_t count, int64_t index, int64_t parts, int64_t *from, int64_t *to) {
     *from = count * index / parts;
     *to = count * (index + 1) / parts;
+}
+
+/* Where each output takes one place, places have no neighbours and can all lie in a row. */
+static Layer in_a_row(const Layer *l) {
+    Layer flat = *l;
+    if (l->kernel == 1 && l->stride == 1) {
+        flat.W = flat.outW = l->N * l->H * l->W;
+        flat.N = flat.H = flat.outH = 1;
+    }
+    return flat;
+}
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static Blocks blocks_of(const Layer *l) {
+    Blocks b;
+    b.column_blocks = (l->outW + PLACES - 1) / PLACES;
+    b.columns = (l->outW + b.column_blocks - 1) / b.column_blocks;
+    b.rows = b.column_blocks > 1 ? 1 : least(l->outH, PLACES / l->outW);
+    b.row_blocks = (l->outH + b.rows - 1) / b.rows;
+    b.images = b.row_blocks > 1 || b.column_blocks > 1 ? 1 : least(l->N, PLACES / (l->outH * l->outW));
+    b.count = (l->N + b.images - 1) / b.images * b.row_blocks * b.column_blocks;
+    b.places = b.images * b.rows * b.columns;
+    b.window = ((b.images - 1) * l->H + (b.rows - 1) * l->stride + l->kernel - 1) * l->W + (b.columns - 1) * l->stride + l->kernel;
+    return b;
+}
+
+/* Job `number`: the timesteps of a block come one after the other. */
+static Job job_of(const Layer *l, const Blocks *b, int64_t number) {
+    const int64_t block = number / l->T, n = block / (b->row_blocks * b->column_blocks) * b->images;
+    const int64_t h = block / b->column_blocks % b->row_blocks * b->rows, w = block % b->column_blocks * b->columns;
+    const int64_t images = least(b->images, l->N - n), rows = least(b->rows, l->outH - h), columns = least(b->columns, l->outW - w);
+    return (Job){number % l->T, (n * l->outH + h) * l->outW + w, images * rows * columns, (n * l->H + h * l->stride) * l->W + w * l->stride};
 }
 
 #define JOIN(name, variant) name##_##variant
@@ -153,9 +211,9 @@ EXPORTED int64_t ordered(const Layer *l, const float *x, const int64_t *from, co
 
 /* How long the lists of `weight` [out][inputs], -1, 0 and +1, are in each block: lengths [blocks][out][2], multiples of four, of the
  * outputs in `order` [blocks][out], which puts those with lists of one length together: the ends of loops can then be foreseen.
- * `most` [blocks][out] receives how many weights an output's longer list holds. Part `index` of `parts`. */
+ * Part `index` of `parts`. */
 EXPORTED void count_lists(const int8_t *weight, int64_t out, int64_t inputs, int64_t dense, uint32_t *lengths, uint16_t *order,
-                          uint16_t *most, int64_t index, int64_t parts) {
+                          int64_t index, int64_t parts) {
     enum { KINDS = INPUTS / 4 + 1 };
     const int8_t first = dense ? 0 : 1;
     int64_t from, to;
@@ -174,7 +232,6 @@ EXPORTED void count_lists(const int8_t *weight, int64_t out, int64_t inputs, int
                 const int kind = (one + 3) / 4 * KINDS + (two + 3) / 4;
                 if (pass == 0) {
                     place[kind + 1]++;
-                    most[b * out + o] = (uint16_t)(one > two ? one : two);
                 } else {
                     const int64_t at = b * out + place[kind]++;
                     order[at] = (uint16_t)o;

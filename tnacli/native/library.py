@@ -37,7 +37,7 @@ class Lists(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("blocks", "out")),
         *((name, ctypes.c_void_p) for name in ("entries", "starts", "order")),
-        *((name, ctypes.c_int64) for name in ("dense", "fits")),
+        *((name, ctypes.c_int64) for name in ("dense", "planes")),
     ]  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def engine() -> Native:
         library.lif.argtypes = [pointer, *[count] * 4, ctypes.POINTER(Constants), pointer, *parts]
         library.pool.argtypes = [pointer, *[count] * 4, pointer, *parts]
         library.ordered.argtypes = [layer, *[pointer] * 5, *parts]
-        library.count_lists.argtypes = [pointer, *[count] * 3, *[pointer] * 3, *parts]
+        library.count_lists.argtypes = [pointer, *[count] * 3, *[pointer] * 2, *parts]
         library.fill_lists.argtypes = [pointer, *[count] * 3, *[pointer] * 3, *parts]
         library.variant_name.argtypes = library.use_variant.argtypes = [count]
         library.variant_name.restype = ctypes.c_char_p

@@ -16,8 +16,6 @@ from tnacli.native.threads import in_parts
 from tnacli.packed.network import Floats
 from tnacli.packed.plain import Counts, Neurons, padded
 
-_OVERRUN = 8  # bytes that copies of eight may read beyond the last count
-_IN_16_BITS = (1 << 15) - 1
 _NONE = Neurons(0.0, 0.0)
 
 
@@ -46,10 +44,10 @@ class ListSums:
         self._dense = int(2 * int(np.count_nonzero(rows)) + int(rows.sum(dtype=np.int64)) > 2 * rows.size)
         blocks = -(-inputs // INPUTS)
         self._order = np.empty((blocks, out), np.uint16)
-        lengths, most = np.empty((blocks, out, 2), np.uint32), np.empty((blocks, out), np.uint16)
+        lengths = np.empty((blocks, out, 2), np.uint32)
         about = address(rows), out, inputs, self._dense
         in_parts(
-            lambda *part: _library().count_lists(*about, address(lengths), address(self._order), address(most), *part),
+            lambda *part: _library().count_lists(*about, address(lengths), address(self._order), *part),
             rows.size,
         )
         self._starts = np.zeros(lengths.size + 1, np.uint32)
@@ -61,10 +59,12 @@ class ListSums:
             ),
             rows.size,
         )
-        largest = inputs if self._dense else int(most.sum(axis=0, dtype=np.int64).max())
+        # At most, every entry adds its input's largest count, each bit of which is 1.
+        added = lengths[..., 0] + lengths[..., 1] * np.uint32(1 + self._dense)
+        largest = int(added.max(axis=1).sum(dtype=np.int64)) + self._dense * inputs
         self._lists = Lists(
             blocks, out, address(self._entries), address(self._starts), address(self._order), self._dense,
-            largest * counts_to <= _IN_16_BITS,
+            (largest * ((1 << counts_to.bit_length()) - 1)).bit_length(),
         )  # fmt: skip
 
     def currents(self, counts: Counts, scale: Floats, shift: Floats) -> Floats:
@@ -88,7 +88,7 @@ class ListSums:
         self, counts: Counts, scale: Floats, shift: Floats, *, currents: Floats | None = None, spikes: Counts | None = None,
         neurons: Neurons = _NONE,
     ) -> None:  # fmt: skip
-        around = padded(counts, self._around, beyond=_OVERRUN)
+        around = padded(counts, self._around)
         into, timesteps, images, height, width = around.shape
         outer = self._outer(counts)
         layer = Layer(

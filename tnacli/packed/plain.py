@@ -89,14 +89,13 @@ class PlainSums:
             yield (summed * scale[:, None] + shift[:, None]).reshape(-1, *outer)
 
 
-def padded(counts: Counts, pad: int, *, beyond: int = 0) -> Counts:
-    """`counts` with `pad` zeros around height and width, contiguous, and readable `beyond` its end."""
-    if not pad and not beyond:
+def padded(counts: Counts, pad: int) -> Counts:
+    """`counts` with `pad` zeros around height and width, contiguous."""
+    if not pad:
         return np.ascontiguousarray(counts)
     *before, height, width = counts.shape
     shape = (*before, height + 2 * pad, width + 2 * pad)
-    size = int(np.prod(shape))
-    around = np.zeros(size + beyond, np.uint8)[:size].reshape(shape)
+    around = np.zeros(shape, np.uint8)
     around[..., pad : pad + height, pad : pad + width] = counts
     return around
 
