@@ -22,6 +22,7 @@ SHARED = (
     "native/__init__.py",
     "native/compile.py",
     "native/engine.c",
+    "native/entries.h",
     "native/library.py",
     "native/lif.h",
     "native/ordered.py",

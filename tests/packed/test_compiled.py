@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tnacli.native.library import engine, variants
 from tnacli.packed import compiled, plain
+from tnacli.packed.codec import ENCODINGS, Rows
 from tnacli.packed.plain import Neurons
 from tnacli.recipe.schema.model import Neuron
 from tnacli.snn.lif import lif_fused
@@ -57,22 +58,24 @@ def _divided(monkeypatch: pytest.MonkeyPatch) -> None:
         (6, 20, 3, (8, 70), 1, 1, 0.5),  # a row of places in several blocks
         (4, 9, 5, (5, 261), 2, 2, 0.4),
         (9, 500, 1, (1, 70), 1, 2, 0.6),  # more places than a block, in a row
-        (5, 6, 1, (7, 9), 2, 2, 0.6),
+        (5, 7, 1, (7, 9), 2, 2, 0.1),  # few zeros, and bytes that are not full
     ],
 )
+@pytest.mark.parametrize("encoding", ENCODINGS)
 def test_currents_and_spikes_of_a_layer(
-    out: int, into: int, kernel: int, size: tuple[int, int], stride: int, counts_to: int, zeros: float
+    out: int, into: int, kernel: int, size: tuple[int, int], stride: int, counts_to: int, zeros: float, encoding: str
 ) -> None:
     rng = np.random.default_rng(1)
     weight = (
         rng.choice([-1, 1], (out, into, kernel, kernel)) * (rng.random((out, into, kernel, kernel)) >= zeros)
     ).astype(np.int8)
     weight[0] = 1
+    rows = Rows.of(weight, ENCODINGS[encoding])
     counts = rng.integers(0, counts_to + 1, (into, 3, 2, *size), dtype=np.uint8)
     counts[:, 0, 0] = counts_to
     counts[: into // 2, 1] = 0  # whole blocks of inputs that are silent
     scale, shift = rng.random(out, np.float32) * np.float32(0.3), rng.standard_normal(out, np.float32)
-    ways = [module(weight, counts_to, stride) for module in (compiled.ListSums, plain.PlainSums)]
+    ways = [module(rows, counts_to, stride) for module in (compiled.ListSums, plain.PlainSums)]
     ours, expected = (way.currents(counts, scale, shift) for way in ways)
     np.testing.assert_array_equal(ours, expected, strict=True)
     soft, expected_soft = (way.spikes(counts, scale, shift, SOFT) for way in ways)

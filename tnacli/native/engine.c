@@ -16,13 +16,15 @@
 #define EXPORTED __attribute__((visibility("default")))
 #endif
 
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
 #if defined(__x86_64__) || defined(__i386__)
 #include <immintrin.h>
 #endif
 
 #define PLACES 64 /* places of a job, a byte of a row each */
 #define JOBS 8    /* jobs worked on at once, a bit of these bytes each */
-#define INPUTS 384 /* inputs worked on at once: so many rows of PLACES stay in the nearest cache */
+#define INPUTS 380 /* inputs worked on at once: so many rows of PLACES stay in the nearest cache, and so many fill whole bytes of a file */
 #define ZEROS ((INPUTS + 1) * PLACES) /* where a row of zeros lies after them, beyond what copies run over */
 #define WIDTH 9        /* bits of a sum over INPUTS */
 #define WIDTH_DENSE 11 /* the same of all inputs, and up to twice as many again */
@@ -68,6 +70,8 @@ static void part_of(int64_t count, int64_t index, int64_t parts, int64_t *from, 
     *to = count * (index + 1) / parts;
 }
 
+#include "entries.h"
+
 /* Where each output takes one place, places have no neighbours and can all lie in a row. */
 static Layer in_a_row(const Layer *l) {
     Layer flat = *l;
@@ -77,8 +81,6 @@ static Layer in_a_row(const Layer *l) {
     }
     return flat;
 }
-
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static Blocks blocks_of(const Layer *l) {
     Blocks b;
@@ -207,62 +209,4 @@ EXPORTED void pool(const uint8_t *spikes, int64_t planes, int64_t H, int64_t W, 
 EXPORTED int64_t ordered(const Layer *l, const float *x, const int64_t *from, const float *weights, float *sums, const int64_t *to,
                          int64_t index, int64_t parts) {
     return chosen->ordered(l, x, from, weights, sums, to, index, parts);
-}
-
-/* How long the lists of `weight` [out][inputs], -1, 0 and +1, are in each block: lengths [blocks][out][2], multiples of four, of the
- * outputs in `order` [blocks][out], which puts those with lists of one length together: the ends of loops can then be foreseen.
- * Part `index` of `parts`. */
-EXPORTED void count_lists(const int8_t *weight, int64_t out, int64_t inputs, int64_t dense, uint32_t *lengths, uint16_t *order,
-                          int64_t index, int64_t parts) {
-    enum { KINDS = INPUTS / 4 + 1 };
-    const int8_t first = dense ? 0 : 1;
-    int64_t from, to;
-    part_of((inputs + INPUTS - 1) / INPUTS, index, parts, &from, &to);
-    for (int64_t b = from; b < to; b++) {
-        const int64_t begin = b * INPUTS, here = inputs - begin < INPUTS ? inputs - begin : INPUTS;
-        uint32_t place[KINDS * KINDS + 1] = {0};
-        for (int pass = 0; pass < 2; pass++) {
-            for (int64_t o = 0; o < out; o++) {
-                const int8_t *w = weight + o * inputs + begin;
-                int one = 0, two = 0;
-                for (int64_t i = 0; i < here; i++) {
-                    one += w[i] == first;
-                    two += w[i] == -1;
-                }
-                const int kind = (one + 3) / 4 * KINDS + (two + 3) / 4;
-                if (pass == 0) {
-                    place[kind + 1]++;
-                } else {
-                    const int64_t at = b * out + place[kind]++;
-                    order[at] = (uint16_t)o;
-                    lengths[2 * at] = (uint32_t)((one + 3) / 4 * 4);
-                    lengths[2 * at + 1] = (uint32_t)((two + 3) / 4 * 4);
-                }
-            }
-            for (int kind = 0; pass == 0 && kind < KINDS * KINDS; kind++) place[kind + 1] += place[kind];
-        }
-    }
-}
-
-/* Fill the lists of `weight` that begin at `starts` [blocks][out][2]; what is left of each becomes entries for a row of zeros. */
-EXPORTED void fill_lists(const int8_t *weight, int64_t out, int64_t inputs, int64_t dense, const uint32_t *starts,
-                         const uint16_t *order, uint16_t *entries, int64_t index, int64_t parts) {
-    const int8_t kinds[2] = {dense ? 0 : 1, -1};
-    int64_t from, to;
-    part_of((inputs + INPUTS - 1) / INPUTS, index, parts, &from, &to);
-    for (int64_t at = from * out; at < to * out; at++) {
-        const int64_t begin = at / out * INPUTS, here = inputs - begin < INPUTS ? inputs - begin : INPUTS;
-        const int8_t *w = weight + order[at] * inputs + begin;
-        for (int kind = 0; kind < 2; kind++) {
-            uint16_t found[INPUTS + 1];
-            int64_t count = 0;
-            for (int64_t i = 0; i < here; i++) {
-                found[count] = (uint16_t)(i * PLACES);
-                count += w[i] == kinds[kind];
-            }
-            const int64_t length = (count + 3) / 4 * 4;
-            for (; count < length; count++) found[count] = ZEROS;
-            memcpy(entries + starts[2 * at + kind], found, (size_t)length * sizeof *found);
-        }
-    }
 }

@@ -41,7 +41,7 @@ class Lists(ctypes.Structure):
     ]  # fmt: skip
 
 
-INPUTS = 384
+INPUTS = 380
 """Inputs of a block, as in engine.c."""
 
 
@@ -57,12 +57,21 @@ def engine() -> Native:
         library.lif.argtypes = [pointer, *[count] * 4, ctypes.POINTER(Constants), pointer, *parts]
         library.pool.argtypes = [pointer, *[count] * 4, pointer, *parts]
         library.ordered.argtypes = [layer, *[pointer] * 5, *parts]
-        library.count_lists.argtypes = [pointer, *[count] * 3, *[pointer] * 2, *parts]
-        library.fill_lists.argtypes = [pointer, *[count] * 3, *[pointer] * 3, *parts]
+        library.count_weights.argtypes = [pointer, *[count] * 5, pointer, *parts]
+        library.order_lists.argtypes = [pointer, *[count] * 2, *[pointer] * 2]
+        library.fill_lists.argtypes = [pointer, *[count] * 5, *[pointer] * 3, *parts]
         library.variant_name.argtypes = library.use_variant.argtypes = [count]
         library.variant_name.restype = ctypes.c_char_p
         library.layer.restype = library.ordered.restype = ctypes.c_int64
-        for function in (library.lif, library.pool, library.count_lists, library.fill_lists, library.use_variant):
+        without = (
+            library.lif,
+            library.pool,
+            library.count_weights,
+            library.order_lists,
+            library.fill_lists,
+            library.use_variant,
+        )
+        for function in without:
             function.restype = None
         library.use_variant(min(variants(library).values()))
     return kernels
