@@ -58,7 +58,8 @@ def _divided(monkeypatch: pytest.MonkeyPatch) -> None:
         (6, 20, 3, (8, 70), 1, 1, 0.5),  # a row of places in several blocks
         (4, 9, 5, (5, 261), 2, 2, 0.4),
         (9, 500, 1, (1, 70), 1, 2, 0.6),  # more places than a block, in a row
-        (5, 7, 1, (7, 9), 2, 2, 0.1),  # few zeros, and bytes that are not full
+        (5, 7, 1, (7, 9), 2, 2, 0.1),
+        (4, 43, 3, (6, 6), 1, 1, 0.1),  # few zeros, and a last block whose last byte is not full
     ],
 )
 @pytest.mark.parametrize("encoding", ENCODINGS)

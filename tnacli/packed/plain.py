@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tnacli.packed.codec import Rows
 from tnacli.packed.spec import NeuronSpec
 from tnacli.packed.steps import Squares
 
