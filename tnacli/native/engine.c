@@ -103,6 +103,8 @@ static Job job_of(const Layer *l, const Blocks *b, int64_t number) {
     return (Job){number % l->T, (n * l->outH + h) * l->outW + w, images * rows * columns, (n * l->H + h * l->stride) * l->W + w * l->stride};
 }
 
+#define UNROLLED _Pragma("GCC unroll 16") /* so that arrays can be registers */
+
 #define JOIN(name, variant) name##_##variant
 #define JOINED(name, variant) JOIN(name, variant)
 #define NAME(name) JOINED(name, VARIANT) /* the name of this variant's function */

@@ -23,7 +23,7 @@ INLINE void NAME(add)(Bits *a, const Bits *b, const Bits *c, int inverted, Bits 
 
 /* The planes of a number from `plane` on, `step` vectors apart, += *carry, which is used up. */
 INLINE void NAME(ripple)(Bits *number, int64_t step, int plane, int planes, Bits *carry) {
-    for (; plane < planes; plane++) {
+    UNROLLED for (; plane < planes; plane++) {
         const Bits next = number[plane * step] & *carry;
         number[plane * step] ^= *carry;
         *carry = next;
@@ -72,7 +72,8 @@ INLINE void NAME(add_number)(Bits *sums, int planes, const Bits *number, int wid
     Bits carry = {0};
     sums += shift * VECTORS;
     planes -= shift;
-    for (int i = 0; i < width && i < planes; i++) {
+    UNROLLED for (int i = 0; i < width; i++) {
+        if (i >= planes) break;
         Bits next;
         NAME(add)(sums + i * VECTORS, number + i, &carry, 0, &next);
         carry = next;
@@ -98,7 +99,7 @@ INLINE void NAME(add_block)(const Lists *lists, const Work *work, int64_t block,
         for (int64_t v = 0; v < vectors; v++) {
             const uint8_t *laid = work->laid + v * LANES;
             Bits number[WIDTH_DENSE];
-            for (int i = 0; i < width; i++) number[i] = all[v][i];
+            UNROLLED for (int i = 0; i < width; i++) number[i] = all[v][i];
             NAME(add_list)(laid, one, ones, dense, number, width);
             NAME(add_list)(laid, two, twos, 1, number + dense, width - dense);
             Bits *sums = (Bits *)(work->sums + o * lists->planes * PLACES) + v;
