@@ -31,7 +31,7 @@ int main(void) {
     }
     uint16_t *entries = calloc(end + 1, 2);
     fill_lists(rows, l.out, inputs, 4, 4, n[12], lengths, order, entries, 0, 1);
-    const Lists lists = {blocks, l.out, entries, lengths, order, n[12], n[13]};
+    const Lists lists = {blocks, INPUTS, l.out, entries, lengths, order, n[12], n[13]};
     float *currents = calloc((size_t)(l.out * cells), 4), *sums = calloc((size_t)(l.out * cells), 4);
     uint8_t *spikes = calloc((size_t)(l.out * cells), 1), *again = calloc((size_t)(l.out * cells), 1);
     const int64_t each = l.outH * l.outW, from[2] = {l.C * l.H * l.W, l.H * l.W}, to[2] = {l.out * each, each};

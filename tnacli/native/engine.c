@@ -24,7 +24,7 @@ static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 #define PLACES 64 /* places of a job, a byte of a row each */
 #define JOBS 8    /* jobs worked on at once, a bit of these bytes each */
-#define INPUTS 380 /* inputs worked on at once: so many rows of PLACES stay in the nearest cache, and so many fill whole bytes of a file */
+#define INPUTS 384 /* inputs worked on at once, at most: so many rows of PLACES stay in the nearest cache */
 #define ZEROS ((INPUTS + 1) * PLACES) /* where a row of zeros lies after them, beyond what copies run over */
 #define WIDTH 9        /* bits of a sum over INPUTS */
 #define WIDTH_DENSE 11 /* the same of all inputs, and up to twice as many again */
@@ -36,10 +36,10 @@ typedef struct {
     Neurons neurons;
 } Layer;
 
-/* Which weights of a layer meet an output, in blocks of INPUTS inputs: for each block and output two lists of places in the block,
+/* Which weights of a layer meet an output, in blocks of up to INPUTS inputs, `each`: for each block and output two lists of places in the block,
  * in bytes of rows. Of few zeros, fewer inputs are added that way: sum = (all inputs) - (those of weight 0) - 2 * (those of -1). */
 typedef struct {
-    int64_t blocks, out;
+    int64_t blocks, each, out;
     const uint16_t *entries; /* the lists after one another */
     const uint32_t *starts;  /* [blocks][out][2] and the end: where each list begins; its length is a multiple of four */
     const uint16_t *order;   /* [blocks][out]: whose lists they are */

@@ -1,6 +1,7 @@
 /* The lists of a layer's weights, from the rows of bytes in which a packed file has them; part of `engine.c`.
  *
- * A byte holds `digits` weights as digits of `base`: 0, 1 and 2 for -1, 0 and +1, the first the least significant.
+ * A byte holds `digits` weights as digits of `base`: 0, 1 and 2 for -1, 0 and +1, the first the least significant. A block takes as
+ * many whole bytes as have up to INPUTS weights.
  */
 
 typedef uint16_t Places __attribute__((vector_size(16)));
@@ -29,7 +30,7 @@ static void look_up(int64_t base, int64_t digits, int64_t dense, Digits *table) 
  * weights each. Part `index` of `parts`. */
 EXPORTED void count_weights(const uint8_t *rows, int64_t out, int64_t inputs, int64_t base, int64_t digits, int64_t dense,
                             uint32_t *counts, int64_t index, int64_t parts) {
-    const int64_t row_bytes = (inputs + digits - 1) / digits, each = INPUTS / digits, blocks = (inputs + INPUTS - 1) / INPUTS;
+    const int64_t row_bytes = (inputs + digits - 1) / digits, each = INPUTS / digits, blocks = (row_bytes + each - 1) / each;
     Digits table;
     int64_t from, to;
     look_up(base, digits, dense, &table);
@@ -70,13 +71,13 @@ EXPORTED void order_lists(const uint32_t *counts, int64_t blocks, int64_t out, u
 /* Fill the lists of `rows` that begin at `starts` [blocks][out][2]; what is left of each becomes entries for a row of zeros. */
 EXPORTED void fill_lists(const uint8_t *rows, int64_t out, int64_t inputs, int64_t base, int64_t digits, int64_t dense,
                          const uint32_t *starts, const uint16_t *order, uint16_t *entries, int64_t index, int64_t parts) {
-    const int64_t row_bytes = (inputs + digits - 1) / digits, each = INPUTS / digits, blocks = (inputs + INPUTS - 1) / INPUTS;
+    const int64_t row_bytes = (inputs + digits - 1) / digits, each = INPUTS / digits, blocks = (row_bytes + each - 1) / each;
     Digits table;
     int64_t from, to;
     look_up(base, digits, dense, &table);
     part_of(blocks * out, index, parts, &from, &to);
     for (int64_t at = from; at < to; at++) {
-        const int64_t b = at / out, end = (least(inputs, (b + 1) * INPUTS) - b * INPUTS) * PLACES;
+        const int64_t b = at / out, end = (inputs - b * each * digits) * PLACES;
         const uint8_t *row = rows + order[at] * row_bytes + b * each;
         const int64_t bytes = least(each, row_bytes - b * each);
         uint16_t found[2][INPUTS + 8];

@@ -35,14 +35,14 @@ class Lists(ctypes.Structure):
     """`Lists` of engine.c."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("blocks", "out")),
+        *((name, ctypes.c_int64) for name in ("blocks", "each", "out")),
         *((name, ctypes.c_void_p) for name in ("entries", "starts", "order")),
         *((name, ctypes.c_int64) for name in ("dense", "planes")),
     ]  # fmt: skip
 
 
-INPUTS = 380
-"""Inputs of a block, as in engine.c."""
+INPUTS = 384
+"""The most inputs of a block, as in engine.c."""
 
 
 @cache

@@ -173,7 +173,7 @@ static void NAME(sum_up)(const Layer *l, const Lists *lists, const uint8_t *coun
     memset(work->beyond, 0, (size_t)outs * sizeof *work->beyond);
     for (int64_t block = 0; block < lists->blocks; block++)
         for (int plane = 0; l->counts_to >> plane; plane++) {
-            const int64_t first = block * INPUTS, inputs = all - first < INPUTS ? all - first : INPUTS;
+            const int64_t first = block * lists->each, inputs = least(all - first, lists->each);
             if (!NAME(lay_out)(l, counts, first, inputs, plane, work)) continue; /* silent: adds nothing */
             if (lists->dense) NAME(add_block)(lists, work, block, inputs, plane, 1, WIDTH_DENSE);
             else NAME(add_block)(lists, work, block, inputs, plane, 0, WIDTH);

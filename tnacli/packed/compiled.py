@@ -41,7 +41,8 @@ class ListSums:
         there = weights.counts
         dense = int(there.positive > there.zero)
         rows, out, inputs = np.ascontiguousarray(weights.bytes), weights.shape[0], weights.fan_in
-        blocks = -(-inputs // INPUTS)
+        each = INPUTS // weights.encoding.digits * weights.encoding.digits
+        blocks = -(-inputs // each)
         counts, self._order = np.empty((blocks, out), np.uint32), np.empty((blocks, out), np.uint16)
         lengths = np.empty((blocks, out, 2), np.uint32)
         about = address(rows), out, inputs, weights.encoding.base, weights.encoding.digits, dense
@@ -56,7 +57,7 @@ class ListSums:
         added = lengths[..., 0] + lengths[..., 1] * np.uint32(1 + dense)
         largest = int(added.max(axis=1).sum(dtype=np.int64)) + dense * inputs
         self._lists = Lists(
-            blocks, out, address(self._entries), address(self._starts), address(self._order), dense,
+            blocks, each, out, address(self._entries), address(self._starts), address(self._order), dense,
             (largest * ((1 << counts_to.bit_length()) - 1)).bit_length(),
         )  # fmt: skip
 
