@@ -63,16 +63,8 @@ def engine() -> Native:
         library.variant_name.argtypes = library.use_variant.argtypes = [count]
         library.variant_name.restype = ctypes.c_char_p
         library.layer.restype = library.ordered.restype = ctypes.c_int64
-        without = (
-            library.lif,
-            library.pool,
-            library.count_weights,
-            library.order_lists,
-            library.fill_lists,
-            library.use_variant,
-        )
-        for function in without:
-            function.restype = None
+        for name in ("lif", "pool", "count_weights", "order_lists", "fill_lists", "use_variant"):
+            getattr(library, name).restype = None
         library.use_variant(min(variants(library).values()))
     return kernels
 

@@ -65,7 +65,9 @@ static int64_t NAME(layer)(const Layer *given, const Lists *lists, const uint8_t
                     uint8_t spiked[PLACES];
                     if (!at->t) memset(potential, 0, PLACES * sizeof *potential);
                     NAME(step)(total, unit, scale[o], shift[o], at->t ? l->neurons.decay : 0.0f, l, potential, spiked);
-                    memcpy(spikes + (o * l->T + at->t) * places + at->place, spiked, (size_t)at->count);
+                    uint8_t *to = spikes + (o * l->T + at->t) * places + at->place;
+                    if (at->count == PLACES) memcpy(to, spiked, PLACES);
+                    else memcpy(to, spiked, (size_t)at->count);
                 } else {
                     float current[PLACES];
                     for (int i = 0; i < PLACES; i++) current[i] = (float)total[i] * unit * scale[o] + shift[o];
@@ -104,8 +106,22 @@ static void NAME(lif)(const float *current, int64_t repeated, int64_t out, int64
         }
 }
 
+/* One row of counts from `size` rows of spikes. Of two, neighbours are added as the bytes of a word. */
 INLINE void NAME(pool_row)(int64_t size, const uint8_t *restrict in, int64_t W, int64_t outW, uint8_t *restrict out) {
-    for (int64_t w = 0; w < outW; w++) {
+    int64_t w = 0;
+    for (; size == 2 && w + 4 <= outW; w += 4) {
+        uint64_t above, below;
+        memcpy(&above, in + 2 * w, sizeof above);
+        memcpy(&below, in + W + 2 * w, sizeof below);
+        uint64_t sum = above + below;
+        sum = (sum & 0x00FF00FF00FF00FFu) + (sum >> 8 & 0x00FF00FF00FF00FFu);
+        for (int i = 0; i < 4; i++) {
+            uint16_t two;
+            memcpy(&two, (uint8_t *)&sum + 2 * i, sizeof two);
+            out[w + i] = (uint8_t)two;
+        }
+    }
+    for (; w < outW; w++) {
         uint8_t sum = 0;
         for (int64_t i = 0; i < size; i++)
             for (int64_t j = 0; j < size; j++) sum = (uint8_t)(sum + in[i * W + w * size + j]);
