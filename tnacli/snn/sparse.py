@@ -133,9 +133,9 @@ class _SparseConvolution(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, forward: bool, weights: bool, inputs: float, gate: Gate | None
     ) -> Tensor:
         x, rounded = x.contiguous(memory_format=torch.channels_last), weight.to(x.dtype)
-        ctx.sparse_gradient, ctx.wanted_below, ctx.gate = weights, inputs, gate
+        ctx.sparse_gradient, ctx.wanted_below, ctx.layer = weights, inputs, None if gate is None else gate.layer
         # Spikes are recalled from what their neurons keep, a twelfth of their size and less.
-        ctx.save_for_backward(x if gate is None else None, rounded)
+        ctx.save_for_backward(x if gate is None else None, rounded, None if gate is None else gate.codes)
         ctx.weight_dtype = weight.dtype
         if not forward:
             with torch.autocast("cpu", enabled=False):
@@ -154,10 +154,10 @@ class _SparseConvolution(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, outward: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
-        x, weight = ctx.saved_tensors
-        recalling = x is None
-        if recalling:
-            x = recalled(ctx.gate).to(weight.dtype)
+        x, weight, codes = ctx.saved_tensors
+        gate = None if codes is None else Gate(ctx.layer, codes)
+        if gate is not None:
+            x = recalled(gate).to(weight.dtype)
         outward = outward.contiguous(memory_format=torch.channels_last)
         of_x, of_weight = ctx.needs_input_grad[:2]
         sparse = of_weight and ctx.sparse_gradient
@@ -171,10 +171,10 @@ class _SparseConvolution(torch.autograd.Function):
                     torch.get_num_threads(),
                 )
             )  # fmt: skip
-        if of_x and ctx.wanted_below:
+        if of_x and gate is not None and ctx.wanted_below:
             # Recalled spikes are nobody else's, and of no more use once the weights have their gradient.
-            into = x if recalling and (sparse or not of_weight) else None
-            grad_x = gated_gradient(x, weight, outward, gate=ctx.gate, below=ctx.wanted_below, into=into)
+            into = x if sparse or not of_weight else None
+            grad_x = gated_gradient(x, weight, outward, gate=gate, below=ctx.wanted_below, into=into)
         of_x = of_x and grad_x is None
         if of_x or (of_weight and not sparse):
             of_inputs, of_weights, _ = torch.ops.aten.convolution_backward(
