@@ -238,8 +238,8 @@ INLINE void recall(const Layer *layer, int64_t half, int64_t n, const uint8_t *c
     vec sum = {0};
     for (int64_t i = 0; i < layer->pool; i++)
         for (int64_t j = 0; j < layer->pool; j++) {
-            const mask code = load_codes(n, codes + (t / 4 * rows + row + i * layer->W + j) * layer->C + c0) >> 2 * (t % 4);
-            sum += only((code & SPIKED) != 0, (vec){0} + weight);
+            const mask code = load_codes(n, codes + (t / 4 * rows + row + i * layer->W + j) * layer->C + c0);
+            sum += only(with_bits(code, SPIKED << 2 * (t % 4)), (vec){0} + weight);
         }
     save(half, n, sum, out, at + c0);
 }
