@@ -79,3 +79,21 @@ def test_nothing_looks_for_cycles_when_python_ends() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, env=environment(), check=True
     )
     assert int(done.stdout.split()[-1]) > 10_000
+
+
+def test_a_short_command_is_done_before_cycles_are_looked_for_and_torch_makes_it_usual_again() -> None:
+    program = (
+        "import gc, sys; sys.argv = ['tna', 'recipes']\n"
+        "from tnacli.cli.app import main\n"
+        "from tnacli.cli.loading import load_torch\n"
+        "usual, before = gc.get_threshold(), [each['collections'] for each in gc.get_stats()]\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([each['collections'] for each in gc.get_stats()] == before, gc.get_threshold() == usual)\n"
+        "load_torch()\n"
+        "print(gc.get_threshold() == usual)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment(), check=True
+    )
+    assert done.stdout.split()[-3:] == ["True", "False", "True"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tnacli.data.batches import Batch, Batches
 from tnacli.data.samples import Dataset, Samples
 from tnacli.errors import DataError
-from tnacli.pixels import array_as_input, as_input
+from tnacli.pixels import array_as_input, as_input, histogram
 from tnacli.recipe.schema.data import Augmentation
 
 NO_CHANGE = Augmentation(crop_padding=0, flip=0.0, rotation=0.0, shear=0.0)
@@ -209,3 +209,9 @@ def test_batches_on_the_gpu(kind: Literal["images", "events"], fitting: bool, mo
         assert gpu.inputs.is_cuda
         assert torch.equal(gpu.labels.cpu(), cpu.labels)
         assert ((gpu.inputs.cpu() - cpu.inputs).abs() > 1e-5).float().mean() < 0.01
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, (1 << 19) + 3])
+def test_how_often_each_value_of_a_byte_occurs(count: int) -> None:
+    values = np.random.default_rng(0).integers(0, 256, count, dtype=np.uint8)
+    np.testing.assert_array_equal(histogram(values), [(values == value).sum() for value in range(256)])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tnacli.native.compile import _FLAGS
 from tnacli.native.ordered import ordered_sums
+from tnacli.packed.codec import Rows
 from tnacli.packed.plain import Neurons, PlainSums, padded
 
 PROCESSORS = {
@@ -57,10 +58,11 @@ def test_the_same_bits(
     shape, pad, timesteps, images = (out, into, kernel, kernel), kernel // 2, 3, 2
     weight = (rng.choice([-1, 1], shape) * (rng.random(shape) >= zeros)).astype(np.int8)
     counts = rng.integers(0, counts_to + 1, (into, timesteps, images, *size), dtype=np.uint8)
+    rows = Rows.of(weight)
     scale, shift = rng.random(out, np.float32) * np.float32(0.3), rng.standard_normal(out, np.float32)
     x, weights = rng.standard_normal((images, into, *size), np.float32), rng.standard_normal(shape, np.float32)
     neurons = Neurons(0.7, 0.9, 1.1, -0.5, 3) if stride > 1 else Neurons(0.7, 0.9)
-    dense, fits = int(zeros < 0.3), int(weight[0].size * counts_to < 1 << 15)
+    dense, planes = int(zeros < 0.3), 24  # more than any sum here takes
     around, outer = padded(counts, pad), [(side - 1) // stride + 1 for side in size]
     numbers = [
         timesteps,
@@ -74,14 +76,14 @@ def test_the_same_bits(
         counts_to,
         counts_to,
         dense,
-        fits,
+        planes,
         neurons.most,
     ]
     framed = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
     given: list[NDArray[Any]] = [
         np.array(numbers, np.int64),
         np.array(neurons[:4], np.float32),
-        weight,
+        rows.bytes,
         around,
         scale,
         shift,
@@ -91,7 +93,7 @@ def test_the_same_bits(
     done = subprocess.run(
         program.command, input=written(given, program.order), capture_output=True, check=True, timeout=120
     )  # fmt: skip
-    plain = PlainSums(weight, counts_to, stride)
+    plain = PlainSums(rows, counts_to, stride)
     fired = plain.spikes(counts, scale, shift, neurons)
     expected: list[NDArray[Any]] = [
         plain.currents(counts, scale, shift),

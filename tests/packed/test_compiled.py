@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tnacli.native.library import engine, variants
 from tnacli.packed import compiled, plain
+from tnacli.packed.codec import ENCODINGS, Rows
 from tnacli.packed.plain import Neurons
 from tnacli.recipe.schema.model import Neuron
 from tnacli.snn.lif import lif_fused
@@ -46,28 +47,36 @@ def _divided(monkeypatch: pytest.MonkeyPatch) -> None:
     ("out", "into", "kernel", "size", "stride", "counts_to", "zeros"),
     [
         (7, 5, 3, (6, 5), 1, 1, 0.7),
-        (33, 70, 3, (9, 11), 1, 4, 0.7),
+        (33, 70, 3, (11, 9), 1, 4, 0.7),
         (3, 9, 5, (7, 7), 2, 64, 0.3),
         (40, 300, 1, (4, 3), 1, 16, 0.0),
         (5, 40, 3, (17, 16), 1, 4, 0.2),
         (16, 1100, 3, (8, 8), 1, 64, 0.1),  # the largest counts, and more than add up in 16 bits
         (16, 1100, 3, (8, 8), 1, 64, 0.9),
         (1, 1, 1, (1, 1), 1, 1, 0.5),
+        (6, 20, 3, (3, 3), 1, 4, 0.5),  # several images in a block of places
+        (6, 20, 3, (8, 70), 1, 1, 0.5),  # a row of places in several blocks
+        (4, 9, 5, (5, 261), 2, 2, 0.4),
+        (9, 500, 1, (1, 70), 1, 2, 0.6),  # more places than a block, in a row
+        (5, 7, 1, (7, 9), 2, 2, 0.1),
+        (4, 43, 3, (6, 6), 1, 1, 0.1),  # few zeros, and a last block whose last byte is not full
     ],
 )
+@pytest.mark.parametrize("encoding", ENCODINGS)
 def test_currents_and_spikes_of_a_layer(
-    out: int, into: int, kernel: int, size: tuple[int, int], stride: int, counts_to: int, zeros: float
+    out: int, into: int, kernel: int, size: tuple[int, int], stride: int, counts_to: int, zeros: float, encoding: str
 ) -> None:
     rng = np.random.default_rng(1)
     weight = (
         rng.choice([-1, 1], (out, into, kernel, kernel)) * (rng.random((out, into, kernel, kernel)) >= zeros)
     ).astype(np.int8)
     weight[0] = 1
+    rows = Rows.of(weight, ENCODINGS[encoding])
     counts = rng.integers(0, counts_to + 1, (into, 3, 2, *size), dtype=np.uint8)
     counts[:, 0, 0] = counts_to
     counts[: into // 2, 1] = 0  # whole blocks of inputs that are silent
     scale, shift = rng.random(out, np.float32) * np.float32(0.3), rng.standard_normal(out, np.float32)
-    ways = [module(weight, counts_to, stride) for module in (compiled.ListSums, plain.PlainSums)]
+    ways = [module(rows, counts_to, stride) for module in (compiled.ListSums, plain.PlainSums)]
     ours, expected = (way.currents(counts, scale, shift) for way in ways)
     np.testing.assert_array_equal(ours, expected, strict=True)
     soft, expected_soft = (way.spikes(counts, scale, shift, SOFT) for way in ways)

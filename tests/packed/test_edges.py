@@ -9,6 +9,7 @@ import torch
 from tests.edges import at_the_threshold
 from tnacli.native.library import engine
 from tnacli.packed import compiled, plain
+from tnacli.packed.codec import Rows
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.plain import Neurons
 
@@ -51,12 +52,12 @@ def test_sums_that_bring_neurons_to_the_threshold(out: int, native: bool) -> Non
     weight = np.ones((out, 3, 1, 1), np.int8)
     scale, shift = np.full(out, 0.25, np.float32), np.full(out, 0.25, np.float32)
     counts = np.ones((3, 2, 1, 5, 7), np.uint8)
-    assert (sums(weight, 1).spikes(counts, scale, shift, NEURONS) == 1).all()
-    less = sums(weight, 1).spikes(counts, scale, shift - A_LITTLE, NEURONS)
+    assert (sums(Rows.of(weight), 1).spikes(counts, scale, shift, NEURONS) == 1).all()
+    less = sums(Rows.of(weight), 1).spikes(counts, scale, shift - A_LITTLE, NEURONS)
     assert (less[:, 0] == 0).all()
     assert (less[:, 1] == 1).all()  # what is left of the first step is added
     weight[:, 0] = -1
-    assert (sums(weight, 1).spikes(counts, scale, shift, NEURONS) == 0).all()
+    assert (sums(Rows.of(weight), 1).spikes(counts, scale, shift, NEURONS) == 0).all()
 
 
 @pytest.mark.parametrize("layout", ["3FC-2FC", "3C3-2C3-4FC", "3C3-R3"])

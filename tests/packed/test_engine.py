@@ -13,6 +13,7 @@ from torch import Tensor
 from tests.packed.networks import make_inputs, make_network, make_packed
 from tnacli.errors import DataError
 from tnacli.native.library import engine, variants
+from tnacli.packed.codec import Rows
 from tnacli.packed.compiled import ListSums
 from tnacli.packed.engine import PackedSNN
 from tnacli.packed.file import from_bytes, to_bytes
@@ -144,7 +145,7 @@ def test_both_ways_of_summing_equal_sums_in_64_bit_integers(
     wanted = (expected / pool**2).astype(np.float32)
     wanted = wanted.T if wanted.ndim == 2 else wanted.transpose(3, 0, 1, 2)
     for sums in WAYS:
-        found = sums(weight, pool * pool, stride).currents(given, one, none)
+        found = sums(Rows.of(weight), pool * pool, stride).currents(given, one, none)
         np.testing.assert_array_equal(found.reshape(wanted.shape), wanted, strict=True)
 
 
@@ -154,7 +155,7 @@ def test_sums_beyond_what_fp32_holds_are_rounded_once() -> None:
     counts[-1] = 1
     weight, one, none = np.ones((1, len(counts)), np.int8), np.ones(1, np.float32), np.zeros(1, np.float32)
     for sums in WAYS:
-        assert float(sums(weight, 64).currents(counts, one, none)[0, 0, 0, 0, 0]) * 64 == 1 << 24
+        assert float(sums(Rows.of(weight), 64).currents(counts, one, none)[0, 0, 0, 0, 0]) * 64 == 1 << 24
 
 
 def test_running_and_building_touch_no_random_state(packed: PackedNetwork, network: SpikingNetwork) -> None:

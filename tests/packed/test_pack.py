@@ -39,7 +39,7 @@ def test_packed_weights_are_the_networks(mode: str, encoding: str) -> None:
     assert list(packed.weights) == list(network.weighted)
     for name, weights in packed.weights.items():
         np.testing.assert_array_equal(weights.values(), network.weighted[name].synapse.weight.detach().numpy())
-        counts = weights.counts()
+        counts = weights.counts
         assert (counts is None) == (weights.spec.encoding == "fp32") == (name == "conv1")
         if counts is not None:
             assert weights.spec.binary == (mode == "binary") == (counts.zero == 0)

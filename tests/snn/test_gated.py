@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,7 +14,7 @@ from tnacli.recipe.schema.model import Model
 from tnacli.snn import network as network_module
 from tnacli.snn import sparse
 from tnacli.snn.fused import Constants, lif_pool
-from tnacli.snn.gated import Gate, gate_of, gated_gradient, gated_kernels
+from tnacli.snn.gated import Gate, gate_of, gated_gradient, gated_kernels, recalled
 from tnacli.snn.native import LayerArguments
 from tnacli.snn.network import SpikingNetwork
 from tnacli.snn.sparse import Bounds
@@ -101,6 +103,39 @@ def test_a_gate_belongs_to_the_very_spikes_of_its_neurons() -> None:
     assert gate_of(lif_pool(current, Constants(model.neuron, 3, 1, 0.0), 2)) is None  # there is no gradient to stop
 
 
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("channels", "side", "pool"), [(32, 6, 1), (5, 7, 2), (40, 8, 2), (17, 9, 4), (64, 5, 1)])
+@pytest.mark.parametrize("timesteps", [1, 4, 6])
+def test_recalled_spikes_are_those_that_were(
+    timesteps: int, channels: int, side: int, pool: int, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    current = torch.randn(3 * timesteps, channels, side, side, dtype=dtype).contiguous(
+        memory_format=torch.channels_last
+    )
+    neuron = Model(layout="8C3-8FC").neuron
+    spikes = lif_pool(current.requires_grad_(), Constants(neuron, timesteps, pool, 0.0), 3)
+    gate = gate_of(spikes)
+    assert gate is not None
+    again = recalled(gate)
+    assert 0.05 < float((spikes > 0).double().mean()) < 0.95
+    assert torch.equal(again, spikes.flatten(0, 1))
+    assert again.dtype == dtype
+    assert again.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_spikes_are_not_kept_where_their_neurons_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sparse, "_SMALLEST", 1)
+    net = SpikingNetwork(Model(layout="8C3-16C3-AP2-9FC", timesteps=3), channels=3, size=(8, 8), classes=5).train()
+    seen: list[weakref.ref[Tensor]] = []
+    net.spiking["conv1"].output.register_forward_hook(lambda module, given, out: seen.append(weakref.ref(out)))
+    logits = net(torch.randn(6, 3, 8, 8))
+    assert seen[0]() is None
+    logits.sum().backward()
+    assert net.spiking["conv2"].synapse.weight.grad is not None
+
+
 LAYOUTS = ["8C3-16C3-16C3-AP2-24C3-9FC", "8C3-R8-AP2-R16/2-9FC"]
 
 
@@ -116,8 +151,8 @@ def test_a_network_learns_the_same(layout: str, timesteps: int, monkeypatch: pyt
     images, labels = torch.randn(6, 3, 8, 8), torch.arange(6) % 5
     taken = list[Tensor | None]()
 
-    def counted(*given: Tensor, gate: Gate, below: float) -> Tensor | None:
-        taken.append(gated_gradient(*given, gate=gate, below=below))
+    def counted(*given: Tensor, gate: Gate, below: float, into: Tensor | None) -> Tensor | None:
+        taken.append(gated_gradient(*given, gate=gate, below=below, into=into))
         return taken[-1]
 
     monkeypatch.setattr(sparse, "gated_gradient", counted)

@@ -29,6 +29,7 @@ from tnacli.recipe.schema.compression import Gradual, Ternary
 from tnacli.recipe.schema.objective import Twin
 from tnacli.recipe.schema.recipe import Schedule, Settings, Train
 from tnacli.seeds import derive
+from tnacli.training.adam import Adam
 from tnacli.training.checkpoint import load_checkpoint
 from tnacli.training.events import EpochDone, Event
 from tnacli.training.fine_tune import compression_run
@@ -252,3 +253,28 @@ def test_steps_load_no_compiler() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_moments_in_memory_of_their_own_are_those_of_pytorchs_adam() -> None:
+    torch.manual_seed(0)
+    shapes = [(8, 5, 3, 3), (7,), (3, 4)]
+    weights = [torch.randn(shape) for shape in shapes]
+    weights[0] = weights[0].contiguous(memory_format=torch.channels_last)
+    pairs = [[torch.nn.Parameter(weight.clone()) for weight in [*weights, torch.zeros(2)]] for _ in range(2)]
+    ours, theirs = Adam(pairs[0], lr=0.1, fused=True), torch.optim.Adam(pairs[1], lr=0.1, fused=True)
+    for step in range(3):
+        for one, two in zip(*pairs, strict=True):
+            if one.shape != (2,) or step:  # one has its first gradient later
+                one.grad = torch.randn_like(one)
+                two.grad = one.grad.clone()
+        ours.step()
+        theirs.step()
+    places = set()
+    for one, two in zip(*pairs, strict=True):
+        assert torch.equal(one, two)
+        assert list(ours.state[one]) == list(theirs.state[two])
+        for name, moment in ours.state[one].items():
+            assert torch.equal(moment, theirs.state[two][name])
+            assert (moment.dtype, moment.stride()) == (theirs.state[two][name].dtype, theirs.state[two][name].stride())
+        places.add(ours.state[one]["exp_avg"].untyped_storage().data_ptr())
+    assert len(places) == 2  # one for all that began together

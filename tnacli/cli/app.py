@@ -25,6 +25,7 @@ import typer.main
 
 from tnacli.cli import completion, document
 from tnacli.cli.console import coloured
+from tnacli.cli.loading import collect_seldom
 from tnacli.cli.streams import Explained, encodable, lines_text, open_closed
 from tnacli.errors import DeviceError, Interrupted, Stopped, TnaError, ran_out_of_memory
 from tnacli.version import __version__
@@ -127,6 +128,7 @@ def _root(
 
 def main() -> NoReturn:
     """Run `tna` with the arguments of this process and exit with its code."""
+    collect_seldom()
     # What is there at the end goes with the process: to look through it for cycles takes a tenth of a short command's time.
     atexit.register(gc.freeze)
     several = os.environ.get("WORLD_SIZE", "1") not in ("", "0", "1")

@@ -75,6 +75,8 @@ def measure_packed(
     file: Path, selection: Selection, *, ternary: bool, delta: float | None, batch_size: int
 ) -> Measured:
     """The same of a packed file, without torch."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from tnacli.errors import UsageError
     from tnacli.evaluation.data import batches_of
     from tnacli.evaluation.packed_samples import evaluate_packed, packed_samples
@@ -88,12 +90,15 @@ def measure_packed(
         raise UsageError(f"{file} has binary weights; --ternary applies to full-precision or ternary ones")
     if delta is not None:
         raise UsageError(f"{file} has ternary weights already; --delta applies to full-precision checkpoints")
-    samples, dataset = packed_samples(file, about, selection)
+    with ThreadPoolExecutor(1) as pool:
+        making = pool.submit(PackedSNN, packed)  # compiled code makes lists of weights, while samples are found and read
+        samples, dataset = packed_samples(file, about, selection)
+        engine = making.result()
     origin = about.origin
     measured = MeasuredFile(
         file=file, kind="packed", network="base", weights="binary" if binary else "ternary", data=origin.data_set,
         recipe=origin.recipe, run=origin.run, seed=origin.seed, altered=origin.altered, device="cpu",
         same_data=None, notes=(),  # a packed file does not say which samples there were
     )  # fmt: skip
-    result = evaluate_packed(PackedSNN(packed), samples, batch_size)
+    result = evaluate_packed(engine, samples, batch_size)
     return Measured(measured, result, packed, lambda: batches_of(samples, dataset, batch_size=batch_size))

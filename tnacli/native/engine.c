@@ -16,9 +16,18 @@
 #define EXPORTED __attribute__((visibility("default")))
 #endif
 
-#define PLACES 64 /* places worked on at once */
-#define INPUTS 384 /* inputs worked on at once: so many rows of PLACES stay in the nearest cache */
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+#endif
+
+#define PLACES 64 /* places of a job, a byte of a row each */
+#define JOBS 8    /* jobs worked on at once, a bit of these bytes each */
+#define INPUTS 384 /* inputs worked on at once, at most: so many rows of PLACES stay in the nearest cache */
 #define ZEROS ((INPUTS + 1) * PLACES) /* where a row of zeros lies after them, beyond what copies run over */
+#define WIDTH 9        /* bits of a sum over INPUTS */
+#define WIDTH_DENSE 11 /* the same of all inputs, and up to twice as many again */
 
 typedef struct {
     int64_t T, N, H, W, C;             /* timesteps, images, height and width with the zeros around, channels */
@@ -27,21 +36,74 @@ typedef struct {
     Neurons neurons;
 } Layer;
 
-/* Which weights of a layer meet an output, in blocks of INPUTS inputs: for each block and output two lists of places in the block,
- * in bytes. Of few zeros, fewer inputs are added that way: sum = (all inputs) - (those of weight 0) - 2 * (those of -1). */
+/* Which weights of a layer meet an output, in blocks of up to INPUTS inputs, `each`: for each block and output two lists of places in the block,
+ * in bytes of rows. Of few zeros, fewer inputs are added that way: sum = (all inputs) - (those of weight 0) - 2 * (those of -1). */
 typedef struct {
-    int64_t blocks, out;
+    int64_t blocks, each, out;
     const uint16_t *entries; /* the lists after one another */
     const uint32_t *starts;  /* [blocks][out][2] and the end: where each list begins; its length is a multiple of four */
     const uint16_t *order;   /* [blocks][out]: whose lists they are */
     int64_t dense;           /* 0: lists of +1 and -1; 1: of 0 and -1, after the sum of all inputs */
-    int64_t fits;            /* whether all sums of a layer fit in 16 bits */
+    int64_t planes;          /* bits of the largest sum, before what is too much is taken away */
 } Lists;
+
+/* How the places of a layer's outputs are cut into blocks of up to PLACES that follow one another: whole images, rows of one, or a
+ * part of a row. `window` is how many counts of a channel lie between the first and the last that a block takes. */
+typedef struct { int64_t count, places, images, rows, columns, row_blocks, column_blocks, window; } Blocks;
+
+/* A block of places at one timestep: where it begins among the places, how many there are, and where among a channel's counts. */
+typedef struct { int64_t t, place, count, source; } Job;
+
+/* What a thread works with: some jobs, and all outputs from `from` to `to`. */
+typedef struct {
+    Blocks blocks;
+    Job job[JOBS];
+    int64_t jobs, from, to;
+    uint8_t *window; /* the bits of one channel, and room for what would be read beyond the last counts */
+    uint8_t *laid;   /* rows of a block of inputs, and a row of zeros */
+    uint8_t *sums;   /* [output][plane], a row each */
+    int32_t *beyond; /* [output] */
+} Work;
 
 static void part_of(int64_t count, int64_t index, int64_t parts, int64_t *from, int64_t *to) {
     *from = count * index / parts;
     *to = count * (index + 1) / parts;
 }
+
+#include "entries.h"
+
+/* Where each output takes one place, places have no neighbours and can all lie in a row. */
+static Layer in_a_row(const Layer *l) {
+    Layer flat = *l;
+    if (l->kernel == 1 && l->stride == 1) {
+        flat.W = flat.outW = l->N * l->H * l->W;
+        flat.N = flat.H = flat.outH = 1;
+    }
+    return flat;
+}
+
+static Blocks blocks_of(const Layer *l) {
+    Blocks b;
+    b.column_blocks = (l->outW + PLACES - 1) / PLACES;
+    b.columns = (l->outW + b.column_blocks - 1) / b.column_blocks;
+    b.rows = b.column_blocks > 1 ? 1 : least(l->outH, PLACES / l->outW);
+    b.row_blocks = (l->outH + b.rows - 1) / b.rows;
+    b.images = b.row_blocks > 1 || b.column_blocks > 1 ? 1 : least(l->N, PLACES / (l->outH * l->outW));
+    b.count = (l->N + b.images - 1) / b.images * b.row_blocks * b.column_blocks;
+    b.places = b.images * b.rows * b.columns;
+    b.window = ((b.images - 1) * l->H + (b.rows - 1) * l->stride + l->kernel - 1) * l->W + (b.columns - 1) * l->stride + l->kernel;
+    return b;
+}
+
+/* Job `number`: the timesteps of a block come one after the other. */
+static Job job_of(const Layer *l, const Blocks *b, int64_t number) {
+    const int64_t block = number / l->T, n = block / (b->row_blocks * b->column_blocks) * b->images;
+    const int64_t h = block / b->column_blocks % b->row_blocks * b->rows, w = block % b->column_blocks * b->columns;
+    const int64_t images = least(b->images, l->N - n), rows = least(b->rows, l->outH - h), columns = least(b->columns, l->outW - w);
+    return (Job){number % l->T, (n * l->outH + h) * l->outW + w, images * rows * columns, (n * l->H + h * l->stride) * l->W + w * l->stride};
+}
+
+#define UNROLLED _Pragma("GCC unroll 16") /* so that arrays can be registers */
 
 #define JOIN(name, variant) name##_##variant
 #define JOINED(name, variant) JOIN(name, variant)
@@ -149,63 +211,4 @@ EXPORTED void pool(const uint8_t *spikes, int64_t planes, int64_t H, int64_t W, 
 EXPORTED int64_t ordered(const Layer *l, const float *x, const int64_t *from, const float *weights, float *sums, const int64_t *to,
                          int64_t index, int64_t parts) {
     return chosen->ordered(l, x, from, weights, sums, to, index, parts);
-}
-
-/* How long the lists of `weight` [out][inputs], -1, 0 and +1, are in each block: lengths [blocks][out][2], multiples of four, of the
- * outputs in `order` [blocks][out], which puts those with lists of one length together: the ends of loops can then be foreseen.
- * `most` [blocks][out] receives how many weights an output's longer list holds. Part `index` of `parts`. */
-EXPORTED void count_lists(const int8_t *weight, int64_t out, int64_t inputs, int64_t dense, uint32_t *lengths, uint16_t *order,
-                          uint16_t *most, int64_t index, int64_t parts) {
-    enum { KINDS = INPUTS / 4 + 1 };
-    const int8_t first = dense ? 0 : 1;
-    int64_t from, to;
-    part_of((inputs + INPUTS - 1) / INPUTS, index, parts, &from, &to);
-    for (int64_t b = from; b < to; b++) {
-        const int64_t begin = b * INPUTS, here = inputs - begin < INPUTS ? inputs - begin : INPUTS;
-        uint32_t place[KINDS * KINDS + 1] = {0};
-        for (int pass = 0; pass < 2; pass++) {
-            for (int64_t o = 0; o < out; o++) {
-                const int8_t *w = weight + o * inputs + begin;
-                int one = 0, two = 0;
-                for (int64_t i = 0; i < here; i++) {
-                    one += w[i] == first;
-                    two += w[i] == -1;
-                }
-                const int kind = (one + 3) / 4 * KINDS + (two + 3) / 4;
-                if (pass == 0) {
-                    place[kind + 1]++;
-                    most[b * out + o] = (uint16_t)(one > two ? one : two);
-                } else {
-                    const int64_t at = b * out + place[kind]++;
-                    order[at] = (uint16_t)o;
-                    lengths[2 * at] = (uint32_t)((one + 3) / 4 * 4);
-                    lengths[2 * at + 1] = (uint32_t)((two + 3) / 4 * 4);
-                }
-            }
-            for (int kind = 0; pass == 0 && kind < KINDS * KINDS; kind++) place[kind + 1] += place[kind];
-        }
-    }
-}
-
-/* Fill the lists of `weight` that begin at `starts` [blocks][out][2]; what is left of each becomes entries for a row of zeros. */
-EXPORTED void fill_lists(const int8_t *weight, int64_t out, int64_t inputs, int64_t dense, const uint32_t *starts,
-                         const uint16_t *order, uint16_t *entries, int64_t index, int64_t parts) {
-    const int8_t kinds[2] = {dense ? 0 : 1, -1};
-    int64_t from, to;
-    part_of((inputs + INPUTS - 1) / INPUTS, index, parts, &from, &to);
-    for (int64_t at = from * out; at < to * out; at++) {
-        const int64_t begin = at / out * INPUTS, here = inputs - begin < INPUTS ? inputs - begin : INPUTS;
-        const int8_t *w = weight + order[at] * inputs + begin;
-        for (int kind = 0; kind < 2; kind++) {
-            uint16_t found[INPUTS + 1];
-            int64_t count = 0;
-            for (int64_t i = 0; i < here; i++) {
-                found[count] = (uint16_t)(i * PLACES);
-                count += w[i] == kinds[kind];
-            }
-            const int64_t length = (count + 3) / 4 * 4;
-            for (; count < length; count++) found[count] = ZEROS;
-            memcpy(entries + starts[2 * at + kind], found, (size_t)length * sizeof *found);
-        }
-    }
 }

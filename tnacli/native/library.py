@@ -35,14 +35,14 @@ class Lists(ctypes.Structure):
     """`Lists` of engine.c."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("blocks", "out")),
+        *((name, ctypes.c_int64) for name in ("blocks", "each", "out")),
         *((name, ctypes.c_void_p) for name in ("entries", "starts", "order")),
-        *((name, ctypes.c_int64) for name in ("dense", "fits")),
+        *((name, ctypes.c_int64) for name in ("dense", "planes")),
     ]  # fmt: skip
 
 
 INPUTS = 384
-"""Inputs of a block, as in engine.c."""
+"""The most inputs of a block, as in engine.c."""
 
 
 @cache
@@ -57,13 +57,14 @@ def engine() -> Native:
         library.lif.argtypes = [pointer, *[count] * 4, ctypes.POINTER(Constants), pointer, *parts]
         library.pool.argtypes = [pointer, *[count] * 4, pointer, *parts]
         library.ordered.argtypes = [layer, *[pointer] * 5, *parts]
-        library.count_lists.argtypes = [pointer, *[count] * 3, *[pointer] * 3, *parts]
-        library.fill_lists.argtypes = [pointer, *[count] * 3, *[pointer] * 3, *parts]
+        library.count_weights.argtypes = [pointer, *[count] * 5, pointer, *parts]
+        library.order_lists.argtypes = [pointer, *[count] * 2, *[pointer] * 2]
+        library.fill_lists.argtypes = [pointer, *[count] * 5, *[pointer] * 3, *parts]
         library.variant_name.argtypes = library.use_variant.argtypes = [count]
         library.variant_name.restype = ctypes.c_char_p
         library.layer.restype = library.ordered.restype = ctypes.c_int64
-        for function in (library.lif, library.pool, library.count_lists, library.fill_lists, library.use_variant):
-            function.restype = None
+        for name in ("lif", "pool", "count_weights", "order_lists", "fill_lists", "use_variant"):
+            getattr(library, name).restype = None
         library.use_variant(min(variants(library).values()))
     return kernels
 

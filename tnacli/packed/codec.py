@@ -10,6 +10,8 @@ docs/packed-format.md has worked examples.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -41,6 +43,34 @@ ENCODINGS = {
     "ternary2": Encoding("ternary2", base=4, digits=4),
     "ternary5": Encoding("ternary5", base=3, digits=5),
 }
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Weights of `shape`, [out, ...], as rows of bytes [out, row_bytes] that passed `check`."""
+
+    bytes: Bytes
+    encoding: Encoding
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, weights: Weights, encoding: Encoding = ENCODINGS["ternary2"]) -> Rows:
+        """The rows of `weights`, -1, 0 and +1, int8. Raises ValueError for others."""
+        return cls(pack(weights.reshape(len(weights), -1), encoding), encoding, weights.shape)
+
+    @property
+    def fan_in(self) -> int:
+        """How many weights each output has."""
+        return prod(self.shape[1:])
+
+    def weights(self) -> Weights:
+        """-1, 0 and +1, int8."""
+        return unpack(self.bytes, self.fan_in, self.encoding).reshape(self.shape)
+
+    @cached_property
+    def counts(self) -> Counts:
+        """How many of them are -1, 0 and +1. Raises ValueError for bytes that are no weights."""
+        return check(self.bytes, self.fan_in, self.encoding)
 
 
 def pack(weights: Weights, encoding: Encoding) -> Bytes:

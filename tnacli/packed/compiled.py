@@ -9,29 +9,26 @@ from __future__ import annotations
 import ctypes
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tnacli.native.library import INPUTS, Constants, Layer, Lists, address, engine
 from tnacli.native.threads import in_parts
+from tnacli.packed.codec import Rows
 from tnacli.packed.network import Floats
 from tnacli.packed.plain import Counts, Neurons, padded
 
-_OVERRUN = 8  # bytes that copies of eight may read beyond the last count
-_IN_16_BITS = (1 << 15) - 1
 _NONE = Neurons(0.0, 0.0)
 
 
 class ListSums:
     """Currents and spikes from counts 0 to `counts_to`, over `divisor` (without it, over `counts_to`).
 
-    Weights are -1, 0 and +1, int8 [out, in, kernel, kernel] or [out, in]. Convolutions have `padding` zeros around, half the
-    kernel without it.
-    Weights are held as two bytes for each that is not zero; of those without many zeros, half are (`Lists` of engine.c).
+    Weights are [out, in, kernel, kernel] or [out, in]. Convolutions have `padding` zeros around, half the kernel without it.
+    Weights are held as two bytes for each that is not 0; where more are +1 than 0, for each that is not +1 (`Lists` of engine.c).
     """
 
     def __init__(
         self,
-        weight: NDArray[np.int8],
+        weights: Rows,
         counts_to: int,
         stride: int = 1,
         *,
@@ -39,32 +36,29 @@ class ListSums:
         divisor: int | None = None,
     ) -> None:
         self._counts_to, self._stride, self._divisor = counts_to, stride, divisor or counts_to
-        self._shape = weight.shape if weight.ndim == 4 else (*weight.shape, 1, 1)
+        self._shape = weights.shape if len(weights.shape) == 4 else (*weights.shape, 1, 1)
         self._around = self._shape[2] // 2 if padding is None else padding
-        out, inputs = len(weight), weight[0].size
-        rows = np.ascontiguousarray(weight).reshape(out, inputs)
-        self._dense = int(2 * int(np.count_nonzero(rows)) + int(rows.sum(dtype=np.int64)) > 2 * rows.size)
-        blocks = -(-inputs // INPUTS)
-        self._order = np.empty((blocks, out), np.uint16)
-        lengths, most = np.empty((blocks, out, 2), np.uint32), np.empty((blocks, out), np.uint16)
-        about = address(rows), out, inputs, self._dense
-        in_parts(
-            lambda *part: _library().count_lists(*about, address(lengths), address(self._order), address(most), *part),
-            rows.size,
-        )
+        there = weights.counts
+        dense = int(there.positive > there.zero)
+        rows, out, inputs = np.ascontiguousarray(weights.bytes), weights.shape[0], weights.fan_in
+        each = INPUTS // weights.encoding.digits * weights.encoding.digits
+        blocks = -(-inputs // each)
+        counts, self._order = np.empty((blocks, out), np.uint32), np.empty((blocks, out), np.uint16)
+        lengths = np.empty((blocks, out, 2), np.uint32)
+        about = address(rows), out, inputs, weights.encoding.base, weights.encoding.digits, dense
+        in_parts(lambda *part: _library().count_weights(*about, address(counts), *part), rows.size)
+        _library().order_lists(address(counts), blocks, out, address(lengths), address(self._order))
         self._starts = np.zeros(lengths.size + 1, np.uint32)
         np.cumsum(lengths.reshape(-1), out=self._starts[1:])
         self._entries = np.empty(int(self._starts[-1]), np.uint16)
-        in_parts(
-            lambda *part: _library().fill_lists(
-                *about, address(self._starts), address(self._order), address(self._entries), *part
-            ),
-            rows.size,
-        )
-        largest = inputs if self._dense else int(most.sum(axis=0, dtype=np.int64).max())
+        lists = address(self._starts), address(self._order), address(self._entries)
+        in_parts(lambda *part: _library().fill_lists(*about, *lists, *part), 4 * rows.size)
+        # At most, every entry adds its input's largest count, each bit of which is 1.
+        added = lengths[..., 0] + lengths[..., 1] * np.uint32(1 + dense)
+        largest = int(added.max(axis=1).sum(dtype=np.int64)) + dense * inputs
         self._lists = Lists(
-            blocks, out, address(self._entries), address(self._starts), address(self._order), self._dense,
-            largest * counts_to <= _IN_16_BITS,
+            blocks, each, out, address(self._entries), address(self._starts), address(self._order), dense,
+            (largest * ((1 << counts_to.bit_length()) - 1)).bit_length(),
         )  # fmt: skip
 
     def currents(self, counts: Counts, scale: Floats, shift: Floats) -> Floats:
@@ -88,7 +82,7 @@ class ListSums:
         self, counts: Counts, scale: Floats, shift: Floats, *, currents: Floats | None = None, spikes: Counts | None = None,
         neurons: Neurons = _NONE,
     ) -> None:  # fmt: skip
-        around = padded(counts, self._around, beyond=_OVERRUN)
+        around = padded(counts, self._around)
         into, timesteps, images, height, width = around.shape
         outer = self._outer(counts)
         layer = Layer(

@@ -96,7 +96,9 @@ class PackedSNN:
         def weighted(current: Current) -> _Weighted:
             weights = network.weights[current.name]
             spec, source = weights.spec, current.source
-            made = sums(weights.dense(), source.counts_to, spec.stride, padding=spec.around, divisor=source.divisor)
+            made = sums(
+                weights.dense_rows(), source.counts_to, spec.stride, padding=spec.around, divisor=source.divisor
+            )
             return _Weighted(made, _own(weights.scale), _own(weights.shift))
 
         shortcut, skipped = layer.shortcut, None

@@ -116,7 +116,7 @@ def _expected(about: Document) -> dict[str, tuple[type[np.generic], tuple[int, .
 
 def _check_weights(name: str, weights: PackedWeights) -> None:
     try:
-        counts = weights.counts()
+        counts = weights.counts
     except ValueError as error:
         raise ValueError(f"layer {name}: {error}") from None
     if counts is not None and weights.spec.binary and counts.zero:

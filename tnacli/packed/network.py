@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tnacli.packed.codec import ENCODINGS, Counts, Weights, check, unpack
+from tnacli.packed.codec import ENCODINGS, Counts, Rows, Weights
 from tnacli.packed.document import Document
 from tnacli.packed.spec import ConvolutionSpec, LayerSpec
 from tnacli.packed.steps import Steps
@@ -34,8 +34,11 @@ class PackedWeights:
 
     def ternary(self) -> Weights:
         """The weights -1, 0 and +1, int8, in the shape of `spec.weight`; for others than fp32."""
-        rows = unpack(self.stored, self.spec.fan_in, ENCODINGS[self.spec.encoding])
-        return rows.reshape(self.spec.weight)
+        return self._rows.weights()
+
+    def dense_rows(self) -> Rows:
+        """`dense` of weights that are ternary, as rows of bytes."""
+        return self._rows if self.spec.groups == 1 else Rows.of(self.dense())
 
     def dense(self) -> NDArray[Any]:
         """`values` as if every output took every input, [out, in, ...]: where groups are apart, zeros, which change no sum."""
@@ -52,11 +55,14 @@ class PackedWeights:
         """The weights in the shape of `spec.weight`: float32 of the first layer, int8 of the others."""
         return self.stored if self.spec.encoding == "fp32" else self.ternary()
 
+    @property
     def counts(self) -> Counts | None:
         """How many weights are -1, 0 and +1; None for fp32. Raises ValueError for bytes that are no weights."""
-        if self.spec.encoding == "fp32":
-            return None
-        return check(self.stored, self.spec.fan_in, ENCODINGS[self.spec.encoding])
+        return None if self.spec.encoding == "fp32" else self._rows.counts
+
+    @functools.cached_property
+    def _rows(self) -> Rows:
+        return Rows(self.stored, ENCODINGS[self.spec.encoding], self.spec.weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +126,7 @@ def layer_sizes(network: PackedNetwork) -> list[LayerSize]:
             if current.spec is None:
                 continue
             weights = network.weights[current.name]
-            counts, number = weights.counts(), prod(weights.spec.weight)
+            counts, number = weights.counts, prod(weights.spec.weight)
             constants = weights.scale.nbytes + weights.shift.nbytes
             rows.append(
                 LayerSize(

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tnacli.packed.codec import Rows
 from tnacli.packed.spec import NeuronSpec
 from tnacli.packed.steps import Squares
 
@@ -47,13 +48,13 @@ def neurons_of(spec: NeuronSpec) -> Neurons:
 class PlainSums:
     """Currents and spikes from counts 0 to `counts_to`, over `divisor` (without it, over `counts_to`).
 
-    Weights are -1, 0 and +1, int8 [out, in, kernel, kernel] or [out, in]. Convolutions have `padding` zeros around, half the
+    Weights are [out, in, kernel, kernel] or [out, in]. Convolutions have `padding` zeros around, half the
     kernel without it.
     """
 
     def __init__(
         self,
-        weight: NDArray[np.int8],
+        weights: Rows,
         counts_to: int,
         stride: int = 1,
         *,
@@ -61,9 +62,9 @@ class PlainSums:
         divisor: int | None = None,
     ) -> None:
         self._counts_to, self._stride, self._divisor = counts_to, stride, divisor or counts_to
-        self._kernel = weight.shape[2] if weight.ndim == 4 else 1
+        self._kernel = weights.shape[2] if len(weights.shape) == 4 else 1
         self._around = self._kernel // 2 if padding is None else padding
-        self._rows = np.ascontiguousarray(weight).reshape(len(weight), -1)
+        self._rows = weights.weights().reshape(weights.shape[0], -1)
 
     def currents(self, counts: Counts, scale: Floats, shift: Floats) -> Floats:
         """sum * scale + shift, fp32 [out, T, n, H', W'], of counts [in, T, n, H, W]."""
@@ -89,14 +90,13 @@ class PlainSums:
             yield (summed * scale[:, None] + shift[:, None]).reshape(-1, *outer)
 
 
-def padded(counts: Counts, pad: int, *, beyond: int = 0) -> Counts:
-    """`counts` with `pad` zeros around height and width, contiguous, and readable `beyond` its end."""
-    if not pad and not beyond:
+def padded(counts: Counts, pad: int) -> Counts:
+    """`counts` with `pad` zeros around height and width, contiguous."""
+    if not pad:
         return np.ascontiguousarray(counts)
     *before, height, width = counts.shape
     shape = (*before, height + 2 * pad, width + 2 * pad)
-    size = int(np.prod(shape))
-    around = np.zeros(size + beyond, np.uint8)[:size].reshape(shape)
+    around = np.zeros(shape, np.uint8)
     around[..., pad : pad + height, pad : pad + width] = counts
     return around
 

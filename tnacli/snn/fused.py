@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from tnacli.recipe.schema.model import Neuron
 from tnacli.snn.gated import Gate, put_gate
+from tnacli.snn.memory import empty_rows, room
 from tnacli.snn.native import LayerArguments, address, check, native
 
 _DTYPES = (torch.float32, torch.bfloat16)
@@ -179,7 +180,7 @@ def _backward(
 def _empty_codes(arguments: LayerArguments) -> Tensor:
     """Room for two bits a neuron and timestep, four timesteps a byte."""
     planes = -(-arguments.T // 4)
-    return torch.empty(planes * arguments.N * arguments.H * arguments.W * arguments.C, dtype=torch.uint8)
+    return room(planes * arguments.N * arguments.H * arguments.W * arguments.C, torch.uint8)
 
 
 def _library() -> ctypes.CDLL:
@@ -209,5 +210,5 @@ def _layer_arguments(x: Tensor, constants: Constants, samples: int) -> LayerArgu
 
 def _empty_spikes(x: Tensor, constants: Constants, samples: int) -> Tensor:
     shape = (x.shape[1], *(side // constants.pool for side in x.shape[2:]))
-    flat = torch.empty((constants.timesteps * samples, *shape), dtype=x.dtype, memory_format=_format(x.shape))
+    flat = empty_rows((constants.timesteps * samples, *shape), x.dtype)
     return flat.view(constants.timesteps, samples, *shape)

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from tnacli.snn.convolution import Shape, Strides
-from tnacli.snn.native import LayerArguments, Native, address, check, compiled
+from tnacli.snn.memory import empty_rows
+from tnacli.snn.native import LayerArguments, Native, address, check, compiled, native
 
 _SAMPLED = 16  # one image in so many is looked at to tell how many inputs are wanted
 
@@ -40,6 +41,17 @@ def gate_of(spikes: Tensor) -> Gate | None:
     return getattr(spikes, "tna_gate", None)
 
 
+def recalled(gate: Gate) -> Tensor:
+    """The spikes [T * N, C, H, W] that its neurons gave, pooled, made again of their codes: the same bits."""
+    layer, library = gate.layer, native().library
+    assert library is not None
+    shape = layer.T * layer.N, layer.C, layer.H // layer.pool, layer.W // layer.pool
+    dtype = torch.bfloat16 if layer.half else torch.float32
+    spikes = empty_rows(shape, dtype)
+    library.recall_spikes(ctypes.byref(layer), address(gate.codes), address(spikes), torch.get_num_threads())
+    return spikes
+
+
 @cache
 def gated_kernels(dtype: torch.dtype = torch.float32) -> Native:
     """The library of gated.c for fp32 or bf16, compiled if need be, or why there is none."""
@@ -56,8 +68,12 @@ def gated_kernels(dtype: torch.dtype = torch.float32) -> Native:
     return kernels
 
 
-def gated_gradient(x: Tensor, weight: Tensor, outward: Tensor, *, gate: Gate, below: float) -> Tensor | None:
+def gated_gradient(
+    x: Tensor, weight: Tensor, outward: Tensor, *, gate: Gate, below: float, into: Tensor | None = None
+) -> Tensor | None:
     """dL/dx of a 3x3 convolution, zero where it is not wanted; None if a share of `below` or more is.
+
+    It is written over `into` if that is given, which can be x, of whose numbers it needs none.
 
     Inputs x [T * N, C, H, W], their weights [K, C, 3, 3] and dL/dout `outward` [T * N, K, H, W] are fp32, or all bf16.
     """
@@ -68,7 +84,7 @@ def gated_gradient(x: Tensor, weight: Tensor, outward: Tensor, *, gate: Gate, be
     if wanted >= below * x[::_SAMPLED].numel():
         return None
     outward = outward.contiguous(memory_format=torch.channels_last)
-    gradient = torch.empty(x.shape, dtype=x.dtype, memory_format=torch.channels_last)
+    gradient = empty_rows(x.shape, x.dtype) if into is None else into
     check(
         library.gated_input_gradient(
             ctypes.byref(shape), layer, codes, address(outward), address(weight), ctypes.byref(Strides(*weight.stride())),

@@ -231,6 +231,31 @@ int lif_forward(const Layer *layer, const void *x, const float *scale, const flo
     return 0;
 }
 
+/* Averaged spikes of one timestep and a vector of channels, from the codes of the `pool` x `pool` rows from `row` on. */
+INLINE void recall(const Layer *layer, int64_t half, int64_t n, const uint8_t *codes, int64_t c0, int64_t t, int64_t row, int64_t rows,
+                   void *out, int64_t at) {
+    const float weight = 1.0f / (float)(layer->pool * layer->pool);
+    vec sum = {0};
+    for (int64_t i = 0; i < layer->pool; i++)
+        for (int64_t j = 0; j < layer->pool; j++) {
+            const mask code = load_codes(n, codes + (t / 4 * rows + row + i * layer->W + j) * layer->C + c0);
+            sum += only(with_bits(code, SPIKED << 2 * (t % 4)), (vec){0} + weight);
+        }
+    save(half, n, sum, out, at + c0);
+}
+
+/* The spikes [T, pooled rows, C] that `lif_forward` gave, from the codes that it kept. */
+void recall_spikes(const Layer *layer, const uint8_t *codes, void *out, int64_t threads) {
+    const int64_t C = layer->C, W = layer->W, pool = layer->pool, half = layer->half, outH = layer->H / pool, outW = W / pool;
+    const int64_t rows = layer->N * layer->H * W, lines = layer->N * outH;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t line = 0; line < layer->T * lines; line++) {
+        const int64_t t = line / lines, first = (line % lines / outH * layer->H + line % outH * pool) * W;
+        for (int64_t w = 0; w < outW; w++)
+            BY_VECTORS(C, half, recall(layer, is_half, n, codes, c0, t, first + w * pool, rows, out, (line * outW + w) * C))
+    }
+}
+
 /* dL/dcurrent [T or 1, rows, C] from dL/dspikes [T, pooled rows, C], in two ways.
  *
  * With `sums` [4, C], and `x`, the currents before batch norm: only the per-channel sums over all rows and timesteps are wanted, of

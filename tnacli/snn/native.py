@@ -41,6 +41,8 @@ def _bind(library: ctypes.CDLL) -> None:
     pointer, count = ctypes.c_void_p, ctypes.c_int64
     library.batch_norm.argtypes = [pointer, count, count, count, pointer, pointer, ctypes.c_double, pointer, count]
     library.lif_forward.argtypes = [ctypes.POINTER(LayerArguments), *[pointer] * 5, count]
+    library.recall_spikes.argtypes = [ctypes.POINTER(LayerArguments), pointer, pointer, count]
+    library.recall_spikes.restype = None
     library.lif_backward.argtypes = [ctypes.POINTER(LayerArguments), *[pointer] * 10, count]
     for function in (library.batch_norm, library.lif_forward, library.lif_backward):
         function.restype = ctypes.c_int

@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from tnacli.machine import processor_family
 from tnacli.snn.convolution import Shape, Strides
-from tnacli.snn.gated import Gate, gated_gradient, gated_kernels
+from tnacli.snn.gated import Gate, gated_gradient, gated_kernels, recalled
+from tnacli.snn.memory import empty_rows
 from tnacli.snn.native import Native, address, check, compiled
 
 _FORWARD_OUT, _WEIGHTS_OUT = 32, 16  # outputs summed together in sparse.c; fewer cost as much
@@ -101,7 +102,7 @@ def sparse_convolution(x: Tensor, synapse: nn.Conv2d, gate: Gate | None = None) 
     forward = share * _filled(out, _FORWARD_OUT) < below.forward
     weights = share * _filled(out, _WEIGHTS_OUT) < below.weights
     inputs = below.inputs if gate is not None and gated_kernels(dtype).library is not None else 0.0
-    if not (forward or weights or inputs):
+    if not (forward or weights or inputs or gate is not None):
         return None
     weight = synapse.weight  # once: where weights are ternary, they are made anew whenever they are asked for
     if weight.dtype != dtype and not autocast:
@@ -132,15 +133,16 @@ class _SparseConvolution(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, forward: bool, weights: bool, inputs: float, gate: Gate | None
     ) -> Tensor:
         x, rounded = x.contiguous(memory_format=torch.channels_last), weight.to(x.dtype)
-        ctx.sparse_gradient, ctx.wanted_below, ctx.gate = weights, inputs, gate if inputs else None
-        ctx.save_for_backward(x, rounded)
+        ctx.sparse_gradient, ctx.wanted_below, ctx.layer = weights, inputs, None if gate is None else gate.layer
+        # Spikes are recalled from what their neurons keep, a twelfth of their size and less.
+        ctx.save_for_backward(x if gate is None else None, rounded, None if gate is None else gate.codes)
         ctx.weight_dtype = weight.dtype
         if not forward:
             with torch.autocast("cpu", enabled=False):
                 return F.conv2d(x, rounded, padding=1)
         summing = rounded.float()
         shape, strides = Shape.of(x, weight), Strides(*summing.stride())
-        out = torch.empty((x.shape[0], weight.shape[0], *x.shape[2:]), dtype=x.dtype, memory_format=torch.channels_last)
+        out = empty_rows((x.shape[0], weight.shape[0], *x.shape[2:]), x.dtype)
         check(
             _library(x).sparse_forward(
                 ctypes.byref(shape), address(x), address(summing), ctypes.byref(strides), address(out),
@@ -152,16 +154,30 @@ class _SparseConvolution(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, outward: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
-        x, weight = ctx.saved_tensors
+        x, weight, codes = ctx.saved_tensors
+        gate = None if codes is None else Gate(ctx.layer, codes)
+        if gate is not None:
+            x = recalled(gate).to(weight.dtype)
         outward = outward.contiguous(memory_format=torch.channels_last)
         of_x, of_weight = ctx.needs_input_grad[:2]
         sparse = of_weight and ctx.sparse_gradient
         grad_x = grad_weight = None
-        if of_x and ctx.gate is not None:
-            grad_x = gated_gradient(x, weight, outward, gate=ctx.gate, below=ctx.wanted_below)
+        if sparse:
+            grad_weight = torch.empty_like(weight, dtype=torch.float32)
+            shape, strides = Shape.of(x, weight), Strides(*grad_weight.stride())
+            check(
+                _library(x).sparse_weight_gradient(
+                    ctypes.byref(shape), address(x), address(outward), address(grad_weight), ctypes.byref(strides),
+                    torch.get_num_threads(),
+                )
+            )  # fmt: skip
+        if of_x and gate is not None and ctx.wanted_below:
+            # Recalled spikes are nobody else's, and of no more use once the weights have their gradient.
+            into = x if sparse or not of_weight else None
+            grad_x = gated_gradient(x, weight, outward, gate=gate, below=ctx.wanted_below, into=into)
         of_x = of_x and grad_x is None
         if of_x or (of_weight and not sparse):
-            dense, grad_weight, _ = torch.ops.aten.convolution_backward(
+            of_inputs, of_weights, _ = torch.ops.aten.convolution_backward(
                 outward,
                 x,
                 weight,
@@ -174,16 +190,8 @@ class _SparseConvolution(torch.autograd.Function):
                 1,
                 (of_x, of_weight and not sparse, False),
             )
-            grad_x = dense if of_x else grad_x
-        if sparse:
-            grad_weight = torch.empty_like(weight, dtype=torch.float32)
-            shape, strides = Shape.of(x, weight), Strides(*grad_weight.stride())
-            check(
-                _library(x).sparse_weight_gradient(
-                    ctypes.byref(shape), address(x), address(outward), address(grad_weight), ctypes.byref(strides),
-                    torch.get_num_threads(),
-                )
-            )  # fmt: skip
+            grad_x = of_inputs if of_x else grad_x
+            grad_weight = grad_weight if sparse else of_weights
         return grad_x, None if grad_weight is None else grad_weight.to(ctx.weight_dtype), None, None, None, None
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from tnacli.errors import DeviceError
+from tnacli.snn.memory import use_region
 
 
 def resolve_device(wanted: str) -> torch.device:
@@ -102,11 +103,13 @@ def keep_freed_memory() -> None:
     a third of a step.
     """
     _tune_allocator(mappings=0, trim=2**31 - 1)
+    use_region(True)
 
 
 def return_freed_memory() -> None:
     """Have the allocator return what a step frees to the system at once (glibc only): slower, and no memory lies idle."""
     _tune_allocator(mappings=65536, trim=_MAPPED_FROM)
+    use_region(False)
 
 
 _MAPPED_FROM = 1 << 20  # bytes; smaller ones are no activations

@@ -226,9 +226,9 @@ class Trainer:
             group["lr"] = learning_rate(train, progress, self._compressed_at)
         self._expect(batch.total)
         share = len(batch.labels) / batch.total
+        self._adam.zero_grad(set_to_none=True)  # now, so that the forward pass has their memory
         with autocast(self.device, self.precision):
             losses: Losses = self._wrapped(batch.inputs, batch.labels, share, progress)
-        self._adam.zero_grad(set_to_none=True)
         # The gradients of several processes are averaged, and their losses add up.
         self._scaler.scale(losses.total if self._ranks.alone else losses.total * self._ranks.world).backward()
         self._scaler.step(self._adam)
