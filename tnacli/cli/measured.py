@@ -91,7 +91,9 @@ def measure_packed(
     if delta is not None:
         raise UsageError(f"{file} has ternary weights already; --delta applies to full-precision checkpoints")
     with ThreadPoolExecutor(1) as pool:
-        making = pool.submit(PackedSNN, packed)  # compiled code makes lists of weights, while samples are found and read
+        making = pool.submit(
+            PackedSNN, packed
+        )  # compiled code makes lists of weights, while samples are found and read
         samples, dataset = packed_samples(file, about, selection)
         engine = making.result()
     origin = about.origin
