@@ -140,11 +140,11 @@ def sign_permutation_test(differences: Sequence[float]) -> float | None:
 
     Exact up to 30 differences, from 16,384 fixed random draws beyond. None with fewer than two differences.
     """
-    return _sign_permutation_test(tuple(differences))
+    return _sign_permutation_test(tuple(differences), EXACT_UP_TO)
 
 
 @lru_cache(maxsize=64)  # a report says the same of a pair of runs in several tables
-def _sign_permutation_test(differences: tuple[float, ...]) -> float | None:
+def _sign_permutation_test(differences: tuple[float, ...], exact_up_to: int) -> float | None:
     count = len(differences)
     if count < 2:
         return None
@@ -152,7 +152,7 @@ def _sign_permutation_test(differences: tuple[float, ...]) -> float | None:
     least = abs(math.fsum(differences)) - 1e-12 * math.fsum(map(abs, differences))
     if least <= 0:
         return 1.0
-    if count <= EXACT_UP_TO:
+    if count <= exact_up_to:
         # Each sum is one over either half of the differences, so that those that reach `least` are counted without being made.
         first, second = _signed_sums(differences[: count // 2]), sorted(_signed_sums(differences[count // 2 :]))
         smaller = sum(map(partial(bisect_left, second), [least - one for one in first]))
