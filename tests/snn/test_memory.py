@@ -13,6 +13,7 @@ from torch import Tensor
 from tnacli.recipe.schema.model import Model
 from tnacli.snn import memory, sparse
 from tnacli.snn.memory import Region, empty_rows, room, use_region
+from tnacli.snn.native import native
 from tnacli.snn.network import SpikingNetwork
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the allocator does without")
@@ -78,6 +79,7 @@ def test_several_threads_get_places_of_their_own(region: Region) -> None:
     assert region.taken == []
 
 
+@pytest.mark.skipif(native().library is None, reason=native().reason)
 def test_gradients_are_the_same_wherever_tensors_lie(monkeypatch: pytest.MonkeyPatch, region: Region) -> None:
     monkeypatch.setattr(sparse, "_SMALLEST", 1)
     monkeypatch.setattr(memory, "_LARGE", 64)
