@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import nn
@@ -19,14 +17,6 @@ from tnacli.recipe.schema.recipe import Settings, Train
 from tnacli.snn.network import Network
 
 LAYOUT = "64C3-AP2-64C3-AP2-32FC"
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def made(twin: Twin, **train: object) -> Objective:

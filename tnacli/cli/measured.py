@@ -90,10 +90,9 @@ def measure_packed(
         raise UsageError(f"{file} has binary weights; --ternary applies to full-precision or ternary ones")
     if delta is not None:
         raise UsageError(f"{file} has ternary weights already; --delta applies to full-precision checkpoints")
+    # Compiled code makes lists of weights, while samples are found and read.
     with ThreadPoolExecutor(1) as pool:
-        making = pool.submit(
-            PackedSNN, packed
-        )  # compiled code makes lists of weights, while samples are found and read
+        making = pool.submit(PackedSNN, packed)
         samples, dataset = packed_samples(file, about, selection)
         engine = making.result()
     origin = about.origin

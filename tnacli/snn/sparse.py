@@ -134,7 +134,7 @@ class _SparseConvolution(torch.autograd.Function):
     ) -> Tensor:
         x, rounded = x.contiguous(memory_format=torch.channels_last), weight.to(x.dtype)
         ctx.sparse_gradient, ctx.wanted_below, ctx.layer = weights, inputs, None if gate is None else gate.layer
-        # Spikes are recalled from what their neurons keep, a twelfth of their size and less.
+        # Spikes are recalled from the codes that their neurons keep anyway.
         ctx.save_for_backward(x if gate is None else None, rounded, None if gate is None else gate.codes)
         ctx.weight_dtype = weight.dtype
         if not forward:

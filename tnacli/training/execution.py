@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from tnacli.data.batches import Batches
 from tnacli.errors import RecipeError
@@ -66,24 +65,20 @@ def threads(objective: Objective, settings: Settings, execution: Execution) -> I
 @contextlib.contextmanager
 def side_by_side(objective: Objective, settings: Settings, execution: Execution) -> Iterator[None]:
     """Compute twins that cost the same in a thread each, where they can share PyTorch's threads evenly."""
-    networks, count = list(objective.networks.values()), torch.get_num_threads()
-    alike = len({_costs(network) for network in networks}) == 1 and all(isinstance(n, SpikingNetwork) for n in networks)
+    networks = objective.networks.values()
+    each, left = divmod(torch.get_num_threads(), len(networks))
+    costs = {(n.shapes, n.timesteps) if isinstance(n, SpikingNetwork) else None for n in networks}
+    alike = len(costs) == 1 and None not in costs
     alone = execution.device.type == "cpu" and execution.ranks.alone and settings.runtime.compile == "off"
-    if not (isinstance(objective, TwinObjective) and objective.features is None and alike and alone) or (
-        count % len(networks)
-    ):
+    if left or not (alike and alone and isinstance(objective, TwinObjective) and objective.features is None):
         yield
         return
-    objective.outputs_of = beside = SideBySide(len(networks), count // len(networks))
+    objective.outputs_of = beside = SideBySide(len(networks), each)
     try:
         yield
     finally:
         objective.outputs_of = in_turn
         beside.close()
-
-
-def _costs(network: nn.Module) -> object:
-    return (network.shapes, network.timesteps) if isinstance(network, SpikingNetwork) else None
 
 
 def _threads(objective: Objective, settings: Settings, device: torch.device) -> tuple[int, str | None]:
