@@ -7,7 +7,8 @@ comparison, and `...` stands for any number of lines. A block that the tests do 
 it: <!-- not run: why -->
 
 Between <!-- made by: COMMAND --> and <!-- end --> a page has what the command prints to stdout in the checkout, to the letter:
-tables of measured results, from the ledgers in docs/results/.
+tables of measured results, from the ledgers in docs/results/. Between <!-- effects of: SECTION; SECTION --> and <!-- end --> it
+has the tables of effects that stand in those of its sections, brought together by effect.
 
     python -m tests.documents [PAGE ...]    writes what has changed into the pages, all of them by default
 """
@@ -33,6 +34,8 @@ QUICKSTART = "tna train quickstart"
 
 _BLOCK = re.compile(r"(?:^<!-- not run: (?P<why>.+?) -->\n)?^```console\n(?P<text>.*?)^```$", flags=re.M | re.S)
 _MADE = re.compile(r"^<!-- made by: (?P<command>tna .+?) -->\n(?P<text>.*?)^<!-- end -->$", flags=re.M | re.S)
+_GATHERED = re.compile(r"^<!-- effects of: (?P<sections>.+?) -->\n(?P<text>.*?)^<!-- end -->$", flags=re.M | re.S)
+_HEADING = re.compile(r"^#+ (.+)$", flags=re.M)
 _FILE = re.compile(r"^<!-- file: (?P<name>[\w.-]+) -->\n```\w*\n(?P<text>.*?)^```$", flags=re.M | re.S)
 _VARYING = (
     (re.compile(r"\b\d{4}-\d\d-\d\d \d\d:\d\d\b"), "# date"),
@@ -76,6 +79,39 @@ def blocks(page: str) -> list[Block]:
 def made(page: str) -> list[tuple[str, str]]:
     """The commands that make parts of a page, each with its part."""
     return [(found["command"], found["text"]) for found in _MADE.finditer(page)]
+
+
+def gathered(page: str) -> list[tuple[str, str]]:
+    """The tables of effects that are brought together from the page's own, each with what it should be."""
+    return [(found["text"], effects_of(page, found["sections"].split("; "))) for found in _GATHERED.finditer(page)]
+
+
+def effects_of(page: str, sections: list[str]) -> str:
+    """A table of the effects in the `sections` of a page: by effect, in the order in which they are first found."""
+    heads = list(_HEADING.finditer(page))
+    ends = [*(head.start() for head in heads[1:]), len(page)]
+    texts = {head[1]: page[head.end() : end] for head, end in zip(heads, ends, strict=True)}
+    shown = ("paper", "ours", "seeds", "95 % interval", "p (Holm)", "verdict")
+    rows: dict[str, list[list[str]]] = {}
+    for section in sections:
+        anchor = re.sub(r"[^\w -]", "", section.lower()).replace(" ", "-")
+        for row in _effects_in(texts[section]):
+            effect = f"{row['network']} - {row['minus']}"
+            rows.setdefault(effect, []).append([effect, f"[{section}](#{anchor})", *(row[name] for name in shown)])
+    rules = ["---", "---", *["---:"] * (len(shown) - 1), "---"]
+    table = [["effect", "where", *shown], rules, *(row for same_effect in rows.values() for row in same_effect)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in table)
+
+
+def _effects_in(text: str) -> Iterator[dict[str, str]]:
+    """The rows, by column, of the tables in `text` that end with a verdict."""
+    header: list[str] = []
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]] if line.startswith("| ") else []
+        if not cells or not header:
+            header = cells
+        elif "verdict" in header and not cells[0].startswith("---"):
+            yield dict(zip(header, cells, strict=True))
 
 
 def printed_here(command: str) -> str:
@@ -195,7 +231,10 @@ def rewritten(page: str, world: World) -> str:
                 parts.append(f"$ {command}\n{_text(shown, world.run(command), short)}")
             done = block.end
     whole = "".join([*parts, page[done:]])
-    return _MADE.sub(lambda f: f"<!-- made by: {f['command']} -->\n{printed_here(f['command'])}<!-- end -->", whole)
+    whole = _MADE.sub(lambda f: f"<!-- made by: {f['command']} -->\n{printed_here(f['command'])}<!-- end -->", whole)
+    for before, after in gathered(whole):
+        whole = whole.replace(f"-->\n{before}<!-- end -->", f"-->\n{after}<!-- end -->", 1)
+    return whole
 
 
 def _text(shown: list[str], printed: str, short: tuple[int, int] | None) -> str:

@@ -177,7 +177,7 @@ def _command(name: str, command: Any, shown: dict[str, Any]) -> Iterator[str]:
         yield "```\n"
     yield "| option | what it does |\n|---|---|"
     for parameter in command.params:
-        yield f"| {_names(parameter)} | {_cell(_described(parameter))} |"
+        yield f"| {_cell(_names(parameter))} | {_cell(_described(parameter))} |"
     yield ""
     if name in EXTRA:
         yield EXTRA[name]

@@ -13,7 +13,7 @@ import typer
 
 from tests.cli.conftest import Tna
 from tests.cli.conftest import tna as tna
-from tests.documents import PAGES, ROOT, World, blocks, made, printed_here, run_quickstart, same
+from tests.documents import PAGES, ROOT, World, blocks, effects_of, gathered, made, printed_here, run_quickstart, same
 from tests.reference import EXITS, PAGE, reference
 from tnacli.experiment import Outcome
 
@@ -141,6 +141,40 @@ MADE = [(page.name, command, text) for page in PAGES for command, text in made(p
 def test_measured_results_are_those_of_the_ledger(page: str, command: str, text: str) -> None:
     assert "--ledger docs/results" in command
     assert printed_here(command) == text, f"{page} is stale; `python -m tests.documents docs/{page}` writes it"
+
+
+def test_effects_brought_together_are_those_of_the_sections() -> None:
+    found = [pair for page in PAGES for pair in gathered(page.read_text(encoding="utf-8"))]
+    assert found, "docs/reproduction.md has one"
+    for text, expected in found:
+        assert text == expected, (
+            "docs/reproduction.md is stale; `python -m tests.documents docs/reproduction.md` writes it"
+        )
+
+
+def test_effects_are_brought_together_by_effect() -> None:
+    page = """# Page
+## A, 1,000
+| network | minus | paper | ours | seeds | 95 % interval | p (Holm) | could show | verdict |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |
+| tna | baseline | +0.82 | +0.79 | 24 | +0.33 to +1.25 | 0.0050 | 0.65 | holds |
+| tna | its twin | none | -0.11 | 24 | -0.57 to +0.36 | 0.6381 | 0.66 | not shown |
+
+| network | ours % |
+| --- | ---: |
+| tna | 37.51 |
+## B
+| network | minus | paper | ours | seeds | 95 % interval | p (Holm) | verdict | notes |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | --- | --- |
+| tna | baseline | +2.40 |  | 0 of 3 |  |  | not judged | bf16 |
+"""
+    assert effects_of(page, ["A, 1,000", "B"]).splitlines() == [
+        "| effect | where | paper | ours | seeds | 95 % interval | p (Holm) | verdict |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
+        "| tna - baseline | [A, 1,000](#a-1000) | +0.82 | +0.79 | 24 | +0.33 to +1.25 | 0.0050 | holds |",
+        "| tna - baseline | [B](#b) | +2.40 |  | 0 of 3 |  |  | not judged |",
+        "| tna - its twin | [A, 1,000](#a-1000) | none | -0.11 | 24 | -0.57 to +0.36 | 0.6381 | not shown |",
+    ]
 
 
 def test_console_blocks_that_are_not_run_are_few_and_say_why() -> None:

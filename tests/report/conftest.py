@@ -36,7 +36,7 @@ def finish(out: Path) -> Finish:
 
     def finish(
         run: Run, accuracy: float | None, *, epochs: int = 3, source: str = "official", fingerprint: str = "0",
-        precision: Precision = "fp32", **networks: float,
+        precision: Precision = "fp32", validation: float | None = None, **networks: float,
     ) -> RunFolder:  # fmt: skip
         folder = RunFolder.of(out, run)
         folder.path.mkdir(parents=True)
@@ -58,8 +58,8 @@ def finish(out: Path) -> Finish:
             result = RunResult(
                 **dict(metadata), accuracy={"base": accuracy, **networks}, loss={"base": 0.5}, selected_epoch=epochs,
                 select=run.settings.train.select, compressed=None, seconds=3.0, peak_memory_mb=100.0, firing_rate={},
-                validation={}, epochs=epochs, device="cpu", precision=precision, peak_beyond_start_mb=None,
-                compiled_regions=False,
+                validation={} if validation is None else {"base": validation}, epochs=epochs, device="cpu",
+                precision=precision, peak_beyond_start_mb=None, compiled_regions=False,
             )  # fmt: skip
             folder.finish(result)
         return folder

@@ -250,3 +250,54 @@ def test_settings_are_told_from_those_of_the_reference(out: Path, recipe: Path, 
     assert not any(key.startswith("runtime.") for key in (*found.same, *found.differing))
     everything = compared({"a": baseline.settings}, execution=True)
     assert everything.same["runtime.device"] == "auto"
+
+
+def test_accuracies_on_held_out_samples(tna: Tna, out: Path, tmp_path: Path, finish: Finish) -> None:
+    held = tmp_path / "held.yaml"
+    held.write_text(
+        """name: held
+seeds: [0, 1]
+data: {name: digits, validation_samples: 100}
+runs: {baseline: {}, tna: {objective: {kind: twin, alpha: 0.1}}}
+reproduces: {accuracy: {baseline: 90.0}, effects: [{run: tna, minus: baseline, paper: 1.0}]}
+"""
+    )
+    for run in plan(load(held)):
+        twin = run.name == "tna"
+        # The test set says the other way round.
+        finish(run, 80.0 - 5 * twin, validation=70.0 + run.seed + 2 * twin, **({"sibling1": 75.0} if twin else {}))
+    document = tna("report", held, "--out", out, "--split", "validation", "--json").json
+    check("report", document)
+    assert (document["split"], document["effects"], document["counts"]["numbers"]["given"]) == ("validation", [], 0)
+    (numbers,) = document["tables"]
+    assert [row["ours"]["mean"] for row in numbers["rows"]] == [70.5, 72.5], (
+        "no table of a twin, which is measured on the test set"
+    )
+    assert document["differences"][0]["difference"] == {"mean": 2.0, "std": 0.0, "count": 2}
+    done = tna("report", held, "--out", out, "--split", "validation")
+    shown = done.out + done.err
+    assert "ours: validation accuracy" in shown
+    assert "in validation accuracy" in shown
+    assert "test accuracy" not in shown
+    assert "paper" not in shown
+
+    document = tna("compare", held, "--out", out, "--split", "validation", "--json").json
+    check("compare", document)
+    assert (document["split"], document["differences"][0]["difference"]["mean"]) == ("validation", 2.0)
+    assert tna("compare", held, "--out", out, "--json").json["differences"][0]["difference"]["mean"] == -5.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["report", "quickstart", "--split", "val"], "--split is test or validation, not 'val'"),
+        (["report", "quickstart", "--split", "validation"], "holds no samples out of the training set"),
+        (["report", "quickstart", "--split", "validation", "--check"], "the paper's numbers are of test sets"),
+        (["report", "--split", "validation"], "the paper's numbers are of test sets"),
+        (["compare", "quickstart", "--split", "validation"], "data.validation_samples"),
+    ],
+)
+def test_mistakes_with_splits_are_explained(tna: Tna, arguments: list[str], message: str) -> None:
+    result = tna(*arguments)
+    assert result.code == 2
+    assert message in " ".join(result.err.split())

@@ -8,10 +8,9 @@ import pytest
 
 from tests.report.conftest import Finish
 from tnacli.recipe.parse import load, plan
-from tnacli.report.cells import cells_of
+from tnacli.report.cells import cells_of, on_validation
 from tnacli.report.sweep import best, best_text, points_of, sweep_table
 from tnacli.report.table import rows_by_key
-from tnacli.runs.store import RunFolder
 
 RECIPE = """\
 seeds: [0, 1]
@@ -30,10 +29,7 @@ def test_the_best_is_that_by_validation(finish: Finish, out: Path, tmp_path: Pat
         points = points_of(cells_of(loaded, out), sweep)
         assert best(points) == () or number == 4
         test, validation = found[run.name, run.seed]
-        folder = finish(run, test)
-        result = RunFolder(folder.path).result
-        assert result is not None
-        folder.finish(result.model_copy(update={"validation": {"base": validation}}))
+        finish(run, test, validation=validation)
     points = points_of(cells_of(loaded, out), sweep)
     assert best(points) == ("tna[alpha=0.001]",), "the other is better on the test set"
     assert best_text(points, sweep) == "tna: best by validation: alpha=0.001 (76.00 %, mean of 2 seeds)"
@@ -41,6 +37,8 @@ def test_the_best_is_that_by_validation(finish: Finish, out: Path, tmp_path: Pat
     assert [(row["objective.alpha"], row["validation"]["mean"], row["accuracy"]["mean"], row["best"]) for row in rows] == [
         (0.01, 71.0, 91.0, False), (0.001, 76.0, 81.0, True),
     ]  # fmt: skip
+    held_out = rows_by_key(sweep_table(points_of(on_validation(cells_of(loaded, out)), sweep), sweep))
+    assert [(row["validation"]["mean"], row["accuracy"]) for row in held_out] == [(71.0, None), (76.0, None)]
 
 
 def test_without_validation_samples_none_is_the_best(finish: Finish, out: Path, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ def compare(
         ),
     ] = None,
     against: sources.Against = None,
+    split: sources.Split = "test",
     seed: sources.Seeds = None,
     overlays: options.With = None,
     overrides: options.Set = None,
@@ -61,6 +62,8 @@ def compare(
       tna compare runs/quickstart/baseline-* runs/quickstart/tna-* -o curves.png
 
       tna compare claims_cifar10 --against kd_ce --ledger docs/results
+
+      tna compare alpha_digits --split validation --ledger docs/results
     """
     from tnacli.errors import UsageError
     from tnacli.report.cells import named_apart
@@ -83,11 +86,11 @@ def compare(
     if len(cells) < 2:
         found = "".join(f"{cell.recipe}:{cell.name}" for cell in cells) or "none"
         raise UsageError(f"a comparison takes two runs or more; here is {found}")
-    cells = with_changes(named_apart(cells))
+    cells = with_changes(sources.on_split(named_apart(cells), split))
     reference = sources.reference_among(cells, against, "the comparison")
     differences = differences_table(differences_from(cells, reference), f"differences from {reference.name}")
     shown = [
-        accuracy_table(cells, title="test accuracy"), differences,
+        accuracy_table(cells, title=f"{split} accuracy"), differences,
         settings_table(cells, reference, f"settings other than those of {reference.name}"),
     ]  # fmt: skip
     document = partial(_document, cells, reference, differences)
@@ -108,6 +111,7 @@ def _document(cells: Sequence[Cell], reference: Cell, differences: Table) -> Com
     settings = compared({cell.name: cell.settings for cell in cells})
     return Compare(
         against=reference.name,
+        split=reference.split,
         runs=[
             ComparedRun(
                 recipe=cell.recipe, run=cell.name, seeds=tuple(cell.results), planned_seeds=len(cell.seeds),

@@ -43,6 +43,7 @@ def report(
     overrides: options.Set = None,
     out: options.Out = Path("runs"),
     against: sources.Against = None,
+    split: sources.Split = "test",
     ledger: sources.Ledger = None,
     data_root: options.DataRoot = None,
     format: tables.Format = "rich",
@@ -72,7 +73,8 @@ def report(
     Runs are looked up by what they compute: give the same --with and --set as in training. Numbers are judged in the paper's
     own setting alone. Its effects, differences between runs over the same seeds, are judged in any setting, with all seeds
     asked for and at least three: each holds, is not shown, or is contradicted. Every other run of a recipe is compared with
-    its first one, or with --against RUN, over the seeds that both have.
+    its first one, or with --against RUN, over the seeds that both have. To choose between settings, compare them by
+    --split validation: by samples held out of the training set.
 
     Examples:
 
@@ -103,12 +105,18 @@ def report(
     references = sources.without_failed_starts(output, recipes or ())
     if against is not None and any(map(is_run_folder, references)):
         raise UsageError("--against names a run of a recipe; `tna compare FOLDER FOLDER` compares run folders")
+    part = PaperPart(table, figure, section)
+    if split == "validation" and (check or part != PaperPart() or not references):
+        raise UsageError(
+            "--split validation: the paper's numbers are of test sets; name recipes, and leave out --table, --figure, --section "
+            "and --check"
+        )
     place = sources.place_of(ledger, out)
     groups = _groups(
-        references, PaperPart(table, figure, section), overlays=overlays or [], overrides=overrides or [], runs=run or [],
+        references, part, overlays=overlays or [], overrides=overrides or [], runs=run or [],
         seeds=seed or [], place=place, data_root=data_root,
     )  # fmt: skip
-    groups = [_compare(group, against) for group in groups]
+    groups = [_compare(_on_split(group, split), against) for group in groups]
     shown = tables_of(groups, figure)
     if save is not None:
         tables.say_written(output, _save(save, groups, shown, figure=figure, title=title))
@@ -162,6 +170,12 @@ def _groups(
     return groups
 
 
+def _on_split(group: Group, split: str) -> Group:
+    """The same with accuracies on that split; the paper's effects are of test sets."""
+    cells = list(sources.on_split(group.cells, split))
+    return group._replace(cells=cells, effects=group.effects if split == "test" else ())
+
+
 def _compare(group: Group, against: str | None) -> Group:
     """The same with the differences of its runs from the one `against`, or its first."""
     from tnacli.report.differences import differences_from
@@ -196,6 +210,7 @@ def _document(groups: Sequence[Group], shown: Tables) -> Report:
 
     cells = all_cells(groups)
     return lists.Report(
+        split=cells[0].split,
         tables=[
             lists.Table(
                 title=table.title,

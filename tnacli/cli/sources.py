@@ -37,6 +37,25 @@ Against = Annotated[
     ),
 ]
 
+Split = Annotated[
+    str,
+    typer.Option(
+        "--split",
+        metavar="test|validation",
+        help="The samples whose accuracies are compared: the test set, or those that data.validation_samples holds out.",
+    ),
+]
+
+
+def on_split(cells: Sequence[Cell], split: str) -> tuple[Cell, ...]:
+    """The cells with their accuracies on that split. Raises UsageError for an unknown one, and where no samples are held out."""
+    from tnacli.errors import UsageError
+    from tnacli.report.cells import on_validation
+
+    if split not in ("test", "validation"):
+        raise UsageError(f"--split is test or validation, not {split!r}")
+    return on_validation(cells) if split == "validation" else tuple(cells)
+
 
 def place_of(ledger: Path | None, out: Path) -> Place:
     """Where results are: `out`, or a ledger if one is given. Raises UsageError if both are."""

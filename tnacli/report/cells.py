@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from tnacli.errors import UsageError
 from tnacli.recipe.identity import Run, data_set_title
@@ -23,6 +24,9 @@ from tnacli.runs.store import RunFolder
 DATA_ORDER = ("cifar10", "cifar100", "fashion_mnist", "cifar10dvs")
 """The columns of the paper's tables, from left to right."""
 
+Split = Literal["test", "validation"]
+"""The samples whose accuracies are shown: the test set, or those held out of the training set."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -32,7 +36,8 @@ class Cell:
 
     `folders` maps every seed to its folder, begun or not; `results` the finished ones to what is stored of them. `own_seeds`
     are those of the recipe without overlays and overrides, and `changed` says that these make it compute something else.
-    `changed_files` says by seed which of the files learned from have changed since (`tnacli.report.changed`).
+    `changed_files` says by seed which of the files learned from have changed since (`tnacli.report.changed`). Accuracies are
+    those on the samples of `split`.
     """
 
     recipe: str
@@ -49,6 +54,7 @@ class Cell:
     changed: bool = False
     identities: tuple[str, ...] = field(default=(), repr=False)
     changed_files: Mapping[int, str] = field(default_factory=dict)
+    split: Split = "test"
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -70,10 +76,11 @@ class Cell:
         return disagreement(self.results)
 
     def accuracies(self, network: str = "base") -> dict[int, float]:
-        """Test accuracy in % by seed; empty for a network that the run does not have, and where there is no mean."""
+        """Accuracy in % by seed; empty for a network that the run does not have or measure, and where there is no mean."""
         if self.mixed:
             return {}
-        return {seed: r.accuracy[network] for seed, r in self.results.items() if network in r.accuracy}
+        measured = {seed: r.accuracy if self.split == "test" else r.validation for seed, r in self.results.items()}
+        return {seed: accuracy[network] for seed, accuracy in measured.items() if network in accuracy}
 
     @property
     def accuracy(self) -> Spread | None:
@@ -158,6 +165,21 @@ def cells_of(loaded: Loaded, out: Place, *, runs: Sequence[str] = (), seeds: Seq
         changed = own_run is None or replace(group[0], settings=own_run, initial=None).identity != group[0].identity
         cells.append(replace(cell, own_seeds=written.seeds, changed=changed, threshold=threshold))
     return tuple(cells)
+
+
+def on_validation(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+    """The same with their accuracies on held-out samples; the paper's numbers and thresholds, of the test set, are left out.
+
+    Raises UsageError for a run that holds none out.
+    """
+    found = tuple(replace(cell, split="validation", paper=None, threshold=None) for cell in cells)
+    for cell in found:
+        if not cell.settings.data.validation_samples:
+            raise UsageError(
+                f"{cell.recipe}: {cell.name} holds no samples out of the training set (data.validation_samples), so there is no "
+                f"accuracy on them; leave out --split validation"
+            )
+    return found
 
 
 def collect(

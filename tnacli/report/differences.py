@@ -15,7 +15,7 @@ from tnacli.report.table import Column, Shown, Table, Value
 
 @dataclass(frozen=True)
 class Difference:
-    """`first` minus the network `network` of `second`, in test accuracy.
+    """`first` minus the network `network` of `second`, in accuracy on the samples of their split.
 
     `p_holm` is the p of the paired t-test, corrected for all differences that are looked at together; None without a p.
     """
@@ -93,8 +93,9 @@ def differences_table(differences: Sequence[Difference], title: str) -> Table:
             "; ".join([*why, *marks]),
         ))  # fmt: skip
     minus = f"minus {references.pop()}, " if len(references) == 1 else ""
+    split = found[0].first.split if found else "test"
     notes = [
-        f"difference: {minus}in test accuracy, percentage points, paired over the seeds that both have: mean ± sample "
+        f"difference: {minus}in {split} accuracy, percentage points, paired over the seeds that both have: mean ± sample "
         f"standard deviation"
     ]
     if any(one.ours is not None and one.ours.p_t is not None for one in found):

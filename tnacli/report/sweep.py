@@ -70,7 +70,7 @@ def sweep_table(points: Mapping[str, Cell], sweep: Sweep) -> Table:
     rows: list[tuple[Value, ...]] = [
         (
             *(Shown(_plain(value), value_text(value)) for value in sweep.points[name]), name, *shown_seeds(cell),
-            validation(cell), cell.accuracy, Shown(name in chosen, "best" if name in chosen else ""),
+            validation(cell), _test_accuracy(cell), Shown(name in chosen, "best" if name in chosen else ""),
             "; ".join(cell.marks),
         )
         for name, cell in points.items()
@@ -83,7 +83,12 @@ def sweep_table(points: Mapping[str, Cell], sweep: Sweep) -> Table:
 
 def accuracies(points: Mapping[str, Cell]) -> dict[str, tuple[Spread | None, Spread | None]]:
     """By name of the run, the accuracy on validation samples and on the test set."""
-    return {name: (validation(cell), cell.accuracy) for name, cell in points.items()}
+    return {name: (validation(cell), _test_accuracy(cell)) for name, cell in points.items()}
+
+
+def _test_accuracy(cell: Cell) -> Spread | None:
+    """None where only accuracies on validation samples are asked for."""
+    return cell.accuracy if cell.split == "test" else None
 
 
 def _values(sweep: Sweep, name: str) -> str:

@@ -56,7 +56,7 @@ def accuracy_table(cells: Sequence[Cell], *, number: int | None = None, title: s
     rows = [
         (
             cell.data_set, names.get(cell.name, cell.name), cell.weights, shown_alpha(cell.alpha),
-            *_ours(cell), validation(cell), "; ".join(cell.marks),
+            *_ours(cell), None if cell.split == "validation" else validation(cell), "; ".join(cell.marks),
         )
         for cell in cells
     ]  # fmt: skip
@@ -126,7 +126,8 @@ def shown_alpha(alpha: float | None) -> Shown | None:
 
 def legend(cells: Sequence[Cell]) -> list[str]:
     """What the numbers are, and what remains to be done."""
-    notes = ["ours: test accuracy, mean ± sample standard deviation over the finished seeds"]
+    splits = " and ".join(dict.fromkeys(cell.split for cell in cells)) or "test"
+    notes = [f"ours: {splits} accuracy, mean ± sample standard deviation over the finished seeds"]
     if any(cell.paper is not None for cell in cells):
         notes[0] += "; difference: ours minus the paper's"
     if any(cell.threshold is not None for cell in cells):
@@ -154,7 +155,7 @@ def twin_table(cells: Iterable[Cell]) -> Table | None:
     rows: list[tuple[Value, ...]] = []
     for cell in cells:
         siblings = sorted({name for result in cell.results.values() for name in result.accuracy} - {"base"})
-        for sibling in siblings:
+        for sibling in siblings if cell.split == "test" else ():  # of a sibling there is no other
             base, twin = cell.accuracies(), cell.accuracies(sibling)
             compared = paired(base, twin)
             rows.append((

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from tnacli.cli.documents.base import Count, Document, Identity, Interval, Part, Spread
+
+Split = Annotated[
+    Literal["test", "validation"],
+    Field(description="the samples whose accuracies are compared: the test set, or those held out of the training set"),
+]
 
 
 class Difference(Part):
@@ -15,7 +20,7 @@ class Difference(Part):
     data: str
     run: str
     minus: str = Field(description="the run whose accuracy is subtracted")
-    difference: Spread | None = Field(description="in test accuracy, percentage points, paired over the seeds")
+    difference: Spread | None = Field(description="in accuracy, percentage points, paired over the seeds")
     seeds: Count = Field(description="that both runs have finished, and can be compared")
     interval: Interval | None = Field(description="95 % confidence interval of the difference")
     p_t: float | None = Field(description="two-sided p of the paired t-test")
@@ -32,7 +37,7 @@ class ComparedRun(Part):
     run: str = Field(description="its name, with what tells it from another of this name")
     seeds: tuple[Count, ...] = Field(description="finished ones")
     planned_seeds: Count = Field(description="seeds asked for")
-    accuracy: Spread | None = Field(description="of the base on the test set, in %; null where the seeds have no mean")
+    accuracy: Spread | None = Field(description="of the base, in %; null where the seeds have no mean")
     notes: tuple[str, ...]
 
 
@@ -41,6 +46,7 @@ class Compare(Document):
 
     command: Literal["compare"] = "compare"
     against: str = Field(description="the run that the others are compared with")
+    split: Split
     runs: list[ComparedRun]
     differences: list[Difference]
     same_settings: dict[str, Any] = Field(

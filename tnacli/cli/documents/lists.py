@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tnacli.cli.documents.base import Count, Document, Interval, Part, Spread
-from tnacli.cli.documents.compare import Difference
+from tnacli.cli.documents.compare import Difference, Split
 
 
 class DataSet(Part):
@@ -144,6 +144,7 @@ class Report(Document):
     """tna report --json"""
 
     command: Literal["report"] = "report"
+    split: Split
     tables: list[Table]
     differences: list[Difference] = Field(
         description="of the other runs of each recipe from one of them; empty while none has a finished seed"
