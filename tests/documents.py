@@ -8,7 +8,7 @@ it: <!-- not run: why -->
 
 Between <!-- made by: COMMAND --> and <!-- end --> a page has what the command prints to stdout in the checkout, to the letter:
 tables of measured results, from the ledgers in docs/results/. Between <!-- effects of: SECTION; SECTION --> and <!-- end --> it
-has the tables of effects that stand in those of its sections, brought together by effect.
+has the tables of effects that stand in those of its sections, brought together by effect; docs/images/effects.svg draws them.
 
     python -m tests.documents [PAGE ...]    writes what has changed into the pages, all of them by default
 """
@@ -27,9 +27,14 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tnacli.report.difference_plot import Line
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+EFFECTS = ROOT / "docs" / "images" / "effects.svg"
 QUICKSTART = "tna train quickstart"
 
 _BLOCK = re.compile(r"(?:^<!-- not run: (?P<why>.+?) -->\n)?^```console\n(?P<text>.*?)^```$", flags=re.M | re.S)
@@ -83,24 +88,53 @@ def made(page: str) -> list[tuple[str, str]]:
 
 def gathered(page: str) -> list[tuple[str, str]]:
     """The tables of effects that are brought together from the page's own, each with what it should be."""
-    return [(found["text"], effects_of(page, found["sections"].split("; "))) for found in _GATHERED.finditer(page)]
+    return [(found["text"], effects_table(effects_of(page, found["sections"]))) for found in _GATHERED.finditer(page)]
 
 
-def effects_of(page: str, sections: list[str]) -> str:
-    """A table of the effects in the `sections` of a page: by effect, in the order in which they are first found."""
+def effects_of(page: str, sections: str) -> dict[str, list[dict[str, str]]]:
+    """The rows of the effects in the `sections` of a page, by effect, in the order in which they are first found.
+
+    `sections` are headings with a `; ` between them; the one that a row is from is its `where`.
+    """
     heads = list(_HEADING.finditer(page))
     ends = [*(head.start() for head in heads[1:]), len(page)]
     texts = {head[1]: page[head.end() : end] for head, end in zip(heads, ends, strict=True)}
-    shown = ("paper", "ours", "seeds", "95 % interval", "p (Holm)", "verdict")
-    rows: dict[str, list[list[str]]] = {}
-    for section in sections:
-        anchor = re.sub(r"[^\w -]", "", section.lower()).replace(" ", "-")
+    rows: dict[str, list[dict[str, str]]] = {}
+    for section in sections.split("; "):
         for row in _effects_in(texts[section]):
-            effect = f"{row['network']} - {row['minus']}"
-            rows.setdefault(effect, []).append([effect, f"[{section}](#{anchor})", *(row[name] for name in shown)])
-    rules = ["---", "---", *["---:"] * (len(shown) - 1), "---"]
-    table = [["effect", "where", *shown], rules, *(row for same_effect in rows.values() for row in same_effect)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in table)
+            rows.setdefault(f"{row['network']} - {row['minus']}", []).append({**row, "where": section})
+    return rows
+
+
+def effects_table(effects: dict[str, list[dict[str, str]]]) -> str:
+    """A table of the effects, each with a link to its section."""
+    shown = ("paper", "ours", "seeds", "95 % interval", "p (Holm)", "verdict")
+    lines = [["effect", "where", *shown], ["---", "---", *["---:"] * (len(shown) - 1), "---"]]
+    for effect, rows in effects.items():
+        for row in rows:
+            anchor = re.sub(r"[^\w -]", "", row["where"].lower()).replace(" ", "-")
+            lines.append([effect, f"[{row['where']}](#{anchor})", *(row[name] for name in shown)])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def effects_lines(effects: dict[str, list[dict[str, str]]]) -> dict[str, list[Line]]:
+    """The same as lines of a picture; those that are not measured are left out."""
+    return {
+        effect: [_line(row) for row in rows if row["95 % interval"]]
+        for effect, rows in effects.items()
+        if any(row["95 % interval"] for row in rows)
+    }
+
+
+def _line(row: dict[str, str]) -> Line:
+    from tnacli.report.difference_plot import Line
+    from tnacli.report.statistics import Interval
+
+    interval = Interval(*(float(end) for end in row["95 % interval"].split(" to ")))
+    p = float(row["p (Holm)"].removeprefix("< ")) if row["p (Holm)"] else 1.0
+    paper = None if row["paper"].startswith("none") or not row["paper"] else float(row["paper"])
+    mean, seeds = float(row["ours"].split(" ± ")[0]), int(row["seeds"].split()[0])
+    return Line(row["where"], mean, interval, seeds, p < 0.05 and 0 not in interval, paper)
 
 
 def _effects_in(text: str) -> Iterator[dict[str, str]]:
@@ -261,6 +295,10 @@ def main(chosen: list[str]) -> None:
             with tempfile.TemporaryDirectory() as other:
                 before = page.read_text(encoding="utf-8")
                 after = rewritten(before, World(Path(other), first))
+                for found in _GATHERED.finditer(after):
+                    from tnacli.report.difference_plot import save_differences
+
+                    save_differences(EFFECTS, effects_lines(effects_of(after, found["sections"])))
             if after != before and page.read_text(encoding="utf-8") == before:
                 page.write_text(after, encoding="utf-8")
                 print(f"{page.relative_to(ROOT)}: written")

@@ -13,7 +13,21 @@ import typer
 
 from tests.cli.conftest import Tna
 from tests.cli.conftest import tna as tna
-from tests.documents import PAGES, ROOT, World, blocks, effects_of, gathered, made, printed_here, run_quickstart, same
+from tests.documents import (
+    EFFECTS,
+    PAGES,
+    ROOT,
+    World,
+    blocks,
+    effects_lines,
+    effects_of,
+    effects_table,
+    gathered,
+    made,
+    printed_here,
+    run_quickstart,
+    same,
+)
 from tests.reference import EXITS, PAGE, reference
 from tnacli.experiment import Outcome
 
@@ -168,13 +182,32 @@ def test_effects_are_brought_together_by_effect() -> None:
 | --- | --- | ---: | ---: | ---: | ---: | ---: | --- | --- |
 | tna | baseline | +2.40 |  | 0 of 3 |  |  | not judged | bf16 |
 """
-    assert effects_of(page, ["A, 1,000", "B"]).splitlines() == [
+    effects = effects_of(page, "A, 1,000; B")
+    assert effects_table(effects).splitlines() == [
         "| effect | where | paper | ours | seeds | 95 % interval | p (Holm) | verdict |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
         "| tna - baseline | [A, 1,000](#a-1000) | +0.82 | +0.79 | 24 | +0.33 to +1.25 | 0.0050 | holds |",
         "| tna - baseline | [B](#b) | +2.40 |  | 0 of 3 |  |  | not judged |",
         "| tna - its twin | [A, 1,000](#a-1000) | none | -0.11 | 24 | -0.57 to +0.36 | 0.6381 | not shown |",
     ]
+    lines = effects_lines(effects)
+    assert [(line.label, line.mean, line.paper, line.shown) for line in lines["tna - baseline"]] == [
+        ("A, 1,000", 0.79, 0.82, True)
+    ]
+    (twin,) = lines["tna - its twin"]
+    assert (twin.numbers, twin.shown, twin.paper) == ("-0.11 (-0.57 to +0.36), 24 seeds", False, None)
+
+
+def test_the_picture_of_effects_has_every_one_of_them() -> None:
+    page = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8")
+    (sections,) = re.findall(r"^<!-- effects of: (.+?) -->$", page, flags=re.M)
+    drawn = re.findall(r"<text[^>]*>([^<]+)</text>", EFFECTS.read_text(encoding="utf-8"))
+    expected = [
+        text
+        for effect, lines in effects_lines(effects_of(page, sections)).items()
+        for text in (effect, *(text for line in lines for text in (line.label, line.numbers)))
+    ]
+    assert [text for text in drawn if text in expected] == expected, "python -m tests.documents docs/reproduction.md"
 
 
 def test_console_blocks_that_are_not_run_are_few_and_say_why() -> None:

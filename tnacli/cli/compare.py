@@ -43,10 +43,11 @@ def compare(
             "--save",
             "-o",
             metavar="FILE",
-            help="Write the training curves as a picture (.png, .svg, .pdf), or the tables (.md, .csv, .tex, .json; CSV in "
+            help="Write a picture (.png, .svg, .pdf), or the tables (.md, .csv, .tex, .json; CSV in "
             "several files, NAME-1.csv, NAME-2.csv, ...).",
         ),
     ] = None,
+    draw: tables.Draw = "curves",
     title: tables.Title = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -61,20 +62,22 @@ def compare(
 
       tna compare runs/quickstart/baseline-* runs/quickstart/tna-* -o curves.png
 
-      tna compare claims_cifar10 --against kd_ce --ledger docs/results
+      tna compare claims_cifar10 --against kd_ce --ledger docs/results -o differences.png --draw differences
 
       tna compare alpha_digits --split validation --ledger docs/results
     """
     from tnacli.errors import UsageError
     from tnacli.report.cells import named_apart
     from tnacli.report.changed import compared as with_changes
-    from tnacli.report.differences import differences_from, differences_table
+    from tnacli.report.difference_plot import lines_of, save_differences
+    from tnacli.report.differences import corrected, differences_from, differences_table
     from tnacli.report.plots import PICTURES
     from tnacli.report.settings import settings_table
     from tnacli.report.tables import accuracy_table
 
     format = tables.known_format(format, as_json)
     output = Output(format == "json", quiet)
+    tables.require_known_drawing(draw, save)
     place = sources.place_of(ledger, out)
     if not runs and ledger is None:
         raise UsageError("name the runs to compare: their folders, RECIPE:RUN or RECIPE; or a --ledger, for all in it")
@@ -88,7 +91,8 @@ def compare(
         raise UsageError(f"a comparison takes two runs or more; here is {found}")
     cells = with_changes(sources.on_split(named_apart(cells), split))
     reference = sources.reference_among(cells, against, "the comparison")
-    differences = differences_table(differences_from(cells, reference), f"differences from {reference.name}")
+    uncorrected = differences_from(cells, reference)
+    differences = differences_table(uncorrected, f"differences from {reference.name}")
     shown = [
         accuracy_table(cells, title=f"{split} accuracy"), differences,
         settings_table(cells, reference, f"settings other than those of {reference.name}"),
@@ -98,7 +102,11 @@ def compare(
         tables.print_tables(output, format, shown, document)
     if save is not None:
         title = ", ".join(cell.name for cell in cells) if title is None else title
-        tables.say_written(output, _save(save, cells, shown, title=title, document=document))
+        if draw == "differences":
+            save_differences(save, lines_of(corrected(uncorrected, range(len(uncorrected)))), title=title, split=split)
+            tables.say_written(output, [save])
+        else:
+            tables.say_written(output, _save(save, cells, shown, title=title, document=document))
         if save.suffix.lower() in PICTURES:
             tables.say_missing(output, cells)
 

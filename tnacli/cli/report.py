@@ -57,6 +57,7 @@ def report(
             "files, NAME-1.csv, NAME-2.csv, ...).",
         ),
     ] = None,
+    draw: tables.Draw = "curves",
     title: tables.Title = None,
     check: Annotated[
         bool,
@@ -89,6 +90,8 @@ def report(
       tna report claims_cifar10 --ledger docs/results
 
       tna report quickstart --set "objective.alpha=[1e-2,1e-3]" --save alpha.png
+
+      tna report claims_cifar10 --ledger docs/results --save differences.svg --draw differences
     """
     from tnacli.errors import UsageError
     from tnacli.report.cells import PaperPart, is_run_folder
@@ -98,6 +101,7 @@ def report(
 
     format = tables.known_format(format, as_json)
     output = Output(format == "json", quiet)
+    tables.require_known_drawing(draw, save)
     if sum(asked is not None for asked in (table, figure, section)) > 1:
         raise UsageError("--table, --figure and --section exclude each other; give one")
     if table not in (None, 1, 2, 3):
@@ -119,7 +123,7 @@ def report(
     groups = [_compare(_on_split(group, split), against) for group in groups]
     shown = tables_of(groups, figure)
     if save is not None:
-        tables.say_written(output, _save(save, groups, shown, figure=figure, title=title))
+        tables.say_written(output, _save(save, groups, shown, draw=draw, figure=figure, title=title))
         if save.suffix.lower() in PICTURES:
             tables.say_missing(output, all_cells(groups))
     if save is None or check or output.as_json:
@@ -231,7 +235,9 @@ def _document(groups: Sequence[Group], shown: Tables) -> Report:
     )
 
 
-def _save(path: Path, groups: Sequence[Group], shown: Tables, *, figure: str | None, title: str | None) -> list[Path]:
+def _save(
+    path: Path, groups: Sequence[Group], shown: Tables, *, draw: str, figure: str | None, title: str | None
+) -> list[Path]:
     """Write a picture, a page or tables; the files written. Without a `title` it is that of the figure, or the recipes'."""
     from tnacli.report.contents import all_cells
     from tnacli.report.curves import METRICS, curves
@@ -243,7 +249,9 @@ def _save(path: Path, groups: Sequence[Group], shown: Tables, *, figure: str | N
     if suffix in PICTURES:
         usual = f"Figure {figure}" if figure else ", ".join(group.name for group in groups)
         title = usual if title is None else title
-        if figure is not None and figure.startswith("3"):
+        if draw == "differences":
+            _save_differences(path, groups, shown, title)
+        elif figure is not None and figure.startswith("3"):
             panels = [(_what(group), curves(group.cells)) for group in groups]
             save_panels(path, panels, "val_accuracy", title=title)
         elif figure is None and any(group.sweeps for group in groups):
@@ -264,6 +272,15 @@ def _save(path: Path, groups: Sequence[Group], shown: Tables, *, figure: str | N
     else:
         return tables.save_tables(path, shown.all, partial(_document, groups, shown), others=[*PICTURES, ".html"])
     return [path]
+
+
+def _save_differences(path: Path, groups: Sequence[Group], shown: Tables, title: str) -> None:
+    """Draw the paper's effects, or where the recipes name none, the differences that the tables show."""
+    from tnacli.report.difference_plot import lines_of, save_differences
+    from tnacli.report.differences import corrected
+
+    others = [one for group in groups for one in corrected(group.differences, range(len(group.differences)))]
+    save_differences(path, lines_of(shown.judged or others), title=title, split=groups[0].cells[0].split)
 
 
 def _made_by() -> str:

@@ -28,7 +28,26 @@ Format = Annotated[
 Title = Annotated[
     str | None, typer.Option("--title", help='Title of the picture or page of --save; "" for a picture without one.')
 ]
+Draw = Annotated[
+    str,
+    typer.Option(
+        "--draw",
+        metavar="curves|differences",
+        help="What the picture of --save shows: training by epoch, or differences with their intervals.",
+    ),
+]
 _SUFFIXES = {".md": "md", ".csv": "csv", ".tex": "latex", ".json": "json"}
+
+
+def require_known_drawing(draw: str, save: Path | None) -> None:
+    """Raises UsageError for a drawing that is not known, or one of differences that no picture is asked for."""
+    from tnacli.errors import UsageError
+    from tnacli.report.plots import PICTURES
+
+    if draw not in ("curves", "differences"):
+        raise UsageError(f"--draw is curves or differences, not {draw!r}")
+    if draw == "differences" and (save is None or save.suffix.lower() not in PICTURES):
+        raise UsageError(f"--draw differences draws the picture of --save; name one ({', '.join(PICTURES)})")
 
 
 def known_format(format: str, as_json: bool) -> str:
