@@ -166,6 +166,14 @@ def test_effects_brought_together_are_those_of_the_sections() -> None:
         )
 
 
+def test_the_effects_in_the_readme_are_those_of_the_page_on_reproduction() -> None:
+    page = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8").splitlines()
+    rows = [line for line in README.read_text(encoding="utf-8").splitlines() if re.match(r"\| tna\w* - ", line)]
+    assert rows
+    for row in rows:
+        assert row.replace("docs/reproduction.md#", "#") in page, "copy the row from docs/reproduction.md"
+
+
 def test_effects_are_brought_together_by_effect() -> None:
     page = """# Page
 ## A, 1,000
