@@ -166,7 +166,7 @@ def test_the_page_stands_alone(out: Path, finish: Finish) -> None:
     loaded = load("table2_cifar10", overrides=["seeds=[0, 1]", "data.root=/x<b>&y"])
     for run in plan(loaded, runs=["tna_t_snn"]):
         finish(run, 92.0, sibling1=93.0)
-    text = page("a <title> & more", "described", cells_of(loaded, out), made_by="by a test")
+    text = page("a <title> & more", "described", cells_of(loaded, out), lines={}, made_by="by a test")
     assert "<script" not in text
     assert "a &lt;title&gt; &amp; more" in text
     # Nothing is fetched: what looks like an address is a name of an XML vocabulary or a reference within the page.
@@ -189,4 +189,6 @@ def test_the_page_stands_alone(out: Path, finish: Finish) -> None:
 def test_the_page_of_nothing_says_so(out: Path) -> None:
     from tnacli.report.page import page
 
-    assert "No run has finished an epoch yet" in page("t", "", cells_of(load("table1_cifar10"), out), made_by="")
+    assert "No run has finished an epoch yet" in page(
+        "t", "", cells_of(load("table1_cifar10"), out), lines={}, made_by=""
+    )

@@ -51,6 +51,12 @@ def test_it_says_command_settings_date_and_which_runs_have_no_curve(page: Path) 
     assert "Without a curve: never: no epoch yet." in text
 
 
+def test_it_draws_differences(page: Path) -> None:
+    drawn = re.findall(r"<text[^>]*>([^<]+)</text>", page.read_text(encoding="utf-8"))
+    assert "tna_t_snn - baseline" in drawn
+    assert "-1.25 (-4.43 to +1.93), 2 seeds" in drawn
+
+
 @pytest.mark.skipif(BROWSER is None, reason="needs Chromium (Debian: apt install chromium)")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_in_a_browser(page: Path, tmp_path: Path, width: int) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tnacli.cli.documents.lists import Report
     from tnacli.report.cells import PaperPart
     from tnacli.report.contents import Group, Tables
+    from tnacli.report.difference_plot import Line
     from tnacli.runs.recorded import Place
 
 
@@ -250,7 +251,9 @@ def _save(
         usual = f"Figure {figure}" if figure else ", ".join(group.name for group in groups)
         title = usual if title is None else title
         if draw == "differences":
-            _save_differences(path, groups, shown, title)
+            from tnacli.report.difference_plot import save_differences
+
+            save_differences(path, _lines(groups, shown), title=title, split=cells[0].split)
         elif figure is not None and figure.startswith("3"):
             panels = [(_what(group), curves(group.cells)) for group in groups]
             save_panels(path, panels, "val_accuracy", title=title)
@@ -267,20 +270,21 @@ def _save(
         from tnacli.report.page import page
 
         usual, description = groups[0][:2] if len(groups) == 1 else ("tna report", "")
-        text = page(title or usual, description, cells, [*shown.differences, *shown.effects], made_by=_made_by())
+        compared, lines = [*shown.differences, *shown.effects], _lines(groups, shown)
+        text = page(title or usual, description, cells, compared, lines=lines, made_by=_made_by())
         write_atomically(path, text.encode(errors="backslashreplace"))
     else:
         return tables.save_tables(path, shown.all, partial(_document, groups, shown), others=[*PICTURES, ".html"])
     return [path]
 
 
-def _save_differences(path: Path, groups: Sequence[Group], shown: Tables, title: str) -> None:
-    """Draw the paper's effects, or where the recipes name none, the differences that the tables show."""
-    from tnacli.report.difference_plot import lines_of, save_differences
+def _lines(groups: Sequence[Group], shown: Tables) -> dict[str, list[Line]]:
+    """Of a picture: the paper's effects, or where the recipes name none, the differences that the tables show."""
+    from tnacli.report.difference_plot import lines_of
     from tnacli.report.differences import corrected
 
     others = [one for group in groups for one in corrected(group.differences, range(len(group.differences)))]
-    save_differences(path, lines_of(shown.judged or others), title=title, split=groups[0].cells[0].split)
+    return lines_of(shown.judged or others)
 
 
 def _made_by() -> str:

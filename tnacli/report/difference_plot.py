@@ -70,6 +70,16 @@ def save_differences(path: Path, lines: Mapping[str, Sequence[Line]], *, title: 
 
     Raises UsageError without matplotlib or with nothing to draw, StorageError if it cannot be written.
     """
+    write_atomically(path, _drawn(lines, path.suffix.lower().removeprefix("."), title, split))
+
+
+def svg(lines: Mapping[str, Sequence[Line]], *, split: str = "test") -> str:
+    """The picture as an <svg> element to be put into a page. Raises UsageError as `save_differences`."""
+    drawn = _drawn(lines, "svg", "", split).decode()
+    return drawn[drawn.index("<svg") :]
+
+
+def _drawn(lines: Mapping[str, Sequence[Line]], format: str, title: str, split: str) -> bytes:
     require_matplotlib()
     if not lines:
         raise UsageError("there is nothing to draw: no two runs have finished a seed in common; train first")
@@ -117,7 +127,6 @@ def save_differences(path: Path, lines: Mapping[str, Sequence[Line]], *, title: 
         if title:
             figure.suptitle(title, fontsize=9)
         file = io.BytesIO()
-        format = path.suffix.lower().removeprefix(".")
         # No date inside: the same runs give the same file.
         figure.savefig(file, format=format, dpi=200, metadata={"Date": None} if format == "svg" else None)
-    write_atomically(path, file.getvalue())
+    return file.getvalue()

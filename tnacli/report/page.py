@@ -6,12 +6,14 @@ Pictures are inline SVG, styles are inside; nothing is fetched, nothing is execu
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from tnacli.report.cells import Cell, named_apart
 from tnacli.report.curves import METRICS, curves, last_epoch_table, missing_curves
+from tnacli.report.difference_plot import Line
+from tnacli.report.difference_plot import svg as drawn_differences
 from tnacli.report.plots import svg
 from tnacli.report.settings import settings_table
 from tnacli.report.table import Table
@@ -40,18 +42,26 @@ th { border-bottom: 2px solid #888 } td.n, th.n { text-align: right; font-varian
 _SIGNS = {"negative": "neg", "zero": "zero", "positive": "pos"}
 
 
-def page(title: str, description: str, cells: Sequence[Cell], effects: Sequence[Table] = (), *, made_by: str) -> str:
-    """The page as text, with the tables of `effects` if there are any. `made_by` says which program wrote it.
+def page(
+    title: str, description: str, cells: Sequence[Cell], effects: Sequence[Table] = (), *,
+    lines: Mapping[str, Sequence[Line]], made_by: str,
+) -> str:  # fmt: skip
+    """The page as text, with the tables of `effects` and the picture of their `lines`, if there are any.
+
+    `made_by` says which program wrote it.
 
     Raises UsageError without matplotlib.
     """
     found = curves(cells)
     parts = [f"<h1>{escape(title)}</h1>", f"<p>{escape(description)}</p>" if description else ""]
-    parts.append(_table(accuracy_table(cells, title="Test accuracy")))
+    split = cells[0].split
+    parts.append(_table(accuracy_table(cells, title=f"{split.capitalize()} accuracy")))
     twins = twin_table(cells)
     if twins is not None:
         parts.append(_table(twins))
     parts += [_table(table) for table in effects]
+    if lines:
+        parts.append(f'<div class="wide">{drawn_differences(lines, split=split)}</div>')
     if found:
         parts += ["<h2>Training curves</h2>", f'<div class="wide">{svg(found, list(METRICS))}</div>']
         parts.append('<p class="quiet">Mean over the finished seeds, or those begun while none is finished; bands span '
