@@ -113,16 +113,16 @@ def effects_table(effects: dict[str, list[dict[str, str]]]) -> str:
     for effect, rows in effects.items():
         for row in rows:
             anchor = re.sub(r"[^\w -]", "", row["where"].lower()).replace(" ", "-")
-            lines.append([effect, f"[{row['where']}](#{anchor})", *(row[name] for name in shown)])
+            lines.append([effect, f"[{row['where']}](#{anchor})", *(row.get(name, "") for name in shown)])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def effects_lines(effects: dict[str, list[dict[str, str]]]) -> dict[str, list[Line]]:
     """The same as lines of a picture; those that are not measured are left out."""
     return {
-        effect: [_line(row) for row in rows if row["95 % interval"]]
+        effect: [_line(row) for row in rows if row.get("95 % interval")]
         for effect, rows in effects.items()
-        if any(row["95 % interval"] for row in rows)
+        if any(row.get("95 % interval") for row in rows)
     }
 
 
@@ -131,7 +131,7 @@ def _line(row: dict[str, str]) -> Line:
     from tnacli.report.statistics import Interval
 
     interval = Interval(*(float(end) for end in row["95 % interval"].split(" to ")))
-    p = float(row["p (Holm)"].removeprefix("< ")) if row["p (Holm)"] else 1.0
+    p = float(row.get("p (Holm)", "").removeprefix("< ") or 1)  # none where it is not judged
     paper = None if row["paper"].startswith("none") or not row["paper"] else float(row["paper"])
     mean, seeds = float(row["ours"].split(" ± ")[0]), int(row["seeds"].split()[0])
     return Line(row["where"], mean, interval, seeds, p < 0.05 and 0 not in interval, paper)

@@ -186,9 +186,9 @@ def test_effects_are_brought_together_by_effect() -> None:
 | --- | ---: |
 | tna | 37.51 |
 ## B
-| network | minus | paper | ours | seeds | 95 % interval | p (Holm) | verdict | notes |
-| --- | --- | ---: | ---: | ---: | ---: | ---: | --- | --- |
-| tna | baseline | +2.40 |  | 0 of 3 |  |  | not judged | bf16 |
+| network | minus | paper | seeds | verdict | notes |
+| --- | --- | ---: | ---: | --- | --- |
+| tna | baseline | +2.40 | 0 of 3 | not judged | bf16 |
 """
     effects = effects_of(page, "A, 1,000; B")
     assert effects_table(effects).splitlines() == [
