@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tnacli.errors import UsageError
@@ -44,7 +44,7 @@ class Line:
 def lines_of(differences: Sequence[Difference]) -> dict[str, list[Line]]:
     """A line for each of the corrected `differences` that there is.
 
-    Those of several recipes stand below what is subtracted from what, which is the key; those of one all below "".
+    Where several recipes have the same, they stand below what is subtracted from what, which is the key; else all below "".
     """
     found: dict[str, list[Line]] = {}
     recipes = {one.first.recipe for one in differences}
@@ -57,12 +57,13 @@ def lines_of(differences: Sequence[Difference]) -> dict[str, list[Line]]:
             (one.name, one.paper) if isinstance(one, Effect) else (f"{one.first.name} - {one.second.name}", None)
         )
         label = one.first.data_set if len(sets) == len(recipes) else one.first.recipe
-        section, label = ("", name) if len(recipes) == 1 else (name, label)
         excludes = ours.interval is not None and 0 not in ours.interval
         shown = excludes and one.p_holm is not None and one.p_holm < SIGNIFICANCE
         line = Line(label, ours.difference.mean, ours.interval, ours.difference.count, shown, paper)
-        found.setdefault(section, []).append(line)
-    return found
+        found.setdefault(name, []).append(line)
+    if any(len(lines) > 1 for lines in found.values()):
+        return found
+    return {"": [replace(line, label=name) for name, (line,) in found.items()]} if found else {}
 
 
 def save_differences(path: Path, lines: Mapping[str, Sequence[Line]], *, title: str = "", split: str = "test") -> None:
