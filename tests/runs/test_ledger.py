@@ -180,7 +180,7 @@ def _all_runs(name: str, altered: Sequence[str], seeds: Sequence[int]) -> list[R
 
 @pytest.mark.skipif(not KEPT.exists(), reason="only in a checkout")
 def test_the_kept_packed_files_are_of_the_ledger() -> None:
-    """Each is small, names its run, and states the accuracy that the ledger has of it."""
+    """Each is small, names its run (and its overlay, where there is one of its own), and states the ledger's accuracy."""
     results = {(e.result.recipe, e.result.run, e.result.seed, e.result.altered): e.result for e in read(KEPT)}
     files = sorted((KEPT / "packed").glob("*.tna"))
     assert files
@@ -188,5 +188,7 @@ def test_the_kept_packed_files_are_of_the_ledger() -> None:
         assert file.stat().st_size < 200_000
         origin = read_packed(file).about.origin
         result = results[origin.recipe, origin.run, origin.seed, origin.altered]
-        assert file.name == f"{origin.recipe}-{origin.run}-seed{origin.seed}.tna"
+        overlays = "".join(f"-{how.removeprefix('with ')}" for how in origin.altered if how.startswith("with "))
+        names = [f"{origin.recipe}{among}-{origin.run}-seed{origin.seed}.tna" for among in ("", overlays)]
+        assert file.name in names
         assert origin.accuracy == result.accuracy["base"]
