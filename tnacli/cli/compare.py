@@ -69,8 +69,7 @@ def compare(
     from tnacli.errors import UsageError
     from tnacli.report.cells import named_apart
     from tnacli.report.changed import compared as with_changes
-    from tnacli.report.difference_plot import lines_of, save_differences
-    from tnacli.report.differences import corrected, differences_from, differences_table
+    from tnacli.report.differences import all_corrected, differences_from, differences_table
     from tnacli.report.plots import PICTURES
     from tnacli.report.settings import settings_table
     from tnacli.report.tables import accuracy_table
@@ -103,7 +102,9 @@ def compare(
     if save is not None:
         title = ", ".join(cell.name for cell in cells) if title is None else title
         if draw == "differences":
-            save_differences(save, lines_of(corrected(uncorrected, range(len(uncorrected)))), title=title, split=split)
+            from tnacli.report.difference_plot import lines_of, save_differences
+
+            save_differences(save, lines_of(all_corrected(uncorrected)), title=title, split=split)
             tables.say_written(output, [save])
         else:
             tables.say_written(output, _save(save, cells, shown, title=title, document=document))

@@ -281,9 +281,9 @@ def _save(
 def _lines(groups: Sequence[Group], shown: Tables) -> dict[str, list[Line]]:
     """Of a picture: the paper's effects, or where the recipes name none, the differences that the tables show."""
     from tnacli.report.difference_plot import lines_of
-    from tnacli.report.differences import corrected
+    from tnacli.report.differences import all_corrected
 
-    others = [one for group in groups for one in corrected(group.differences, range(len(group.differences)))]
+    others = [one for group in groups for one in all_corrected(group.differences)]
     return lines_of(shown.judged or others)
 
 

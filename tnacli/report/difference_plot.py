@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from tnacli.errors import UsageError
 from tnacli.report.differences import Difference
 from tnacli.report.effects import Effect
-from tnacli.report.plots import require_matplotlib, style
+from tnacli.report.plots import file_of, require_matplotlib, style
 from tnacli.report.statistics import SIGNIFICANCE, Interval
 from tnacli.report.table import Column, text
 from tnacli.storage import write_atomically
@@ -127,7 +126,4 @@ def _drawn(lines: Mapping[str, Sequence[Line]], format: str, title: str, split: 
         figure.text(0.02, 0.2 / height, legend + ("; bar: the paper's, at full size" if papers else ""), fontsize=7)
         if title:
             figure.suptitle(title, fontsize=9)
-        file = io.BytesIO()
-        # No date inside: the same runs give the same file.
-        figure.savefig(file, format=format, dpi=200, metadata={"Date": None} if format == "svg" else None)
-    return file.getvalue()
+        return file_of(figure, format)

@@ -60,6 +60,11 @@ def corrected(differences: Sequence[Some], places: Sequence[int]) -> list[Some]:
     return found
 
 
+def all_corrected(differences: Sequence[Some]) -> list[Some]:
+    """`differences` with p corrected for the number of those that have one."""
+    return corrected(differences, range(len(differences)))
+
+
 def differences_from(cells: Sequence[Cell], reference: Cell) -> list[Difference]:
     """Each of the other `cells` minus `reference`; not yet corrected for their number."""
     return [Difference(cell, reference) for cell in cells if cell is not reference]
@@ -67,7 +72,7 @@ def differences_from(cells: Sequence[Cell], reference: Cell) -> list[Difference]
 
 def differences_table(differences: Sequence[Difference], title: str) -> Table:
     """A row for each difference, with p corrected for the number of those that have one."""
-    found = corrected(differences, range(len(differences)))
+    found = all_corrected(differences)
     alone = sum(one.p_holm is not None for one in found) < 2
     references = {one.second.name for one in found}
     columns = (

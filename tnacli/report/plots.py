@@ -93,9 +93,13 @@ def _draw(panels: Sequence[tuple[str, str, Sequence[Curve]]], format: str, title
             axes[len(panels)].legend(lines, names, loc="center", frameon=False)
         else:
             figure.legend(lines, names, loc="outside lower center", ncols=3 if columns > 1 else 2, frameon=False)
-        file = io.BytesIO()
-        # No date inside: the same runs give the same file.
-        figure.savefig(file, format=format, dpi=200, metadata={"Date": None} if format == "svg" else None)
+        return file_of(figure, format)
+
+
+def file_of(figure: Any, format: str) -> bytes:
+    """A figure as the bytes of a png, svg or pdf file. No date inside: the same runs give the same file."""
+    file = io.BytesIO()
+    figure.savefig(file, format=format, dpi=200, metadata={"Date": None} if format == "svg" else None)
     return file.getvalue()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from tnacli.errors import UsageError
 from tnacli.recipe.parse import Sweep, value_text
 from tnacli.report.cells import Cell
-from tnacli.report.plots import PANEL_CM, require_matplotlib, style
+from tnacli.report.plots import PANEL_CM, file_of, require_matplotlib, style
 from tnacli.report.statistics import Spread
 from tnacli.report.sweep import accuracies, best, best_text, points_of
 from tnacli.storage import write_atomically
@@ -40,10 +39,8 @@ def save_sweeps(path: Path, swept: Sequence[tuple[Sweep, Sequence[Cell]]], *, ti
             _panel(axis, sweep, cells)
         if title:
             figure.suptitle(title, fontsize=9)
-        file = io.BytesIO()
-        format = path.suffix.lower().removeprefix(".")
-        figure.savefig(file, format=format, dpi=200, metadata={"Date": None} if format == "svg" else None)
-    write_atomically(path, file.getvalue())
+        drawn = file_of(figure, path.suffix.lower().removeprefix("."))
+    write_atomically(path, drawn)
 
 
 def _panel(axis: Any, sweep: Sweep, cells: Sequence[Cell]) -> None:
