@@ -11,6 +11,9 @@ from tests.cli.conftest import Tna
 from tests.cli.conftest import tna as tna
 from tests.report.conftest import Finish
 from tnacli.recipe.parse import load, plan
+from tnacli.report.cells import cells_of
+from tnacli.report.difference_plot import lines_of
+from tnacli.report.effects import effects_of, judged
 
 RECIPE = """\
 name: NAME
@@ -78,6 +81,23 @@ def test_without_effects_differences_from_the_first_are_drawn(
         drawn = texts(tmp_path / "d.svg")
         assert [text for text in drawn if text.endswith("- baseline")] == ["tna - baseline", "t_snn - baseline"]
         assert not any("paper" in text for text in drawn)
+
+
+def test_what_is_shown_is_so_after_the_correction(out: Path, finish: Finish, tmp_path: Path) -> None:
+    """Of p = 0.036 alone is left 0.072 beside another comparison, whose interval has 0 in it."""
+    path = tmp_path / "r.yaml"
+    path.write_text(f"{RECIPE.replace('NAME', 'r')}{EFFECTS}")
+    loaded = load(path)
+    gains = {"baseline": (0.0, 0.0, 0.0), "tna": (1.0, 1.4, 0.7), "t_snn": (-1.0, 3.0, 0.0)}
+    for run in plan(loaded):
+        finish(run, 80.0 + gains[run.name][run.seed])
+    effects = effects_of(loaded, cells_of(loaded, out))
+    assert effects[0].ours is not None
+    assert effects[0].ours.interval is not None
+    assert 0 not in effects[0].ours.interval
+    for one in (effects[:1], effects):
+        lines = lines_of(judged(one))[""]
+        assert [line.shown for line in lines] == ([True] if len(one) == 1 else [False, False])
 
 
 def test_lines_that_are_shown_are_filled(tmp_path: Path) -> None:
