@@ -151,6 +151,40 @@ def test_what_is_no_ledger_is_refused(
         read(tmp_path / "none.jsonl")
 
 
+def test_recipes_that_share_a_run_may_each_have_it_in_their_ledger(trained: Outcome, tmp_path: Path) -> None:
+    """A report of the folder takes either, as both say the same; it does not choose between two results."""
+    one, other = tmp_path / "one.jsonl", tmp_path / "other.jsonl"
+    record([trained.folder], one)
+    line = json.loads(one.read_text())
+    line["result"] |= {"recipe": "other", "seconds": 2 * line["result"]["seconds"]}
+    other.write_text(json.dumps(line) + "\n")
+    (entry,) = read(tmp_path)
+    assert entry.result.recipe == trained.run.recipe
+    for where in ("accuracy", "loss", "validation"):
+        changed = {**line, "result": {**line["result"], where: {**line["result"][where], "base": 12.5}}}
+        other.write_text(json.dumps(changed) + "\n")
+        with pytest.raises(FileFormatError, match=r"other.jsonl:1: the run of .*one.jsonl:1 with other results; keep"):
+            read(tmp_path)
+    other.write_text(f"{json.dumps(line)}\n{json.dumps(line)}\n")
+    with pytest.raises(FileFormatError, match=r"other.jsonl:2: the same run as .*; delete"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("version", ["this", "another"])
+def test_a_report_does_not_choose_between_two_precisions(trained: Outcome, tmp_path: Path, version: str) -> None:
+    ledger = tmp_path / "ledger.jsonl"
+    record([trained.folder], ledger)
+    line = json.loads(ledger.read_text())
+    if version == "another":
+        line["result"]["identity"] = "0123456789"
+    bf16 = {**line, "result": {**line["result"], "precision": "bf16"}}
+    ledger.write_text(f"{json.dumps(line)}\n{json.dumps(bf16)}\n")
+    with pytest.raises(
+        FileFormatError, match=r"jsonl:2: the run of .*jsonl:1 on other data or in another precision.*keep"
+    ):
+        Ledger.at(ledger).of(trained.run)
+
+
 @pytest.mark.skipif(not KEPT.exists(), reason="only in a checkout")
 def test_the_ledger_of_this_project_holds() -> None:
     """Every line is of a shipped recipe as it is today, says what computed it, and was trained to its end."""

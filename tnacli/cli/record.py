@@ -24,7 +24,8 @@ def record(
 ) -> None:
     """Add finished runs to a ledger: a line of JSON each, with settings, result and curves, that outlives folder and checkpoint.
 
-    A run that the ledger has already keeps its line. `tna report --ledger` shows what is in it.
+    A run that the ledger has already keeps its line. `tna report --ledger` shows what is in it. Recipes that share a
+    run may each have it in their ledger: in a folder of ledgers it is one, and refused if its results are two.
 
     Examples:
 

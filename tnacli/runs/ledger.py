@@ -122,6 +122,12 @@ class Line:
         """All of it. Raises FileFormatError for a line that is no finished run."""
         return _entry(self.text, self.place)
 
+    @property
+    def measured(self) -> tuple[dict[str, float], ...]:
+        """What the run came to, which is the same when it is trained again on the same processor. Raises as `entry`."""
+        result = self.entry.result
+        return result.accuracy, result.loss, result.validation
+
 
 def _entry(text: str, place: str) -> Entry:
     try:
@@ -133,24 +139,29 @@ def _entry(text: str, place: str) -> Entry:
 def lines(path: Path) -> tuple[Line, ...]:
     """The lines of a ledger, or of all ledgers (*.jsonl) of a folder.
 
-    Raises DataError if there is none, FileFormatError for what is plainly no line of a ledger, and for a run that is there twice.
+    A run that two ledgers of a folder have with the same results, as recipes that share it do, is that of the first ledger.
+    Raises DataError if there is none, FileFormatError for what is plainly no line of a ledger, for a run that a ledger has
+    twice, and for one that two ledgers have with different results.
     """
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     if not files:
         raise DataError(f"{path}: no ledger (*.jsonl) in this folder; `tna runs record` writes one")
     found: dict[tuple[str, ...], Line] = {}
     for file in files:
+        here: dict[tuple[str, ...], Line] = {}
         try:
             texts = file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{file}: cannot be read: {error}") from None
         for number, text in enumerate(texts, 1):
             line = Line.of(text, f"{file}:{number}")
-            if line.key_then in found:
+            if (before := here.setdefault(line.key_then, line)) is not line:
+                raise FileFormatError(f"{line.place}: the same run as {before.place}; delete one of the two")
+            first = found.setdefault(line.key_then, line)
+            if first is not line and line.measured != first.measured:
                 raise FileFormatError(
-                    f"{line.place}: the same run as {found[line.key_then].place}; delete one of the two"
+                    f"{line.place}: the run of {first.place} with other results; keep the one that you want to report"
                 )
-            found[line.key_then] = line
     return tuple(found.values())
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from tnacli.errors import FileFormatError
 from tnacli.recipe.identity import Run
 from tnacli.runs.ledger import Entry, Line, lines
 from tnacli.runs.metadata import BegunRun, RunMetadata
@@ -59,10 +60,20 @@ class Ledger:
         return cls(path, lines(path))
 
     def of(self, run: Run) -> RunFolder:
-        """Where `run` is recorded, in whichever recipe; if it is not, a folder that is not there."""
-        then = self._then.get(run.identity)
-        entry = self._now.get(run.identity) if then is None else then.entry
-        return self._folder(run, entry) if entry is not None else RunFolder(self.path / run.recipe / run.folder_name)
+        """Where `run` is recorded, in whichever recipe; if it is not, a folder that is not there.
+
+        Raises FileFormatError if there are two: with `train.precision: auto`, say, in the arithmetic of two machines.
+        """
+        found = self._then.get(run.identity) or self._now.get(run.identity)
+        if found is None:
+            return RunFolder(self.path / run.recipe / run.folder_name)
+        line, *others = found
+        if others:
+            raise FileFormatError(
+                f"{others[0].place}: the run of {line.place} on other data or in another precision, and reports show one; "
+                "keep each in a ledger of its own, outside this folder"
+            )
+        return self._folder(run, line.entry)
 
     @property
     def folders(self) -> list[RunFolder]:
@@ -77,13 +88,20 @@ class Ledger:
         return RecordedRun(self.path / entry.result.recipe / run.folder_name, entry)
 
     @cached_property
-    def _then(self) -> dict[str, Line]:
-        return {line.key_then[0]: line for line in self.lines}
+    def _then(self) -> dict[str, list[Line]]:
+        return _by((line.key_then[0], line) for line in self.lines)
 
     @cached_property
-    def _now(self) -> dict[str, Entry]:
+    def _now(self) -> dict[str, list[Line]]:
         """By the identities of today, which other defaults or names of fields may have changed; they take time to compute."""
-        return {line.entry.run.identity: line.entry for line in self.lines}
+        return _by((line.entry.run.identity, line) for line in self.lines)
+
+
+def _by(named: Iterable[tuple[str, Line]]) -> dict[str, list[Line]]:
+    found: dict[str, list[Line]] = {}
+    for identity, line in named:
+        found.setdefault(identity, []).append(line)
+    return found
 
 
 Place = Path | Ledger
