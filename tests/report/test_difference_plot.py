@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from tests.cli.conftest import tna as tna
 from tests.report.conftest import Finish
 from tnacli.recipe.parse import load, plan
 from tnacli.report.cells import cells_of
+from tnacli.report.contents import Group, tables_of
 from tnacli.report.difference_plot import lines_of
+from tnacli.report.differences import differences_from
 from tnacli.report.effects import effects_of, judged
 
 RECIPE = """\
@@ -30,12 +33,15 @@ def recipe(tmp_path: Path, finish: Finish) -> Path:
     return trained(tmp_path, finish, "small", EFFECTS)
 
 
-def trained(folder: Path, finish: Finish, name: str, effects: str) -> Path:
+def trained(
+    folder: Path, finish: Finish, name: str, effects: str, gains: Mapping[str, Sequence[float]] = GAINS
+) -> Path:
     path = folder / f"{name}.yaml"
     # Another number of epochs, so that the runs of two recipes are not the same.
     path.write_text(f"{RECIPE.replace('NAME', name)}train: {{epochs: {len(name)}}}\n{effects}")
     for run in plan(load(path)):
-        finish(run, 80.0 + run.seed + GAINS[run.name][run.seed])
+        if run.name in gains:
+            finish(run, 80.0 + run.seed + gains[run.name][run.seed])
     return path
 
 
@@ -98,6 +104,18 @@ def test_what_is_shown_is_so_after_the_correction(out: Path, finish: Finish, tmp
     for one in (effects[:1], effects):
         lines = lines_of(judged(one))[""]
         assert [line.shown for line in lines] == ([True] if len(one) == 1 else [False, False])
+
+
+def test_differences_are_drawn_as_their_table_corrects_them(out: Path, finish: Finish, tmp_path: Path) -> None:
+    """Over all recipes of a table of the paper: of p = 0.036 for each of two is left 0.072."""
+    groups = []
+    for name in ("one", "another"):
+        path = trained(tmp_path, finish, name, "", {"baseline": (0.0, 0.0, 0.0), "tna": (1.0, 1.4, 0.7)})
+        baseline, tna, _ = cells_of(load(path), out)
+        groups.append(Group(name, "", [baseline, tna], table=1, differences=tuple(differences_from([tna], baseline))))
+    for ones in (groups[:1], groups):
+        ((_, lines),) = lines_of(tables_of(ones, None).corrected).items()
+        assert [line.shown for line in lines] == ([True] if len(ones) == 1 else [False, False])
 
 
 def test_lines_that_are_shown_are_filled(tmp_path: Path) -> None:

@@ -90,8 +90,8 @@ def compare(
         raise UsageError(f"a comparison takes two runs or more; here is {found}")
     cells = with_changes(sources.on_split(named_apart(cells), split))
     reference = sources.reference_among(cells, against, "the comparison")
-    uncorrected = differences_from(cells, reference)
-    differences = differences_table(uncorrected, f"differences from {reference.name}")
+    corrected = all_corrected(differences_from(cells, reference))
+    differences = differences_table(corrected, f"differences from {reference.name}")
     shown = [
         accuracy_table(cells, title=f"{split} accuracy"), differences,
         settings_table(cells, reference, f"settings other than those of {reference.name}"),
@@ -104,7 +104,7 @@ def compare(
         if draw == "differences":
             from tnacli.report.difference_plot import lines_of, save_differences
 
-            save_differences(save, lines_of(all_corrected(uncorrected)), title=title, split=split)
+            save_differences(save, lines_of(corrected), title=title, split=split)
             tables.say_written(output, [save])
         else:
             tables.say_written(output, _save(save, cells, shown, title=title, document=document))

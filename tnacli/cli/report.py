@@ -253,7 +253,7 @@ def _save(
         if draw == "differences":
             from tnacli.report.difference_plot import save_differences
 
-            save_differences(path, _lines(groups, shown), title=title, split=cells[0].split)
+            save_differences(path, _lines(shown), title=title, split=cells[0].split)
         elif figure is not None and figure.startswith("3"):
             panels = [(_what(group), curves(group.cells)) for group in groups]
             save_panels(path, panels, "val_accuracy", title=title)
@@ -270,21 +270,19 @@ def _save(
         from tnacli.report.page import page
 
         usual, description = groups[0][:2] if len(groups) == 1 else ("tna report", "")
-        compared, lines = [*shown.differences, *shown.effects], _lines(groups, shown)
-        text = page(title or usual, description, cells, compared, lines=lines, made_by=_made_by())
+        compared = [*shown.differences, *shown.effects]
+        text = page(title or usual, description, cells, compared, lines=_lines(shown), made_by=_made_by())
         write_atomically(path, text.encode(errors="backslashreplace"))
     else:
         return tables.save_tables(path, shown.all, partial(_document, groups, shown), others=[*PICTURES, ".html"])
     return [path]
 
 
-def _lines(groups: Sequence[Group], shown: Tables) -> dict[str, list[Line]]:
+def _lines(shown: Tables) -> dict[str, list[Line]]:
     """Of a picture: the paper's effects, or where the recipes name none, the differences that the tables show."""
     from tnacli.report.difference_plot import lines_of
-    from tnacli.report.differences import all_corrected
 
-    others = [one for group in groups for one in all_corrected(group.differences)]
-    return lines_of(shown.judged or others)
+    return lines_of(shown.judged or shown.corrected)
 
 
 def _made_by() -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tnacli.recipe.parse import Sweep
 from tnacli.report.cells import Cell
 from tnacli.report.curves import last_epoch_table
-from tnacli.report.differences import Difference, differences_table
+from tnacli.report.differences import Difference, all_corrected, differences_table
 from tnacli.report.effects import Effect, effects_table, judged
 from tnacli.report.sweep import points_of, sweep_table
 from tnacli.report.table import Table
@@ -31,11 +31,15 @@ class Group(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """What is shown: tables of numbers, of differences between runs and of effects, and all `judged` effects."""
+    """What is shown: tables of numbers, of differences between runs and of effects.
+
+    `corrected` are the differences and `judged` the effects in these, with p corrected for those of their own table.
+    """
 
     numbers: list[Table]
     differences: list[Table]
     effects: list[Table]
+    corrected: list[Difference]
     judged: list[Effect]
 
     @property
@@ -50,11 +54,12 @@ def all_cells(groups: Sequence[Group]) -> list[Cell]:
 
 def tables_of(groups: Sequence[Group], figure: str | None) -> Tables:
     """All tables of the groups, those of a figure if one is asked for."""
-    found = Tables([], [], [], [])
+    found = Tables([], [], [], [], [])
 
     def add_comparisons(ones: Sequence[Group], title: str, number: int | None = None) -> None:
         """Differences and effects of all recipes of a table together, for as many comparisons are made in it."""
-        differences = [one for group in ones for one in group.differences]
+        differences = all_corrected([one for group in ones for one in group.differences])
+        found.corrected.extend(differences)
         if any(one.ours or one.conflict for one in differences):
             found.differences.append(differences_table(differences, f"{title}: differences"))
         if effects := judged([effect for group in ones for effect in group.effects]):

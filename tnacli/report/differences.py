@@ -71,13 +71,12 @@ def differences_from(cells: Sequence[Cell], reference: Cell) -> list[Difference]
 
 
 def differences_table(differences: Sequence[Difference], title: str) -> Table:
-    """A row for each difference, with p corrected for the number of those that have one."""
-    found = all_corrected(differences)
-    alone = sum(one.p_holm is not None for one in found) < 2
-    references = {one.second.name for one in found}
+    """A row for each difference, after `all_corrected`."""
+    alone = sum(one.p_holm is not None for one in differences) < 2
+    references = {one.second.name for one in differences}
     columns = (
         Column("recipe", "recipe", data_only=True),
-        Column("data", "data set", data_only=len({one.first.settings.data.name for one in found}) < 2),
+        Column("data", "data set", data_only=len({one.first.settings.data.name for one in differences}) < 2),
         Column("run", "run"), Column("minus", "minus", data_only=len(references) < 2),
         Column("difference", "difference", signed=True, number=True), Column("seeds", "seeds", number=True),
         Column("interval", "95 % interval", signed=True, number=True), Column("p_t", "p (paired t)", 4, number=True),
@@ -86,7 +85,7 @@ def differences_table(differences: Sequence[Difference], title: str) -> Table:
         Column("notes", "notes"),
     )  # fmt: skip
     rows: list[tuple[Value, ...]] = []
-    for one in found:
+    for one in differences:
         ours = one.ours
         count = 0 if ours is None else ours.difference.count
         marks = dict.fromkeys(mark for cell in (one.first, one.second) for mark in cell.marks)
@@ -98,14 +97,14 @@ def differences_table(differences: Sequence[Difference], title: str) -> Table:
             "; ".join([*why, *marks]),
         ))  # fmt: skip
     minus = f"minus {references.pop()}, " if len(references) == 1 else ""
-    split = found[0].first.split if found else "test"
+    split = differences[0].first.split if differences else "test"
     notes = [
         f"difference: {minus}in {split} accuracy, percentage points, paired over the seeds that both have: mean ± sample "
         f"standard deviation"
     ]
-    if any(one.ours is not None and one.ours.p_t is not None for one in found):
+    if any(one.ours is not None and one.ours.p_t is not None for one in differences):
         notes.append("p is two-sided; with n seeds that of sign flips cannot be below 2 / 2^n")
     if not alone:
-        notes.append(f"p (Holm): of the paired t-test, corrected for the {sum(one.p_holm is not None for one in found)} "
+        notes.append(f"p (Holm): of the paired t-test, corrected for the {sum(one.p_holm is not None for one in differences)} "
                      f"differences of this table")  # fmt: skip
     return Table(title, columns, tuple(rows), tuple(notes))
