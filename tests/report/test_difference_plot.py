@@ -34,7 +34,7 @@ def recipe(tmp_path: Path, finish: Finish) -> Path:
 
 
 def trained(
-    folder: Path, finish: Finish, name: str, effects: str, gains: Mapping[str, Sequence[float]] = GAINS
+    folder: Path, finish: Finish, name: str, effects: str, *, gains: Mapping[str, Sequence[float]] = GAINS
 ) -> Path:
     path = folder / f"{name}.yaml"
     # Another number of epochs, so that the runs of two recipes are not the same.
@@ -110,7 +110,7 @@ def test_differences_are_drawn_as_their_table_corrects_them(out: Path, finish: F
     """Over all recipes of a table of the paper: of p = 0.036 for each of two is left 0.072."""
     groups = []
     for name in ("one", "another"):
-        path = trained(tmp_path, finish, name, "", {"baseline": (0.0, 0.0, 0.0), "tna": (1.0, 1.4, 0.7)})
+        path = trained(tmp_path, finish, name, "", gains={"baseline": (0.0, 0.0, 0.0), "tna": (1.0, 1.4, 0.7)})
         baseline, tna, _ = cells_of(load(path), out)
         groups.append(Group(name, "", [baseline, tna], table=1, differences=tuple(differences_from([tna], baseline))))
     for ones in (groups[:1], groups):
