@@ -124,7 +124,7 @@ class Line:
 
     @property
     def measured(self) -> tuple[dict[str, float], ...]:
-        """What the run came to, which is the same when it is trained again on the same processor. Raises as `entry`."""
+        """What the run came to: the same when it is trained again by the same code on the same processor. Raises as `entry`."""
         result = self.entry.result
         return result.accuracy, result.loss, result.validation
 
