@@ -17,7 +17,7 @@ from tests.report.conftest import Finish
 from tnacli.recipe.parse.load import Loaded, load, plan
 from tnacli.report.cells import cells_of
 from tnacli.report.distillation import Outcomes, comparison_table, differences_table, methods
-from tnacli.report.effects import Effect, effects_of, judged
+from tnacli.report.effects import Effect, effects_of, effects_table, judged
 from tnacli.report.published import kd_differences
 from tnacli.report.table import rows_by_key
 from tnacli.runs.store import RunFolder
@@ -257,6 +257,17 @@ def test_the_edges_of_a_verdict(
     out: Path, finish: Finish, differences: list[float], effect: str, verdict: str | None
 ) -> None:
     assert made_up(out, finish, differences, effect).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("effect", "corrected"), [("paper: 1", "judged here (1, by"), ("margin: 5", "corrected for 1, is")]
+)
+def test_the_notes_say_what_verdicts_of_the_table_mean(out: Path, finish: Finish, effect: str, corrected: str) -> None:
+    """And nothing of verdicts that it has none of."""
+    table = effects_table([made_up(out, finish, [2.0, 3.0, 4.0], effect)], "t")
+    said = [note for note in table.notes if "corrected for" in note]
+    assert len(said) == 1
+    assert corrected in said[0]
 
 
 def test_many_effects_in_a_table_take_smaller_p(out: Path, made: Made) -> None:

@@ -185,6 +185,16 @@ def test_a_report_does_not_choose_between_two_precisions(trained: Outcome, tmp_p
         Ledger.at(ledger).of(trained.run)
 
 
+def test_a_run_that_two_older_versions_recorded_is_named_as_that(trained: Outcome, tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.jsonl"
+    record([trained.folder], ledger)
+    line = json.loads(ledger.read_text())
+    older = [{**line, "result": {**line["result"], "identity": identity}} for identity in ("0123456789", "9876543210")]
+    ledger.write_text("".join(json.dumps(one) + "\n" for one in older))
+    with pytest.raises(FileFormatError, match=r"jsonl:2: the run of .*jsonl:1, recorded by another version .*; delete"):
+        Ledger.at(ledger).of(trained.run)
+
+
 @pytest.mark.skipif(not KEPT.exists(), reason="only in a checkout")
 def test_the_ledger_of_this_project_holds() -> None:
     """Every line is of a shipped recipe as it is today, says what computed it, and was trained to its end."""

@@ -140,13 +140,19 @@ def _legend(effects: Sequence[Effect]) -> list[str]:
     )
     notes = [
         "effects: differences in test accuracy from which the paper draws conclusions, in percentage points, paired over the "
-        "seeds; ours: mean ± sample standard deviation",
-        f"holds: the interval excludes 0 in the paper's direction, and p, corrected for the number of differences judged here "
-        f"({found}, by Holm's method), is below {SIGNIFICANCE}; contradicted: the same in the other direction; p is two-sided",
-        f"could show: the difference that so many seeds of this spread show with a probability of 80 % (two-sided "
-        f"{SIGNIFICANCE})",
+        "seeds; ours: mean ± sample standard deviation"
     ]
-    if any(one.margin is not None for one in effects):
+    if found:
+        notes.append(
+            f"holds: the interval excludes 0 in the paper's direction, and p, corrected for the number of differences judged "
+            f"here ({found}, by Holm's method), is below {SIGNIFICANCE}; contradicted: the same in the other direction; p is "
+            "two-sided"
+        )
+    notes.append(
+        f"could show: the difference that so many seeds of this spread show with a probability of 80 % (two-sided "
+        f"{SIGNIFICANCE})"
+    )
+    if none:
         notes.append(
             f"none (±x): the paper finds no difference, which holds if the interval lies within ±x; contradicted where it "
             f"reaches beyond and excludes 0, and p, corrected for {none}, is below {SIGNIFICANCE}"

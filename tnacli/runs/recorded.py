@@ -69,8 +69,13 @@ class Ledger:
             return RunFolder(self.path / run.recipe / run.folder_name)
         line, *others = found
         if others:
+            other = others[0]
+            if other.key_then[1:] == line.key_then[1:]:
+                raise FileFormatError(
+                    f"{other.place}: the run of {line.place}, recorded by another version of tna; delete one of the two"
+                )
             raise FileFormatError(
-                f"{others[0].place}: the run of {line.place} on other data or in another precision, and reports show one; "
+                f"{other.place}: the run of {line.place} on other data or in another precision, and reports show one; "
                 "keep each in a ledger of its own, outside this folder"
             )
         return self._folder(run, line.entry)
