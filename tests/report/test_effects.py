@@ -270,6 +270,16 @@ def test_the_notes_say_what_verdicts_of_the_table_mean(out: Path, finish: Finish
     assert corrected in said[0]
 
 
+def test_the_notes_explain_only_what_the_table_shows(out: Path, finish: Finish) -> None:
+    """Of two seeds nothing is judged, and before any is finished nothing is measured."""
+    unjudged = effects_table([made_up(out, finish, [2.0, 3.0], "margin: 5")], "t").notes
+    assert "none (±x): the paper finds no difference, which holds if the interval lies within ±x" in unjudged
+    assert any(note.startswith("could show") for note in unjudged)
+    loaded = load("table2_fashion_mnist")
+    unmeasured = effects_table(tuple(effects(loaded, out).values()), "t").notes
+    assert [note.split(":")[0] for note in unmeasured] == ["effects", "none (±x)"]
+
+
 def test_many_effects_in_a_table_take_smaller_p(out: Path, made: Made) -> None:
     """p of 0.03 alone is one thing, among four effects without any another."""
     loaded = load("table2_fashion_mnist")

@@ -148,14 +148,18 @@ def _legend(effects: Sequence[Effect]) -> list[str]:
             f"here ({found}, by Holm's method), is below {SIGNIFICANCE}; contradicted: the same in the other direction; p is "
             "two-sided"
         )
-    notes.append(
-        f"could show: the difference that so many seeds of this spread show with a probability of 80 % (two-sided "
-        f"{SIGNIFICANCE})"
-    )
-    if none:
+    if any(one.ours for one in effects):
         notes.append(
-            f"none (±x): the paper finds no difference, which holds if the interval lies within ±x; contradicted where it "
-            f"reaches beyond and excludes 0, and p, corrected for {none}, is below {SIGNIFICANCE}"
+            f"could show: the difference that so many seeds of this spread show with a probability of 80 % (two-sided "
+            f"{SIGNIFICANCE})"
+        )
+    if any(one.margin is not None for one in effects):
+        beyond = (
+            f"contradicted where it reaches beyond and excludes 0, and p, corrected for {none}, is below {SIGNIFICANCE}"
+        )
+        notes.append(
+            "none (±x): the paper finds no difference, which holds if the interval lies within ±x"
+            + (f"; {beyond}" if none else "")
         )
     if any(one.first.changed or one.second.changed for one in effects):
         notes.append("the paper's differences are of its own setting, ours here of another; their size need not agree")
