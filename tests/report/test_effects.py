@@ -106,6 +106,7 @@ def test_an_effect_the_other_way_is_contradicted(tna: Tna, out: Path, made: Made
     assert checked.code == 6
     assert "1 of 2 judged effects do not hold" in checked.err
     assert "tna - baseline is contradicted: -0.82 points" in checked.err
+    assert "p < 0.0001, Holm < 0.0001), the paper has +0.82" in checked.err
 
 
 def test_what_is_printed_is_counted_in_json(tna: Tna, out: Path, made: Made) -> None:  # noqa: F811

@@ -9,6 +9,7 @@ from typing import Any
 from tnacli.errors import ToleranceError
 from tnacli.report.cells import Cell
 from tnacli.report.effects import LEAST_SEEDS, Effect
+from tnacli.report.table import Column, text
 
 
 @dataclass(frozen=True)
@@ -135,12 +136,15 @@ def check(cells: Sequence[Cell], effects: Sequence[Effect]) -> str:
     return "; ".join(said)
 
 
+_POINTS = Column("points", "", signed=True)
+_P = Column("p", "", 4)
+
+
 def _fallen(effect: Effect) -> str:
     ours: Any = effect.ours
-    paper = "no difference" if effect.margin is not None else f"{effect.paper:+.2f}"
-    low, high = ours.interval.low, ours.interval.high
+    paper = "no difference" if effect.margin is not None else text(effect.paper, _POINTS)
     return (
-        f"{effect.first.recipe}: {effect.name} is {effect.verdict}: {ours.difference.mean:+.2f} points ({low:+.2f} to "
-        f"{high:+.2f}, p {ours.p_t:.4f}, Holm {effect.p_holm:.4f}), the paper has {paper}; {ours.difference.count} seeds of "
-        f"this spread could show {ours.smallest:.2f}"
+        f"{effect.first.recipe}: {effect.name} is {effect.verdict}: {text(ours.difference.mean, _POINTS)} points "
+        f"({text(ours.interval, _POINTS)}, p {text(ours.p_t, _P)}, Holm {text(effect.p_holm, _P)}), the paper has {paper}; "
+        f"{ours.difference.count} seeds of this spread could show {ours.smallest:.2f}"
     )
