@@ -258,6 +258,10 @@ def test_base_against_twin_is_paired_over_seeds(out: Path, finish: Finish) -> No
     row = dict(zip([column.key for column in table.columns], table.rows[0], strict=True))
     assert (row["difference"].mean, row["difference"].std) == (0.5, 0.0)
     assert row["p_signs"] == 2 / 2**5
+    assert table.notes[0] == "p: two-sided, over the seeds; the paper finds no significant difference"
+    alone = twin_table(cells_of(loaded, out, seeds=[0]))
+    assert alone is not None
+    assert alone.notes == ("the paper finds no significant difference",), "of one seed there is no p to explain"
     assert twin_table(cells_of(load("fig3a_cifar100_kd_alpha"), out)) is None
 
 

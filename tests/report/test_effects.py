@@ -281,6 +281,11 @@ def test_the_notes_explain_only_what_the_table_shows(out: Path, finish: Finish) 
     assert [note.split(":")[0] for note in unmeasured] == ["effects", "none (±x)"]
 
 
+def test_one_seed_has_no_spread_that_a_note_could_speak_of(out: Path, finish: Finish) -> None:
+    notes = effects_table([made_up(out, finish, [2.0], "margin: 5")], "t").notes
+    assert [note.split(":")[0] for note in notes] == ["effects", "none (±x)"]
+
+
 def test_many_effects_in_a_table_take_smaller_p(out: Path, made: Made) -> None:
     """p of 0.03 alone is one thing, among four effects without any another."""
     loaded = load("table2_fashion_mnist")

@@ -148,7 +148,7 @@ def _legend(effects: Sequence[Effect]) -> list[str]:
             f"here ({found}, by Holm's method), is below {SIGNIFICANCE}; contradicted: the same in the other direction; p is "
             "two-sided"
         )
-    if any(one.ours for one in effects):
+    if any(one.ours and one.ours.smallest is not None for one in effects):
         notes.append(
             f"could show: the difference that so many seeds of this spread show with a probability of 80 % (two-sided "
             f"{SIGNIFICANCE})"

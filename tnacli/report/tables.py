@@ -8,7 +8,7 @@ from dataclasses import replace
 from tnacli.recipe.datasets import DATASETS
 from tnacli.report.cells import Cell
 from tnacli.report.published import Published, table3
-from tnacli.report.statistics import Spread, paired, spread
+from tnacli.report.statistics import Paired, Spread, paired, spread
 from tnacli.report.table import Column, Shown, Table, Value
 
 NAMES: dict[int, dict[str, str]] = {
@@ -153,11 +153,13 @@ def twin_table(cells: Iterable[Cell]) -> Table | None:
         Column("p_t", "p (paired t)", 3, number=True), Column("p_signs", "p (sign flips)", 3, number=True), _NOTES,
     )  # fmt: skip
     rows: list[tuple[Value, ...]] = []
+    pairs: list[Paired | None] = []
     for cell in cells:
         siblings = sorted({name for result in cell.results.values() for name in result.accuracy} - {"base"})
         for sibling in siblings if cell.split == "test" else ():  # of a sibling there is no other
             base, twin = cell.accuracies(), cell.accuracies(sibling)
             compared = paired(base, twin)
+            pairs.append(compared)
             rows.append((
                 cell.recipe, cell.name, sibling, cell.accuracy, _spread(twin.values()), *shown_seeds(cell),
                 compared.difference if compared else None, compared.p_t if compared else None,
@@ -166,11 +168,11 @@ def twin_table(cells: Iterable[Cell]) -> Table | None:
             ))  # fmt: skip
     if not rows:
         return None
-    notes = (
-        "p: two-sided, over the seeds; the paper finds no significant difference",
-        "with n seeds the test of sign flips cannot give less than 2 / 2^n",
-    )
-    return Table("Base against twin: test accuracy (section 5.3.1)", columns, tuple(rows), notes)
+    notes = ["the paper finds no significant difference"]
+    if any(compared and compared.p_signs is not None for compared in pairs):
+        notes[0] = f"p: two-sided, over the seeds; {notes[0]}"
+        notes.append("with n seeds the test of sign flips cannot give less than 2 / 2^n")
+    return Table("Base against twin: test accuracy (section 5.3.1)", columns, tuple(rows), tuple(notes))
 
 
 def _spread(values: Iterable[float]) -> Spread | None:
