@@ -56,6 +56,12 @@ def test_runs_and_results_are_those_of_the_command_line(
     assert capsys.readouterr().err == ""
 
 
+def test_what_a_compressed_run_needs_is_kept_for_another_day(recipe: Path, tmp_path: Path) -> None:
+    recipe.write_text(recipe.read_text() + "  t_snn: {compression: {mode: ternary, delta: 0.05}}\n")
+    (result,) = tnacli.train(recipe, run="baseline", out=tmp_path, quiet=True)
+    assert (result.folder / "epoch-2.pt").exists()
+
+
 def test_settings_are_a_run_of_their_own(tmp_path: Path) -> None:
     (result,) = tnacli.train(TINY, run="mine", out=tmp_path, quiet=True)
     assert result.folder.parent == tmp_path / "python"

@@ -67,8 +67,8 @@ class Experiment:
     event of every run, in the first process. `initial` maps digests of checkpoints to start from to the checkpoints, which
     must have learned from the data that is there now, unless `other_data` is welcome; those that `train.initial` names are
     loaded from there, and may have learned from other data, which is then said of the results. `coming` are the runs that are
-    to be executed: a full-precision one keeps the checkpoints that they branch off from. Processes that share `data_lock` load
-    data in turn.
+    to be executed, now or another time: a full-precision one keeps the checkpoints that they branch off from. Processes that
+    share `data_lock` load data in turn.
     """
 
     def __init__(

@@ -68,10 +68,12 @@ def train(
     """
     from tnacli.cli.common import with_place
     from tnacli.cli.running import train_all
+    from tnacli.cli.wanted import Wanted
 
     names, seeds = ([run] if isinstance(run, str) else list(run)), ([seed] if isinstance(seed, int) else list(seed))
-    wanted = _planned(recipe, names, seeds, overrides or {})
-    trained = train_all(_output(quiet), with_place(wanted, device=device, data_root=data_root), Path(out))
+    coming = _planned(recipe, [], seeds, overrides or {})
+    runs = with_place(_planned(recipe, names, seeds, overrides or {}), device=device, data_root=data_root)
+    trained = train_all(_output(quiet), Wanted(runs, Path(out), coming=coming))
     trained.refuse_unfinished()
     return [
         Result(o.run.name, o.run.seed, o.result.accuracy["base"], o.folder.path, as_columns(o.folder.metrics()))

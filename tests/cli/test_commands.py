@@ -67,6 +67,18 @@ def test_finished_runs_are_taken_from_disk(tna: Tna, recipe: Path, tmp_path: Pat
     assert [run["status"] for run in plan["runs"]] == ["finished", "new"]
 
 
+@pytest.mark.parametrize("options", [(), ("--jobs", 2)], ids=["in turn", "at once"])
+def test_what_a_compressed_run_needs_is_kept_for_another_day(
+    tna: Tna, recipe: Path, tmp_path: Path, options: tuple[object, ...]
+) -> None:
+    recipe.write_text(recipe.read_text() + "  tna: {objective: {kind: twin, alpha: 1e-2}}\n")
+    tna("train", recipe, "--run", "baseline", "--run", "tna", "--out", tmp_path, "-q", *options)
+    later = tna("train", recipe, "--run", "tna_t_snn", "--out", tmp_path)
+    assert later.code == 0
+    assert "tna_t_snn seed 0: its first 2 epochs are those of" in later.err
+    assert [path.parent.name.split("-")[0] for path in tmp_path.rglob("epoch-*.pt")] == ["tna"]
+
+
 def test_a_diverged_run_does_not_stop_the_others(tna: Tna, recipe: Path, tmp_path: Path) -> None:
     hopeless = (
         "--set",

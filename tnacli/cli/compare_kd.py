@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -106,9 +105,10 @@ def compare_kd(
         return
     from tnacli.cli.jobs import train_at_once
     from tnacli.cli.running import train_all
+    from tnacli.cli.wanted import Wanted
 
-    train_them = train_all if jobs is None else partial(train_at_once, jobs=jobs)
-    trained = train_them(output, runs, out, time_limit=time_limit, tensorboard=tensorboard)
+    wanted = Wanted(tuple(runs), out, time_limit=time_limit, tensorboard=tensorboard)
+    trained = train_all(output, wanted) if jobs is None else train_at_once(output, wanted, jobs=jobs)
     found = {outcome.run.identity: outcome for outcome in trained.outcomes}
     lost = {one.run.identity: one.note for one in trained.diverged}
     outcomes = []

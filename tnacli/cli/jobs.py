@@ -15,6 +15,7 @@ from tnacli.cli.running import Watch, kept, train_here, train_in_turn, watched
 from tnacli.cli.shards import pieces
 from tnacli.cli.streams import lines_text
 from tnacli.cli.trained import Busy, Diverged, Done, Killed, Trained
+from tnacli.cli.wanted import Wanted
 from tnacli.cli.worker import Begun, DataRead, Failed, Heard, Idle, Work
 from tnacli.cli.workers import Said, Worker, why_gone
 from tnacli.errors import Stopped, UsageError
@@ -23,27 +24,15 @@ if TYPE_CHECKING:
     from tnacli.recipe.identity import Run
 
 
-def train_at_once(
-    output: Output,
-    runs: Sequence[Run],
-    out: Path,
-    *,
-    jobs: str,
-    fresh: bool = False,
-    time_limit: float | None = None,
-    tensorboard: Path | None = None,
-    export: bool = False,
-) -> Trained:
+def train_at_once(output: Output, wanted: Wanted, *, jobs: str) -> Trained:
     """What `train_all` gives, with `jobs` processes ("auto": as many as there are GPUs, else cores) training at once.
 
     Runs that share a teacher or epochs are a piece of work for one process. After an error that is not a run's own no more
     are begun; those in training go on to their end. `refuse_unfinished` raises UsageError under torchrun.
     """
+    runs, fresh, export = wanted.runs, wanted.fresh, wanted.export
     trained = Trained()
-    with (
-        kept(trained, runs),
-        watched(trained, output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard) as watch,
-    ):
+    with kept(trained, runs), watched(trained, output, wanted) as watch:
         from tnacli.cli.sharing import share_out
         from tnacli.experiment import Experiment
         from tnacli.training.distributed import ranks
@@ -53,9 +42,9 @@ def train_at_once(
         sharing = share_out(jobs, runs)
         output.say(sharing.text)
         if len(sharing.environments) == 1:
-            train_here(watch, runs, out, fresh=fresh, export=export)
+            train_here(watch, wanted)
             return trained
-        experiment = Experiment(out, stop=watch.stop, on_data=watch.view.show_data)
+        experiment = Experiment(wanted.out, stop=watch.stop, on_data=watch.view.show_data)
         for note in experiment.require_same_data(runs, fresh=fresh):
             output.say(note)
         work: list[list[Run]] = []
@@ -65,9 +54,7 @@ def train_at_once(
             else:  # for which no process needs to be started
                 train_in_turn(experiment, piece, fresh=False, export=False, begin=lambda run: None, end=watch.end)
         with tempfile.NamedTemporaryFile(prefix="tna-") as lock:
-            seconds = None if time_limit is None else 60 * time_limit
-            order = Work(tuple(runs), out, fresh, export, seconds, Path(lock.name))
-            _Crew(watch, order, sharing.environments).train(work)
+            _Crew(watch, Work(wanted, Path(lock.name)), sharing.environments).train(work)
     return trained
 
 
@@ -76,6 +63,7 @@ class _Crew:
 
     def __init__(self, watch: Watch, work: Work, environments: Sequence[dict[str, str]]) -> None:
         self._watch, self._work, self._environments = watch, work, environments
+        self._wanted = work.wanted
         self._workers: list[Worker] = []
         self._pieces: list[list[Run]] = []
         self._busy: list[Busy] = []
@@ -93,14 +81,14 @@ class _Crew:
             while self._pieces and not self._ended:
                 ended_before = len(self._watch.trained.outcomes)
                 self._train_pieces()
-                if self._busy and len(self._watch.trained.outcomes) > ended_before and not self._work.fresh:
+                if self._busy and len(self._watch.trained.outcomes) > ended_before and not self._wanted.fresh:
                     # What another process was training may be free, or finished, by now.
                     self._pieces, self._busy = pieces([one.run for one in self._busy]), []
             if self._error is not None:
                 raise self._error
             if stop.asked and (self._unfinished or self._pieces):
-                finished = f"{len(self._watch.trained.outcomes)} of {len(self._work.runs)} runs are finished"
-                hint = " Leave out --fresh then, which begins anew." if self._work.fresh else ""
+                finished = f"{len(self._watch.trained.outcomes)} of {len(self._wanted.runs)} runs are finished"
+                hint = " Leave out --fresh then, which begins anew." if self._wanted.fresh else ""
                 raise stop.as_error(
                     f"saved what was in training; {finished}. The same command goes on from there.{hint}"
                 )
@@ -152,8 +140,8 @@ class _Crew:
                     watch.view.show_data(what, done, total)
             case Begun(run):
                 worker.run = run
-                number = next(n for n, one in enumerate(self._work.runs, 1) if one.identity == run.identity)
-                watch.output.detail(f"run {number} of {len(self._work.runs)}: {run.name}, seed {run.seed}")
+                number = next(n for n, one in enumerate(self._wanted.runs, 1) if one.identity == run.identity)
+                watch.output.detail(f"run {number} of {len(self._wanted.runs)}: {run.name}, seed {run.seed}")
             case Done() | Diverged() | Busy():
                 worker.runs = [run for run in worker.runs if run.identity != answer.run.identity]
                 if isinstance(answer, Busy):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tnacli.cli.console import Output
@@ -14,6 +13,7 @@ from tnacli.errors import DivergedError, RunBusyError
 
 if TYPE_CHECKING:
     from tnacli.cli.progress import TrainingView
+    from tnacli.cli.wanted import Wanted
     from tnacli.experiment import Experiment, Outcome
     from tnacli.recipe.identity import Run
     from tnacli.training.checkpoint import Checkpoint
@@ -68,22 +68,13 @@ class Watch:
 
 
 @contextlib.contextmanager
-def watched(
-    trained: Trained,
-    output: Output,
-    runs: Sequence[Run],
-    out: Path,
-    *,
-    fresh: bool,
-    time_limit: float | None,
-    tensorboard: Path | None,
-) -> Iterator[Watch]:
-    """Show, log below `tensorboard` and stop, by signals and after `time_limit` minutes, what is trained inside."""
+def watched(trained: Trained, output: Output, wanted: Wanted) -> Iterator[Watch]:
+    """Show, log and stop, by signals and after the time limit, what is trained inside."""
     from tnacli.cli.loading import load_torch
     from tnacli.cli.progress import TrainingView
 
     with contextlib.ExitStack() as open_now:
-        view = open_now.enter_context(TrainingView(output, runs, () if fresh else _finished(runs, out)))
+        view = open_now.enter_context(TrainingView(output, wanted.runs, () if wanted.fresh else _finished(wanted)))
         view.show_activity("loading PyTorch ...")
         load_torch()
         view.show_activity("")
@@ -94,19 +85,20 @@ def watched(
             view.show_stopping()
             watch.stopping()
 
-        log = None if tensorboard is None else open_now.enter_context(TensorBoardLog(tensorboard, out))
-        stop = StopRequest(None if time_limit is None else 60 * time_limit, heard=hear)
+        logs = wanted.tensorboard
+        log = None if logs is None else open_now.enter_context(TensorBoardLog(logs, wanted.out))
+        stop = StopRequest(wanted.seconds, heard=hear)
         watch = Watch(output, view, log, stop, trained)
         open_now.enter_context(stop_on_signals(stop))
         yield watch
 
 
-def _finished(runs: Sequence[Run], out: Path) -> set[str]:
-    """The identities of those of `runs`, and of their teachers, whose results are there."""
+def _finished(wanted: Wanted) -> set[str]:
+    """The identities of the runs that are wanted, and of their teachers, whose results are there."""
     from tnacli.runs.store import RunFolder
 
-    wanted = {run.identity: run for one in runs for run in (one, one.teacher) if run is not None}
-    return {identity for identity, run in wanted.items() if RunFolder.of(out, run).status == "finished"}
+    runs = {run.identity: run for one in wanted.runs for run in (one, one.teacher) if run is not None}
+    return {identity for identity, run in runs.items() if RunFolder.of(wanted.out, run).status == "finished"}
 
 
 @contextlib.contextmanager
@@ -119,43 +111,27 @@ def kept(trained: Trained, runs: Sequence[Run]) -> Iterator[None]:
     trained.sort(runs)
 
 
-def train_all(
-    output: Output,
-    runs: Sequence[Run],
-    out: Path,
-    *,
-    fresh: bool = False,
-    time_limit: float | None = None,
-    tensorboard: Path | None = None,
-    start: Start | None = None,
-    export: bool = False,
-) -> Trained:
-    """What `runs` come to below `out`, with `export` packed as well where they are compressed.
+def train_all(output: Output, wanted: Wanted, *, start: Start | None = None) -> Trained:
+    """What the runs that are wanted come to, one after the other.
 
     One that diverges, or that another process is training, does not keep the next from being trained; whatever else
-    `Experiment.execute` raises does: `refuse_unfinished` raises it. `time_limit` is in minutes. `tensorboard` is a folder to
-    log into.
+    `Experiment.execute` raises does: `refuse_unfinished` raises it.
     """
     trained = Trained()
-    with (
-        kept(trained, runs),
-        watched(trained, output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard) as watch,
-    ):
-        train_here(watch, runs, out, fresh=fresh, export=export, start=start)
+    with kept(trained, wanted.runs), watched(trained, output, wanted) as watch:
+        train_here(watch, wanted, start=start)
     return trained
 
 
-def train_here(
-    watch: Watch, runs: Sequence[Run], out: Path, *, fresh: bool, export: bool, start: Start | None = None
-) -> None:
-    """Train `runs` one after the other in this process."""
+def train_here(watch: Watch, wanted: Wanted, *, start: Start | None = None) -> None:
+    """Train the runs that are wanted one after the other in this process."""
     from tnacli.experiment import Experiment
 
-    output = watch.output
+    output, runs, fresh = watch.output, wanted.runs, wanted.fresh
     initial = {} if start is None else {start.checkpoint.digest: start.checkpoint}
     experiment = Experiment(
-        out, emit=watch.emit, stop=watch.stop, on_data=watch.view.show_data, initial=initial,
-        other_data=start is not None and start.other_data, coming=runs,
+        wanted.out, emit=watch.emit, stop=watch.stop, on_data=watch.view.show_data, initial=initial,
+        other_data=start is not None and start.other_data, coming=[*runs, *wanted.coming],
     )  # fmt: skip
     for note in experiment.require_same_data(runs, fresh=fresh):
         output.say(note)
@@ -164,7 +140,7 @@ def train_here(
     def begin(run: Run) -> None:
         output.detail(f"run {number[run.identity]} of {len(runs)}: {run.name}, seed {run.seed}")
 
-    train_in_turn(experiment, runs, fresh=fresh, export=export, begin=begin, end=watch.end)
+    train_in_turn(experiment, runs, fresh=fresh, export=wanted.export, begin=begin, end=watch.end)
 
 
 def train_in_turn(

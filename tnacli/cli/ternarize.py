@@ -120,6 +120,7 @@ def ternarize(
     load_torch()
     from tnacli.cli.results import show_results
     from tnacli.cli.running import Start, train_all
+    from tnacli.cli.wanted import Wanted
     from tnacli.snn.own import require_trust
     from tnacli.training.checkpoint import load_checkpoint
     from tnacli.training.fine_tune import compression_from_options, compression_run
@@ -135,8 +136,7 @@ def ternarize(
     )  # fmt: skip
     run = dataclasses.replace(run, settings=run.settings.model_copy(update={"model": model}))
     runs = with_place([run], device=device, data_root=data_root)
-    trained = train_all(
-        output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard, start=Start(loaded, other_data)
-    )
+    wanted = Wanted(runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard)
+    trained = train_all(output, wanted, start=Start(loaded, other_data))
     show_results(output, trained, {}, command="ternarize")
     trained.refuse_unfinished()

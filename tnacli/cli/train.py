@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -112,11 +111,13 @@ def train(
     from tnacli.cli.jobs import train_at_once
     from tnacli.cli.results import show_results
     from tnacli.cli.running import train_all
+    from tnacli.cli.wanted import Wanted
 
-    train_them = train_all if jobs is None else partial(train_at_once, jobs=jobs)
-    trained = train_them(
-        output, runs, out, fresh=fresh, time_limit=time_limit, tensorboard=tensorboard, export=loaded.recipe.export
-    )
+    wanted = Wanted(
+        runs, out, fresh=fresh, export=loaded.recipe.export, time_limit=time_limit, tensorboard=tensorboard,
+        coming=plan(loaded, seeds=seed or ()),
+    )  # fmt: skip
+    trained = train_all(output, wanted) if jobs is None else train_at_once(output, wanted, jobs=jobs)
     show_results(output, trained, loaded.recipe.reproduces.accuracy)
     if loaded.sweeps and trained.outcomes:
         from tnacli.report.sweep import best_of

@@ -23,22 +23,19 @@ from tnacli.cli.trained import Ending
 from tnacli.errors import TnaError
 
 if TYPE_CHECKING:
+    from tnacli.cli.wanted import Wanted
     from tnacli.recipe.identity import Run
     from tnacli.training.events import Event
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a worker is told first: of all runs, of which it gets some. `seconds` are those until it should stop, if any.
+    """What a worker is told first: all that is wanted, of which it gets some runs.
 
     `data_lock` is a file that whoever reads data holds, so that one decodes or downloads it and the others find it done.
     """
 
-    runs: tuple[Run, ...]
-    out: Path
-    fresh: bool
-    export: bool
-    seconds: float | None
+    wanted: Wanted
     data_lock: Path
 
 
@@ -134,14 +131,20 @@ def _work(waiting: SimpleQueue[Any], answer: Callable[[Answer], None]) -> None:
     from tnacli.training.stop import StopRequest, stop_on_signals
 
     work: Work = waiting.get()
-    stop = StopRequest(work.seconds)
+    wanted = work.wanted
+    stop = StopRequest(wanted.seconds)
     with stop_on_signals(stop):
         experiment = Experiment(
-            work.out, emit=lambda run, event: answer(Heard(run, event)), stop=stop, coming=work.runs,
+            wanted.out, emit=lambda run, event: answer(Heard(run, event)), stop=stop, coming=[*wanted.runs, *wanted.coming],
             on_data=lambda *read: answer(DataRead(*read)), data_lock=work.data_lock,
         )  # fmt: skip
         while (runs := waiting.get()) is not None:
             train_in_turn(
-                experiment, runs, fresh=work.fresh, export=work.export, begin=lambda run: answer(Begun(run)), end=answer
+                experiment,
+                runs,
+                fresh=wanted.fresh,
+                export=wanted.export,
+                begin=lambda run: answer(Begun(run)),
+                end=answer,
             )
             answer(Idle())
