@@ -229,8 +229,9 @@ def test_the_kept_packed_files_are_of_the_ledger() -> None:
     files = sorted((KEPT / "packed").glob("*.tna"))
     rows = {(recipe, run, how) for (recipe, run, _, how), one in results.items() if one.compressed == "ternary"}
     for file in files:
-        assert file.stat().st_size < 200_000
         origin = read_packed(file).about.origin
+        # A quarter of the width has 1,239,040 ternary weights: 248 kB at 1.6 bits each, and 68 kB of fp32 and the document.
+        assert file.stat().st_size < (320_000 if "with workstation_wide" in origin.altered else 200_000)
         result = results[origin.recipe, origin.run, origin.seed, origin.altered]
         overlays = "".join(f"-{how.removeprefix('with ')}" for how in origin.altered if how.startswith("with "))
         names = [f"{origin.recipe}{among}-{origin.run}-seed{origin.seed}.tna" for among in ("", overlays)]
