@@ -71,8 +71,8 @@ def train(
     from tnacli.cli.wanted import Wanted
 
     names, seeds = ([run] if isinstance(run, str) else list(run)), ([seed] if isinstance(seed, int) else list(seed))
-    coming = _planned(recipe, [], seeds, overrides or {})
-    runs = with_place(_planned(recipe, names, seeds, overrides or {}), device=device, data_root=data_root)
+    planned, coming = _planned(recipe, names, seeds, overrides or {})
+    runs = with_place(planned, device=device, data_root=data_root)
     trained = train_all(_output(quiet), Wanted(runs, Path(out), coming=coming))
     trained.refuse_unfinished()
     return [
@@ -83,18 +83,20 @@ def train(
 
 def _planned(
     recipe: str | Path | Settings | Mapping[str, Any], names: list[str], seeds: list[int], overrides: Mapping[str, Any]
-) -> tuple[Run, ...]:
-    from tnacli.recipe.parse import load, plan
+) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
+    """The runs that are asked for, and all of their recipe, if it is one."""
+    from tnacli.recipe.parse import load, plan, plan_coming
 
     if isinstance(recipe, str | Path):
         written = [f"{key}={_written(value)}" for key, value in overrides.items()]
-        return plan(load(recipe, overrides=written), runs=names, seeds=seeds)
+        loaded = load(recipe, overrides=written)
+        return plan(loaded, runs=names, seeds=seeds), plan_coming(loaded, seeds=seeds)
     if overrides:
         raise UsageError("overrides are for recipes; change the settings themselves")
     if len(names) > 1:
         raise UsageError(f"settings are those of one run, not of {', '.join(names)}")
     settings = recipe if isinstance(recipe, Settings) else _settings(recipe)
-    return tuple(Run("python", (names or ["run"])[0], one, settings) for one in seeds or [0])
+    return tuple(Run("python", (names or ["run"])[0], one, settings) for one in seeds or [0]), ()
 
 
 def _settings(values: Mapping[str, Any]) -> Settings:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import tnacli
 from tests.cli.conftest import Tna, environment
 from tnacli.experiment import Outcome
 
@@ -77,6 +78,14 @@ def test_what_a_compressed_run_needs_is_kept_for_another_day(
     assert later.code == 0
     assert "tna_t_snn seed 0: its first 2 epochs are those of" in later.err
     assert [path.parent.name.split("-")[0] for path in tmp_path.rglob("epoch-*.pt")] == ["tna"]
+
+
+def test_a_run_does_not_need_what_another_starts_from(tna: Tna, recipe: Path, tmp_path: Path) -> None:
+    recipe.write_text(recipe.read_text() + "  tuned: {train: {initial: not_yet.pt}}\n")
+    assert tna("train", recipe, "--run", "baseline", "--out", tmp_path).code == 0
+    (result,) = tnacli.train(recipe, run="baseline", out=tmp_path, quiet=True)
+    assert result.name == "baseline"
+    assert "not_yet.pt: no such file" in tna("train", recipe, "--run", "tuned", "--out", tmp_path).err
 
 
 def test_a_diverged_run_does_not_stop_the_others(tna: Tna, recipe: Path, tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def train_here(watch: Watch, wanted: Wanted, *, start: Start | None = None) -> N
     initial = {} if start is None else {start.checkpoint.digest: start.checkpoint}
     experiment = Experiment(
         wanted.out, emit=watch.emit, stop=watch.stop, on_data=watch.view.show_data, initial=initial,
-        other_data=start is not None and start.other_data, coming=[*runs, *wanted.coming],
+        other_data=start is not None and start.other_data, coming=wanted.known,
     )  # fmt: skip
     for note in experiment.require_same_data(runs, fresh=fresh):
         output.say(note)

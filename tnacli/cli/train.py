@@ -79,7 +79,7 @@ def train(
     """
     from tnacli.cli.common import with_place
     from tnacli.errors import UsageError
-    from tnacli.recipe.parse import load, plan
+    from tnacli.recipe.parse import load, plan, plan_coming
 
     output = Output(as_json, quiet, verbose)
     loaded = load(recipe, overlays=overlays or (), overrides=overrides or ())
@@ -115,7 +115,7 @@ def train(
 
     wanted = Wanted(
         runs, out, fresh=fresh, export=loaded.recipe.export, time_limit=time_limit, tensorboard=tensorboard,
-        coming=plan(loaded, seeds=seed or ()),
+        coming=plan_coming(loaded, seeds=seed or ()),
     )  # fmt: skip
     trained = train_all(output, wanted) if jobs is None else train_at_once(output, wanted, jobs=jobs)
     show_results(output, trained, loaded.recipe.reproduces.accuracy)

@@ -27,6 +27,11 @@ class Wanted:
     coming: tuple[Run, ...] = ()
 
     @property
+    def known(self) -> tuple[Run, ...]:
+        """The runs of now and of another time."""
+        return (*self.runs, *self.coming)
+
+    @property
     def seconds(self) -> float | None:
         """The time limit in seconds."""
         return None if self.time_limit is None else 60 * self.time_limit

@@ -135,7 +135,7 @@ def _work(waiting: SimpleQueue[Any], answer: Callable[[Answer], None]) -> None:
     stop = StopRequest(wanted.seconds)
     with stop_on_signals(stop):
         experiment = Experiment(
-            wanted.out, emit=lambda run, event: answer(Heard(run, event)), stop=stop, coming=[*wanted.runs, *wanted.coming],
+            wanted.out, emit=lambda run, event: answer(Heard(run, event)), stop=stop, coming=wanted.known,
             on_data=lambda *read: answer(DataRead(*read)), data_lock=work.data_lock,
         )  # fmt: skip
         while (runs := waiting.get()) is not None:

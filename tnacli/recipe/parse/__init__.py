@@ -6,7 +6,7 @@ from tnacli.recipe.parse.describe import Resolved, json_schema, resolved
 from tnacli.recipe.parse.fields import choices, setting_fields
 from tnacli.recipe.parse.find import find_listed, find_recipe, list_overlays, list_recipes, shipped_folder
 from tnacli.recipe.parse.layers import read_file
-from tnacli.recipe.parse.load import Loaded, load, plan
+from tnacli.recipe.parse.load import Loaded, load, plan, plan_coming
 from tnacli.recipe.parse.located import located
 from tnacli.recipe.parse.node import plain, refuse_all
 from tnacli.recipe.parse.sweep import Sweep, value_text
@@ -26,6 +26,7 @@ __all__ = [
     "located",
     "plain",
     "plan",
+    "plan_coming",
     "read_file",
     "read_yaml",
     "refuse_all",

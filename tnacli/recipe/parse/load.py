@@ -7,6 +7,7 @@ how.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from tnacli.errors import UsageError
+from tnacli.errors import RecipeError, UsageError
 from tnacli.recipe.identity import Run
 from tnacli.recipe.parse.explain import explain
 from tnacli.recipe.parse.fields import COMMON, SETTINGS
@@ -105,6 +106,15 @@ def plan(loaded: Loaded, *, runs: Sequence[str] = (), seeds: Sequence[int] = ())
         for name, settings in known.items()
         if name in picked or not runs
     )
+
+
+def plan_coming(loaded: Loaded, *, seeds: Sequence[int] = ()) -> tuple[Run, ...]:
+    """All runs of the recipe that can be told today: not those that start from a file which is not there yet."""
+    found: list[Run] = []
+    for name in loaded.recipe.runs:
+        with contextlib.suppress(RecipeError):
+            found += plan(loaded, runs=[name], seeds=seeds)
+    return tuple(found)
 
 
 def _picked(asked: str, loaded: Loaded) -> list[str]:
