@@ -42,7 +42,7 @@ def train_at_once(output: Output, wanted: Wanted, *, jobs: str) -> Trained:
         sharing = share_out(jobs, runs)
         output.say(sharing.text)
         if len(sharing.environments) == 1:
-            train_here(watch, wanted)
+            train_here(watch)
             return trained
         experiment = Experiment(wanted.out, stop=watch.stop, on_data=watch.view.show_data)
         for note in experiment.require_same_data(runs, fresh=fresh):
@@ -169,8 +169,14 @@ class _Crew:
         """Find out why a process has ended, and have another one do what is left of its piece."""
         self._workers.remove(worker)
         worker.close()
-        if not worker.runs and worker.failed is None:
-            return
+        worker.runs = [run for run in worker.runs if not self._watch.end_if_stored(run)]
+        if worker.runs or worker.failed is not None:
+            self._explain(worker)
+        if self._pieces and not self._ended:
+            self._start(worker.environment)
+
+    def _explain(self, worker: Worker) -> None:
+        """Keep, or show, why a process has ended early. If it was killed, another gets what is left but for the run it was at."""
         error = why_gone(worker)
         if not isinstance(error, Stopped):
             self._error = self._error or error
@@ -185,5 +191,3 @@ class _Crew:
                 self._pieces.insert(0, rest)
         else:
             self._unfinished = True
-        if self._pieces and not self._ended:
-            self._start(worker.environment)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from tnacli.cli.console import Output
@@ -34,14 +34,17 @@ class Watch:
     """What shows and logs the training of runs, and hears that it should stop."""
 
     output: Output
+    wanted: Wanted
     view: TrainingView
     log: TensorBoardLog | None
     stop: StopRequest
     trained: Trained
     stopping: Callable[[], None] = lambda: None  # called when a signal is heard, within its handler
+    _in_training: set[str] = field(default_factory=set)  # identities of runs, and of teachers
 
     def emit(self, run: Run, event: Event) -> None:
         """Show and log one event of one run."""
+        self._in_training.add(run.identity)
         self.view.emit(run, event)
         if self.log is not None:
             self.log.emit(run, event)
@@ -51,6 +54,7 @@ class Watch:
         from tnacli.training.distributed import ranks
 
         run = ending.run
+        self._in_training.discard(run.identity)
         match ending:
             case Done(outcome):
                 if not outcome.trained:
@@ -65,6 +69,22 @@ class Watch:
             case _:
                 self.view.show_left(run, "ended early", ending.message)
         self.trained.add(ending)
+
+    def end_if_stored(self, run: Run) -> bool:
+        """End `run` as done if its training, ended early, got as far as storing the result; whether it did.
+
+        One that is to be packed, too, is not done before that: the same command goes on with it.
+        """
+        from tnacli.experiment import Outcome
+        from tnacli.runs.store import RunFolder
+
+        folder = RunFolder.of(self.wanted.out, run)
+        # What was there before is moved aside, if it is not to be taken as it is, before training tells anything.
+        result = folder.result if run.identity in self._in_training else None
+        if result is None or (self.wanted.export and result.compressed):
+            return False
+        self.end(Done(Outcome(run, folder, result, trained=True)))
+        return True
 
 
 @contextlib.contextmanager
@@ -88,7 +108,7 @@ def watched(trained: Trained, output: Output, wanted: Wanted) -> Iterator[Watch]
         logs = wanted.tensorboard
         log = None if logs is None else open_now.enter_context(TensorBoardLog(logs, wanted.out))
         stop = StopRequest(wanted.seconds, heard=hear)
-        watch = Watch(output, view, log, stop, trained)
+        watch = Watch(output, wanted, view, log, stop, trained)
         open_now.enter_context(stop_on_signals(stop))
         yield watch
 
@@ -119,15 +139,16 @@ def train_all(output: Output, wanted: Wanted, *, start: Start | None = None) -> 
     """
     trained = Trained()
     with kept(trained, wanted.runs), watched(trained, output, wanted) as watch:
-        train_here(watch, wanted, start=start)
+        train_here(watch, start=start)
     return trained
 
 
-def train_here(watch: Watch, wanted: Wanted, *, start: Start | None = None) -> None:
+def train_here(watch: Watch, *, start: Start | None = None) -> None:
     """Train the runs that are wanted one after the other in this process."""
     from tnacli.experiment import Experiment
 
-    output, runs, fresh = watch.output, wanted.runs, wanted.fresh
+    output, wanted = watch.output, watch.wanted
+    runs, fresh = wanted.runs, wanted.fresh
     initial = {} if start is None else {start.checkpoint.digest: start.checkpoint}
     experiment = Experiment(
         wanted.out, emit=watch.emit, stop=watch.stop, on_data=watch.view.show_data, initial=initial,
@@ -140,7 +161,12 @@ def train_here(watch: Watch, wanted: Wanted, *, start: Start | None = None) -> N
     def begin(run: Run) -> None:
         output.detail(f"run {number[run.identity]} of {len(runs)}: {run.name}, seed {run.seed}")
 
-    train_in_turn(experiment, runs, fresh=fresh, export=wanted.export, begin=begin, end=watch.end)
+    try:
+        train_in_turn(experiment, runs, fresh=fresh, export=wanted.export, begin=begin, end=watch.end)
+    except Exception:
+        for run in runs:
+            watch.end_if_stored(run)
+        raise
 
 
 def train_in_turn(
