@@ -305,6 +305,25 @@ def test_many_effects_in_a_table_take_smaller_p(out: Path, made: Made) -> None:
     assert (alone.verdict, among.verdict) == ("holds", "not shown")
 
 
+def test_what_is_not_judged_yet_counts_already(out: Path, made: Made) -> None:
+    """Which runs are finished first does not decide what is shown: all differences that the recipe names count from the start."""
+    loaded = load("table2_fashion_mnist")
+    made(loaded, centred({"baseline": 95.0, "tna": 95.4}))
+    found = effects(loaded, out)
+    first = found["tna - baseline"]
+    assert first.ours is not None
+    assert first.p_holm == pytest.approx(3 * (first.ours.p_t or 1))
+    notes = effects_table(tuple(found.values()), "t").notes
+    assert any("judged here (3, 2 of them without a verdict yet, by Holm's method)" in note for note in notes)
+    # In a table with other data sets, of which nothing is finished, these are not waited for.
+    other = load("table2_cifar10")
+    both = judged((*effects_of(loaded, cells_of(loaded, out)), *effects_of(other, cells_of(other, out))))
+    assert next(one for one in both if one.name == "tna - baseline").p_holm == first.p_holm
+    made(loaded, centred(dict.fromkeys(("t_snn", "b_snn", "tna_t_snn"), 95.0)))
+    later = effects(loaded, out)["tna - baseline"]
+    assert later.p_holm == first.p_holm
+
+
 def test_figure_3b_has_the_numbers_that_compare_kd_shows() -> None:
     kinds = {"baseline": "baseline", "kd": "KD", "kd_ce": "KD + CE", "tna": "TNA"}
     recipe = load("fig3b_cifar100_kd").recipe.reproduces

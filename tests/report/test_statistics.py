@@ -162,3 +162,7 @@ def test_holm_by_hand() -> None:
     assert holm([0.6, 0.7]) == [1.0, 1.0]
     assert holm([0.03]) == [0.03]
     assert holm([]) == []
+    # Two more that are outstanding count as 1: times 4 and 3.
+    assert holm([0.01, 0.04], outstanding=2) == pytest.approx([0.04, 0.12])
+    assert holm([0.01, 0.04, 1, 1]) == pytest.approx([0.04, 0.12, 1, 1])
+    assert holm([0.4], outstanding=2) == [1.0]

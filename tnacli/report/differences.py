@@ -51,11 +51,11 @@ class Difference:
 Some = TypeVar("Some", bound=Difference)
 
 
-def corrected(differences: Sequence[Some], places: Sequence[int]) -> list[Some]:
-    """`differences` with the p of those at `places` corrected for their number, as far as they have one."""
+def corrected(differences: Sequence[Some], places: Sequence[int], *, outstanding: int = 0) -> list[Some]:
+    """`differences` with the p of those at `places` corrected, for as many as have one and are `outstanding`."""
     found = list(differences)
     p_values = {n: ours.p_t for n in places if (ours := found[n].ours) is not None and ours.p_t is not None}
-    for n, p in zip(p_values, holm(list(p_values.values())), strict=True):
+    for n, p in zip(p_values, holm(list(p_values.values()), outstanding=outstanding), strict=True):
         found[n] = replace(found[n], p_holm=p)
     return found
 

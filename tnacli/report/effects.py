@@ -24,7 +24,7 @@ class Effect(Difference):
 
     `paper` is the paper's difference in percentage points, if it gives one. With `margin` it finds none, and ours is none if
     its interval lies within ±`margin`: a test of equivalence, on the safe side. `p_holm` is corrected for all effects of its
-    kind that are judged together; None for one that is not judged.
+    kind that are to be judged together; None for one that is not judged.
     """
 
     paper: float | None = None
@@ -81,16 +81,31 @@ def effects_of(loaded: Loaded, cells: Sequence[Cell]) -> tuple[Effect, ...]:
 
 
 def judged(effects: Sequence[Effect]) -> tuple[Effect, ...]:
-    """The same with their p corrected for the number of those that can be judged, which are shown in one table.
+    """The same with the p of those that can be judged corrected for the number of all that are to be, shown in one table.
 
     Differences that the paper finds, and pairs between which it finds none, are corrected for apart: only the former hold by
     a small p.
     """
     found = list(effects)
     for none in (False, True):
-        places = [n for n, one in enumerate(effects) if (one.margin is not None) == none and not one.unjudged]
-        found = corrected(found, places)
+        family = _family(effects, none)
+        places = [n for n in family if _measured(effects[n])]
+        found = corrected(found, places, outstanding=len(family) - len(places))
     return tuple(found)
+
+
+def _measured(effect: Effect) -> bool:
+    return not effect.unjudged and effect.ours is not None and effect.ours.p_t is not None
+
+
+def _family(effects: Sequence[Effect], none: bool) -> list[int]:
+    """The places of the effects, with or without a difference in the paper, that are to be judged together.
+
+    All of each recipe of which one can be judged: which of its runs are finished first must not decide what is shown. Recipes
+    of which none can be are another question.
+    """
+    begun = {one.first.recipe for one in effects if not one.unjudged}
+    return [n for n, one in enumerate(effects) if (one.margin is not None) == none and one.first.recipe in begun]
 
 
 def effects_table(
@@ -134,10 +149,16 @@ def _notes(one: Effect) -> list[str]:
     return [*why, *marks]
 
 
+def _number(effects: Sequence[Effect], none: bool) -> str:
+    """For how many effects of a kind p is corrected; empty if none of them is judged."""
+    family = _family(effects, none)
+    measured = sum(_measured(effects[n]) for n in family)
+    without = f", {len(family) - measured} of them without a verdict yet" if measured < len(family) else ""
+    return f"{len(family)}{without}" if measured else ""
+
+
 def _legend(effects: Sequence[Effect]) -> list[str]:
-    found, none = (
-        sum(one.p_holm is not None and (one.margin is not None) == none for one in effects) for none in (False, True)
-    )
+    found, none = (_number(effects, none) for none in (False, True))
     notes = [
         "effects: differences in test accuracy from which the paper draws conclusions, in percentage points, paired over the "
         "seeds; ours: mean ± sample standard deviation"

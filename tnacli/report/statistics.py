@@ -109,14 +109,16 @@ def smallest_difference(differences: Sequence[float]) -> float | None:
     return t_distribution.noncentrality(1 - POWER, count - 1, least) * stdev(differences) / math.sqrt(count)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float], *, outstanding: int = 0) -> list[float]:
     """`p_values` of several tests, in their order, corrected for their number (Holm 1979).
 
     Those below 0.05 are then all real with a probability of at least 95 %, however the tests depend on each other.
+    Tests of the same family that are `outstanding` count as if they had found p = 1, so that none of their outcomes can raise
+    what is returned now.
     """
     corrected, largest = [0.0] * len(p_values), 0.0
     for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        largest = max(largest, min(1.0, (len(p_values) + outstanding - rank) * p_values[place]))
         corrected[place] = largest
     return corrected
 

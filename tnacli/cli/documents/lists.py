@@ -94,7 +94,7 @@ class Effect(Part):
     interval: Interval | None = Field(description="95 % confidence interval of ours")
     p_t: float | None = Field(description="two-sided p of the paired t-test")
     p_holm: float | None = Field(
-        description="the same, corrected for the effects judged in the table; null where this one is not judged"
+        description="the same, corrected for the effects to be judged in the table; null where this one is not judged"
     )
     p_signs: float | None = Field(description="two-sided p of all flips of sign")
     smallest: float | None = Field(
