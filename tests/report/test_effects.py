@@ -314,7 +314,7 @@ def test_what_is_not_judged_yet_counts_already(out: Path, made: Made) -> None:
     assert first.ours is not None
     assert first.p_holm == pytest.approx(3 * (first.ours.p_t or 1))
     notes = effects_table(tuple(found.values()), "t").notes
-    assert any("judged here (3, 2 of them without a verdict yet, by Holm's method)" in note for note in notes)
+    assert any("judged here (3, by Holm's method; 2 of them not judged yet)" in note for note in notes)
     # In a table with other data sets, of which nothing is finished, these are not waited for.
     other = load("table2_cifar10")
     both = judged((*effects_of(loaded, cells_of(loaded, out)), *effects_of(other, cells_of(other, out))))

@@ -149,16 +149,16 @@ def _notes(one: Effect) -> list[str]:
     return [*why, *marks]
 
 
-def _number(effects: Sequence[Effect], none: bool) -> str:
-    """For how many effects of a kind p is corrected; empty if none of them is judged."""
+def _number(effects: Sequence[Effect], none: bool, method: str = "") -> str:
+    """For how many effects of a kind p is corrected, and how; empty if none of them is judged."""
     family = _family(effects, none)
-    measured = sum(_measured(effects[n]) for n in family)
-    without = f", {len(family) - measured} of them without a verdict yet" if measured < len(family) else ""
-    return f"{len(family)}{without}" if measured else ""
+    missing = sum(not _measured(effects[n]) for n in family)
+    waiting = f"; {missing} of them not judged yet" if missing else ""
+    return f"{len(family)}{method}{waiting}" if missing < len(family) else ""
 
 
 def _legend(effects: Sequence[Effect]) -> list[str]:
-    found, none = (_number(effects, none) for none in (False, True))
+    found, none = _number(effects, False, ", by Holm's method"), _number(effects, True)
     notes = [
         "effects: differences in test accuracy from which the paper draws conclusions, in percentage points, paired over the "
         "seeds; ours: mean ± sample standard deviation"
@@ -166,7 +166,7 @@ def _legend(effects: Sequence[Effect]) -> list[str]:
     if found:
         notes.append(
             f"holds: the interval excludes 0 in the paper's direction, and p, corrected for the number of differences judged "
-            f"here ({found}, by Holm's method), is below {SIGNIFICANCE}; contradicted: the same in the other direction; p is "
+            f"here ({found}), is below {SIGNIFICANCE}; contradicted: the same in the other direction; p is "
             "two-sided"
         )
     if any(one.ours and one.ours.smallest is not None for one in effects):
