@@ -51,10 +51,11 @@ class Difference:
 Some = TypeVar("Some", bound=Difference)
 
 
-def corrected(differences: Sequence[Some], places: Sequence[int], *, outstanding: int = 0) -> list[Some]:
-    """`differences` with the p of those at `places` corrected, for as many as have one and are `outstanding`."""
+def corrected(differences: Sequence[Some], places: Sequence[int], *, number: int | None = None) -> list[Some]:
+    """`differences` with the p of those at `places` corrected for `number`, or else for as many as have one."""
     found = list(differences)
     p_values = {n: ours.p_t for n in places if (ours := found[n].ours) is not None and ours.p_t is not None}
+    outstanding = 0 if number is None else number - len(p_values)
     for n, p in zip(p_values, holm(list(p_values.values()), outstanding=outstanding), strict=True):
         found[n] = replace(found[n], p_holm=p)
     return found

@@ -89,13 +89,8 @@ def judged(effects: Sequence[Effect]) -> tuple[Effect, ...]:
     found = list(effects)
     for none in (False, True):
         family = _family(effects, none)
-        places = [n for n in family if _measured(effects[n])]
-        found = corrected(found, places, outstanding=len(family) - len(places))
+        found = corrected(found, [n for n in family if not effects[n].unjudged], number=len(family))
     return tuple(found)
-
-
-def _measured(effect: Effect) -> bool:
-    return not effect.unjudged and effect.ours is not None and effect.ours.p_t is not None
 
 
 def _family(effects: Sequence[Effect], none: bool) -> list[int]:
@@ -152,7 +147,7 @@ def _notes(one: Effect) -> list[str]:
 def _number(effects: Sequence[Effect], none: bool, method: str = "") -> str:
     """For how many effects of a kind p is corrected, and how; empty if none of them is judged."""
     family = _family(effects, none)
-    missing = sum(not _measured(effects[n]) for n in family)
+    missing = sum(effects[n].p_holm is None for n in family)
     waiting = f"; {missing} of them not judged yet" if missing else ""
     return f"{len(family)}{method}{waiting}" if missing < len(family) else ""
 
@@ -166,8 +161,7 @@ def _legend(effects: Sequence[Effect]) -> list[str]:
     if found:
         notes.append(
             f"holds: the interval excludes 0 in the paper's direction, and p, corrected for the number of differences judged "
-            f"here ({found}), is below {SIGNIFICANCE}; contradicted: the same in the other direction; p is "
-            "two-sided"
+            f"here ({found}), is below {SIGNIFICANCE}; contradicted: the same in the other direction; p is two-sided"
         )
     if any(one.ours and one.ours.smallest is not None for one in effects):
         notes.append(
