@@ -7,7 +7,8 @@ comparison, and `...` stands for any number of lines. A block that the tests do 
 it: <!-- not run: why -->
 
 Between <!-- made by: COMMAND --> and <!-- end --> a page has what the command prints to stdout in the checkout, to the letter:
-tables of measured results, from the ledgers in docs/results/. Between <!-- effects of: SECTION; SECTION --> and <!-- end --> it
+tables of measured results, from the ledgers in docs/results/. A picture of them has its command above it, <!-- drawn by:
+COMMAND -->, which ends with `--save` and the picture's path. Between <!-- effects of: SECTION; SECTION --> and <!-- end --> it
 has the tables of effects that stand in those of its sections, brought together by effect; docs/images/effects.svg draws them.
 
     python -m tests.documents [PAGE ...]    writes what has changed into the pages, all of them by default
@@ -39,6 +40,9 @@ QUICKSTART = "tna train quickstart"
 
 _BLOCK = re.compile(r"(?:^<!-- not run: (?P<why>.+?) -->\n)?^```console\n(?P<text>.*?)^```$", flags=re.M | re.S)
 _MADE = re.compile(r"^<!-- made by: (?P<command>tna .+?) -->\n(?P<text>.*?)^<!-- end -->$", flags=re.M | re.S)
+_DRAWN = re.compile(
+    r"^<!-- drawn by: (?P<command>tna .+ --save (?P<path>\S+)) -->\n\n?!\[[^]]+\]\((?P<shown>\S+)\)$", flags=re.M
+)
 _GATHERED = re.compile(r"^<!-- effects of: (?P<sections>.+?) -->\n(?P<text>.*?)^<!-- end -->$", flags=re.M | re.S)
 _HEADING = re.compile(r"^#+ (.+)$", flags=re.M)
 _FILE = re.compile(r"^<!-- file: (?P<name>[\w.-]+) -->\n```\w*\n(?P<text>.*?)^```$", flags=re.M | re.S)
@@ -84,6 +88,18 @@ def blocks(page: str) -> list[Block]:
 def made(page: str) -> list[tuple[str, str]]:
     """The commands that make parts of a page, each with its part."""
     return [(found["command"], found["text"]) for found in _MADE.finditer(page)]
+
+
+def drawn(page: str) -> list[tuple[str, Path, Path]]:
+    """The commands that draw pictures of a page in docs/, without `--save`; what each writes, and what is shown below it."""
+    return [
+        (
+            found["command"].removesuffix(f" --save {found['path']}"),
+            ROOT / found["path"],
+            ROOT / "docs" / found["shown"],
+        )
+        for found in _DRAWN.finditer(page)
+    ]
 
 
 def gathered(page: str) -> list[tuple[str, str]]:
@@ -295,6 +311,8 @@ def main(chosen: list[str]) -> None:
             with tempfile.TemporaryDirectory() as other:
                 before = page.read_text(encoding="utf-8")
                 after = rewritten(before, World(Path(other), first))
+                for command, path, _ in drawn(after):
+                    printed_here(f"{command} --save {path}")
                 for found in _GATHERED.finditer(after):
                     from tnacli.report.difference_plot import save_differences
 

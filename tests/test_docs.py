@@ -19,6 +19,7 @@ from tests.documents import (
     ROOT,
     World,
     blocks,
+    drawn,
     effects_lines,
     effects_of,
     effects_table,
@@ -30,6 +31,11 @@ from tests.documents import (
 )
 from tests.reference import EXITS, PAGE, reference
 from tnacli.experiment import Outcome
+from tnacli.recipe.parse import load
+from tnacli.report.cells import cells_of
+from tnacli.report.statistics import paired
+from tnacli.runs.ledger import read
+from tnacli.runs.recorded import Ledger
 
 README = ROOT / "README.md"
 NOT_RUN = 7
@@ -216,6 +222,95 @@ def test_the_picture_of_effects_has_every_one_of_them() -> None:
         for text in (effect, *(text for line in lines for text in (line.label, line.numbers)))
     ]
     assert [text for text in drawn if text in expected] == expected, "python -m tests.documents docs/reproduction.md"
+
+
+DRAWN = [picture for page in PAGES for picture in drawn(page.read_text(encoding="utf-8"))] if README.exists() else []
+
+
+@pytest.mark.parametrize(("command", "path", "shown"), DRAWN, ids=lambda one: one.stem if isinstance(one, Path) else "")
+def test_a_picture_is_what_its_command_draws(command: str, path: Path, shown: Path, tmp_path: Path) -> None:
+    """To the letter; by another version of matplotlib, which may place things otherwise, all that is written in it."""
+    pytest.importorskip("matplotlib")
+    anew = tmp_path / path.name
+    printed_here(f"{command} --save {anew}")
+    found, expected = (one.read_text(encoding="utf-8") for one in (path, anew))
+    assert shown == path
+    by, words = re.compile("Matplotlib v[^,]+"), re.compile("<text[^>]*>([^<]+)</text>")
+    if by.findall(found) == by.findall(expected):
+        assert found == expected, "python -m tests.documents"
+    assert words.findall(found) == words.findall(expected), "python -m tests.documents"
+
+
+LOSSES = (
+    ("claims_cifar10", (), "tna", "baseline"),
+    ("claims_cifar10_5000", (), "tna", "baseline"),
+    ("claims_cifar10_5000", ("workstation",), "tna", "baseline"),
+    ("claims_cifar100", (), "tna", "baseline"),
+    ("claims_cifar100", ("images_10000",), "tna", "baseline"),
+    ("claims_cifar100", ("workstation",), "tna", "baseline"),
+    ("claims_cifar100", ("workstation_wide",), "tna", "baseline"),
+    ("claims_fashion_mnist", (), "tna", "baseline"),
+    ("claims_cifar10", (), "kd_ce", "baseline"),
+    ("claims_cifar100", (), "kd_ce", "baseline"),
+    ("claims_cifar10", (), "tna", "kd_ce"),
+    ("claims_cifar100", (), "tna", "kd_ce"),
+)
+"""The differences in test loss that docs/reproduction.md names, in its order: recipe, overlays, a run minus another."""
+
+
+def test_the_test_losses_in_the_text_are_those_of_the_ledger() -> None:
+    page = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8")
+    (paragraph,) = re.findall(r"^Cross-entropy on the whole test set.*?(?=\n\n)", page, flags=re.M | re.S)
+    said = re.findall(
+        r"(-?\d\.\d\d)[^(]*?\((?:95 % interval )?(-?\d\.\d\d) to (-?\d\.\d\d), n = (\d+), p (=|<) ([\d.]+)\)", paragraph
+    )
+    ledger = Ledger.at(ROOT / "docs" / "results")
+    for (recipe, overlays, run, other), numbers in zip(LOSSES, said, strict=True):
+        cells = {cell.name: cell.results for cell in cells_of(load(recipe, overlays=overlays), ledger, seeds=range(24))}
+        losses = [{seed: one.loss["base"] for seed, one in cells[name].items()} for name in (run, other)]
+        found = paired(*losses)
+        assert found is not None
+        assert found.interval is not None
+        assert found.p_t is not None
+        p = ("<", "0.0001") if found.p_t < 0.0001 else ("=", f"{found.p_t:.4f}")
+        shown = [f"{value + 0:.2f}" for value in (found.difference.mean, found.interval.low, found.interval.high)]
+        assert numbers == (*shown, str(found.difference.count), *p), (recipe, overlays, run, other)
+
+
+def test_the_runs_that_the_readme_shows_are_in_a_ledger() -> None:
+    text = README.read_text(encoding="utf-8")
+    runs = {one.result.run: one.result for one in read(ROOT / "docs" / "results" / "repeated" / "claims_cifar10.jsonl")}
+    packed = rf"{runs['tna_t_snn'].identity}/last.pt .*\n.*test accuracy {runs['tna_t_snn'].accuracy['base']:.2f} %"
+    assert re.search(packed, text)
+    fine_tuned = runs["tna-ternary"]
+    shown = f"{fine_tuned.accuracy['base']:.2f}      {fine_tuned.accuracy['sibling1']:.2f}"
+    assert re.search(rf"^tna-ternary +ternary +0 +{shown} ", text, flags=re.M)
+    (kept,) = [
+        one.result
+        for one in read(ROOT / "docs" / "results" / "claims_cifar10.jsonl")
+        if one.result.identity == runs["tna_t_snn"].identity
+    ]
+    assert f"has {kept.accuracy['base']:.2f} %" in text
+
+
+def test_repeated_runs_differ_from_the_kept_ones_as_the_text_says() -> None:
+    page = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8")
+    kept = {one.result.identity: one.result.accuracy["base"] for one in read(ROOT / "docs" / "results")}
+    again = [one.result for one in read(ROOT / "docs" / "results" / "repeated" / "figures_cifar10.jsonl")]
+    gains = {(one.run, one.seed): one.accuracy["base"] - kept[one.identity] for one in again}
+    first, second, third = (gains["baseline", seed] for seed in (5, 6, 7))
+    twins = [gains["tna_0.01", seed] for seed in (5, 6, 7)]
+    said = f"ended {first:.2f}, {second:.2f} and {third:.2f} points higher (TNA {min(twins):.2f} to {max(twins):.2f})"
+    assert said in page.replace("\n", " ")
+    assert f"the baseline's mean is {(first + second + third) / 8:.2f} points higher" in page
+
+
+def test_pictures_of_results_have_a_command() -> None:
+    """All but that of the effects, which is compared with the tables on the page, and those of the program itself."""
+    page = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8")
+    shown = {ROOT / "docs" / name for name in re.findall(r"^!\[[^]]+\]\((\S+)\)$", page, flags=re.M)}
+    program = {ROOT / "docs" / "images" / f"jobs-{columns}.svg" for columns in (80, 120)}
+    assert shown - program - {EFFECTS} == {path for _, path, _ in DRAWN}
 
 
 def test_console_blocks_that_are_not_run_are_few_and_say_why() -> None:

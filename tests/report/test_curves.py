@@ -117,9 +117,9 @@ def test_pictures_show_every_curve_and_are_the_same_each_time(out: Path, finish:
         save_figure(tmp_path / "f.png", [], ["val_loss"])
 
 
-@given(st.floats(-9, 1), st.floats(-9, 1))
-def test_a_stronger_alpha_is_never_lighter(first: float, second: float) -> None:
-    """So that curves can be told apart in grey; the same alpha has the same colour wherever it is drawn."""
+@given(st.floats(-9, 1), st.floats(-9, 1), st.booleans())
+def test_a_stronger_alpha_is_never_lighter(first: float, second: float, distilled: bool) -> None:
+    """So that curves can be told apart in grey; a method has the same colour at the same alpha wherever it is drawn."""
     pytest.importorskip("matplotlib")
     from tnacli.report.plots import alpha_colour
 
@@ -128,17 +128,29 @@ def test_a_stronger_alpha_is_never_lighter(first: float, second: float) -> None:
         return 0.299 * red + 0.587 * green + 0.114 * blue
 
     strong, weak = max(first, second), min(first, second)
-    assert light(alpha_colour(10**strong)) <= light(alpha_colour(10**weak)) + 0.5
+    shown = [light(alpha_colour(10**exponent, distilled=distilled)) for exponent in (strong, weak)]
+    assert shown[0] <= shown[1] + 0.5
 
 
-def test_neighbouring_alphas_differ_in_grey() -> None:
+@pytest.mark.parametrize("distilled", [False, True])
+def test_neighbouring_alphas_differ_in_grey(distilled: bool) -> None:
     pytest.importorskip("matplotlib")
     from tnacli.report.plots import alpha_colour
 
-    colours = [alpha_colour(10.0**-n) for n in range(7)]
+    colours = [alpha_colour(10.0**-n, distilled=distilled) for n in range(7)]
     greys = [sum(w * int(c[i : i + 2], 16) for w, i in ((0.299, 1), (0.587, 3), (0.114, 5))) for c in colours]
     assert min(b - a for a, b in itertools.pairwise(greys)) > 15
     assert greys[-1] < 200  # still seen on white
+
+
+def test_a_twin_and_distillation_differ_in_colour_at_the_same_alpha() -> None:
+    """As in Figure 3b of a recipe that takes one alpha for both."""
+    pytest.importorskip("matplotlib")
+    from tnacli.report.plots import colour
+
+    recipe = load("claims_cifar100")
+    found = {one.method: colour(one) for one in curves(cells_of(recipe, Ledger.at(ROOT / "docs" / "results")))}
+    assert len({found[method] for method in ("baseline", "KD", "KD + CE", "TNA")}) == 4
 
 
 def test_every_curve_of_a_recipe_looks_different() -> None:

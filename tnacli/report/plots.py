@@ -1,8 +1,8 @@
 """Figures 2 and 3 and training curves as pictures. Needs matplotlib, which is the extra `plots`.
 
-An alpha has the same colour and marker in every figure, darker where it is stronger, so that curves can be told apart in
-grey; marks are filled where siblings are others than a twin. Weights are told by the line: solid full precision, dashed
-ternary, dotted binary.
+A method has the same colour and marker at the same alpha in every figure, twins from violet to green and distillation from
+blue to yellow, darker where alpha is stronger, so that curves can be told apart in grey; marks are filled where siblings are
+others than a twin. Weights are told by the line: solid full precision, dashed ternary, dotted binary.
 """
 
 from __future__ import annotations
@@ -164,19 +164,19 @@ def looks(one: Curve) -> dict[str, Any]:
 
 
 def colour(one: Curve) -> str:
-    """The colour of a curve: that of its alpha, or of its method where nothing is matched or nothing else is minimised."""
+    """The colour of a curve: by alpha, or one of its method where nothing is matched or nothing else is minimised."""
     if one.alpha is None or one.method in _UNMATCHED:
         return _UNMATCHED.get(one.method, "#000000")
-    return alpha_colour(one.alpha)
+    return alpha_colour(one.alpha, distilled=not one.method.startswith("TNA"))
 
 
-def alpha_colour(alpha: float) -> str:
-    """The colour of an alpha in every figure, as #rrggbb; from dark at 1 and above to light at 1e-6 and below."""
+def alpha_colour(alpha: float, *, distilled: bool) -> str:
+    """The colour of an alpha of a twin, or of distillation, as #rrggbb; from dark at 1 and above to light at 1e-6 and below."""
     import matplotlib as mpl
     from matplotlib.colors import to_hex
 
-    # The last sixth of the map is too light for white paper.
-    return str(to_hex(mpl.colormaps["viridis"](0.04 + 0.8 * _place(alpha))))
+    # The last sixth of either map is too light for white paper.
+    return str(to_hex(mpl.colormaps["plasma" if distilled else "viridis"](0.04 + 0.8 * _place(alpha))))
 
 
 def _place(alpha: float) -> float:
