@@ -241,6 +241,33 @@ def test_a_picture_is_what_its_command_draws(command: str, path: Path, shown: Pa
     assert words.findall(found) == words.findall(expected), "python -m tests.documents"
 
 
+def test_the_numbers_of_what_holds_are_in_its_table() -> None:
+    """Each p, rounded as it is said, or doubled for a second look; each difference, its interval, and the paper's."""
+    page = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^## What holds\n(.*?)^!\[", page, flags=re.M | re.S)
+    (sections,) = re.findall(r"^<!-- effects of: (.+?) -->$", page, flags=re.M)
+    rows = [row for found in effects_of(page, sections).values() for row in found]
+    judged = [float(row["p (Holm)"]) for row in rows if row.get("p (Holm)", "").startswith(("0", "1"))]
+    chance = re.compile(r"(?:p = |doubled,? |for a second look, )(\d\.\d+)(?: (?:and|to) (\d\.\d+))?")
+    for said in (one for pair in chance.findall(text.replace("\n", " ")) for one in pair if one):
+        digits = len(said.split(".")[1])
+        assert any(f"{p * times:.{digits}f}" == said for p in judged for times in (1, 2)), f"p = {said}"
+    shown = {
+        number
+        for row in rows
+        for name in ("ours", "95 % interval", "paper")
+        for number in re.findall(r"\d+\.\d\d", row.get(name, ""))
+    }
+    beyond = min(
+        max(abs(float(end)) for end in row["95 % interval"].split(" to ")) - 0.5
+        for row in rows
+        if row["minus"] == "its twin" and row.get("95 % interval")
+    )
+    assert f"the nearest to it by {beyond:.2f}" in text
+    rest = chance.sub("", text.replace("\n", " "))
+    assert set(re.findall(r"\d+\.\d\d(?!\d)", rest)) - {f"{beyond:.2f}"} <= shown
+
+
 LOSSES = (
     ("claims_cifar10", (), "tna", "baseline"),
     ("claims_cifar10_5000", (), "tna", "baseline"),
