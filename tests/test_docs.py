@@ -38,6 +38,8 @@ from tnacli.runs.ledger import read
 from tnacli.runs.recorded import Ledger
 
 README = ROOT / "README.md"
+REPRODUCTION = ROOT / "docs" / "reproduction.md"
+RESULTS = ROOT / "docs" / "results"
 NOT_RUN = 7
 """How many console blocks of all pages may be left unrun: the data of the README's, and what differs between machines."""
 
@@ -173,7 +175,7 @@ def test_effects_brought_together_are_those_of_the_sections() -> None:
 
 
 def test_the_effects_in_the_readme_are_those_of_the_page_on_reproduction() -> None:
-    page = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8").splitlines()
+    page = REPRODUCTION.read_text(encoding="utf-8").splitlines()
     rows = [line for line in README.read_text(encoding="utf-8").splitlines() if re.match(r"\| tna\w* - ", line)]
     assert rows
     for row in rows:
@@ -213,15 +215,15 @@ def test_effects_are_brought_together_by_effect() -> None:
 
 
 def test_the_picture_of_effects_has_every_one_of_them() -> None:
-    page = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8")
+    page = REPRODUCTION.read_text(encoding="utf-8")
     (sections,) = re.findall(r"^<!-- effects of: (.+?) -->$", page, flags=re.M)
-    drawn = re.findall(r"<text[^>]*>([^<]+)</text>", EFFECTS.read_text(encoding="utf-8"))
+    written = re.findall(r"<text[^>]*>([^<]+)</text>", EFFECTS.read_text(encoding="utf-8"))
     expected = [
         text
         for effect, lines in effects_lines(effects_of(page, sections)).items()
         for text in (effect, *(text for line in lines for text in (line.label, line.numbers)))
     ]
-    assert [text for text in drawn if text in expected] == expected, "python -m tests.documents docs/reproduction.md"
+    assert [text for text in written if text in expected] == expected, "python -m tests.documents docs/reproduction.md"
 
 
 DRAWN = [picture for page in PAGES for picture in drawn(page.read_text(encoding="utf-8"))] if README.exists() else []
@@ -243,7 +245,7 @@ def test_a_picture_is_what_its_command_draws(command: str, path: Path, shown: Pa
 
 def test_the_numbers_of_what_holds_are_in_its_table() -> None:
     """Each p, rounded as it is said, or doubled for a second look; each difference, its interval, and the paper's."""
-    page = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8")
+    page = REPRODUCTION.read_text(encoding="utf-8")
     (text,) = re.findall(r"^## What holds\n(.*?)^!\[", page, flags=re.M | re.S)
     (sections,) = re.findall(r"^<!-- effects of: (.+?) -->$", page, flags=re.M)
     rows = [row for found in effects_of(page, sections).values() for row in found]
@@ -288,12 +290,12 @@ LOSSES = (
 
 
 def test_the_test_losses_in_the_text_are_those_of_the_ledger() -> None:
-    page = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8")
+    page = REPRODUCTION.read_text(encoding="utf-8")
     (paragraph,) = re.findall(r"^Cross-entropy on the whole test set.*?(?=\n\n)", page, flags=re.M | re.S)
     said = re.findall(
         r"(-?\d\.\d\d)[^(]*?\((?:95 % interval )?(-?\d\.\d\d) to (-?\d\.\d\d), n = (\d+), p (=|<) ([\d.]+)\)", paragraph
     )
-    ledger = Ledger.at(ROOT / "docs" / "results")
+    ledger = Ledger.at(RESULTS)
     for (recipe, overlays, run, other), numbers in zip(LOSSES, said, strict=True):
         cells = {cell.name: cell.results for cell in cells_of(load(recipe, overlays=overlays), ledger, seeds=range(24))}
         losses = [{seed: one.loss["base"] for seed, one in cells[name].items()} for name in (run, other)]
@@ -308,7 +310,7 @@ def test_the_test_losses_in_the_text_are_those_of_the_ledger() -> None:
 
 def test_the_runs_that_the_readme_shows_are_in_a_ledger() -> None:
     text = README.read_text(encoding="utf-8")
-    runs = {one.result.run: one.result for one in read(ROOT / "docs" / "results" / "repeated" / "claims_cifar10.jsonl")}
+    runs = {one.result.run: one.result for one in read(RESULTS / "repeated" / "claims_cifar10.jsonl")}
     packed = rf"{runs['tna_t_snn'].identity}/last.pt .*\n.*test accuracy {runs['tna_t_snn'].accuracy['base']:.2f} %"
     assert re.search(packed, text)
     fine_tuned = runs["tna-ternary"]
@@ -316,16 +318,16 @@ def test_the_runs_that_the_readme_shows_are_in_a_ledger() -> None:
     assert re.search(rf"^tna-ternary +ternary +0 +{shown} ", text, flags=re.M)
     (kept,) = [
         one.result
-        for one in read(ROOT / "docs" / "results" / "claims_cifar10.jsonl")
+        for one in read(RESULTS / "claims_cifar10.jsonl")
         if one.result.identity == runs["tna_t_snn"].identity
     ]
     assert f"has {kept.accuracy['base']:.2f} %" in text
 
 
 def test_repeated_runs_differ_from_the_kept_ones_as_the_text_says() -> None:
-    page = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8")
-    kept = {one.result.identity: one.result.accuracy["base"] for one in read(ROOT / "docs" / "results")}
-    again = [one.result for one in read(ROOT / "docs" / "results" / "repeated" / "figures_cifar10.jsonl")]
+    page = REPRODUCTION.read_text(encoding="utf-8")
+    kept = {one.result.identity: one.result.accuracy["base"] for one in read(RESULTS)}
+    again = [one.result for one in read(RESULTS / "repeated" / "figures_cifar10.jsonl")]
     gains = {(one.run, one.seed): one.accuracy["base"] - kept[one.identity] for one in again}
     first, second, third = (gains["baseline", seed] for seed in (5, 6, 7))
     twins = [gains["tna_0.01", seed] for seed in (5, 6, 7)]
@@ -336,7 +338,7 @@ def test_repeated_runs_differ_from_the_kept_ones_as_the_text_says() -> None:
 
 def test_pictures_of_results_have_a_command() -> None:
     """All but that of the effects, which is compared with the tables on the page, and those of the program itself."""
-    page = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8")
+    page = REPRODUCTION.read_text(encoding="utf-8")
     shown = {ROOT / "docs" / name for name in re.findall(r"^!\[[^]]+\]\((\S+)\)$", page, flags=re.M)}
     program = {ROOT / "docs" / "images" / f"jobs-{columns}.svg" for columns in (80, 120)}
     assert shown - program - {EFFECTS} == {path for _, path, _ in DRAWN}

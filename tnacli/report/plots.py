@@ -167,7 +167,12 @@ def colour(one: Curve) -> str:
     """The colour of a curve: by alpha, or one of its method where nothing is matched or nothing else is minimised."""
     if one.alpha is None or one.method in _UNMATCHED:
         return _UNMATCHED.get(one.method, "#000000")
-    return alpha_colour(one.alpha, distilled=not one.method.startswith("TNA"))
+    return alpha_colour(one.alpha, distilled=_distilled(one))
+
+
+def _distilled(one: Curve) -> bool:
+    """Whether a teacher is matched, of a curve whose run matches anything."""
+    return not one.method.startswith("TNA")
 
 
 def alpha_colour(alpha: float, *, distilled: bool) -> str:
@@ -190,7 +195,7 @@ def _marker(one: Curve) -> str | None:
         return "x"
     if one.alpha is None:
         return None
-    markers = _MARKERS if one.method.startswith("TNA") else _DISTILLED
+    markers = _DISTILLED if _distilled(one) else _MARKERS
     return markers[round(_place(one.alpha) * (len(markers) - 1))]
 
 
